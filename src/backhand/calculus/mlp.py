@@ -1,0 +1,236 @@
+"""The network as a `torch.nn.Module`: parameters, their initialisation, and the two gradients to choose from."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from backhand.calculus import reference
+from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
+from backhand.calculus.backpropagation import Network
+from backhand.calculus.functions import NetworkLoss, Prediction
+from backhand.calculus.initialization import INITIALIZATIONS
+from backhand.calculus.losses import LOSSES
+
+GRADIENTS = ("hand", "autograd")
+
+
+class Layer(nn.Module):
+    """The parameters of one affine layer: `weight` (…, in, out) and `bias` (…, out)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+
+    def extra_repr(self) -> str:
+        """The layer's sizes, for `print(model)`."""
+        *runs, n, m = self.weight.shape
+        return f"in={n}, out={m}" + (f", runs={runs[0]}" if runs else "")
+
+
+class MLP(nn.Module):
+    """A fully-connected network whose gradients are the derivation's, not autograd's.
+
+    Args:
+        sizes: units of each layer from input to output, [D, H, …, C]; [D, C] is a linear model.
+        hidden_activation: g, behind every hidden layer.
+        output_activation: f, behind the last layer.
+        init: `linear` (as `torch.nn.Linear`), `xavier`, `kaiming` or `normal`.
+        init_scale: every initial weight and bias is multiplied by it.
+        gradient: `hand`, or `autograd` for the same network through torch's own graph.
+        runs: K for K independent networks in the same tensors, each parameter with a leading axis of K; None for one.
+        generator: where the initial values are drawn from; torch's global generator if None.
+        dtype: of the parameters; torch's default if None.
+        device: of the parameters; torch's default if None.
+
+    Raises:
+        ValueError: fewer than two sizes, a size below one, or a name that does not exist; the choices are listed.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        hidden_activation: str = "tanh",
+        output_activation: str = "softmax",
+        *,
+        init: str = "linear",
+        init_scale: float = 1.0,
+        gradient: Literal["hand", "autograd"] = "hand",
+        runs: int | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = [int(size) for size in sizes]
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes={sizes}: give at least the input's and the output's size, each 1 or more")
+        _check("hidden_activation", hidden_activation, HIDDEN_ACTIVATIONS)
+        _check("output_activation", output_activation, ACTIVATIONS)
+        _check("init", init, INITIALIZATIONS)
+        _check("gradient", gradient, GRADIENTS)
+        self.sizes = sizes
+        self.network = Network(hidden_activation, output_activation)
+        self.gradient = gradient
+        run_axis = () if runs is None else (runs,)
+        self.layers = nn.ModuleList()
+        for n, m in zip(sizes[:-1], sizes[1:], strict=True):
+            W = torch.empty(*run_axis, n, m, dtype=dtype, device=device)
+            b = torch.empty(*run_axis, m, dtype=dtype, device=device)
+            INITIALIZATIONS[init](W, b, generator)
+            self.layers.append(Layer(W * init_scale, b * init_scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`ŷ` (…, B, C) of a batch x (…, B, D).
+
+        Raises:
+            ValueError: x has not the shape (…, B, D).
+        """
+        self._check_input(x)
+        if self.gradient == "autograd":
+            z_O = reference.preoutput(self.network, x, self._parameters_in_order())
+            return reference.module(self.network.output_activation)(z_O)
+        return Prediction.apply(self.network, x, *self._parameters_in_order())[0]
+
+    def loss(self, x: Tensor, target: Tensor, loss: str) -> Tensor:
+        """The loss of a batch, a scalar (or one number a run) whose `backward()` is the derivation's.
+
+        Args:
+            x: the batch (…, B, D).
+            target: class numbers (…, B), or one value for each output (…, B, C), as the loss asks for.
+            loss: `mse`, `binary_cross_entropy` or `cross_entropy`.
+
+        Raises:
+            ValueError: a loss that does not exist or does not fit the output activation, or a wrong shape.
+        """
+        return self.loss_and_preoutput(x, target, loss)[0]
+
+    def loss_and_preoutput(self, x: Tensor, target: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+        """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
+        self._check_input(x)
+        self._check_target(x, target, loss)
+        if self.gradient == "autograd":
+            z_O = reference.preoutput(self.network, x, self._parameters_in_order())
+            return reference.loss(self.network, loss, z_O, target), z_O
+        return NetworkLoss.apply(self.network, loss, target, x, *self._parameters_in_order())[:2]
+
+    def output(self, z_O: Tensor) -> Tensor:
+        """`ŷ = f(z_O)`, for a z_O that `loss_and_preoutput` gave: (…, B, C) → (…, B, C)."""
+        return self.network.f.value(z_O)
+
+    def to_sequential(self) -> nn.Sequential:
+        """The same network in plain `torch.nn` layers, with copies of the parameters.
+
+        Raises:
+            ValueError: the network has a run axis, which `torch.nn.Linear` has not.
+        """
+        first = self.layers[0].weight
+        if first.dim() != 2:
+            raise ValueError("to_sequential: a network with a run axis has no torch.nn counterpart")
+        modules: list[nn.Module] = []
+        for layer in self.layers:
+            n, m = layer.weight.shape
+            linear = nn.Linear(n, m, dtype=first.dtype, device=first.device)
+            with torch.no_grad():
+                linear.weight.copy_(layer.weight.T)  # torch.nn.Linear stores (out, in)
+                linear.bias.copy_(layer.bias)
+            modules += [linear, reference.module(self.network.hidden_activation)]
+        modules[-1] = reference.module(self.network.output_activation)
+        return nn.Sequential(*modules)
+
+    @classmethod
+    def from_sequential(cls, net: nn.Sequential) -> Self:
+        """The network that a `torch.nn.Sequential` of alternating `Linear` and activation modules computes.
+
+        A missing last activation is the identity; two `Linear` in a row have the identity between them.
+
+        Raises:
+            ValueError: a module that is neither, a `Linear` without bias, sizes that do not fit, a softmax over another
+                axis than the last, or hidden layers with different activations.
+        """
+        linears: list[nn.Linear] = []
+        names: list[str] = []
+        for position, part in enumerate(net):
+            if isinstance(part, nn.Linear):
+                if part.bias is None:
+                    raise ValueError(f"from_sequential: module {position} is a Linear without bias")
+                if linears and part.in_features != linears[-1].out_features:
+                    raise ValueError(
+                        f"from_sequential: module {position} takes {part.in_features} inputs, "
+                        f"the layer before it gives {linears[-1].out_features}"
+                    )
+                if len(names) < len(linears):
+                    names.append("identity")
+                linears.append(part)
+            else:
+                if len(names) >= len(linears):
+                    raise ValueError(f"from_sequential: module {position} ({part}) does not follow a Linear")
+                names.append(_activation_name(part, position))
+        if not linears:
+            raise ValueError("from_sequential: the network has no Linear layer")
+        names += ["identity"] * (len(linears) - len(names))
+        *hidden, output = names
+        if len(set(hidden)) > 1:
+            raise ValueError(f"from_sequential: hidden layers with different activations ({', '.join(hidden)})")
+        weight = linears[0].weight
+        model = cls(
+            [linears[0].in_features, *(linear.out_features for linear in linears)],
+            hidden[0] if hidden else "tanh",
+            output,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+        with torch.no_grad():
+            for layer, linear in zip(model.layers, linears, strict=True):
+                layer.weight.copy_(linear.weight.T)
+                layer.bias.copy_(linear.bias)
+        return model
+
+    def extra_repr(self) -> str:
+        """The names that the layers do not show, for `print(model)`."""
+        return (
+            f"hidden_activation={self.network.hidden_activation}, "
+            f"output_activation={self.network.output_activation}, gradient={self.gradient}"
+        )
+
+    def _parameters_in_order(self) -> list[Tensor]:
+        return [parameter for layer in self.layers for parameter in (layer.weight, layer.bias)]
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
+            raise ValueError(f"x has the shape {tuple(x.shape)}; this network takes (…, batch, {self.sizes[0]})")
+
+    def _check_target(self, x: Tensor, target: Tensor, loss: str) -> None:
+        _check("loss", loss, LOSSES)
+        if misfit := LOSSES[loss].misfit(self.network.output_activation, self.network.f.range):
+            raise ValueError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
+        batch = x.shape[-2]
+        if LOSSES[loss].target == "classes":
+            if target.dim() < 1 or target.shape[-1] != batch or target.is_floating_point():
+                raise ValueError(
+                    f"{loss} takes class numbers of the shape (…, {batch}), "
+                    f"not {target.dtype} of the shape {tuple(target.shape)}"
+                )
+        elif target.shape[-2:] != (batch, self.sizes[-1]):
+            raise ValueError(
+                f"{loss} takes a target of the shape (…, {batch}, {self.sizes[-1]}), not {tuple(target.shape)}"
+            )
+        if target.requires_grad:
+            raise ValueError("the target requires a gradient, and the derivation has none for it")
+
+
+def _check(what: str, name: str, choices: Sequence[str] | dict[str, object]) -> None:
+    if name not in choices:
+        raise ValueError(f"{what}={name!r}: choose one of {', '.join(choices)}")
+
+
+def _activation_name(part: nn.Module, position: int) -> str:
+    for name, activation in ACTIVATIONS.items():
+        if type(part).__name__ == activation.torch_module and isinstance(part, getattr(nn, activation.torch_module)):
+            if isinstance(part, nn.Softmax) and part.dim not in (-1, 1):
+                raise ValueError(f"from_sequential: module {position} is a Softmax over axis {part.dim}, not the last")
+            return name
+    known = ", ".join(activation.torch_module for activation in ACTIVATIONS.values())
+    raise ValueError(f"from_sequential: module {position} ({part}) is none of Linear, {known}")
