@@ -1,7 +1,8 @@
 """The network as a `torch.nn.Module`: parameters, their initialisation, and the two gradients to choose from."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from itertools import pairwise
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,10 @@ from torch import Tensor, nn
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
 from backhand.calculus.backpropagation import Network
+from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.functions import NetworkLoss, Prediction
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES
-
-GRADIENTS = ("hand", "autograd")
 
 
 class Layer(nn.Module):
@@ -67,20 +67,21 @@ class MLP(nn.Module):
         sizes = [int(size) for size in sizes]
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes={sizes}: give at least the input's and the output's size, each 1 or more")
-        _check("hidden_activation", hidden_activation, HIDDEN_ACTIVATIONS)
-        _check("output_activation", output_activation, ACTIVATIONS)
-        _check("init", init, INITIALIZATIONS)
-        _check("gradient", gradient, GRADIENTS)
+        check_choice("hidden_activation", hidden_activation, HIDDEN_ACTIVATIONS)
+        check_choice("output_activation", output_activation, ACTIVATIONS)
+        check_choice("init", init, INITIALIZATIONS)
+        check_choice("gradient", gradient, GRADIENTS)
         self.sizes = sizes
         self.network = Network(hidden_activation, output_activation)
         self.gradient = gradient
         run_axis = () if runs is None else (runs,)
-        self.layers = nn.ModuleList()
-        for n, m in zip(sizes[:-1], sizes[1:], strict=True):
+        layers: list[Layer] = []
+        for n, m in pairwise(sizes):
             W = torch.empty(*run_axis, n, m, dtype=dtype, device=device)
             b = torch.empty(*run_axis, m, dtype=dtype, device=device)
             INITIALIZATIONS[init](W, b, generator)
-            self.layers.append(Layer(W * init_scale, b * init_scale))
+            layers.append(Layer(W * init_scale, b * init_scale))
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """`ŷ` (…, B, C) of a batch x (…, B, D).
@@ -126,11 +127,12 @@ class MLP(nn.Module):
         Raises:
             ValueError: the network has a run axis, which `torch.nn.Linear` has not.
         """
-        first = self.layers[0].weight
+        layers = self._layers()
+        first = layers[0].weight
         if first.dim() != 2:
             raise ValueError("to_sequential: a network with a run axis has no torch.nn counterpart")
         modules: list[nn.Module] = []
-        for layer in self.layers:
+        for layer in layers:
             n, m = layer.weight.shape
             linear = nn.Linear(n, m, dtype=first.dtype, device=first.device)
             with torch.no_grad():
@@ -183,7 +185,7 @@ class MLP(nn.Module):
             device=weight.device,
         )
         with torch.no_grad():
-            for layer, linear in zip(model.layers, linears, strict=True):
+            for layer, linear in zip(model._layers(), linears, strict=True):
                 layer.weight.copy_(linear.weight.T)
                 layer.bias.copy_(linear.bias)
         return model
@@ -195,15 +197,18 @@ class MLP(nn.Module):
             f"output_activation={self.network.output_activation}, gradient={self.gradient}"
         )
 
+    def _layers(self) -> list[Layer]:
+        return [cast(Layer, layer) for layer in self.layers]
+
     def _parameters_in_order(self) -> list[Tensor]:
-        return [parameter for layer in self.layers for parameter in (layer.weight, layer.bias)]
+        return [parameter for layer in self._layers() for parameter in (layer.weight, layer.bias)]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
             raise ValueError(f"x has the shape {tuple(x.shape)}; this network takes (…, batch, {self.sizes[0]})")
 
     def _check_target(self, x: Tensor, target: Tensor, loss: str) -> None:
-        _check("loss", loss, LOSSES)
+        check_choice("loss", loss, LOSSES)
         if misfit := LOSSES[loss].misfit(self.network.output_activation, self.network.f.range):
             raise ValueError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
         batch = x.shape[-2]
@@ -219,11 +224,6 @@ class MLP(nn.Module):
             )
         if target.requires_grad:
             raise ValueError("the target requires a gradient, and the derivation has none for it")
-
-
-def _check(what: str, name: str, choices: Sequence[str] | dict[str, object]) -> None:
-    if name not in choices:
-        raise ValueError(f"{what}={name!r}: choose one of {', '.join(choices)}")
 
 
 def _activation_name(part: nn.Module, position: int) -> str:

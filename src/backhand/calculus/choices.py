@@ -1,0 +1,23 @@
+"""What may be chosen by name, and what is said about a name that does not exist. It imports no torch."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+GRADIENTS = ("hand", "autograd")
+
+
+def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
+    """Refuse a name that is not among the choices.
+
+    Raises:
+        ValueError: one line with the name, the closest choice, and all of them.
+    """
+    choices = tuple(choices)
+    if name not in choices:
+        raise ValueError(f"{what}={name}: no such choice{closest(name, choices)}; choose from {', '.join(choices)}")
+
+
+def closest(name: str, choices: Iterable[str]) -> str:
+    """` (did you mean …?)`, or nothing where no choice is close."""
+    found = get_close_matches(name.lower(), tuple(choices), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -1,0 +1,4 @@
+"""The configuration: its schema, what is checked before anything starts, and how the user is told what is wrong.
+
+Nothing here imports torch or Lightning, so that a wrong command line is answered at once.
+"""

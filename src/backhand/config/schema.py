@@ -1,0 +1,169 @@
+"""Every key of the configuration: its type, its default and its meaning.
+
+A file under `conf/` holds only what a named choice changes. Where a key belongs to some choices of a group alone (SGD's
+momentum, Adam's betas), it is null in the others, and setting it there is refused.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class DataConfig:
+    """A data set, its split and its batches."""
+
+    name: str = MISSING
+    batch_size: Any = 32  # samples a step, or `full`: the whole training split in one step
+    val_fraction: float = 0.15
+    test_fraction: float = 0.15
+    split_seed: int = 0  # apart from `seed`, so that runs with other seeds are tested on the same samples
+    output_activation: str = MISSING  # what `model.output_activation` and `model.loss` are unless overridden
+    loss: str = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """The network."""
+
+    hidden: list[int] = field(default_factory=lambda: [64])  # units of each hidden layer; [] is a linear model
+    hidden_activation: str = "tanh"
+    output_activation: str = "${data.output_activation}"
+    loss: str = "${data.loss}"
+    gradient: str = "hand"  # or autograd: the same network through torch's own graph
+    init: str = "linear"
+    init_scale: float = 1.0
+
+
+@dataclass
+class OptimizerConfig:
+    """θ ← θ − α ∇θ, and its relatives in torch.optim."""
+
+    name: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.0
+    momentum: float | None = None  # sgd
+    betas: list[float] | None = None  # adam, adamw
+    eps: float | None = None  # adam, adamw
+
+
+@dataclass
+class SchedulerConfig:
+    """How the learning rate changes from epoch to epoch."""
+
+    name: str = MISSING
+    min_lr: float | None = None  # cosine, plateau: the learning rate it never goes below
+    every: int | None = None  # step: epochs between two steps
+    factor: float | None = None  # step, plateau: what the learning rate is multiplied by
+    patience: int | None = None  # plateau: epochs without improvement of the objective
+
+
+@dataclass
+class TrainerConfig:
+    """The arguments of `lightning.Trainer` that can be written in a file; null leaves Lightning's own default."""
+
+    accelerator: str = "auto"
+    devices: Any = 1
+    strategy: str = "auto"
+    num_nodes: int = 1
+    precision: Any = "32-true"
+    max_epochs: int | None = 30
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    max_time: Any = None
+    fast_dev_run: Any = False
+    limit_train_batches: Any = None
+    limit_val_batches: Any = None
+    limit_test_batches: Any = None
+    limit_predict_batches: Any = None
+    overfit_batches: Any = 0.0
+    val_check_interval: Any = None
+    check_val_every_n_epoch: int | None = 1
+    num_sanity_val_steps: int | None = 0
+    log_every_n_steps: int | None = None
+    enable_model_summary: bool | None = False
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: str | None = None
+    deterministic: Any = None
+    benchmark: bool | None = None
+    inference_mode: bool = True
+    use_distributed_sampler: bool = True
+    profiler: str | None = None
+    detect_anomaly: bool = False
+    barebones: bool = False
+    sync_batchnorm: bool = False
+    reload_dataloaders_every_n_epochs: int = 0
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases: online where the user is logged in or has set a key, offline otherwise."""
+
+    project: str = "backhand"
+    entity: str | None = None
+    group: str | None = None
+    mode: str = "auto"  # or online, offline, disabled
+
+
+@dataclass
+class LoggerConfig:
+    """Where the metrics of every epoch go."""
+
+    csv: bool = False  # metrics.csv in the run's folder
+    tensorboard: bool = False
+    wandb: WandbConfig | None = None
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """Stop when the objective has not improved."""
+
+    patience: int = 10  # epochs
+    min_delta: float = 0.0
+
+
+@dataclass
+class CallbacksConfig:
+    """What runs beside the training."""
+
+    progress_bar: bool = True
+    early_stopping: EarlyStoppingConfig | None = None
+
+
+@dataclass
+class TrainConfig:
+    """The whole configuration of `train.py`."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    seed: int = 0  # initialisation and shuffling
+    objective: str = "val/loss"  # picks the best checkpoint, drives early stopping, is handed to the sweeper
+    ckpt_path: str | None = None  # a checkpoint to go on from
+    plots: bool | None = None  # null: for a single run, not for a sweep's
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+# Which of the optional keys each choice needs. It is also the list of choices.
+OPTIMIZERS: dict[str, tuple[str, ...]] = {
+    "sgd": ("momentum",),
+    "adam": ("betas", "eps"),
+    "adamw": ("betas", "eps"),
+}
+SCHEDULERS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "cosine": ("min_lr",),
+    "step": ("every", "factor"),
+    "plateau": ("factor", "patience", "min_lr"),
+}
+
+ConfigStore.instance().store(name="schema", node=TrainConfig)

@@ -1,0 +1,196 @@
+"""What is refused before anything is imported, created or trained. Beyond this edge the configuration is trusted."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
+from backhand.calculus.choices import GRADIENTS, check_choice
+from backhand.calculus.initialization import INITIALIZATIONS
+from backhand.calculus.losses import LOSSES
+from backhand.config.errors import UserError
+from backhand.config.schema import OPTIMIZERS, SCHEDULERS, TrainConfig
+from backhand.data.catalogue import CATALOGUE
+
+
+def typed(cfg: DictConfig) -> TrainConfig:
+    """The composed configuration as dataclasses, interpolations resolved, every value checked.
+
+    Raises:
+        UserError: the first thing that is wrong, in one line.
+        omegaconf.errors.OmegaConfBaseException: a key or a type that the schema does not have.
+    """
+    tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
+    tree.pop("hydra", None)
+    config = cast(TrainConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), tree)))
+    try:
+        _check(config)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return config
+
+
+def output_units(config: TrainConfig) -> int:
+    """C: one for a number or a yes and no, else one a class."""
+    classes = CATALOGUE[config.data.name].classes
+    return 1 if classes is None or config.model.loss == "binary_cross_entropy" else classes
+
+
+def layer_sizes(config: TrainConfig) -> list[int]:
+    """[D, H, …, C]."""
+    return [CATALOGUE[config.data.name].features, *config.model.hidden, output_units(config)]
+
+
+def metric_names(config: TrainConfig) -> list[str]:
+    """What `objective` may be."""
+    metrics = ("loss", "r2", "mae") if CATALOGUE[config.data.name].classes is None else ("loss", "acc")
+    return ["train/loss", *(["train/acc"] if "acc" in metrics else []), *(f"val/{metric}" for metric in metrics)]
+
+
+def larger_is_better(metric: str) -> bool:
+    """Whether a metric is to be maximised."""
+    return metric.endswith(("/acc", "/r2"))
+
+
+def _check(config: TrainConfig) -> None:
+    _check_data(config)
+    _check_model(config)
+    _check_optimizer(config)
+    _check_scheduler(config)
+    _check_trainer(config)
+    _at_least("seed", config.seed, 0)
+    if config.seed >= 2**32:
+        raise UserError(f"seed={config.seed}: must be below 2^32")
+    check_choice("objective", config.objective, metric_names(config))
+    if config.logger.wandb:
+        check_choice("logger.wandb.mode", config.logger.wandb.mode, ("auto", "online", "offline", "disabled"))
+    if config.callbacks.early_stopping:
+        _at_least("callbacks.early_stopping.patience", config.callbacks.early_stopping.patience, 1)
+        _at_least("callbacks.early_stopping.min_delta", config.callbacks.early_stopping.min_delta, 0)
+    if config.ckpt_path is not None:
+        check_checkpoint_file("ckpt_path", Path(config.ckpt_path))
+
+
+def _check_data(config: TrainConfig) -> None:
+    data = config.data
+    check_choice("data.name", data.name, CATALOGUE)
+    size = data.batch_size
+    if not (size == "full" or (_whole(size) and size >= 1)):
+        raise UserError(f"data.batch_size={size}: must be a whole number of samples, 1 or more, or full")
+    for key in ("val_fraction", "test_fraction"):
+        if not 0 < (value := getattr(data, key)) < 1:
+            raise UserError(f"data.{key}={value}: must lie between 0 and 1")
+    if data.val_fraction + data.test_fraction >= 1:
+        raise UserError(
+            f"data.val_fraction={data.val_fraction} and data.test_fraction={data.test_fraction}: "
+            "their sum must be below 1, for something must be left to train on"
+        )
+    _at_least("data.split_seed", data.split_seed, 0)
+    facts = CATALOGUE[data.name]
+    train_fraction = 1 - data.val_fraction - data.test_fraction
+    for part, fraction in (("val", data.val_fraction), ("test", data.test_fraction), ("train", train_fraction)):
+        least = 2 * (facts.classes or 1)
+        if int(fraction * facts.samples) < least:
+            raise UserError(
+                f"data.val_fraction={data.val_fraction}, data.test_fraction={data.test_fraction}: of the "
+                f"{facts.samples} samples of {data.name} {int(fraction * facts.samples)} are left to {part}; "
+                f"it needs {least} or more"
+            )
+
+
+def _check_model(config: TrainConfig) -> None:
+    model = config.model
+    for units in model.hidden:
+        if units < 1:
+            raise UserError(f"model.hidden={model.hidden}: every hidden layer needs 1 unit or more; [] has no layer")
+    check_choice("model.hidden_activation", model.hidden_activation, HIDDEN_ACTIVATIONS)
+    check_choice("model.output_activation", model.output_activation, ACTIVATIONS)
+    check_choice("model.loss", model.loss, LOSSES)
+    check_choice("model.gradient", model.gradient, GRADIENTS)
+    check_choice("model.init", model.init, INITIALIZATIONS)
+    _at_least("model.init_scale", model.init_scale, 0)
+    loss, f = LOSSES[model.loss], ACTIVATIONS[model.output_activation]
+    if misfit := loss.misfit(model.output_activation, f.range):
+        raise UserError(f"model.loss={model.loss} {misfit}; model.output_activation is {model.output_activation}")
+    classes = CATALOGUE[config.data.name].classes
+    if classes is None and loss.probabilities:
+        raise UserError(f"model.loss={model.loss} is for classes; data={config.data.name} has a number to predict: mse")
+    if model.loss == "binary_cross_entropy" and classes != 2:
+        raise UserError(f"model.loss={model.loss} is for two classes; data={config.data.name} has {classes}")
+    if model.output_activation == "softmax" and output_units(config) == 1:
+        raise UserError("model.output_activation=softmax: there is a single output, which softmax would make always 1")
+
+
+def _check_optimizer(config: TrainConfig) -> None:
+    optimizer = config.optimizer
+    _check_optional_keys("optimizer", optimizer, OPTIMIZERS)
+    _at_least("optimizer.lr", optimizer.lr, 0, above=True)
+    _at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
+    if optimizer.momentum is not None and not 0 <= optimizer.momentum < 1:
+        raise UserError(f"optimizer.momentum={optimizer.momentum}: must be at least 0 and below 1")
+    if optimizer.betas is not None and not (len(optimizer.betas) == 2 and all(0 <= b < 1 for b in optimizer.betas)):
+        raise UserError(f"optimizer.betas={optimizer.betas}: must be two numbers, each at least 0 and below 1")
+    if optimizer.eps is not None:
+        _at_least("optimizer.eps", optimizer.eps, 0)
+
+
+def _check_scheduler(config: TrainConfig) -> None:
+    scheduler = config.scheduler
+    _check_optional_keys("scheduler", scheduler, SCHEDULERS)
+    if scheduler.min_lr is not None and not 0 <= scheduler.min_lr <= config.optimizer.lr:
+        raise UserError(f"scheduler.min_lr={scheduler.min_lr}: must lie between 0 and optimizer.lr")
+    if scheduler.every is not None:
+        _at_least("scheduler.every", scheduler.every, 1)
+    if scheduler.factor is not None and not 0 < scheduler.factor < 1:
+        raise UserError(f"scheduler.factor={scheduler.factor}: must lie between 0 and 1")
+    if scheduler.patience is not None:
+        _at_least("scheduler.patience", scheduler.patience, 0)
+    if scheduler.name == "cosine" and (config.trainer.max_epochs or -1) < 1:
+        raise UserError("scheduler=cosine: needs trainer.max_epochs, the length of the curve")
+
+
+def _check_trainer(config: TrainConfig) -> None:
+    trainer = config.trainer
+    if trainer.max_epochs is not None and trainer.max_epochs < 1 and trainer.max_epochs != -1:
+        raise UserError(f"trainer.max_epochs={trainer.max_epochs}: must be 1 or more, or -1 for no limit")
+    check_choice("trainer.accelerator", trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
+    if trainer.devices == 0 or trainer.devices == []:
+        raise UserError(f"trainer.devices={trainer.devices}: must be 1 or more, -1 or auto for all, or a list")
+    precisions = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true", "32", "64", "bf16", "16")
+    check_choice("trainer.precision", str(trainer.precision), precisions)
+
+
+def check_checkpoint_file(key: str, path: Path) -> None:
+    """Refuse what cannot be a checkpoint, without opening it with torch.
+
+    Raises:
+        UserError: no such file, a folder, or a file that is no (whole) zip archive.
+    """
+    if not path.exists():
+        raise UserError(f"{key}={path}: no such file")
+    if path.is_dir():
+        raise UserError(f"{key}={path}: is a folder; name a checkpoint in it, such as checkpoints/last.ckpt")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{key}={path}: is no checkpoint, or a damaged one")
+
+
+def _check_optional_keys(group: str, node: Any, choices: dict[str, tuple[str, ...]]) -> None:
+    check_choice(f"{group}.name", node.name, choices)
+    for key in sorted({key for keys in choices.values() for key in keys}):
+        given, needed = getattr(node, key) is not None, key in choices[node.name]
+        if given and not needed:
+            owners = " or ".join(f"{group}={name}" for name, keys in choices.items() if key in keys)
+            raise UserError(f"{group}.{key}: {group}={node.name} has no such setting; it belongs to {owners}")
+        if needed and not given:
+            raise UserError(f"{group}.{key}: {group}={node.name} needs a value")
+
+
+def _at_least(key: str, value: float, bound: float, above: bool = False) -> None:
+    if not (bound < value if above else bound <= value) or value == float("inf"):
+        raise UserError(f"{key}={value}: must be {'above' if above else 'at least'} {bound}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,82 @@
+"""result.json: what became of a run. It is the last file that a run writes."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from backhand.config.command import CONF
+from backhand.config.schema import TrainConfig
+
+Status = Literal["finished", "diverged", "failed", "interrupted"]
+
+# What decides where a run goes on from or what is drawn, not what it computes.
+NOT_HASHED = ("ckpt_path", "plots", "name", "tags", "logger")
+
+
+@dataclass
+class Result:
+    """The outcome of a run.
+
+    Attributes:
+        status: `finished`; `diverged` (the loss is no longer finite); `failed`; `interrupted`.
+        objective: the metric that chose the best checkpoint, and its best value.
+        metrics: the last epoch's training and validation metrics, and the best checkpoint's on the test split.
+        seconds: of training, validation included, set-up and test left out.
+        steps, epochs: completed in this run and those it went on from.
+        error: why it failed.
+    """
+
+    status: Status
+    objective: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    steps: int = 0
+    epochs: int = 0
+    device: str = "cpu"
+    error: str | None = None
+
+
+def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
+    """Write `folder/result.json` aside and rename it, so that it is whole or not there.
+
+    A number that is not finite becomes null, for JSON has no other word for it.
+    """
+    record = {
+        **asdict(result),
+        "config_hash": config_hash(config),
+        "git_commit": _git_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("backhand", "torch", "lightning", "hydra-core", "wandb")},
+        },
+    }
+    aside = folder / "result.json.tmp"
+    aside.write_text(json.dumps(_finite(record), indent=2) + "\n")
+    os.replace(aside, folder / "result.json")
+
+
+def config_hash(config: TrainConfig) -> str:
+    """SHA-256 of the settings that decide what a run computes."""
+    settings = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(CONF.parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

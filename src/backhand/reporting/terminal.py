@@ -1,0 +1,51 @@
+"""What a command prints when it is done."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backhand.reporting.result import Result
+
+
+def print_summary(result: Result, folder: Path) -> None:
+    """The end of a run: its final metrics, how long it took, and where the files are."""
+    title = {
+        "finished": "Finished",
+        "diverged": "Diverged: the loss is no longer finite; try a smaller optimizer.lr",
+    }[result.status]
+    table = metrics_table(title, result.metrics)
+    table.add_section()
+    table.add_row("seconds", f"{result.seconds:.1f}")
+    table.add_row("epochs", str(result.epochs))
+    console = Console()
+    console.print(table)
+    # Not a cell of the table: a path that is cut off or wrapped cannot be copied.
+    console.print(Text(f"files: {shown(folder)}"), soft_wrap=True)
+
+
+def metrics_table(title: str, metrics: Mapping[str, float]) -> Table:
+    """A row a metric (loss, acc, …), a column a split that has one."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    splits = [split for split in ("train", "val", "test") if any(name.startswith(f"{split}/") for name in metrics)]
+    table.add_column("")
+    for split in splits:
+        table.add_column(split, justify="right")
+    for metric in dict.fromkeys(name.partition("/")[2] for name in metrics):
+        row = [metrics.get(f"{split}/{metric}") for split in splits]
+        table.add_row(metric, *("" if value is None else _number(metric, value) for value in row))
+    return table
+
+
+def shown(path: Path) -> str:
+    """The path as short as it can be typed from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{value:.2%}" if metric == "acc" else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""The LightningModule, its optimizers and callbacks, and the train and evaluate tasks."""

@@ -1,0 +1,251 @@
+"""The train task: fit, test the best checkpoint, and leave a folder that says what happened."""
+
+import logging
+import math
+import shutil
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from backhand.calculus.losses import LOSSES
+from backhand.config.errors import UserError
+from backhand.config.schema import TrainConfig
+from backhand.config.validation import larger_is_better, layer_sizes, output_units
+from backhand.data.catalogue import CATALOGUE
+from backhand.data.module import InMemoryData
+from backhand.reporting.loggers import build_loggers, close_loggers
+from backhand.reporting.result import Result, Status, write_result
+from backhand.reporting.terminal import print_summary
+from backhand.training.checkpoint import load
+from backhand.training.module import LightningMLP
+from backhand.training.pictures import draw
+
+log = logging.getLogger(__name__)
+
+BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+
+
+def train(config: TrainConfig) -> float:
+    """Train one network in the folder that Hydra made for it.
+
+    Returns:
+        The best value of `config.objective`, for Hydra's sweepers.
+
+    Raises:
+        UserError: a trainer setting that this machine or Lightning refuses.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    _silence()
+    try:
+        run = Run(config, folder)
+    except UserError as error:
+        if sweeping:
+            _write(Result("failed", {"name": config.objective, "value": None}, error=str(error)), config, folder)
+        else:
+            _remove_unused(folder)
+        raise
+    return run.train(plots=config.plots if config.plots is not None else not sweeping)
+
+
+class Run:
+    """One run: what it trains with, and what has become of it so far."""
+
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        L.seed_everything(config.seed, workers=True, verbose=False)
+        self.data = build_data(config)
+        self.module = build_module(config, self.data)
+        callbacks = build_callbacks(config, folder)
+        # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
+        build_trainer(config, folder, callbacks=[], logger=False)
+        loggers, self.table = build_loggers(config, folder)
+        self.trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
+        self.seconds = 0.0
+
+    def train(self, plots: bool) -> float:
+        """Fit, test, draw, and write result.json last, whichever way it ends."""
+        try:
+            self._fit()
+            diverged = self.module.diverged
+            self._test()
+            if plots and self.trainer.is_global_zero:
+                draw(self.trainer, self.module, self.data, self.table.rows, self.folder / "plots")
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning turns Ctrl-C into SystemExit(1) after it has put its affairs in order.
+            self._end("interrupted", 1)
+            if (self.folder / LAST).exists():
+                log.warning("interrupted; to go on: python train.py ckpt_path=%s ...", self.folder / LAST)
+            raise SystemExit(130) from None
+        except BaseException as error:
+            self._end("failed", 1, f"{type(error).__name__}: {error}")
+            raise
+        self._end("diverged" if diverged else "finished", 0)
+        if self.trainer.is_global_zero:
+            print_summary(self.result, self.folder)
+        return self.best
+
+    def _fit(self) -> None:
+        started = time.perf_counter()
+        try:
+            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
+        finally:
+            self.seconds = time.perf_counter() - started
+
+    def _test(self) -> None:
+        fitted = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        best = self.folder / BEST
+        self.trainer.strategy.barrier()
+        if best.exists():
+            self.module.load_state_dict(load(best)["state_dict"])
+        self.trainer.test(self.module, datamodule=self.data, verbose=False)
+        tested = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self.metrics = {name: value for name, value in (fitted | tested).items() if "/" in name}
+
+    @property
+    def best(self) -> float:
+        """The objective's best value among the epochs, or the worst there is where no epoch had a finite one."""
+        values = [row[self.config.objective] for row in self.table.rows if self.config.objective in row]
+        finite = [value for value in values if math.isfinite(value)]
+        maximize = larger_is_better(self.config.objective)
+        if not finite:
+            return -math.inf if maximize else math.inf
+        return max(finite) if maximize else min(finite)
+
+    def _end(self, status: Status, exit_code: int, error: str | None = None) -> None:
+        close_loggers(self.trainer.loggers, exit_code)
+        self.result = Result(
+            status=status,
+            objective={"name": self.config.objective, "value": self.best},
+            metrics=getattr(self, "metrics", {}),
+            seconds=round(self.seconds, 3),
+            steps=self.trainer.global_step,
+            epochs=self.trainer.current_epoch,
+            device=_device_name(self.trainer),
+            error=error,
+        )
+        _write(self.result, self.config, self.folder)
+
+
+def build_data(config: TrainConfig) -> InMemoryData:
+    """The data set of `config.data`, in the precision that the trainer computes in."""
+    return InMemoryData(
+        config.data.name,
+        batch_size=config.data.batch_size,
+        target=LOSSES[config.model.loss].target,
+        units=output_units(config),
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+        split_seed=config.data.split_seed,
+        shuffle_seed=config.seed,
+        dtype=torch.float64 if str(config.trainer.precision).startswith("64") else torch.float32,
+    )
+
+
+def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
+    """The network of `config.model` with its optimizer."""
+    return LightningMLP(
+        sizes=layer_sizes(config),
+        hidden_activation=config.model.hidden_activation,
+        output_activation=config.model.output_activation,
+        loss=config.model.loss,
+        gradient=config.model.gradient,  # type: ignore[arg-type]
+        init=config.model.init,
+        init_scale=config.model.init_scale,
+        seed=config.seed,
+        classes=CATALOGUE[config.data.name].classes,
+        target_mean=data.target_mean,
+        target_std=data.target_std,
+        optimizer=asdict(config.optimizer),
+        scheduler=asdict(config.scheduler),
+        objective=config.objective,
+        maximize=larger_is_better(config.objective),
+    )
+
+
+def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
+    """Checkpoints, and what `config.callbacks` asks for."""
+    mode = "max" if larger_is_better(config.objective) else "min"
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            dirpath=(folder / BEST).parent,
+            filename="best",
+            monitor=config.objective,
+            mode=mode,
+            save_last=True,
+            enable_version_counter=False,
+        )
+    ]
+    if config.callbacks.progress_bar:
+        callbacks.append(RichProgressBar(refresh_rate=20))
+    if stopping := config.callbacks.early_stopping:
+        callbacks.append(
+            EarlyStopping(config.objective, stopping.min_delta, stopping.patience, mode=mode, check_finite=False)
+        )
+    return callbacks
+
+
+def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], logger: Any) -> L.Trainer:
+    """Lightning's Trainer with `config.trainer`.
+
+    Raises:
+        UserError: Lightning refuses the settings, for example a GPU where there is none.
+    """
+    given = {key: value for key, value in asdict(config.trainer).items() if value is not None}
+    try:
+        return L.Trainer(
+            **given,
+            callbacks=callbacks,
+            logger=logger,
+            default_root_dir=folder,
+            enable_progress_bar=config.callbacks.progress_bar,
+            enable_checkpointing=bool(callbacks),
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UserError("trainer: " + " ".join(str(error).split())) from error
+
+
+def _silence() -> None:
+    """Keep Lightning's notices in train.log, and drop the warnings that this program has an answer to."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()  # what is left goes to Hydra's handlers
+    for message in (
+        ".*does not have many workers.*",  # batches are one indexing operation; workers would slow them down
+        ".*smaller than the logging interval.*",  # metrics are logged by epoch
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own affair
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*The dirpath has changed from.*",  # a resumed run has a folder of its own
+        ".*sync_dist=True.*",  # the sums are already reduced over processes
+        ".*trying to infer the `batch_size`.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the folder that Hydra made for a run that was refused, unless something else is in it."""
+    if {path.name for path in folder.iterdir()} <= {".hydra", "train.log"}:
+        shutil.rmtree(folder)
+        for parent in list(folder.parents)[:2]:
+            if any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+
+@rank_zero_only
+def _write(result: Result, config: TrainConfig, folder: Path) -> None:
+    write_result(result, config, folder)
+
+
+def _device_name(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
