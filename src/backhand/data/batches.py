@@ -1,6 +1,7 @@
 """Batches out of tensors that are in memory: one indexing operation a batch, in an order that (seed, epoch) decides."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,5 +55,5 @@ def loader(rows: TensorRows, batch_size: int, shuffle_seed: int | None) -> DataL
     return DataLoader(rows, batch_size=batch_size, sampler=order, collate_fn=_as_it_is)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""What is known about each data set before it is loaded. It imports nothing heavy: the command line validates with it."""
+"""What is known about each data set before it is loaded: enough to validate a configuration, with nothing to import."""
 
 from dataclasses import dataclass
 

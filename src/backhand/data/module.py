@@ -64,7 +64,7 @@ class InMemoryData(LightningDataModule):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.name, self.batch_size, self.target, self.units = name, batch_size, target, units
+        self.dataset, self.batch_size, self.target, self.units = name, batch_size, target, units
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.split_seed, self.shuffle_seed, self.dtype = split_seed, shuffle_seed, dtype
         self.parts: dict[Split, Part] = {}
@@ -100,7 +100,7 @@ class InMemoryData(LightningDataModule):
         return loader(TensorRows(part.x, part.y), EVALUATION_BATCH, None)
 
     def _load(self) -> None:
-        facts = CATALOGUE[self.name]
+        facts = CATALOGUE[self.dataset]
         bunch = getattr(sklearn.datasets, facts.loader)()
         inputs, labels = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target)
         if facts.classes is not None:
@@ -124,7 +124,7 @@ class InMemoryData(LightningDataModule):
             )
 
     def _targets(self, labels: np.ndarray) -> Tensor:
-        if CATALOGUE[self.name].classes is None:
+        if CATALOGUE[self.dataset].classes is None:
             return torch.from_numpy((labels - self.target_mean) / self.target_std).to(self.dtype).unsqueeze(-1)
         classes = torch.from_numpy(labels).long()
         if self.target == "classes":

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
@@ -59,7 +58,7 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     }
     aside = folder / "result.json.tmp"
     aside.write_text(json.dumps(_finite(record), indent=2) + "\n")
-    os.replace(aside, folder / "result.json")
+    aside.replace(folder / "result.json")
 
 
 def config_hash(config: TrainConfig) -> str:

@@ -146,8 +146,9 @@ class LightningMLP(LightningModule):
     def configure_optimizers(self) -> Any:
         """What `optimizer` and `scheduler` name."""
         optimizer = build_optimizer(self.parameters(), self.hparams["optimizer"])
-        mode = "max" if self.hparams["maximize"] else "min"
-        scheduler = build_scheduler(optimizer, self.hparams["scheduler"], mode, self.trainer.max_epochs)
+        scheduler = build_scheduler(
+            optimizer, self.hparams["scheduler"], self.hparams["maximize"], self.trainer.max_epochs
+        )
         if scheduler is None:
             return optimizer
         return {
@@ -175,7 +176,7 @@ class LightningMLP(LightningModule):
         rows = torch.tensor(float(self._loss_rows), device=self.device)
         total = self._over_processes(torch.as_tensor(self._loss_sum, device=self.device).float())
         self.log(f"{prefix}loss", total / self._over_processes(rows), prog_bar=prefix == "val/")
-        self.log_dict(metrics, prog_bar=prefix == "val/")  # type: ignore[arg-type]
+        self.log_dict(metrics, prog_bar=prefix == "val/")
         self._loss_sum, self._loss_rows = 0.0, 0
 
     def _over_processes(self, total: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The optimizers and learning-rate schedules that the configuration can name."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import Parameter
@@ -21,7 +21,7 @@ def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -
 
 
 def build_scheduler(
-    optimizer: Optimizer, settings: dict[str, Any], mode: Literal["min", "max"], max_epochs: int | None
+    optimizer: Optimizer, settings: dict[str, Any], maximize: bool, max_epochs: int | None
 ) -> schedules.LRScheduler | None:
     """The schedule of a `SchedulerConfig`, stepped once an epoch, or None."""
     match settings["name"]:
@@ -33,7 +33,7 @@ def build_scheduler(
         case "plateau":
             return schedules.ReduceLROnPlateau(
                 optimizer,
-                mode=mode,
+                mode="max" if maximize else "min",
                 factor=settings["factor"],
                 patience=settings["patience"],
                 min_lr=settings["min_lr"],

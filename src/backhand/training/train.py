@@ -13,9 +13,9 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.calculus.losses import LOSSES
 from backhand.config.errors import UserError
@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-    _silence()
+    quiet_lightning()
     try:
         run = Run(config, folder)
     except UserError as error:
@@ -215,9 +215,9 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
         raise UserError("trainer: " + " ".join(str(error).split())) from error
 
 
-def _silence() -> None:
+def quiet_lightning() -> None:
     """Keep Lightning's notices in train.log, and drop the warnings that this program has an answer to."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # what is left goes to Hydra's handlers
     for message in (
         ".*does not have many workers.*",  # batches are one indexing operation; workers would slow them down

@@ -1,0 +1,101 @@
+"""The evaluate task: a run's best checkpoint on one of its splits, as metrics and as a table of predictions."""
+
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from backhand.calculus.choices import check_choice
+from backhand.config.arguments import parse
+from backhand.config.command import report
+from backhand.config.errors import UserError, one_line
+from backhand.config.schema import TrainConfig
+from backhand.config.validation import check_checkpoint_file, typed
+
+USAGE = """
+Evaluate a run's best checkpoint.
+
+  python scripts/evaluate.py run=outputs/2026-01-31/12-00-00
+  python scripts/evaluate.py run=outputs/2026-01-31/12-00-00 split=val predict=predictions.csv
+
+  run=FOLDER     a run's folder (or one job's in a sweep)
+  split=test     or val, train
+  predict=FILE   also write one row a sample: id, target, prediction, and the probabilities where there are any;
+                 id is the row in the data set as it is shipped
+"""
+
+
+@dataclass
+class EvaluateArguments:
+    """What `scripts/evaluate.py` takes."""
+
+    run: str = MISSING
+    split: str = "test"
+    predict: str | None = None
+
+
+def main() -> None:
+    """The command: the user's mistakes are one line and exit status 1."""
+    try:
+        evaluate(parse(EvaluateArguments, sys.argv[1:], USAGE))
+    except UserError as error:
+        sys.exit(report(error))
+
+
+def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
+    """Evaluate, print the metrics, and write the predictions where asked for.
+
+    Returns:
+        The metrics by name, such as `test/acc`.
+
+    Raises:
+        UserError: no run's folder, no readable checkpoint in it, an unknown split, or a file that exists already.
+    """
+    try:
+        check_choice("split", arguments.split, ("train", "val", "test"))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    folder = Path(arguments.run)
+    config = read_config(folder)
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    check_checkpoint_file("run", checkpoint)
+    if arguments.predict is not None:
+        if Path(arguments.predict).exists():
+            raise UserError(f"predict={arguments.predict}: exists already, and nothing is overwritten")
+        if not Path(arguments.predict).absolute().parent.is_dir():
+            raise UserError(f"predict={arguments.predict}: there is no folder {Path(arguments.predict).parent}")
+
+    # The seconds that torch and Lightning take to import are spent only now.
+    from backhand.training.evaluation import evaluate_checkpoint
+
+    metrics, table = evaluate_checkpoint(config, checkpoint, arguments.split)
+    if arguments.predict is not None:
+        with Path(arguments.predict).open("x", newline="") as file:
+            csv.writer(file).writerows(table)
+    return metrics
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The configuration that a run's folder was made with.
+
+    Raises:
+        UserError: the folder is none of a run, or its configuration is damaged or of another version.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        reason = "no such folder" if not folder.exists() else "is no run's folder: it has no .hydra/config.yaml"
+        if (folder / "multirun.yaml").exists():
+            reason = "is a sweep's folder; name one of its jobs, such as " + str(folder / "0")
+        raise UserError(f"run={folder}: {reason}")
+    try:
+        stored = OmegaConf.load(path)
+        if not isinstance(stored, DictConfig):
+            raise UserError(f"{path}: is not a configuration")
+        stored.ckpt_path = None  # where the run went on from is of no matter here, and may be gone
+        return typed(stored)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {one_line(error)}") from None
