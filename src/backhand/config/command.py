@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from backhand.config.errors import USER_ERRORS, UserError, one_line
@@ -28,7 +30,13 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     def mark_and_run(cfg: DictConfig) -> Any:
         nonlocal begun
         begun = True
-        return task(cfg)
+        try:
+            return task(cfg)
+        except UserError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            # Hydra would put a line of its own before ours.
+            sys.exit(report(error))
 
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(mark_and_run)
 
@@ -78,7 +86,8 @@ def check_run(config: DictConfig) -> None:
     """
     checked = typed(config)
     folder = Path(config.hydra.run.dir)
-    if (folder / ".hydra").exists():
+    first_process = os.environ.get("LOCAL_RANK", "0") == "0"  # the other processes of a run share its folder
+    if first_process and (folder / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")
     if checked.ckpt_path is not None:
         # Only here is torch worth its seconds before the run begins: the checkpoint must be read to be judged.

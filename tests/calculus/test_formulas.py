@@ -1,0 +1,93 @@
+"""Each activation and loss by itself: value and derivative against torch's own."""
+
+import pytest
+import torch
+from tests.calculus.settings import ACTIVATIONS, FITTING, LOSSES, MATCHED, B, C, batch
+from torch.func import jacrev, vmap
+
+from backhand.calculus import backpropagation, reference
+from backhand.calculus.backpropagation import Network
+
+EXTREME = torch.tensor([-1e4, -100.0, -30.0, -1.0, 0.0, 1.0, 30.0, 100.0, 1e4])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_has_torchs_value_and_derivative(name):
+    activation, theirs = ACTIVATIONS[name], reference.module(name)
+    z = torch.randn(B, C, dtype=torch.float64)
+    a = activation.value(z)
+    torch.testing.assert_close(a, theirs(z), rtol=1e-14, atol=1e-15)
+    jacobian = vmap(jacrev(theirs))(z)  # (B, C, C)
+    v = torch.randn(B, C, dtype=torch.float64)
+    torch.testing.assert_close(activation.delta(v, a), (v.unsqueeze(-2) @ jacobian).squeeze(-2))
+    derivative = activation.derivative(a)
+    full = derivative if derivative.dim() == 3 else derivative.expand_as(a).diag_embed()
+    torch.testing.assert_close(full, jacobian)
+
+
+@pytest.mark.parametrize("name", [name for name, activation in ACTIVATIONS.items() if activation.hidden])
+def test_the_derivative_at_zero_is_torchs(name):
+    z = torch.zeros(1, 1, requires_grad=True)
+    (theirs,) = torch.autograd.grad(reference.module(name)(z).sum(), z)
+    ours = ACTIVATIONS[name].delta(torch.ones(1, 1), ACTIVATIONS[name].value(z.detach()))
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("f", "loss"), FITTING)
+def test_a_loss_has_torchs_value(f, loss):
+    network = Network("tanh", f)
+    _, y = batch(loss, None)
+    z = torch.randn(B, C, dtype=torch.float64)
+    torch.testing.assert_close(
+        backpropagation.loss_value(network, loss, z, y), reference.loss(network, loss, z, y), rtol=1e-13, atol=1e-15
+    )
+
+
+@pytest.mark.parametrize(("f", "loss"), MATCHED)
+def test_a_matched_pair_is_the_general_rule_in_another_form(f, loss):
+    L, activation = LOSSES[loss], ACTIVATIONS[f]
+    _, y = batch(loss, None)
+    z = torch.randn(B, C, dtype=torch.float64)
+    yhat = activation.value(z)
+    torch.testing.assert_close(L.matched_value(z, y), L.value(yhat, y))
+    torch.testing.assert_close(L.matched_delta(z, y), activation.delta(L.derivative(yhat, y), yhat))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("f", "loss"), MATCHED)
+def test_a_matched_pair_stays_finite_where_the_output_saturates(f, loss, dtype):
+    L = LOSSES[loss]
+    z = torch.stack([EXTREME, EXTREME.flip(0)], -1).to(dtype)
+    rows = len(z)
+    for wrong in (0, 1):
+        y = torch.full((rows,), wrong) if L.target == "classes" else torch.full((rows, 2), float(wrong), dtype=dtype)
+        assert L.matched_value(z, y).isfinite()
+        assert L.matched_delta(z, y).isfinite().all()
+        network = Network("tanh", f)
+        torch.testing.assert_close(L.matched_value(z, y), reference.loss(network, loss, z, y))
+
+
+def test_the_bounds_of_binary_cross_entropy_are_torchs():
+    # At ŷ = 0 and 1 the logarithms are infinite; torch bounds them, and the derivative, and so must we.
+    p = torch.tensor([[0.0], [1.0], [0.0], [1.0]], requires_grad=True)
+    y = torch.tensor([[1.0], [0.0], [0.0], [1.0]])
+    theirs = torch.nn.functional.binary_cross_entropy(p, y)
+    (slope,) = torch.autograd.grad(theirs, p)
+    loss = LOSSES["binary_cross_entropy"]
+    torch.testing.assert_close(loss.value(p.detach(), y), theirs.detach())
+    torch.testing.assert_close(loss.derivative(p.detach(), y), slope)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_with_a_run_axis_there_is_one_loss_a_run(loss):
+    f = LOSSES[loss].matched
+    _, y = batch(loss, 3)
+    z = torch.randn(3, B, C, dtype=torch.float64)
+    network = Network("tanh", f)
+    each = torch.stack([backpropagation.loss_value(network, loss, z[k], y[k]) for k in range(3)])
+    torch.testing.assert_close(backpropagation.loss_value(network, loss, z, y), each)
+
+
+def test_gradient_descent_moves_against_the_gradient():
+    theta, gradient = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
+    assert torch.equal(backpropagation.updated(theta, gradient, 0.1), torch.tensor([0.95, -2.025]))

@@ -1,0 +1,187 @@
+"""The backward pass against finite differences and against torch's own graph."""
+
+import pytest
+import torch
+from tests.calculus.settings import (
+    FITTING,
+    HIDDEN_ACTIVATIONS,
+    HIDDEN_SIZES,
+    MATCHED,
+    RUNS,
+    B,
+    C,
+    D,
+    batch,
+    network,
+)
+from torch.autograd import gradcheck, gradgradcheck
+
+from backhand.calculus.functions import NetworkLoss, Prediction
+from backhand.calculus.mlp import MLP
+
+
+def leaves(model: MLP) -> list[torch.Tensor]:
+    return [parameter.detach().clone().requires_grad_() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("depth", HIDDEN_SIZES)
+@pytest.mark.parametrize(("f", "loss"), MATCHED)
+@pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
+def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, runs):
+    model = network(g, f, depth, runs)
+    x, y = batch(loss, runs)
+
+    def loss_of(x, *parameters):
+        return NetworkLoss.apply(model.network, loss, y, x, *parameters)[0]
+
+    assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)), check_batched_grad=True)
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize(("f", "loss"), sorted(set(FITTING) - set(MATCHED)))
+def test_every_other_pair_passes_gradcheck_through_the_general_rule(f, loss, runs):
+    model = network("tanh", f, 1, runs)
+    x, y = batch(loss, runs)
+
+    def loss_of(x, *parameters):
+        return NetworkLoss.apply(model.network, loss, y, x, *parameters)[0]
+
+    assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)))
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("depth", HIDDEN_SIZES)
+@pytest.mark.parametrize("f", sorted({f for f, _ in FITTING}))
+def test_every_gradient_of_the_prediction_passes_gradcheck(f, depth, runs):
+    model = network("tanh", f, depth, runs)
+    x, _ = batch("mse", runs)
+
+    def everything_returned(x, *parameters):
+        return Prediction.apply(model.network, x, *parameters)
+
+    assert gradcheck(everything_returned, (x.requires_grad_(), *leaves(model)), check_batched_grad=True)
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize(("f", "loss"), MATCHED)
+def test_the_backward_pass_can_itself_be_differentiated(f, loss, runs):
+    model = network("tanh", f, 1, runs)
+    x, y = batch(loss, runs)
+
+    def everything_returned(x, *parameters):
+        return NetworkLoss.apply(model.network, loss, y, x, *parameters)
+
+    inputs = (x.requires_grad_(), *leaves(model))
+    assert gradcheck(everything_returned, inputs)
+    assert gradgradcheck(everything_returned, inputs)
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("depth", HIDDEN_SIZES)
+@pytest.mark.parametrize(("f", "loss"), FITTING)
+@pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
+def test_hand_equals_autograd_in_float64(g, f, loss, depth, runs):
+    hand = network(g, f, depth, runs)
+    auto = network(g, f, depth, runs, gradient="autograd")
+    auto.load_state_dict(hand.state_dict())
+    x, y = batch(loss, runs)
+    values, gradients = [], []
+    for model in (hand, auto):
+        given = x.clone().requires_grad_()
+        value = model.loss(given, y, loss)
+        values.append(value)
+        gradients.append(torch.autograd.grad(value.sum(), [given, *model.parameters()]))
+    torch.testing.assert_close(values[0], values[1], rtol=1e-12, atol=1e-14)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-14)
+
+
+def test_a_batch_without_the_run_axis_is_shared_by_all_runs():
+    model = network("tanh", "softmax", 1, 3)
+    x, y = batch("cross_entropy", None)
+    x.requires_grad_()
+    found = torch.autograd.grad(model.loss(x, y, "cross_entropy").sum(), [x, *model.parameters()])
+    own = x.detach().expand(3, B, D).clone().requires_grad_()
+    each = torch.autograd.grad(model.loss(own, y.expand(3, B), "cross_entropy").sum(), [own, *model.parameters()])
+    torch.testing.assert_close(found[0], each[0].sum(0))
+    torch.testing.assert_close(found[1:], each[1:])
+
+
+def test_a_run_of_a_population_has_the_gradients_of_its_solo_network():
+    population = network("relu", "softmax", 3, 3)
+    x, y = batch("cross_entropy", 3)
+    population.loss(x, y, "cross_entropy").sum().backward()
+    for k in range(3):
+        solo = network("relu", "softmax", 3, None)
+        solo.load_state_dict({name: value[k] for name, value in population.state_dict().items()})
+        solo.loss(x[k], y[k], "cross_entropy").backward()
+        for ours, theirs in zip(population.parameters(), solo.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad[k], theirs.grad, rtol=1e-12, atol=1e-15)
+
+
+def test_the_input_gradient_is_computed_only_when_asked_for(monkeypatch):
+    from backhand.calculus import backpropagation
+
+    asked = []
+    original = backpropagation.input_gradient
+    monkeypatch.setattr(backpropagation, "input_gradient", lambda *a: asked.append(1) or original(*a))
+    model = network("tanh", "softmax", 1, None)
+    x, y = batch("cross_entropy", None)
+    model.loss(x, y, "cross_entropy").backward()
+    assert not asked
+    model.loss(x.requires_grad_(), y, "cross_entropy").backward()
+    assert asked == [1]
+    assert x.grad is not None
+
+
+def test_frozen_layers_are_left_out_of_the_recursion(monkeypatch):
+    from backhand.calculus import backpropagation
+
+    steps = []
+    original = backpropagation.hidden_delta
+    monkeypatch.setattr(backpropagation, "hidden_delta", lambda *a: steps.append(1) or original(*a))
+    model = network("tanh", "softmax", 3, None)
+    reference = network("tanh", "softmax", 3, None)
+    reference.load_state_dict(model.state_dict())
+    for layer in model.layers[:2]:
+        layer.requires_grad_(False)
+    x, y = batch("cross_entropy", None)
+    model.loss(x, y, "cross_entropy").backward()
+    assert len(steps) == 1
+    reference.loss(x, y, "cross_entropy").backward()
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        assert ours.grad is None if not ours.requires_grad else torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("f", "loss"), MATCHED)
+def test_results_have_the_dtype_of_the_parameters(f, loss, dtype):
+    model = network("tanh", f, 1, None, dtype=dtype)
+    x, y = batch(loss, None, dtype)
+    value = model.loss(x, y, loss)
+    value.backward()
+    assert model(x).dtype == value.dtype == dtype
+    assert {parameter.grad.dtype for parameter in model.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_lower_precision_is_as_close_to_float64_as_its_digits_allow(dtype, tolerance):
+    exact = network("tanh", "softmax", 1, None)
+    low = network("tanh", "softmax", 1, None, dtype=dtype)
+    low.load_state_dict(exact.state_dict())
+    exact.load_state_dict(low.state_dict())  # the same rounded values in both
+    x, y = batch("cross_entropy", None, dtype)
+    low.loss(x, y, "cross_entropy").backward()
+    exact.loss(x.double(), y, "cross_entropy").backward()
+    for ours, theirs in zip(low.parameters(), exact.parameters(), strict=True):
+        assert (ours.grad.double() - theirs.grad).norm() <= tolerance * theirs.grad.norm()
+
+
+def test_z_O_is_returned_with_the_loss_and_gives_the_prediction():
+    model = network("tanh", "softmax", 1, None)
+    x, y = batch("cross_entropy", None)
+    value, z_O = model.loss_and_preoutput(x, y, "cross_entropy")
+    assert z_O.shape == (B, C)
+    torch.testing.assert_close(model.output(z_O), model(x))
+    torch.testing.assert_close(value, model.loss(x, y, "cross_entropy"))

@@ -1,0 +1,144 @@
+"""The module: its parameters, its conversions, and what it refuses."""
+
+import math
+
+import pytest
+import torch
+from tests.calculus.settings import ACTIVATIONS, HIDDEN_ACTIVATIONS, network
+from torch import nn
+
+from backhand import MLP
+from backhand.calculus import reference
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("f", ACTIVATIONS)
+@pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
+def test_from_sequential_and_back_reproduces_outputs_and_gradients(g, f, depth):
+    sizes = [3, *[4, 5, 6][:depth], 2]
+    parts = []
+    for n, m in zip(sizes[:-1], sizes[1:], strict=True):
+        parts += [nn.Linear(n, m, dtype=torch.float64), reference.module(g)]
+    net = nn.Sequential(*parts[:-1], reference.module(f))
+    model = MLP.from_sequential(net)
+    back = model.to_sequential()
+    x = torch.randn(7, 3, dtype=torch.float64)
+    v = torch.randn(7, 2, dtype=torch.float64)
+    found = []
+    for each in (net, model, back):
+        given = x.clone().requires_grad_()
+        yhat = each(given)
+        (yhat * v).sum().backward()
+        found.append((yhat, given.grad, [p.grad for p in each.parameters()]))
+    for yhat, dx, gradients in found[1:]:
+        torch.testing.assert_close(yhat, found[0][0], rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(dx, found[0][1], rtol=1e-12, atol=1e-14)
+        for ours, theirs in zip(gradients, found[0][2], strict=True):
+            ours = ours.T if ours.shape != theirs.shape or yhat is found[1][0] else ours
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_a_sequential_without_activations_is_linear():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model = MLP.from_sequential(net)
+    assert (model.network.hidden_activation, model.network.output_activation) == ("identity", "identity")
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(model(x), net(x))
+
+
+@pytest.mark.parametrize(
+    ("net", "reason"),
+    [
+        (nn.Sequential(), "no Linear"),
+        (nn.Sequential(nn.ReLU()), "does not follow a Linear"),
+        (nn.Sequential(nn.Linear(2, 3, bias=False)), "without bias"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Dropout()), "none of Linear"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(4, 2)), "takes 4 inputs"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.ReLU()), "does not follow"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Softmax(dim=0)), "not the last"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1)), "different"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Softmax(-1), nn.Linear(3, 2)), "softmax"),
+    ],
+)
+def test_from_sequential_refuses_what_it_cannot_reproduce(net, reason):
+    with pytest.raises(ValueError, match=reason):
+        MLP.from_sequential(net)
+
+
+def test_to_sequential_refuses_a_run_axis():
+    with pytest.raises(ValueError, match="run axis"):
+        network("tanh", "softmax", 1, 2).to_sequential()
+
+
+def test_weights_are_stored_in_out():
+    model = MLP(sizes=[64, 32, 10], hidden_activation="tanh", output_activation="softmax")
+    assert [tuple(layer.weight.shape) for layer in model.layers] == [(64, 32), (32, 10)]
+    assert [tuple(layer.bias.shape) for layer in model.layers] == [(32,), (10,)]
+    assert model(torch.randn(4, 64)).sum(-1).allclose(torch.ones(4))
+
+
+def test_the_default_initialisation_is_that_of_torch_nn_Linear():
+    ours = MLP([400, 300], output_activation="identity").layers[0]
+    theirs = nn.Linear(400, 300)
+    bound = 1 / math.sqrt(400)
+    for mine, other in ((ours.weight, theirs.weight), (ours.bias, theirs.bias)):
+        assert mine.abs().max() <= bound
+        assert other.abs().max() <= bound
+        assert float(mine.std()) == pytest.approx(float(other.std()), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("init", "std"), [("xavier", (2 / 700) ** 0.5), ("kaiming", (2 / 400) ** 0.5), ("normal", 1.0)]
+)
+def test_each_initialisation_has_its_papers_variance(init, std):
+    layer = MLP([400, 300], output_activation="identity", init=init, init_scale=0.5).layers[0]
+    assert float(layer.weight.std()) == pytest.approx(0.5 * std, rel=0.02)
+    assert not layer.bias.any()
+
+
+def test_a_generator_decides_the_initial_values():
+    first, second = (MLP([3, 4, 2], generator=torch.Generator().manual_seed(7)) for _ in range(2))
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"sizes": [3]}, "at least"),
+        ({"sizes": [3, 0, 2]}, "1 or more"),
+        ({"sizes": [3, 2], "hidden_activation": "tahn"}, "did you mean tanh"),
+        ({"sizes": [3, 2], "hidden_activation": "softmax"}, "choose from"),
+        ({"sizes": [3, 2], "output_activation": "soft"}, "did you mean softmax"),
+        ({"sizes": [3, 2], "init": "zeros"}, "choose from linear"),
+        ({"sizes": [3, 2], "gradient": "numeric"}, "choose from hand, autograd"),
+    ],
+)
+def test_a_wrong_network_is_refused_with_the_choices(arguments, reason):
+    with pytest.raises(ValueError, match=reason):
+        MLP(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "loss", "reason"),
+    [
+        (torch.zeros(5, 4), torch.zeros(5, dtype=torch.long), "cross_entropy", r"takes \(…, batch, 3\)"),
+        (torch.zeros(3), torch.zeros(1, dtype=torch.long), "cross_entropy", r"takes \(…, batch, 3\)"),
+        (torch.zeros(5, 3), torch.zeros(5), "cross_entropy", "class numbers"),
+        (torch.zeros(5, 3), torch.zeros(4, dtype=torch.long), "cross_entropy", "class numbers"),
+        (torch.zeros(5, 3), torch.zeros(5, 1), "mse", r"\(…, 5, 4\)"),
+        (torch.zeros(5, 3), torch.zeros(5, 4), "hinge", "choose from"),
+        (torch.zeros(5, 3), torch.zeros(5, 4, requires_grad=True), "mse", "none for it"),
+    ],
+)
+def test_a_wrong_batch_is_refused_by_shape(x, y, loss, reason):
+    with pytest.raises(ValueError, match=reason):
+        network("tanh", "softmax", 1, None, dtype=torch.float32).loss(x, y, loss)
+
+
+@pytest.mark.parametrize(
+    ("f", "loss"), [("identity", "cross_entropy"), ("sigmoid", "cross_entropy"), ("tanh", "binary_cross_entropy")]
+)
+def test_a_loss_that_does_not_fit_the_output_is_refused(f, loss):
+    with pytest.raises(ValueError, match=f"the output activation is {f}"):
+        network("tanh", f, 1, None).loss(torch.zeros(5, 3), torch.zeros(5), loss)

@@ -1,0 +1,43 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from backhand.config.command import CONF
+from backhand.config.schema import TrainConfig
+from backhand.config.validation import typed
+
+# The suite runs on all cores already, and nothing here may reach W&B's servers or a user's login.
+torch.set_num_threads(1)
+os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[..., TrainConfig]]:
+    """The configuration that `python train.py` would have with the given overrides."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides: typed(compose("train", list(overrides)))
+
+
+@pytest.fixture
+def trained(configured: Callable[..., TrainConfig], tmp_path: Path) -> Callable[..., Path]:
+    """Train in this process with the given overrides, quietly; returns the run's folder."""
+    from backhand.training.train import Run
+
+    def run(*overrides: str) -> Path:
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        Run(configured("callbacks=quiet", "logger=none", "trainer=cpu", *overrides), folder).train(plots=False)
+        return folder
+
+    return run
