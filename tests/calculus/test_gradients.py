@@ -178,7 +178,7 @@ def test_lower_precision_is_as_close_to_float64_as_its_digits_allow(dtype, toler
         assert (ours.grad.double() - theirs.grad).norm() <= tolerance * theirs.grad.norm()
 
 
-def test_z_O_is_returned_with_the_loss_and_gives_the_prediction():
+def test_the_preoutput_is_returned_with_the_loss_and_gives_the_prediction():
     model = network("tanh", "softmax", 1, None)
     x, y = batch("cross_entropy", None)
     value, z_O = model.loss_and_preoutput(x, y, "cross_entropy")

@@ -1,0 +1,91 @@
+"""What is wrong is said in one line, with exit status 1, before anything is made."""
+
+import pytest
+
+TRAIN = [
+    (["model.hidden_activation=tahn"], "did you mean tanh"),
+    (["model.hidden_activation=softmax"], "choose from identity, relu, tanh, sigmoid"),
+    (["model.output_activation=soft"], "did you mean softmax"),
+    (["model.loss=cross_entropy", "model.output_activation=identity"], "distribution over the classes: softmax"),
+    (["data=wine", "model.loss=binary_cross_entropy", "model.output_activation=sigmoid"], "data=wine has 3"),
+    (["data=diabetes", "model.output_activation=sigmoid", "model.loss=binary_cross_entropy"], "a number to predict"),
+    (["data=diabetes", "model.output_activation=softmax"], "single output"),
+    (["optimizer.lr=-1"], "optimizer.lr=-1.0: must be above 0"),
+    (["optimizer.lr=nan"], "must be above 0"),
+    (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
+    (["optimizer.momentum=1"], "below 1"),
+    (["optimizer=adam", "optimizer.momentum=0.9"], "belongs to optimizer=sgd"),
+    (["optimizer=adam", "optimizer.betas=[0.9]"], "two numbers"),
+    (["optimizer=sdg"], "did you mean sgd"),
+    (["scheduler=cosine", "trainer.max_epochs=-1"], "needs trainer.max_epochs"),
+    (["scheduler=step", "scheduler.factor=2"], "between 0 and 1"),
+    (["model.hidden=[0]"], "1 unit or more"),
+    (["model.hidden=[64,x]"], "must be a whole number"),
+    (["model.hidden=64"], "must be a list"),
+    (["model.hiden=[64]"], "did you mean hidden"),
+    (["model.gradient=numeric"], "choose from hand, autograd"),
+    (["data.batch_size=0"], "1 or more, or full"),
+    (["data.batch_size=half"], "1 or more, or full"),
+    (["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
+    (["data=wine", "data.test_fraction=0.01"], "are left to test"),
+    (["data=minst"], "choose from breast_cancer, diabetes, digits, wine"),
+    (["data=null"], "Got NoneType"),
+    (["dta=digits"], "did you mean data"),
+    (["trainer.max_epoch=3"], "did you mean max_epochs"),
+    (["trainer.max_epochs=0"], "1 or more"),
+    (["trainer.precision=8"], "choose from 32-true"),
+    (["+trainer.nonsense=1"], "no such key"),
+    (["+optimizer.nesterov=true"], "no such key"),
+    (["seed=-1"], "at least 0"),
+    (["objective=test/acc"], "choose from train/loss"),
+    (["logger.wandb.mode=on"], "choose from auto, online"),
+    (["model.loss=${nowhere}"], "not found"),
+    (["model.hidden=[["], "not of the form key=value"),
+    (["ckpt_path=nowhere.ckpt"], "no such file"),
+    (["ckpt_path=."], "is a folder"),
+]
+EVALUATE = [
+    ([], "run: must be given"),
+    (["run=nowhere"], "no such folder"),
+    (["run=."], "no .hydra/config.yaml"),
+    (["run"], "not of the form key=value"),
+    (["rn=."], "did you mean run"),
+    (["run=.", "split=tset"], "did you mean test"),
+]
+
+
+def named(value: list[str] | str) -> str:
+    return " ".join(value) if isinstance(value, list) else ""
+
+
+def one_line(result, script, reason, folder):
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith(f"{script}: ")
+    assert reason in result.stderr
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "reason"), TRAIN, ids=named)
+def test_train_refuses_in_one_line(command, tmp_path, arguments, reason):
+    one_line(command("train.py", *arguments), "train.py", reason, tmp_path)
+
+
+@pytest.mark.parametrize(("arguments", "reason"), EVALUATE, ids=named)
+def test_evaluate_refuses_in_one_line(command, tmp_path, arguments, reason):
+    one_line(command("scripts/evaluate.py", *arguments), "evaluate.py", reason, tmp_path)
+
+
+@pytest.mark.slow
+def test_what_only_the_trainer_can_refuse_leaves_no_folder_either(command, tmp_path):
+    result = command("train.py", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
+    one_line(result, "train.py", "gpu", tmp_path)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(command, tmp_path):
+    (tmp_path / "notes.ckpt").write_text("not a checkpoint")
+    result = command("train.py", "ckpt_path=notes.ckpt")
+    assert result.returncode == 1
+    assert result.stderr == "train.py: ckpt_path=notes.ckpt: is no checkpoint, or a damaged one\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.ckpt"]

@@ -1,0 +1,186 @@
+"""The commands of the README, run for real."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tests.cli.conftest import ROOT
+
+HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "wandb", "torchmetrics", "numpy")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["optimizer.lr=-1"], ["data=nowhere"]])
+def test_nothing_heavy_is_imported_before_the_configuration_has_been_accepted(arguments):
+    code = f"""
+import runpy, sys
+sys.argv = {["train.py", *arguments]!r}
+try:
+    runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+except SystemExit:
+    pass
+print("HEAVY", sorted(set(sys.modules) & {set(HEAVY)!r}))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in result.stdout
+
+
+def test_help_shows_the_groups_their_choices_and_five_commands(command):
+    text = command("train.py", "--help").stdout
+    for group in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
+        assert f"{group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}" in text
+    assert text.count("\n  python train.py") == 5
+
+
+def test_tab_completion_knows_the_choices(command):
+    result = command("train.py", "-sc", "query=bash", COMP_LINE="python train.py data=d", COMP_POINT="22")
+    assert set(result.stdout.split()) == {"data=diabetes", "data=digits"}
+
+
+def test_evaluate_help(command):
+    assert "run=FOLDER" in command("scripts/evaluate.py", "--help").stdout
+
+
+def run_folder(tmp_path):
+    (config,) = tmp_path.glob("outputs/*/*/.hydra/config.yaml")
+    return config.parents[1]
+
+
+@pytest.mark.slow
+def test_a_run_from_start_to_evaluation(command, tmp_path):
+    trained = command("train.py", "data=wine", "trainer.max_epochs=2")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""
+    folder = run_folder(tmp_path)
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "wandb" not in path.parts}
+    assert left == {
+        ".hydra/config.yaml",
+        ".hydra/hydra.yaml",
+        ".hydra/overrides.yaml",
+        "train.log",
+        "metrics.csv",
+        "result.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "plots/curves.png",
+        "plots/confusion.png",
+    }
+    assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 1
+    record = json.loads((folder / "result.json").read_text())
+    assert record["status"] == "finished"
+    assert f"files: {folder.relative_to(tmp_path)}" in trained.stdout
+
+    evaluated = command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"{record['metrics']['test/acc']:.2%}" in evaluated.stdout
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["target"] == row["prediction"] for row in rows) / len(rows)
+    assert right == pytest.approx(record["metrics"]["test/acc"])
+    assert all(sum(float(row[f"probability_class_{k}"]) for k in range(3)) == pytest.approx(1) for row in rows)
+
+    again = command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
+    assert again.returncode == 1
+    assert "nothing is overwritten" in again.stderr
+
+    same_folder = command("train.py", f"hydra.run.dir={folder}")
+    assert same_folder.returncode == 1
+    assert "holds a run already" in same_folder.stderr
+
+    last = folder / "checkpoints" / "last.ckpt"
+    for overrides, reason in (
+        (["data=wine", "trainer.max_epochs=5", "model.hidden=[32]"], "was trained with sizes=[13, 64, 3]"),
+        (["data=digits", "trainer.max_epochs=5"], "was trained with sizes=[13, 64, 3]"),
+        (["data=wine", "trainer.max_epochs=5", "optimizer=adam"], "was trained with optimizer=sgd"),
+        (["data=wine", "trainer.max_epochs=2"], "has 2 epochs behind it already"),
+    ):
+        refused = command("train.py", f"ckpt_path={last}", "hydra.run.dir=refused", *overrides)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+        assert reason in refused.stderr
+        assert not (tmp_path / "refused").exists()
+
+    (tmp_path / "damaged.ckpt").write_bytes(last.read_bytes()[:-3000])
+    (folder / "checkpoints" / "best.ckpt").write_bytes((tmp_path / "damaged.ckpt").read_bytes())
+    for script, argument in (("train.py", "ckpt_path=damaged.ckpt"), ("scripts/evaluate.py", f"run={folder}")):
+        refused = command(script, argument)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+        assert "damaged" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_gives_every_job_a_folder_and_draws_nothing(command, tmp_path):
+    result = command("train.py", "-m", "debug=fast", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert result.returncode == 0, result.stderr
+    records = [json.loads((tmp_path / "sweep" / job / "result.json").read_text()) for job in ("0", "1")]
+    assert [record["status"] for record in records] == ["finished", "finished"]
+    assert records[0]["config_hash"] != records[1]["config_hash"]
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_as_interrupted(command, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "ckpt_path=" in stderr
+    assert "Traceback" not in stderr
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+    torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offline(command, tmp_path):
+    result = command(
+        "train.py",
+        "debug=fast",
+        "logger=wandb",
+        "hydra.run.dir=run",
+        WANDB_MODE="online",
+        WANDB_API_KEY="0" * 40,
+        WANDB_BASE_URL="http://127.0.0.1:9",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "offline" in result.stderr
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(command, tmp_path):
+    result = command(
+        "train.py", "trainer=ddp_cpu", "data=wine", "trainer.max_epochs=2", "logger=csv", "hydra.run.dir=run"
+    )
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", ["tensorboard", "none"])
+def test_the_other_loggers_work(command, tmp_path, logger):
+    result = command("train.py", "debug=fast", f"logger={logger}", "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    assert bool(list(tmp_path.rglob("events.out.tfevents.*"))) == (logger == "tensorboard")
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_the_commands_work_from_any_folder(command, tmp_path):
+    assert os.path.commonpath([ROOT, tmp_path]) != str(ROOT)
+    assert "name: digits" in command("train.py", "--cfg", "job").stdout

@@ -1,0 +1,70 @@
+"""The schema against what it stands for."""
+
+import inspect
+from dataclasses import fields
+
+import lightning
+import pytest
+from hydra import compose, initialize_config_dir
+
+from backhand.calculus.activations import ACTIVATIONS
+from backhand.config.command import CONF
+from backhand.config.schema import OPTIMIZERS, SCHEDULERS, OptimizerConfig, SchedulerConfig, TrainerConfig
+from backhand.config.validation import layer_sizes, typed
+from backhand.data.catalogue import CATALOGUE
+
+# Objects, not values that a file could hold, or set by the train task itself.
+NOT_IN_A_FILE = {
+    "logger",
+    "callbacks",
+    "plugins",
+    "default_root_dir",
+    "enable_progress_bar",
+    "enable_checkpointing",
+    "enable_autolog_hparams",
+    "model_registry",
+}
+
+
+def test_every_argument_of_lightnings_trainer_can_be_set():
+    theirs = set(inspect.signature(lightning.Trainer.__init__).parameters) - {"self"} - NOT_IN_A_FILE
+    assert {field.name for field in fields(TrainerConfig)} == theirs
+
+
+@pytest.mark.parametrize(
+    ("group", "choices"),
+    [("data", CATALOGUE), ("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS)],
+)
+def test_there_is_a_file_for_every_choice(group, choices):
+    assert {path.stem for path in (CONF / group).glob("*.yaml")} == set(choices)
+
+
+@pytest.mark.parametrize(("kind", "choices"), [(OptimizerConfig, OPTIMIZERS), (SchedulerConfig, SCHEDULERS)])
+def test_every_optional_key_belongs_to_a_choice(kind, choices):
+    optional = {field.name for field in fields(kind)} - {"name", "lr", "weight_decay"}
+    assert optional == {key for keys in choices.values() for key in keys}
+
+
+@pytest.mark.parametrize("group", [path.name for path in sorted(CONF.iterdir()) if path.is_dir()])
+def test_every_named_choice_composes_and_is_valid(group):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for file in sorted((CONF / group).glob("*.yaml")):
+            typed(compose("train", [f"{group}={file.stem}"]))
+
+
+def test_a_data_set_names_its_output_and_loss_and_the_user_may_override(configured):
+    config = configured("data=breast_cancer")
+    assert (config.model.output_activation, config.model.loss) == ("sigmoid", "binary_cross_entropy")
+    assert layer_sizes(config) == [30, 64, 1]
+    config = configured("data=breast_cancer", "model.output_activation=softmax", "model.loss=cross_entropy")
+    assert layer_sizes(config) == [30, 64, 2]
+
+
+def test_a_trainer_argument_can_be_given_with_a_plus(configured):
+    assert configured("+trainer.gradient_clip_val=0.5").trainer.gradient_clip_val == 0.5
+
+
+def test_every_activation_can_be_configured(configured):
+    for name, activation in ACTIVATIONS.items():
+        if activation.hidden:
+            assert configured(f"model.hidden_activation={name}").model.hidden_activation == name

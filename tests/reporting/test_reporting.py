@@ -1,0 +1,74 @@
+"""The table of epochs, result.json, the pictures and the summary."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from backhand.reporting import plots
+from backhand.reporting.loggers import EpochTable
+from backhand.reporting.result import Result, config_hash, write_result
+from backhand.reporting.terminal import metrics_table
+
+
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_two_halves_of_an_epoch_become_one_row(tmp_path):
+    table = EpochTable(tmp_path / "metrics.csv")
+    for epoch in range(2):
+        table.log_metrics({"val/loss": 2.0 + epoch, "epoch": epoch}, step=9)
+        table.log_metrics({"train/loss": 1.0 + epoch, "epoch": epoch}, step=9)
+    assert [row["epoch"] for row in read(tmp_path / "metrics.csv")] == ["0"]  # the epoch that goes on is not there yet
+    table.log_metrics({"test/loss": 5.0, "epoch": 2}, step=18)
+    table.finalize("success")
+    rows = read(tmp_path / "metrics.csv")
+    assert [(row["val/loss"], row["train/loss"]) for row in rows] == [("2.0", "1.0"), ("3.0", "2.0")]
+
+
+def test_a_metric_that_comes_later_gets_a_column_and_loses_nothing(tmp_path):
+    table = EpochTable(tmp_path / "metrics.csv")
+    table.log_metrics({"train/loss": 1.0, "epoch": 0}, step=1)
+    table.log_metrics({"train/loss": 0.5, "val/loss": 0.7, "epoch": 1}, step=2)
+    table.finalize("success")
+    assert [row["val/loss"] for row in read(tmp_path / "metrics.csv")] == ["", "0.7"]
+    assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["1.0", "0.5"]
+
+
+def test_result_json_is_json_even_where_numbers_are_not_finite(tmp_path, configured):
+    result = Result("diverged", {"name": "val/loss", "value": math.inf}, {"val/loss": math.nan, "val/acc": 0.5})
+    write_result(result, configured(), tmp_path)
+    record = json.loads((tmp_path / "result.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert record["metrics"] == {"val/loss": None, "val/acc": 0.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_the_hash_tells_apart_what_is_computed_and_nothing_else(configured):
+    base = config_hash(configured())
+    assert config_hash(configured("logger=none", "plots=false", "name=x")) == base
+    assert config_hash(configured("optimizer.lr=0.05")) != base
+    assert config_hash(configured("seed=1")) != base
+
+
+def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    rows = [{"epoch": e, "train/loss": 1 / (e + 1), "val/loss": 2.0, "val/acc": 0.5} for e in range(3)]
+    plots.curves(rows, tmp_path / "a.png")
+    loss, accuracy = drawn[0].axes
+    assert [line.get_ydata().tolist() for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 2, 2]]
+    assert len(accuracy.lines) == 1
+    plots.confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), ["no", "yes"], tmp_path / "b.png")
+    assert drawn[1].axes[0].images[0].get_array().tolist() == [[1, 1], [0, 1]]
+    plots.predictions(np.array([1.0, 2.0]), np.array([1.5, 2.5]), tmp_path / "c.png")
+    assert drawn[2].axes[0].lines[1].get_xydata().tolist() == [[1, 1.5], [2, 2.5]]
+
+
+def test_the_summary_has_a_column_a_split():
+    table = metrics_table("Finished", {"val/loss": 0.5, "test/loss": 0.25, "test/acc": 0.975})
+    assert [column.header for column in table.columns] == ["", "val", "test"]
+    assert [list(column.cells) for column in table.columns] == [["loss", "acc"], ["0.5", ""], ["0.25", "97.50%"]]

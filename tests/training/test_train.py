@@ -1,0 +1,194 @@
+"""What a training run computes, against independent references and against itself."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from backhand.data.module import InMemoryData
+from backhand.training.module import LightningMLP
+
+
+def weights(folder, which="last"):
+    contents = torch.load(folder / "checkpoints" / f"{which}.ckpt", weights_only=True)
+    return contents["state_dict"]
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_hand_and_autograd_train_to_the_same_weights(trained):
+    shared = ("trainer.precision=64-true", "trainer.max_epochs=5")
+    hand, auto = (weights(trained(f"model.gradient={gradient}", *shared)) for gradient in ("hand", "autograd"))
+    for name, ours in hand.items():
+        assert (ours - auto[name]).abs().max() <= 1e-9 * auto[name].abs().max(), name
+
+
+def test_the_same_seed_gives_the_same_bits(trained):
+    first, second, other = (weights(trained("trainer.max_epochs=2", f"seed={seed}")) for seed in (3, 3, 4))
+    for name, value in first.items():
+        assert torch.equal(value, second[name])
+        assert not torch.equal(value, other[name])
+
+
+@pytest.mark.parametrize("optimizer", ["optimizer=sgd", "optimizer=adam"])
+@pytest.mark.parametrize("scheduler", ["scheduler=none", "scheduler=step"])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trained, optimizer, scheduler):
+    settings = (optimizer, scheduler, *(["scheduler.every=2"] if "step" in scheduler else []), "data=wine")
+    whole = trained(*settings, "trainer.max_epochs=6")
+    half = trained(*settings, "trainer.max_epochs=3")
+    rest = trained(*settings, "trainer.max_epochs=6", f"ckpt_path={half}/checkpoints/last.ckpt")
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(rest)[name]), name
+    assert result(rest)["epochs"] == 6
+
+
+def gradient_descent_by_the_page(W_I, b_I, W_O, b_O, x, y, alpha, steps):
+    """The page's algorithm in numpy: tanh, softmax, cross-entropy, one column a sample, gradients sample by sample."""
+    for _ in range(steps):
+        gradients = [np.zeros_like(p) for p in (W_I, b_I, W_O, b_O)]
+        for sample, label in zip(x, y, strict=True):
+            z_I = W_I.T @ sample + b_I
+            h = np.tanh(z_I)
+            z_O = W_O.T @ h + b_O
+            e = np.exp(z_O - z_O.max())
+            yhat = e / e.sum()
+            dL_dyhat = np.zeros_like(yhat)
+            dL_dyhat[label] = -1 / yhat[label]
+            delta_O = (np.diag(yhat) - np.outer(yhat, yhat)) @ dL_dyhat
+            delta_I = (W_O @ delta_O) * (1 - np.tanh(z_I) ** 2)
+            parts = (np.outer(sample, delta_I), delta_I, np.outer(h, delta_O), delta_O)
+            gradients = [total + part / len(x) for total, part in zip(gradients, parts, strict=True)]
+        W_I, b_I, W_O, b_O = (p - alpha * g for p, g in zip((W_I, b_I, W_O, b_O), gradients, strict=True))
+    return W_I, b_I, W_O, b_O
+
+
+def test_ten_steps_on_the_full_batch_are_the_pages_gradient_descent(trained):
+    folder = trained(
+        "data.batch_size=full", "optimizer.momentum=0", "trainer.max_epochs=10", "trainer.precision=64-true"
+    )
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    begun = LightningMLP(**saved["hyper_parameters"])  # the seed is among them
+    start = [parameter.detach().double().numpy() for parameter in begun.parameters()]
+    data = InMemoryData("digits", dtype=torch.float64).part("train")
+    theirs = gradient_descent_by_the_page(*start, data.x.numpy(), data.y.numpy(), alpha=0.1, steps=10)
+    for ours, expected in zip(saved["state_dict"].values(), theirs, strict=True):
+        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    folder = trained("data=wine", "logger=csv", "trainer.max_epochs=3")
+    record = result(folder)
+    assert record["status"] == "finished"
+    assert (record["epochs"], record["steps"]) == (3, 12)
+    assert {"train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc"} <= record["metrics"].keys()
+    assert len(record["config_hash"]) == 64
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert all(row[name] for row in rows for name in ("train/loss", "train/acc", "val/loss", "val/acc"))
+    assert record["objective"]["value"] == min(float(row["val/loss"]) for row in rows)
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_the_logged_training_metrics_are_those_of_the_epoch(trained):
+    # With a learning rate of almost nothing the network stands still, so its loss can be computed afterwards.
+    folder = trained("data=wine", "trainer.max_epochs=1", "optimizer.lr=1e-12", "trainer.precision=64-true")
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    module = LightningMLP(**saved["hyper_parameters"]).double()
+    module.load_state_dict(saved["state_dict"])
+    data = InMemoryData("wine", dtype=torch.float64)
+    for split in ("train", "val", "test"):
+        part = data.part(split)
+        yhat = module.model.to_sequential()(part.x)
+        expected = torch.nn.functional.nll_loss(yhat.detach().log(), part.y)
+        assert result(folder)["metrics"][f"{split}/loss"] == pytest.approx(float(expected), rel=1e-6)
+        accuracy = (yhat.argmax(-1) == part.y).double().mean()
+        assert result(folder)["metrics"][f"{split}/acc"] == pytest.approx(float(accuracy), rel=1e-6)
+
+
+def test_regression_metrics_are_in_the_targets_own_units(trained):
+    from sklearn.metrics import mean_absolute_error, r2_score
+
+    folder = trained("data=diabetes", "trainer.max_epochs=3", "optimizer.lr=0.01")
+    saved = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    module = LightningMLP(**saved["hyper_parameters"])
+    module.load_state_dict(saved["state_dict"])
+    data = InMemoryData("diabetes")
+    part = data.part("test")
+    with torch.no_grad():
+        predicted = module(part.x)[:, 0].double() * data.target_std + data.target_mean
+    true = part.y[:, 0].double() * data.target_std + data.target_mean
+    assert result(folder)["metrics"]["test/mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=1e-5)
+    assert result(folder)["metrics"]["test/r2"] == pytest.approx(r2_score(true, predicted), rel=1e-4)
+
+
+def test_a_run_whose_loss_is_no_longer_finite_stops_and_says_diverged(trained):
+    folder = trained("data=diabetes", "optimizer.lr=100", "trainer.max_epochs=20")
+    record = result(folder)
+    assert record["status"] == "diverged"
+    assert record["epochs"] < 20
+    assert record["metrics"]["train/loss"] is None
+
+
+def test_a_run_that_fails_says_why(trained, monkeypatch, tmp_path):
+    monkeypatch.setattr(LightningMLP, "validation_step", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trained("data=wine")
+    (folder,) = tmp_path.iterdir()
+    assert result(folder)["status"] == "failed"
+    assert "division by zero" in result(folder)["error"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer=adamw", "scheduler=cosine"),
+        ("optimizer=adam", "scheduler=plateau", "objective=val/acc"),
+        ("data=breast_cancer", "callbacks=early_stopping"),
+        ("data=breast_cancer", "model.output_activation=softmax", "model.loss=mse"),
+        ("data=wine", "model=linear", "model.loss=mse", "model.output_activation=identity"),
+        ("model=deep", "model.hidden_activation=relu", "model.init=kaiming", "optimizer.lr=0.01"),
+        ("trainer.precision=bf16-true",),
+        ("data=wine", "model.loss=mse", "model.output_activation=sigmoid"),
+    ],
+)
+def test_other_settings_train_too(trained, overrides):
+    folder = trained(*overrides, "trainer.max_epochs=3")
+    metrics = result(folder)["metrics"]
+    assert metrics["train/loss"] < 1.0
+    assert metrics["test/acc"] > 0.8
+
+
+@pytest.mark.slow
+def test_the_default_network_reads_digits_as_well_as_scikit_learns(trained):
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    data = InMemoryData("digits")
+    train, test = data.part("train"), data.part("test")
+    ours, theirs = [], []
+    for seed in range(5):
+        ours.append(result(trained(f"seed={seed}"))["metrics"]["test/acc"])
+        peer = MLPClassifier(
+            (64,),
+            activation="tanh",
+            solver="sgd",
+            alpha=0,
+            batch_size=32,
+            learning_rate_init=0.1,
+            momentum=0.9,
+            nesterovs_momentum=False,
+            max_iter=30,
+            n_iter_no_change=30,
+            random_state=seed,
+        )
+        with pytest.warns(ConvergenceWarning, match="30"):  # it, too, stops after 30 epochs
+            peer.fit(train.x.numpy(), train.y.numpy())
+        theirs.append(peer.score(test.x.numpy(), test.y.numpy()))
+    print("ours", ours, "scikit-learn", theirs)
+    assert np.mean(ours) >= 0.97
+    assert abs(np.mean(ours) - np.mean(theirs)) <= 0.005
