@@ -4,6 +4,7 @@ import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -72,7 +73,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     # The seconds that torch and Lightning take to import are spent only now.
     from backhand.training.evaluation import evaluate_checkpoint
 
-    metrics, table = evaluate_checkpoint(config, checkpoint, arguments.split)
+    metrics, table = evaluate_checkpoint(config, checkpoint, cast(Literal["train", "val", "test"], arguments.split))
     if arguments.predict is not None:
         with Path(arguments.predict).open("x", newline="") as file:
             csv.writer(file).writerows(table)

@@ -49,7 +49,7 @@ def evaluate_checkpoint(
     metrics = {name.replace("test/", f"{split}/"): value for name, value in tested.items()}
     predictions = trainer.predict(module, batches)
     assert predictions is not None
-    found = {name: torch.cat([batch[name] for batch in predictions]) for name in predictions[0]}  # type: ignore[call-overload]
+    found = {name: torch.cat([batch[name] for batch in predictions]) for name in predictions[0]}
     Console().print(metrics_table(f"{config.data.name}, {split} split: {len(found['target'])} samples", metrics))
 
     columns = ["id", "target", "prediction"]

@@ -137,6 +137,14 @@ class Run:
         _write(self.result, self.config, self.folder)
 
 
+class ProgressBar(RichProgressBar):
+    """Lightning's, without the logger's version number, which says nothing about the training."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """The metrics behind the bar."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
 def build_data(config: TrainConfig) -> InMemoryData:
     """The data set of `config.data`, in the precision that the trainer computes in."""
     return InMemoryData(
@@ -187,7 +195,7 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
         )
     ]
     if config.callbacks.progress_bar:
-        callbacks.append(RichProgressBar(refresh_rate=20))
+        callbacks.append(ProgressBar(refresh_rate=20))
     if stopping := config.callbacks.early_stopping:
         callbacks.append(
             EarlyStopping(config.objective, stopping.min_delta, stopping.patience, mode=mode, check_finite=False)
