@@ -1,10 +1,15 @@
 """The command `python train.py`: torch and Lightning are imported only once the configuration has been accepted."""
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from backhand.config.command import command
+from backhand.config.command import command, report
+from backhand.config.errors import USER_ERRORS, UserError
 from backhand.config.validation import typed
 
 
@@ -15,3 +20,35 @@ def main(cfg: DictConfig) -> Any:
     from backhand.training.train import train
 
     return train(config)
+
+
+class RefuseBadConfig(Callback):
+    """Checks a single run's configuration before Hydra makes its folder; a sweep's jobs are checked as each begins.
+
+    Hydra turns an exception in a callback into a warning and goes on, so this one leaves with SystemExit.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the run."""
+        try:
+            check_run(config)
+        except USER_ERRORS as error:
+            sys.exit(report(error))
+
+
+def check_run(cfg: DictConfig) -> None:
+    """Check the configuration, that the run's folder is free, and the checkpoint to go on from.
+
+    Raises:
+        UserError: what is wrong, in one line.
+    """
+    config = typed(cfg)
+    folder = Path(cfg.hydra.run.dir)
+    first_process = os.environ.get("LOCAL_RANK", "0") == "0"  # the other processes of a run share its folder
+    if first_process and (folder / ".hydra").exists():
+        raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")
+    if config.ckpt_path is not None:
+        # Only here is torch worth its seconds before the run begins: the checkpoint must be read to be judged.
+        from backhand.training.checkpoint import check_fits
+
+        check_fits(Path(config.ckpt_path), config)

@@ -72,6 +72,7 @@ class Run:
         loggers, self.table = build_loggers(config, folder)
         self.trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
         self.seconds = 0.0
+        self.metrics: dict[str, float] = {}
 
     def train(self, plots: bool) -> float:
         """Fit, test, draw, and write result.json last, whichever way it ends."""
@@ -90,9 +91,9 @@ class Run:
         except BaseException as error:
             self._end("failed", 1, f"{type(error).__name__}: {error}")
             raise
-        self._end("diverged" if diverged else "finished", 0)
+        result = self._end("diverged" if diverged else "finished", 0)
         if self.trainer.is_global_zero:
-            print_summary(self.result, self.folder)
+            print_summary(result, self.folder)
         return self.best
 
     def _fit(self) -> None:
@@ -122,19 +123,20 @@ class Run:
             return -math.inf if maximize else math.inf
         return max(finite) if maximize else min(finite)
 
-    def _end(self, status: Status, exit_code: int, error: str | None = None) -> None:
+    def _end(self, status: Status, exit_code: int, error: str | None = None) -> Result:
         close_loggers(self.trainer.loggers, exit_code)
-        self.result = Result(
+        result = Result(
             status=status,
             objective={"name": self.config.objective, "value": self.best},
-            metrics=getattr(self, "metrics", {}),
+            metrics=self.metrics,
             seconds=round(self.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
             device=_device_name(self.trainer),
             error=error,
         )
-        _write(self.result, self.config, self.folder)
+        _write(result, self.config, self.folder)
+        return result
 
 
 class ProgressBar(RichProgressBar):
