@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from backhand.calculus.mlp import MLP
 
 __all__ = ["MLP"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,9 @@ TRAIN = [
     (["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
     (["data=wine", "data.test_fraction=0.01"], "are left to test"),
     (["data=minst"], "choose from breast_cancer, diabetes, digits, wine"),
+    (["trainer.limit_train_batches=some"], "must be a number of batches"),
+    (["optimizer.lr=1e400"], "finite"),
+    (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
     (["data=null"], "Got NoneType"),
     (["dta=digits"], "did you mean data"),
     (["trainer.max_epoch=3"], "did you mean max_epochs"),
@@ -89,3 +92,18 @@ def test_a_file_that_is_no_checkpoint_is_refused(command, tmp_path):
     assert result.returncode == 1
     assert result.stderr == "train.py: ckpt_path=notes.ckpt: is no checkpoint, or a damaged one\n"
     assert [path.name for path in tmp_path.iterdir()] == ["notes.ckpt"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_holds_code_is_not_opened(command, tmp_path):
+    import torch
+
+    torch.save({"state_dict": {}, "hyper_parameters": Trap()}, tmp_path / "trap.ckpt")
+    result = command("train.py", "ckpt_path=trap.ckpt")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "more than plain data" in result.stderr
+
+
+class Trap:
+    def __reduce__(self):
+        return print, ("the trap was sprung",)

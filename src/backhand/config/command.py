@@ -46,8 +46,9 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
             run()
         except USER_ERRORS as error:
             sys.exit(report(error))
-        except ValueError as error:
-            # Hydra answers some overrides (`data=null`) with a bare ValueError while it composes.
+        except (ValueError, OSError) as error:
+            # Hydra answers some overrides (`data=null`) with a bare ValueError while it composes, and a folder that
+            # cannot be made with an OSError.
             if begun:
                 raise
             sys.exit(report(error))

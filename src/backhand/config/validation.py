@@ -158,6 +158,9 @@ def _check_trainer(config: TrainConfig) -> None:
     check_choice("trainer.accelerator", trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
     if trainer.devices == 0 or trainer.devices == []:
         raise UserError(f"trainer.devices={trainer.devices}: must be 1 or more, -1 or auto for all, or a list")
+    for key in ("train", "val", "test", "predict"):
+        _number_or_null(f"trainer.limit_{key}_batches", getattr(trainer, f"limit_{key}_batches"))
+    _number_or_null("trainer.overfit_batches", trainer.overfit_batches)
     precisions = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true", "32", "64", "bf16", "16")
     check_choice("trainer.precision", str(trainer.precision), precisions)
 
@@ -189,7 +192,12 @@ def _check_optional_keys(group: str, node: Any, choices: dict[str, tuple[str, ..
 
 def _at_least(key: str, value: float, bound: float, above: bool = False) -> None:
     if not (bound < value if above else bound <= value) or value == float("inf"):
-        raise UserError(f"{key}={value}: must be {'above' if above else 'at least'} {bound}")
+        raise UserError(f"{key}={value}: must be {'above' if above else 'at least'} {bound}, and finite")
+
+
+def _number_or_null(key: str, value: object) -> None:
+    if not (value is None or isinstance(value, int | float)):
+        raise UserError(f"{key}={value}: must be a number of batches, a share between 0.0 and 1.0, or null")
 
 
 def _whole(value: object) -> bool:

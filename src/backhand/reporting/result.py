@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from backhand import __version__
 from backhand.config.command import CONF
 from backhand.config.schema import TrainConfig
 
@@ -53,7 +54,8 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
         "git_commit": _git_commit(),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("backhand", "torch", "lightning", "hydra-core", "wandb")},
+            "backhand": __version__,
+            **{name: version(name) for name in ("torch", "lightning", "hydra-core", "wandb")},
         },
     }
     aside = folder / "result.json.tmp"

@@ -1,6 +1,7 @@
 """Reading checkpoints: always as plain data (`weights_only=True`), never as pickled objects."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ def load(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     """
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise UserError(f"{key}={path}: holds more than plain data, or is damaged; not opened") from None
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a damaged file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{key}={path}: is no checkpoint, or a damaged one ({reason})") from None

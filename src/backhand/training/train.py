@@ -65,7 +65,12 @@ class Run:
         self.config, self.folder = config, folder
         L.seed_everything(config.seed, workers=True, verbose=False)
         self.data = build_data(config)
-        self.module = build_module(config, self.data)
+        try:
+            self.module = build_module(config, self.data)
+        except RuntimeError as error:
+            if "allocate memory" not in str(error) and "out of memory" not in str(error):
+                raise
+            raise UserError(f"model.hidden={config.model.hidden}: the network does not fit into memory") from None
         callbacks = build_callbacks(config, folder)
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
