@@ -69,6 +69,6 @@ def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
 
 
 def test_the_summary_has_a_column_a_split():
-    table = metrics_table("Finished", {"val/loss": 0.5, "test/loss": 0.25, "test/acc": 0.975})
+    table = metrics_table({"val/loss": 0.5, "test/loss": 0.25, "test/acc": 0.975})
     assert [column.header for column in table.columns] == ["", "val", "test"]
     assert [list(column.cells) for column in table.columns] == [["loss", "acc"], ["0.5", ""], ["0.25", "97.50%"]]

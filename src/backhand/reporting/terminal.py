@@ -16,19 +16,20 @@ def print_summary(result: Result, folder: Path) -> None:
         "finished": "Finished",
         "diverged": "Diverged: the loss is no longer finite; try a smaller optimizer.lr",
     }[result.status]
-    table = metrics_table(title, result.metrics)
+    table = metrics_table(result.metrics)
     table.add_section()
     table.add_row("seconds", f"{result.seconds:.1f}")
     table.add_row("epochs", str(result.epochs))
     console = Console()
+    console.print(title, style="bold")
     console.print(table)
     # Not a cell of the table: a path that is cut off or wrapped cannot be copied.
     console.print(Text(f"files: {shown(folder)}"), soft_wrap=True)
 
 
-def metrics_table(title: str, metrics: Mapping[str, float]) -> Table:
+def metrics_table(metrics: Mapping[str, float]) -> Table:
     """A row a metric (loss, acc, …), a column a split that has one."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     splits = [split for split in ("train", "val", "test") if any(name.startswith(f"{split}/") for name in metrics)]
     table.add_column("")
     for split in splits:

@@ -50,7 +50,9 @@ def evaluate_checkpoint(
     predictions = trainer.predict(module, batches)
     assert predictions is not None
     found = {name: torch.cat([batch[name] for batch in predictions]) for name in predictions[0]}
-    Console().print(metrics_table(f"{config.data.name}, {split} split: {len(found['target'])} samples", metrics))
+    console = Console()
+    console.print(f"{config.data.name}, {split} split: {len(found['target'])} samples", style="bold")
+    console.print(metrics_table(metrics))
 
     columns = ["id", "target", "prediction"]
     rows = [data.part(split).ids.tolist(), found["target"].tolist(), found["prediction"].tolist()]
