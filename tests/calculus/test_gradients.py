@@ -16,7 +16,8 @@ from tests.calculus.settings import (
 )
 from torch.autograd import gradcheck, gradgradcheck
 
-from backhand.calculus.functions import NetworkLoss, Prediction
+from backhand.calculus.backpropagation import Criterion
+from backhand.calculus.functions import NetworkLossWithForwardMode, PredictionWithForwardMode
 from backhand.calculus.mlp import MLP
 
 
@@ -33,9 +34,9 @@ def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, ru
     x, y = batch(loss, runs)
 
     def loss_of(x, *parameters):
-        return NetworkLoss.apply(model.network, loss, y, x, *parameters)[0]
+        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[0]
 
-    assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)), check_batched_grad=True)
+    assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True)
 
 
 @pytest.mark.parametrize("runs", RUNS)
@@ -45,7 +46,7 @@ def test_every_other_pair_passes_gradcheck_through_the_general_rule(f, loss, run
     x, y = batch(loss, runs)
 
     def loss_of(x, *parameters):
-        return NetworkLoss.apply(model.network, loss, y, x, *parameters)[0]
+        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[0]
 
     assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)))
 
@@ -58,9 +59,9 @@ def test_every_gradient_of_the_prediction_passes_gradcheck(f, depth, runs):
     x, _ = batch("mse", runs)
 
     def everything_returned(x, *parameters):
-        return Prediction.apply(model.network, x, *parameters)
+        return PredictionWithForwardMode.apply(model.network, torch.float64, x, *parameters)
 
-    assert gradcheck(everything_returned, (x.requires_grad_(), *leaves(model)), check_batched_grad=True)
+    assert gradcheck(everything_returned, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True)
 
 
 @pytest.mark.parametrize("runs", RUNS)
@@ -70,7 +71,7 @@ def test_the_backward_pass_can_itself_be_differentiated(f, loss, runs):
     x, y = batch(loss, runs)
 
     def everything_returned(x, *parameters):
-        return NetworkLoss.apply(model.network, loss, y, x, *parameters)
+        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)
 
     inputs = (x.requires_grad_(), *leaves(model))
     assert gradcheck(everything_returned, inputs)

@@ -1,17 +1,18 @@
 """Every activation: its value and its derivative, side by side.
 
-To add one, write one entry of `ACTIVATIONS`; the command line's choices, the gradient proofs and the conversions to
-and from `torch.nn` are read from there. The formulas use the tensor's own methods, so this file imports nothing: the
-names can be listed without the seconds that `import torch` costs.
+To add one, write one entry of `ACTIVATIONS`; the command line's choices, the gradient proofs, the mistake finder, the
+printed derivation and the conversions to and from `torch.nn` are read from there. The formulas use the tensor's own
+methods, so this file imports nothing: the names can be listed without the seconds that `import torch` costs.
 
 Throughout, `z` is the pre-activation (…, B, n), `a` the activation of the same shape, and `v` = ∂L/∂a.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,15 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise activation `a = g(z)`, whose derivative can be read off its output.
+    """An elementwise activation `a = g(z)`.
+
+    Half-precision input is computed in float32 and rounded once, as torch's own kernels do.
 
     Attributes:
         value: z (…, B, n) → a (…, B, n).
-        derivative: a (…, B, n) → g′(z), broadcastable to (…, B, n). It takes the output `a`, not `z`, so that `z` need
-            not be stored.
+        derivative: what it `reads` (…, B, n) → g′(z), broadcastable to (…, B, n).
+        reads: the tensor that the derivative is a function of, and that is therefore kept for the backward pass: the
+            output `a` wherever the derivative can be read off it, for then `z` need not be stored; else `z`.
         torch_module: the class in `torch.nn` that computes the same.
-        latex: g(z), for the printed derivation.
-        latex_derivative: g′(z), in z and a.
+        torch_arguments: what that class is built with.
+        text, text_derivative: g(z) and g′(z) as plain text; they are the entry's docstring.
+        latex, latex_derivative: the same in LaTeX.
         hidden: whether it may stand behind a hidden layer.
         range: the open interval that the values lie in, or None where that restricts no loss.
     """
@@ -35,26 +40,94 @@ class Activation:
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     torch_module: str
+    text: str
+    text_derivative: str
     latex: str
     latex_derivative: str
+    reads: Literal["a", "z"] = "a"
+    torch_arguments: dict[str, Any] = field(default_factory=dict)
     hidden: bool = True
     range: tuple[float, float] | None = None
 
-    def delta(self, v: Tensor, a: Tensor) -> Tensor:
-        """The chain rule through the activation: `∂L/∂z = ∂L/∂a ⊙ g′(z)`, all of shape (…, B, n)."""
-        return v * self.derivative(a)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", f"a = {self.text};  derivative: {self.text_derivative}")
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """`a = g(z)`: (…, B, n) → (…, B, n)."""
+        return self.value(wide(z)).to(z.dtype)
+
+    def delta(self, v: Tensor, kept: Tensor) -> Tensor:
+        """The chain rule through the activation: `∂L/∂z = ∂L/∂a ⊙ g′(z)`, all of shape (…, B, n).
+
+        Args:
+            v: ∂L/∂a.
+            kept: `a` or `z`, whichever the derivative `reads`.
+        """
+        return (wide(v) * self.derivative(wide(kept))).to(v.dtype)
 
 
 @dataclass(frozen=True)
 class RowActivation(Activation):
-    """An activation that mixes the n entries of a row: its derivative is a Jacobian, `derivative(a)` (…, B, n, n)."""
+    """An activation that mixes the n entries of a row: its derivative is a Jacobian J (…, B, n, n), and symmetric.
+
+    Attributes:
+        product: v, what it reads → `J v` row by row, without forming J.
+    """
 
     product: Callable[[Tensor, Tensor], Tensor] = lambda v, a: v
     hidden: bool = False
 
-    def delta(self, v: Tensor, a: Tensor) -> Tensor:
+    def delta(self, v: Tensor, kept: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = Jᵀ ∂L/∂a` row by row, without forming J."""
-        return self.product(v, a)
+        return self.product(wide(v), wide(kept)).to(v.dtype)
+
+
+def wide(t: Tensor) -> Tensor:
+    """The tensor in the precision that formulas are computed in: float32 for half-precision numbers, else its own."""
+    return t.float() if t.dtype.itemsize < 4 else t
+
+
+def log1pexp(z: Tensor) -> Tensor:
+    """`log(1 + e^z)`, written so that the exponential never overflows."""
+    return z.clamp(min=0) + (-z.abs()).exp().log1p()
+
+
+def _gaussian(z: Tensor) -> tuple[Tensor, Tensor]:
+    """The normal distribution's Φ(z) and φ(z)."""
+    return 0.5 * (-z * math.sqrt(0.5)).erfc(), (-0.5 * z * z).exp() / math.sqrt(2 * math.pi)
+
+
+def _gelu_tanh(z: Tensor) -> tuple[Tensor, Tensor]:
+    """`t = tanh u` with `u = √(2/π) (z + 0.044715 z³)`, and `u′`."""
+    c = math.sqrt(2 / math.pi)
+    return (c * (z + 0.044715 * z * z * z)).tanh(), c * (1 + 3 * 0.044715 * z * z)
+
+
+def _silu_derivative(z: Tensor) -> Tensor:
+    s = z.sigmoid()
+    return s * (1 + z * (1 - s))
+
+
+def _gelu_derivative(z: Tensor) -> Tensor:
+    cumulative, density = _gaussian(z)
+    return cumulative + z * density
+
+
+def _gelu_tanh_derivative(z: Tensor) -> Tensor:
+    t, slope = _gelu_tanh(z)
+    return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * slope
+
+
+def _mish_derivative(z: Tensor) -> Tensor:
+    t = log1pexp(z).tanh()
+    return t + z * (1 - t * t) * z.sigmoid()
+
+
+# Klambauer et al., "Self-Normalizing Neural Networks" (2017), equation 14.
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+LEAK = 0.01
+# Above it torch takes softplus for linear; in float64 the difference, 2e-9, would be seen.
+SOFTPLUS_LINEAR = 20.0
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -62,6 +135,8 @@ ACTIVATIONS: dict[str, Activation] = {
         value=lambda z: z,
         derivative=lambda a: a.new_ones(()),
         torch_module="Identity",
+        text="z",
+        text_derivative="1",
         latex=r"z",
         latex_derivative=r"1",
     ),
@@ -69,13 +144,103 @@ ACTIVATIONS: dict[str, Activation] = {
         value=lambda z: z.relu(),
         derivative=lambda a: (a > 0).to(a.dtype),  # 0 at the kink, as in torch
         torch_module="ReLU",
+        text="max(0, z)",
+        text_derivative="[z > 0]",
         latex=r"\max(0, z)",
         latex_derivative=r"[z > 0]",
+    ),
+    "leaky_relu": Activation(
+        value=lambda z: z.where(z > 0, LEAK * z),
+        derivative=lambda a: a.new_ones(()).where(a > 0, LEAK),
+        torch_module="LeakyReLU",
+        text="max(0.01 z, z)",
+        text_derivative="1 where z > 0, else 0.01",
+        latex=r"\max(0.01\,z, z)",
+        latex_derivative=r"\begin{cases} 1 & z > 0 \\ 0.01 & z \le 0 \end{cases}",
+    ),
+    "elu": Activation(
+        value=lambda z: z.where(z > 0, z.clamp(max=0).expm1()),
+        derivative=lambda a: (a + 1).where(a <= 0, 1.0),
+        torch_module="ELU",
+        text="z where z > 0, else e^z − 1",
+        text_derivative="1 where z > 0, else a + 1",
+        latex=r"\begin{cases} z & z > 0 \\ e^z - 1 & z \le 0 \end{cases}",
+        latex_derivative=r"\begin{cases} 1 & z > 0 \\ a + 1 & z \le 0 \end{cases}",
+    ),
+    "selu": Activation(
+        value=lambda z: SELU_SCALE * z.where(z > 0, SELU_ALPHA * z.clamp(max=0).expm1()),
+        derivative=lambda a: (a + SELU_SCALE * SELU_ALPHA).where(a <= 0, SELU_SCALE),
+        torch_module="SELU",
+        text="λ z where z > 0, else λ α (e^z − 1), with λ = 1.0507… and α = 1.6733…",
+        text_derivative="λ where z > 0, else a + λ α",
+        latex=r"\lambda \begin{cases} z & z > 0 \\ \alpha (e^z - 1) & z \le 0 \end{cases}",
+        latex_derivative=r"\begin{cases} \lambda & z > 0 \\ a + \lambda \alpha & z \le 0 \end{cases}",
+    ),
+    "softplus": Activation(
+        value=lambda z: z.where(z > SOFTPLUS_LINEAR, z.clamp(max=SOFTPLUS_LINEAR).exp().log1p()),
+        derivative=lambda a: -(-a).expm1(),  # 1 − e^(−a) = σ(z)
+        torch_module="Softplus",
+        text="log(1 + e^z)",
+        text_derivative="1 − e^(−a)",
+        latex=r"\log(1 + e^z)",
+        latex_derivative=r"1 - e^{-a}",
+    ),
+    "silu": Activation(
+        value=lambda z: z * z.sigmoid(),
+        derivative=_silu_derivative,
+        reads="z",
+        torch_module="SiLU",
+        text="z σ(z)",
+        text_derivative="σ(z) (1 + z (1 − σ(z)))",
+        latex=r"z\,\sigma(z)",
+        latex_derivative=r"\sigma(z) \left(1 + z (1 - \sigma(z))\right)",
+    ),
+    "gelu": Activation(
+        value=lambda z: z * _gaussian(z)[0],
+        derivative=_gelu_derivative,
+        reads="z",
+        torch_module="GELU",
+        text="z Φ(z), Φ the normal distribution function",
+        text_derivative="Φ(z) + z φ(z)",
+        latex=r"z\,\Phi(z)",
+        latex_derivative=r"\Phi(z) + z\,\varphi(z)",
+    ),
+    "gelu_tanh": Activation(
+        value=lambda z: 0.5 * z * (1 + _gelu_tanh(z)[0]),
+        derivative=_gelu_tanh_derivative,
+        reads="z",
+        torch_module="GELU",
+        torch_arguments={"approximate": "tanh"},
+        text="z (1 + tanh u) / 2, with u = √(2/π) (z + 0.044715 z³)",
+        text_derivative="(1 + tanh u) / 2 + z (1 − tanh² u) u′ / 2",
+        latex=r"\tfrac{1}{2} z (1 + \tanh u), \quad u = \sqrt{2/\pi}\,(z + 0.044715\,z^3)",
+        latex_derivative=r"\tfrac{1}{2} (1 + \tanh u) + \tfrac{1}{2} z (1 - \tanh^2 u)\,u'",
+    ),
+    "mish": Activation(
+        value=lambda z: z * log1pexp(z).tanh(),
+        derivative=_mish_derivative,
+        reads="z",
+        torch_module="Mish",
+        text="z t, with t = tanh(log(1 + e^z))",
+        text_derivative="t + z (1 − t²) σ(z)",
+        latex=r"z\,t, \quad t = \tanh(\log(1 + e^z))",
+        latex_derivative=r"t + z (1 - t^2)\,\sigma(z)",
+    ),
+    "hardtanh": Activation(
+        value=lambda z: z.clamp(-1, 1),
+        derivative=lambda a: (a.abs() < 1).to(a.dtype),
+        torch_module="Hardtanh",
+        text="min(1, max(−1, z))",
+        text_derivative="[−1 < z < 1]",
+        latex=r"\min(1, \max(-1, z))",
+        latex_derivative=r"[-1 < z < 1]",
     ),
     "tanh": Activation(
         value=lambda z: z.tanh(),
         derivative=lambda a: 1 - a * a,
         torch_module="Tanh",
+        text="tanh z",
+        text_derivative="1 − a²",
         latex=r"\tanh z",
         latex_derivative=r"1 - a^2",
     ),
@@ -83,6 +248,8 @@ ACTIVATIONS: dict[str, Activation] = {
         value=lambda z: z.sigmoid(),
         derivative=lambda a: a * (1 - a),
         torch_module="Sigmoid",
+        text="1 / (1 + e^(−z))",
+        text_derivative="a (1 − a)",
         latex=r"\frac{1}{1 + e^{-z}}",
         latex_derivative=r"a (1 - a)",
         range=(0, 1),
@@ -92,6 +259,9 @@ ACTIVATIONS: dict[str, Activation] = {
         derivative=lambda a: a.diag_embed() - a.unsqueeze(-1) * a.unsqueeze(-2),
         product=lambda v, a: a * (v - (a * v).sum(-1, keepdim=True)),
         torch_module="Softmax",
+        torch_arguments={"dim": -1},
+        text="e^z_i / Σ_j e^z_j",
+        text_derivative="diag(a) − a aᵀ",
         latex=r"\frac{e^{z_i}}{\sum_j e^{z_j}}",
         latex_derivative=r"\operatorname{diag}(a) - a a^\top",
         range=(0, 1),

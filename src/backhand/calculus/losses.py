@@ -1,6 +1,6 @@
 """Every loss: its value and its derivative, side by side, and the output activation it is matched with.
 
-To add one, write one entry of `LOSSES`. Like `activations`, this file imports nothing.
+To add one, write one entry of `LOSSES`. Like `activations`, this file needs no torch.
 
 `ŷ` and `y` have shape (…, B, C), or y (…, B) where it holds class numbers. A loss is a mean over a run's own samples
 (and outputs), as `reduction="mean"` in `torch.nn.functional`, so its value has the shape (…) of the run axis: a scalar
@@ -13,44 +13,100 @@ through the general rule, `δ_O = ∂L/∂ŷ ⊙ f′(z_O)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from backhand.calculus.activations import log1pexp
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A setting of a loss beside ŷ and y.
+
+    Attributes:
+        low, high: what it lies between, both included.
+        each: whether it may be one number a class or output, (C,), rather than one for all.
+    """
+
+    low: float
+    high: float
+    each: bool = False
+
+    def allows(self, number: float) -> bool:
+        """Whether the number lies in range."""
+        return self.low <= number <= self.high
+
+    @property
+    def allowed(self) -> str:
+        """The range, for a message."""
+        bounds = f"between {self.low:g} and {self.high:g}"
+        return f"a number or a list of numbers, each {bounds}" if self.each else f"a number {bounds}"
+
+
+@dataclass(frozen=True)
 class Loss:
     """A loss `L(ŷ, y)`.
+
+    The functions take the loss's `parameters` as keywords after their two tensors.
 
     Attributes:
         value: ŷ, y → L, shape (…).
         derivative: ŷ, y → ∂L/∂ŷ (…, B, C).
-        matched: the output activation f whose derivative cancels against the loss's.
-        matched_value: z_O, y → L(f(z_O), y), shape (…), stable for any z_O.
-        matched_delta: z_O, y → δ_O (…, B, C), stable for any z_O.
-        target: what y holds: `classes`, whole numbers (…, B), or `values`, one for each output (…, B, C).
+        matched: the output activation f whose derivative cancels against the loss's, or is 1.
+        target: what y holds: `classes`, whole numbers (…, B), or a probability for each class (…, B, C); `values`, one
+            for each output (…, B, C); `counts`, values that are not negative.
+        torch_function: the same loss of (ŷ, y) in `torch.nn.functional`.
+        text, text_derivative: L and ∂L/∂ŷ for one sample, as plain text; they are the entry's docstring.
+        latex, latex_derivative: the same in LaTeX.
+        matched_value: z_O, y → L(f(z_O), y), shape (…), stable for any z_O; `value` where f is the identity.
+        matched_delta: z_O, y → δ_O (…, B, C), stable for any z_O; `derivative` where f is the identity.
+        torch_matched: the same loss of (z_O, y) in `torch.nn.functional`.
+        text_matched, latex_matched: the matched δ_O for one sample.
+        parameters: the settings it has beside ŷ and y; left out, the loss is plain. At most one is a tensor (`each`).
+        mean: ŷ → the value that it predicts, in the units of y.
         probabilities: whether ŷ must be a probability, so that only outputs in (0, 1) fit.
         distribution: whether the C outputs of a sample must add up to one, so that only softmax fits.
-        torch_function: the same loss of (ŷ, y) in `torch.nn.functional`.
-        torch_matched: the same loss of (z_O, y) there.
-        latex, latex_derivative: L and ∂L/∂ŷ for one sample, for the printed derivation.
     """
 
-    value: Callable[[Tensor, Tensor], Tensor]
-    derivative: Callable[[Tensor, Tensor], Tensor]
+    value: Callable[..., Tensor]
+    derivative: Callable[..., Tensor]
     matched: str
-    matched_value: Callable[[Tensor, Tensor], Tensor]
-    matched_delta: Callable[[Tensor, Tensor], Tensor]
-    target: Literal["classes", "values"]
+    target: Literal["classes", "values", "counts"]
     torch_function: str
-    torch_matched: str
+    text: str
+    text_derivative: str
     latex: str
     latex_derivative: str
+    matched_value: Callable[..., Tensor] = None  # type: ignore[assignment]
+    matched_delta: Callable[..., Tensor] = None  # type: ignore[assignment]
+    torch_matched: str = ""
+    text_matched: str = ""
+    latex_matched: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    mean: Callable[[Tensor], Tensor] = lambda p: p
     probabilities: bool = False
     distribution: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", f"L = {self.text};  ∂L/∂ŷ: {self.text_derivative}")
+        for name, general in (
+            ("matched_value", "value"),
+            ("matched_delta", "derivative"),
+            ("torch_matched", "torch_function"),
+            ("text_matched", "text_derivative"),
+            ("latex_matched", "latex_derivative"),
+        ):
+            if not getattr(self, name):
+                object.__setattr__(self, name, getattr(self, general))
+
+    @property
+    def weight(self) -> str | None:
+        """The name of the parameter that is a tensor (C,), if there is one."""
+        return next((name for name, parameter in self.parameters.items() if parameter.each), None)
 
     def misfit(self, output: str, output_range: tuple[float, float] | None) -> str | None:
         """Why the output activation does not fit this loss, or None where it does."""
@@ -61,9 +117,8 @@ class Loss:
         return None
 
 
-def _one_hot(index: Tensor, like: Tensor) -> Tensor:
-    """Class numbers (…, B) as rows of zeros and a one, in the shape (…, B, C) and dtype of `like`."""
-    return like.new_zeros(like.shape).scatter(-1, _column(index, like), 1)
+def _elements(z: Tensor) -> int:
+    return z.shape[-1] * z.shape[-2]
 
 
 def _column(index: Tensor, like: Tensor) -> Tensor:
@@ -71,13 +126,73 @@ def _column(index: Tensor, like: Tensor) -> Tensor:
     return index.expand(like.shape[:-1]).unsqueeze(-1)
 
 
-def _elements(z: Tensor) -> int:
-    return z.shape[-1] * z.shape[-2]
+def _rows(y: Tensor, like: Tensor, label_smoothing: float, class_weight: Tensor | None) -> tuple[Tensor, Any]:
+    """The target as rows `q` (…, B, C), so that `L = −Σ q log ŷ / N`, and that N.
+
+    `q = w ⊙ ((1 − ε) y + ε/C)`, y as rows of zeros and a one where it holds class numbers. N is the number of samples,
+    or with class numbers and weights the sum of the samples' weights, (…, 1, 1), as in torch.
+    """
+    classes = not y.is_floating_point()
+    q = like.new_zeros(like.shape).scatter(-1, _column(y, like), 1) if classes else y
+    samples: Any = like.shape[-2]
+    if class_weight is not None and classes:
+        samples = (q * class_weight).sum((-2, -1), keepdim=True)
+    if label_smoothing:
+        q = (1 - label_smoothing) * q + label_smoothing / like.shape[-1]
+    return (q if class_weight is None else q * class_weight), samples
 
 
-# log(1 + e^z), written so that the exponential never overflows.
-def _softplus(z: Tensor) -> Tensor:
-    return z.clamp(min=0) + (-z.abs()).exp().log1p()
+def _cross_entropy(
+    log_p: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
+) -> Tensor:
+    if not (label_smoothing or class_weight is not None or y.is_floating_point()):
+        return -log_p.gather(-1, _column(y, log_p)).mean((-2, -1))
+    q, samples = _rows(y, log_p, label_smoothing, class_weight)
+    # Where q is 0 the term is 0, also for log 0.
+    return -((q * log_p).masked_fill(q == 0, 0) / samples).sum((-2, -1))
+
+
+def _cross_entropy_derivative(
+    p: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
+) -> Tensor:
+    q, samples = _rows(y, p, label_smoothing, class_weight)
+    return -(q / p).masked_fill(q == 0, 0) / samples
+
+
+def _cross_entropy_delta(
+    z: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
+) -> Tensor:
+    q, samples = _rows(y, z, label_smoothing, class_weight)
+    yhat = z.softmax(-1)
+    if class_weight is not None or y.is_floating_point():  # else the rows of q add up to one
+        yhat = yhat * q.sum(-1, keepdim=True)
+    return (yhat - q) / samples
+
+
+# torch bounds each logarithm below by −100 and the product ŷ(1 − ŷ) below by 1e−12; so do these. With w = pos_weight
+# and l = 1 + (w − 1) y, the numerator (1 − y) ŷ − w y (1 − ŷ) of the derivative is l ŷ − w y.
+def _binary_cross_entropy(p: Tensor, y: Tensor, pos_weight: Any = 1.0) -> Tensor:
+    log_p, log_q = p.log().clamp(min=-100), (-p).log1p().clamp(min=-100)
+    return -(pos_weight * y * log_p + (1 - y) * log_q).mean((-2, -1))
+
+
+def _binary_cross_entropy_derivative(p: Tensor, y: Tensor, pos_weight: Any = 1.0) -> Tensor:
+    numerator = (1 + (pos_weight - 1) * y) * p - pos_weight * y
+    return numerator / (p * (1 - p)).clamp(min=1e-12) / _elements(p)
+
+
+def _binary_cross_entropy_matched(z: Tensor, y: Tensor, pos_weight: Any = 1.0) -> Tensor:
+    return ((1 - y) * z + (1 + (pos_weight - 1) * y) * log1pexp(-z)).mean((-2, -1))
+
+
+def _binary_cross_entropy_delta(z: Tensor, y: Tensor, pos_weight: Any = 1.0) -> Tensor:
+    return ((1 + (pos_weight - 1) * y) * z.sigmoid() - pos_weight * y) / _elements(z)
+
+
+def _huber(p: Tensor, y: Tensor, huber_delta: float = 1.0) -> Tensor:
+    d = (p - y).abs()
+    inner = d.clamp(max=huber_delta)  # d²/2 within, and δ (d − δ/2) beyond, in one formula
+    return (inner * (d - 0.5 * inner)).mean((-2, -1))
 
 
 LOSSES: dict[str, Loss] = {
@@ -85,40 +200,108 @@ LOSSES: dict[str, Loss] = {
         value=lambda p, y: (p - y).square().mean((-2, -1)),
         derivative=lambda p, y: 2 * (p - y) / _elements(p),
         matched="identity",
-        matched_value=lambda z, y: (z - y).square().mean((-2, -1)),
-        matched_delta=lambda z, y: 2 * (z - y) / _elements(z),
         target="values",
         torch_function="mse_loss",
-        torch_matched="mse_loss",
+        text="Σ_c (ŷ_c − y_c)² / C",
+        text_derivative="2 (ŷ − y) / C",
         latex=r"\frac{1}{C} \sum_c (\hat y_c - y_c)^2",
         latex_derivative=r"\frac{2}{C} (\hat y - y)",
     ),
-    "binary_cross_entropy": Loss(
-        # torch bounds each logarithm below by −100 and the product ŷ(1 − ŷ) below by 1e−12; so does this.
-        value=lambda p, y: -(y * p.log().clamp(min=-100) + (1 - y) * (-p).log1p().clamp(min=-100)).mean((-2, -1)),
-        derivative=lambda p, y: (p - y) / (p * (1 - p)).clamp(min=1e-12) / _elements(p),
-        matched="sigmoid",
-        matched_value=lambda z, y: (_softplus(z) - y * z).mean((-2, -1)),
-        matched_delta=lambda z, y: (z.sigmoid() - y) / _elements(z),
+    "l1": Loss(
+        value=lambda p, y: (p - y).abs().mean((-2, -1)),
+        derivative=lambda p, y: (p - y).sign() / _elements(p),  # 0 where ŷ = y, as in torch
+        matched="identity",
         target="values",
-        torch_function="binary_cross_entropy",
-        torch_matched="binary_cross_entropy_with_logits",
-        latex=r"-\frac{1}{C} \sum_c y_c \log \hat y_c + (1 - y_c) \log (1 - \hat y_c)",
-        latex_derivative=r"\frac{1}{C} \frac{\hat y - y}{\hat y (1 - \hat y)}",
-        probabilities=True,
+        torch_function="l1_loss",
+        text="Σ_c |ŷ_c − y_c| / C",
+        text_derivative="sign(ŷ − y) / C",
+        latex=r"\frac{1}{C} \sum_c |\hat y_c - y_c|",
+        latex_derivative=r"\frac{1}{C} \operatorname{sign}(\hat y - y)",
+    ),
+    "huber": Loss(
+        value=_huber,
+        derivative=lambda p, y, huber_delta=1.0: (p - y).clamp(-huber_delta, huber_delta) / _elements(p),
+        matched="identity",
+        target="values",
+        torch_function="huber_loss",
+        text="Σ_c m_c (|d_c| − m_c/2) / C, with d = ŷ − y and m = min(|d|, huber_delta)",
+        text_derivative="min(huber_delta, max(−huber_delta, ŷ − y)) / C",
+        latex=r"\frac{1}{C} \sum_c m_c \left(|\hat y_c - y_c| - \tfrac{1}{2} m_c\right), "
+        r"\quad m = \min(|\hat y - y|, \delta)",
+        latex_derivative=r"\frac{1}{C} \min(\delta, \max(-\delta, \hat y - y))",
+        parameters={"huber_delta": Parameter(1e-6, 1e6)},
     ),
     "cross_entropy": Loss(
-        value=lambda p, y: -p.gather(-1, _column(y, p)).log().mean((-2, -1)),
-        derivative=lambda p, y: -_one_hot(y, p) / p / p.shape[-2],
+        value=lambda p, y, **parameters: _cross_entropy(p.log(), y, **parameters),
+        derivative=_cross_entropy_derivative,
         matched="softmax",
-        matched_value=lambda z, y: -z.log_softmax(-1).gather(-1, _column(y, z)).mean((-2, -1)),
-        matched_delta=lambda z, y: (z.softmax(-1) - _one_hot(y, z)) / z.shape[-2],
+        matched_value=lambda z, y, **parameters: _cross_entropy(z.log_softmax(-1), y, **parameters),
+        matched_delta=_cross_entropy_delta,
         target="classes",
         torch_function="nll_loss",
         torch_matched="cross_entropy",
-        latex=r"-\log \hat y_y",
+        text="−Σ_c y_c log ŷ_c",
+        text_derivative="−y / ŷ",
+        text_matched="ŷ − y",
+        latex=r"-\sum_c y_c \log \hat y_c",
         latex_derivative=r"-\frac{y}{\hat y}",
+        latex_matched=r"\hat y - y",
+        parameters={"label_smoothing": Parameter(0, 1), "class_weight": Parameter(0, 1e6, each=True)},
         probabilities=True,
         distribution=True,
     ),
+    "binary_cross_entropy": Loss(
+        value=_binary_cross_entropy,
+        derivative=_binary_cross_entropy_derivative,
+        matched="sigmoid",
+        matched_value=_binary_cross_entropy_matched,
+        matched_delta=_binary_cross_entropy_delta,
+        target="values",
+        torch_function="binary_cross_entropy",
+        torch_matched="binary_cross_entropy_with_logits",
+        text="−Σ_c (y_c log ŷ_c + (1 − y_c) log(1 − ŷ_c)) / C",
+        text_derivative="(ŷ − y) / (ŷ (1 − ŷ)) / C",
+        text_matched="(ŷ − y) / C",
+        latex=r"-\frac{1}{C} \sum_c \left(y_c \log \hat y_c + (1 - y_c) \log (1 - \hat y_c)\right)",
+        latex_derivative=r"\frac{1}{C} \frac{\hat y - y}{\hat y (1 - \hat y)}",
+        latex_matched=r"\frac{1}{C} (\hat y - y)",
+        parameters={"pos_weight": Parameter(0, 1e6, each=True)},
+        probabilities=True,
+    ),
+    "poisson_nll": Loss(
+        # ŷ is the logarithm of the expected count, as in torch's default.
+        value=lambda p, y: (p.exp() - y * p).mean((-2, -1)),
+        derivative=lambda p, y: (p.exp() - y) / _elements(p),
+        matched="identity",
+        target="counts",
+        torch_function="poisson_nll_loss",
+        text="Σ_c (e^ŷ_c − y_c ŷ_c) / C",
+        text_derivative="(e^ŷ − y) / C",
+        latex=r"\frac{1}{C} \sum_c \left(e^{\hat y_c} - y_c \hat y_c\right)",
+        latex_derivative=r"\frac{1}{C} \left(e^{\hat y} - y\right)",
+        mean=lambda p: p.exp(),
+    ),
 }
+
+
+def check_parameters(loss: str, parameters: Mapping[str, Any], outputs: int) -> None:
+    """Refuse a parameter that the loss has not, or a value that makes no loss of it; of a tensor only the shape is read.
+
+    Raises:
+        ValueError: one line with the parameter and what is allowed.
+    """
+    own = LOSSES[loss].parameters
+    for name, value in parameters.items():
+        if name not in own:
+            owners = " or ".join(each for each, entry in LOSSES.items() if name in entry.parameters)
+            has = f"it belongs to {owners}" if owners else f"it has {', '.join(own) or 'none'}"
+            raise ValueError(f"{name}: the loss {loss} has no such parameter; {has}")
+        if hasattr(value, "shape"):
+            if tuple(value.shape) not in (((outputs,), ()) if own[name].each else ((),)):
+                raise ValueError(f"{name}: has the shape {tuple(value.shape)}; it must be ({outputs},)")
+            continue
+        numbers = list(value) if own[name].each and not isinstance(value, int | float | str) else [value]
+        if not all(isinstance(number, int | float) and own[name].allows(number) for number in numbers):
+            raise ValueError(f"{name}={value}: must be {own[name].allowed}")
+        if isinstance(value, list | tuple) and len(numbers) != outputs:
+            raise ValueError(f"{name}={value}: has {len(numbers)} numbers for {outputs} outputs")

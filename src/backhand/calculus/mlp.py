@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from backhand.calculus import reference
-from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
-from backhand.calculus.backpropagation import Network
+from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS, wide
+from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.choices import GRADIENTS, check_choice
-from backhand.calculus.functions import NetworkLoss, Prediction
+from backhand.calculus.functions import evaluate_loss, predict
 from backhand.calculus.initialization import INITIALIZATIONS
-from backhand.calculus.losses import LOSSES
+from backhand.calculus.losses import LOSSES, check_parameters
 
 
 class Layer(nn.Module):
@@ -93,33 +93,38 @@ class MLP(nn.Module):
         if self.gradient == "autograd":
             z_O = reference.preoutput(self.network, x, self._parameters_in_order())
             return reference.module(self.network.output_activation)(z_O)
-        return Prediction.apply(self.network, x, *self._parameters_in_order())[0]
+        return predict(self.network, x, self._parameters_in_order())
 
-    def loss(self, x: Tensor, target: Tensor, loss: str) -> Tensor:
+    def loss(self, x: Tensor, target: Tensor, loss: str, **parameters: Any) -> Tensor:
         """The loss of a batch, a scalar (or one number a run) whose `backward()` is the derivation's.
 
         Args:
             x: the batch (…, B, D).
-            target: class numbers (…, B), or one value for each output (…, B, C), as the loss asks for.
-            loss: `mse`, `binary_cross_entropy` or `cross_entropy`.
+            target: as the loss asks for: class numbers (…, B), or a probability for each class (…, B, C); one value for
+                each output (…, B, C).
+            loss: a key of `LOSSES`.
+            parameters: the loss's own, `label_smoothing` and `class_weight` (C,) of `cross_entropy`, `pos_weight`, a
+                number or (C,), of `binary_cross_entropy`, `huber_delta` of `huber`; None is as if left out.
 
         Raises:
-            ValueError: a loss that does not exist or does not fit the output activation, or a wrong shape.
+            ValueError: a loss that does not exist or does not fit the output activation, a wrong shape, or a parameter
+                that the loss has not, or out of its range.
         """
-        return self.loss_and_preoutput(x, target, loss)[0]
+        return self.loss_and_preoutput(x, target, loss, **parameters)[0]
 
-    def loss_and_preoutput(self, x: Tensor, target: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    def loss_and_preoutput(self, x: Tensor, target: Tensor, loss: str, **parameters: Any) -> tuple[Tensor, Tensor]:
         """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
         self._check_input(x)
         self._check_target(x, target, loss)
+        criterion, weight = self._criterion(loss, parameters, x)
         if self.gradient == "autograd":
             z_O = reference.preoutput(self.network, x, self._parameters_in_order())
-            return reference.loss(self.network, loss, z_O, target), z_O
-        return NetworkLoss.apply(self.network, loss, target, x, *self._parameters_in_order())[:2]
+            return reference.loss(self.network, criterion, z_O, target, weight), z_O
+        return evaluate_loss(self.network, criterion, target, weight, x, self._parameters_in_order())
 
     def output(self, z_O: Tensor) -> Tensor:
         """`ŷ = f(z_O)`, for a z_O that `loss_and_preoutput` gave: (…, B, C) → (…, B, C)."""
-        return self.network.f.value(z_O)
+        return self.network.f(z_O)
 
     def to_sequential(self) -> nn.Sequential:
         """The same network in plain `torch.nn` layers, with copies of the parameters.
@@ -211,26 +216,48 @@ class MLP(nn.Module):
         check_choice("loss", loss, LOSSES)
         if misfit := LOSSES[loss].misfit(self.network.output_activation, self.network.f.range):
             raise ValueError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
-        batch = x.shape[-2]
+        batch, outputs = x.shape[-2], self.sizes[-1]
+        rows = target.shape[-2:] == (batch, outputs) and target.is_floating_point()
         if LOSSES[loss].target == "classes":
-            if target.dim() < 1 or target.shape[-1] != batch or target.is_floating_point():
+            if not rows and (target.dim() < 1 or target.shape[-1] != batch or target.is_floating_point()):
                 raise ValueError(
-                    f"{loss} takes class numbers of the shape (…, {batch}), "
-                    f"not {target.dtype} of the shape {tuple(target.shape)}"
+                    f"{loss} takes class numbers of the shape (…, {batch}) or probabilities of the shape "
+                    f"(…, {batch}, {outputs}), not {target.dtype} of the shape {tuple(target.shape)}"
                 )
-        elif target.shape[-2:] != (batch, self.sizes[-1]):
+        elif not rows:
             raise ValueError(
-                f"{loss} takes a target of the shape (…, {batch}, {self.sizes[-1]}), not {tuple(target.shape)}"
+                f"{loss} takes a floating-point target of the shape (…, {batch}, {outputs}), "
+                f"not {target.dtype} of the shape {tuple(target.shape)}"
             )
         if target.requires_grad:
             raise ValueError("the target requires a gradient, and the derivation has none for it")
 
+    def _criterion(self, loss: str, parameters: dict[str, Any], x: Tensor) -> tuple[Criterion, Tensor | None]:
+        """The loss with its single numbers, and the one parameter that is a tensor."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        check_parameters(loss, given, self.sizes[-1])
+        weight = given.pop(LOSSES[loss].weight or "", None)
+        settings = tuple((name, float(value)) for name, value in given.items())
+        if weight is not None:
+            weight = torch.as_tensor(weight, dtype=wide(x).dtype, device=x.device).expand(self.sizes[-1])
+        return Criterion(loss, settings), weight
+
 
 def _activation_name(part: nn.Module, position: int) -> str:
     for name, activation in ACTIVATIONS.items():
-        if type(part).__name__ == activation.torch_module and isinstance(part, getattr(nn, activation.torch_module)):
-            if isinstance(part, nn.Softmax) and part.dim not in (-1, 1):
+        kind = getattr(nn, activation.torch_module)
+        if type(part) is not kind:
+            continue
+        if isinstance(part, nn.Softmax):
+            if part.dim not in (-1, 1):
                 raise ValueError(f"from_sequential: module {position} is a Softmax over axis {part.dim}, not the last")
             return name
-    known = ", ".join(activation.torch_module for activation in ACTIVATIONS.values())
+        if _settings(part) == _settings(reference.module(name)):
+            return name
+    known = ", ".join(repr(reference.module(name)) for name in ACTIVATIONS)
     raise ValueError(f"from_sequential: module {position} ({part}) is none of Linear, {known}")
+
+
+def _settings(part: nn.Module) -> str:
+    """A module's own settings, without the one that changes no number."""
+    return part.extra_repr().replace("inplace=True", "").rstrip(", ")

@@ -4,21 +4,25 @@ It is what `model.gradient=autograd` trains and what the hand-derived pass is co
 formulas: activations are `torch.nn` modules and losses `torch.nn.functional` functions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backhand.calculus.activations import ACTIVATIONS
-from backhand.calculus.backpropagation import Network
-from backhand.calculus.losses import LOSSES
+from backhand.calculus.backpropagation import Criterion, Network
 
 
 def module(activation: str) -> nn.Module:
     """The activation as a `torch.nn` module."""
-    kind = getattr(nn, ACTIVATIONS[activation].torch_module)
-    return kind(dim=-1) if activation == "softmax" else kind()
+    entry = ACTIVATIONS[activation]
+    return getattr(nn, entry.torch_module)(**entry.torch_arguments)
+
+
+def affine(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """`h W + b` (…, B, m) as `torch.nn.Linear` computes it; with a run axis, which that has not, as a matrix product."""
+    return F.linear(h, W.mT, b) if W.dim() == 2 else torch.matmul(h, W) + b.unsqueeze(-2)
 
 
 def preoutput(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
@@ -26,19 +30,39 @@ def preoutput(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tens
     g = module(network.hidden_activation)
     *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
     for W, b in hidden:
-        x = g(torch.matmul(x, W) + b.unsqueeze(-2))
-    W, b = last
-    return torch.matmul(x, W) + b.unsqueeze(-2)
+        x = g(affine(x, W, b))
+    return affine(x, *last)
 
 
-def loss(network: Network, name: str, z_O: Tensor, y: Tensor) -> Tensor:
-    """`L` (…), one number a run: z_O (…, B, C), y (…, B) or (…, B, C)."""
-    L = LOSSES[name]
+def loss(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """`L` (…), one number a run: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,).
+
+    torch takes the mean over everything it is given, so a run axis is taken apart where the mean is weighted.
+    """
+    L, parameters = criterion.loss, criterion.parameters(weight)
+    if weight is not None:
+        weight = weight.to(z_O.dtype)
     matched = L.matched == network.output_activation
-    function = getattr(F, L.torch_matched if matched else L.torch_function)
     prediction = z_O if matched else module(network.output_activation)(z_O)
-    if L.target == "values":
-        return function(prediction, y.expand_as(prediction), reduction="none").mean((-2, -1))
-    classes = y.expand(prediction.shape[:-1])
-    each = function(prediction.flatten(0, -2), classes.flatten(), reduction="none")
-    return each.view(classes.shape).mean(-1)
+    function = getattr(F, L.torch_matched if matched else L.torch_function)
+    if criterion.name == "cross_entropy":
+        options = {"weight": weight, "label_smoothing": parameters.get("label_smoothing", 0.0)}
+        return _each_run(lambda z, y: function(z, y, **options), prediction, y)
+    y = y.expand_as(prediction)
+    if criterion.name == "huber":
+        return function(prediction, y, reduction="none", delta=parameters.get("huber_delta", 1.0)).mean((-2, -1))
+    if criterion.name == "binary_cross_entropy" and weight is not None:
+        if matched:
+            return function(prediction, y, reduction="none", pos_weight=weight).mean((-2, -1))
+        # Only the form with logits has pos_weight; here the two terms are weighted one by one.
+        positive = function(prediction, torch.ones_like(y), reduction="none")
+        negative = function(prediction, torch.zeros_like(y), reduction="none")
+        return (weight * y * positive + (1 - y) * negative).mean((-2, -1))
+    return function(prediction, y, reduction="none").mean((-2, -1))
+
+
+def _each_run(function: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Tensor:
+    if z.dim() == 2:
+        return function(z, y)
+    y = y.expand(*z.shape[: None if y.is_floating_point() else -1])
+    return torch.stack([_each_run(function, *pair) for pair in zip(z, y, strict=True)])
