@@ -40,7 +40,10 @@ def test_a_loss_has_torchs_value(f, loss):
     _, y = batch(loss, None)
     z = torch.randn(B, C, dtype=torch.float64)
     torch.testing.assert_close(
-        backpropagation.loss_value(network, Criterion(loss), z, y), reference.loss(network, Criterion(loss), z, y), rtol=1e-13, atol=1e-15
+        backpropagation.loss_value(network, Criterion(loss), z, y),
+        reference.loss(network, Criterion(loss), z, y),
+        rtol=1e-13,
+        atol=1e-15,
     )
 
 

@@ -34,7 +34,9 @@ def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, ru
     x, y = batch(loss, runs)
 
     def loss_of(x, *parameters):
-        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[0]
+        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[
+            0
+        ]
 
     assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True)
 
@@ -46,7 +48,9 @@ def test_every_other_pair_passes_gradcheck_through_the_general_rule(f, loss, run
     x, y = batch(loss, runs)
 
     def loss_of(x, *parameters):
-        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[0]
+        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[
+            0
+        ]
 
     assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)))
 
@@ -61,7 +65,9 @@ def test_every_gradient_of_the_prediction_passes_gradcheck(f, depth, runs):
     def everything_returned(x, *parameters):
         return PredictionWithForwardMode.apply(model.network, torch.float64, x, *parameters)
 
-    assert gradcheck(everything_returned, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True)
+    assert gradcheck(
+        everything_returned, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True
+    )
 
 
 @pytest.mark.parametrize("runs", RUNS)

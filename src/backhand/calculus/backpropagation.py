@@ -84,9 +84,7 @@ def output_delta(network: Network, dL_dyhat: Tensor, kept: Tensor) -> Tensor:
     return network.f.delta(dL_dyhat, kept)
 
 
-def loss_delta(
-    network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None = None
-) -> Tensor:
+def loss_delta(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
     """`δ_O` of a loss: its closed form where loss and output are a matched pair, the general rule otherwise.
 
     Shapes: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,) → (…, B, C), in float32 for half-precision z_O.
@@ -129,9 +127,7 @@ def updated(theta: Tensor, gradient: Tensor, alpha: float) -> Tensor:
     return theta - alpha * gradient
 
 
-def loss_value(
-    network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None = None
-) -> Tensor:
+def loss_value(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
     """`L`, one number a run: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,) → (…).
 
     In float32 for half-precision z_O.

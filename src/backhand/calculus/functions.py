@@ -156,7 +156,7 @@ def evaluate_loss(
     x: Tensor,
     parameters: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, b_2, …."""
+    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
     function = NetworkLoss if torch.compiler.is_compiling() else NetworkLossWithForwardMode
     device = x.device.type
     if not torch.is_autocast_enabled(device):
@@ -168,7 +168,7 @@ def evaluate_loss(
 
 
 def _refuse_nested_forward_mode() -> None:
-    """torch drops the inner tangent where forward mode is nested in forward mode (pytorch/pytorch#197867).
+    """Refuse what torch gets wrong: it drops the inner tangent where forward mode is nested (pytorch/pytorch#197867).
 
     Raises:
         RuntimeError: it is; a wrong derivative would be silent.
@@ -196,7 +196,7 @@ def _prediction_parts(ctx: Any, inputs: int) -> tuple[Sequence[Tensor], Tensor, 
 
 
 def _loss_parts(ctx: Any, inputs: int) -> tuple[Tensor, Sequence[Tensor], Tensor, Tensor | None, Sequence[Tensor]]:
-    """What `NetworkLoss` saved: z_O, the hidden layers' tensors, y, the loss's weight, and the inputs x, W_1, b_1, …."""
+    """What `NetworkLoss` saved: z_O, the hidden layers' tensors, y, the loss's weight, and x, W_1, b_1, …."""
     saved = ctx.saved_tensors
     z_O, *kept = saved[: -inputs - 2]
     y, weight, *given = saved[-inputs - 2 :]

@@ -285,7 +285,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def check_parameters(loss: str, parameters: Mapping[str, Any], outputs: int) -> None:
-    """Refuse a parameter that the loss has not, or a value that makes no loss of it; of a tensor only the shape is read.
+    """Refuse a parameter that the loss has not, or a value out of range; of a tensor only the shape is read.
 
     Raises:
         ValueError: one line with the parameter and what is allowed.

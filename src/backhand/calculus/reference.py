@@ -21,7 +21,7 @@ def module(activation: str) -> nn.Module:
 
 
 def affine(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
-    """`h W + b` (…, B, m) as `torch.nn.Linear` computes it; with a run axis, which that has not, as a matrix product."""
+    """`h W + b` (…, B, m) as `torch.nn.Linear` computes it; with a run axis, which that has not, a matrix product."""
     return F.linear(h, W.mT, b) if W.dim() == 2 else torch.matmul(h, W) + b.unsqueeze(-2)
 
 

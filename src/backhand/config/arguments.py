@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import TypeVar, cast
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, cast, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from backhand.calculus.choices import closest
 from backhand.config.errors import UserError, one_line
@@ -15,7 +16,9 @@ T = TypeVar("T")
 
 
 def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
-    """The arguments as an instance of a dataclass; `--help` prints `usage` and ends the program.
+    """The arguments as an instance of a dataclass, whose fields may be dataclasses (`model.loss=mse`).
+
+    `--help` prints `usage` and ends the program.
 
     Raises:
         UserError: an argument that is not key=value, an unknown key, a wrong type, or a key without a default left out.
@@ -23,14 +26,17 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
     if {"--help", "-h"} & set(arguments):
         print(usage.strip())
         sys.exit(0)
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    known = _keys(kind)
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if not equals:
             raise UserError(f"{argument}: not of the form key=value; the keys are {', '.join(known)}")
         if key not in known:
             raise UserError(f"{key}: no such key{closest(key, known)}; the keys are {', '.join(known)}")
-    given = OmegaConf.create(dict(argument.split("=", 1) for argument in arguments))
+    try:
+        given = OmegaConf.from_dotlist(list(arguments))
+    except YAMLError as error:
+        raise UserError(f"{' '.join(arguments)}: {one_line(error)}") from None
     try:
         settings = OmegaConf.merge(OmegaConf.structured(kind), given)
         if missing := OmegaConf.missing_keys(settings):
@@ -38,3 +44,13 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
         return cast(T, OmegaConf.to_object(settings))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None
+
+
+def _keys(kind: Any) -> list[str]:
+    """The keys of a dataclass, those of a dataclass in it with a dot: `model.loss`."""
+    keys: list[str] = []
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        inner = hints[field.name]
+        keys += [f"{field.name}.{key}" for key in _keys(inner)] if is_dataclass(inner) else [field.name]
+    return keys

@@ -35,6 +35,12 @@ class ModelConfig:
     gradient: str = "hand"  # or autograd: the same network through torch's own graph
     init: str = "linear"
     init_scale: float = 1.0
+    label_smoothing: float | None = None  # cross_entropy
+    class_weight: Any = (
+        None  # cross_entropy: one number a class, or `balanced`, N / (classes × N of the class)
+    )
+    pos_weight: Any = None  # binary_cross_entropy: how much a positive counts, one number or one for each output
+    huber_delta: float | None = None  # huber: beyond it the loss grows linearly
 
 
 @dataclass
@@ -165,5 +171,20 @@ SCHEDULERS: dict[str, tuple[str, ...]] = {
     "step": ("every", "factor"),
     "plateau": ("factor", "patience", "min_lr"),
 }
+
+
+@dataclass
+class NetworkArguments:
+    """The network as `model.*` names it, for the scripts that need no data."""
+
+    hidden: list[int] = field(default_factory=lambda: [64])
+    hidden_activation: str = "tanh"
+    output_activation: str | None = None  # null: the one that the loss is matched with
+    loss: str = "cross_entropy"
+    label_smoothing: float | None = None
+    class_weight: Any = None
+    pos_weight: Any = None
+    huber_delta: float | None = None
+
 
 ConfigStore.instance().store(name="schema", node=TrainConfig)

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
 from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.initialization import INITIALIZATIONS
-from backhand.calculus.losses import LOSSES
+from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.config.errors import UserError
-from backhand.config.schema import OPTIMIZERS, SCHEDULERS, TrainConfig
+from backhand.config.schema import OPTIMIZERS, SCHEDULERS, ModelConfig, NetworkArguments, TrainConfig
 from backhand.data.catalogue import CATALOGUE
 
 
@@ -100,23 +100,50 @@ def _check_data(config: TrainConfig) -> None:
             )
 
 
-def _check_model(config: TrainConfig) -> None:
-    model = config.model
+def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
+    """Refuse names that do not exist, an output that does not fit the loss, and parameters that the loss has not.
+
+    Raises:
+        ValueError: the first thing that is wrong, in one line.
+    """
     for units in model.hidden:
         if units < 1:
             raise UserError(f"model.hidden={model.hidden}: every hidden layer needs 1 unit or more; [] has no layer")
     check_choice("model.hidden_activation", model.hidden_activation, HIDDEN_ACTIVATIONS)
-    check_choice("model.output_activation", model.output_activation, ACTIVATIONS)
     check_choice("model.loss", model.loss, LOSSES)
+    loss = LOSSES[model.loss]
+    output = model.output_activation or loss.matched
+    check_choice("model.output_activation", output, ACTIVATIONS)
+    if misfit := loss.misfit(output, ACTIVATIONS[output].range):
+        raise UserError(f"model.loss={model.loss} {misfit}; model.output_activation is {output}")
+    parameters = loss_parameters(model)
+    if parameters.get("class_weight") == "balanced":
+        parameters.pop("class_weight")
+    try:
+        check_parameters(model.loss, parameters, outputs)
+    except ValueError as error:
+        raise UserError(f"model.{error}") from None
+
+
+def loss_parameters(model: ModelConfig | NetworkArguments) -> dict[str, Any]:
+    """The parameters of the loss that are given, by name."""
+    names = {name for loss in LOSSES.values() for name in loss.parameters}
+    return {name: value for name in sorted(names) if (value := getattr(model, name)) is not None}
+
+
+def _check_model(config: TrainConfig) -> None:
+    model = config.model
+    check_network(model, output_units(config))
     check_choice("model.gradient", model.gradient, GRADIENTS)
     check_choice("model.init", model.init, INITIALIZATIONS)
     _at_least("model.init_scale", model.init_scale, 0)
-    loss, f = LOSSES[model.loss], ACTIVATIONS[model.output_activation]
-    if misfit := loss.misfit(model.output_activation, f.range):
-        raise UserError(f"model.loss={model.loss} {misfit}; model.output_activation is {model.output_activation}")
+    loss = LOSSES[model.loss]
     classes = CATALOGUE[config.data.name].classes
     if classes is None and loss.probabilities:
-        raise UserError(f"model.loss={model.loss} is for classes; data={config.data.name} has a number to predict: mse")
+        numbers = ", ".join(name for name, each in LOSSES.items() if not each.probabilities)
+        raise UserError(
+            f"model.loss={model.loss} is for classes; data={config.data.name} has a number to predict: {numbers}"
+        )
     if model.loss == "binary_cross_entropy" and classes != 2:
         raise UserError(f"model.loss={model.loss} is for two classes; data={config.data.name} has {classes}")
     if model.output_activation == "softmax" and output_units(config) == 1:

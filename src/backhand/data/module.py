@@ -41,7 +41,8 @@ class InMemoryData(LightningDataModule):
     Args:
         name: a key of `CATALOGUE`.
         batch_size: rows a training step, or `full` for the whole training split.
-        target: what the loss takes: `classes`, numbers (B,), or `values`, (B, units).
+        target: what the loss takes: `classes`, numbers (B,), or `values`, (B, units), or `counts`, values that are not
+            standardised.
         units: C, the network's outputs: 1 for a number or a yes and no, else one a class.
         val_fraction: share of the samples to validate on.
         test_fraction: share of the samples to test on.
@@ -55,7 +56,7 @@ class InMemoryData(LightningDataModule):
         name: str,
         *,
         batch_size: int | Literal["full"] = 32,
-        target: Literal["classes", "values"] = "classes",
+        target: Literal["classes", "values", "counts"] = "classes",
         units: int = 1,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
@@ -99,6 +100,11 @@ class InMemoryData(LightningDataModule):
         part = self.parts[split]
         return loader(TensorRows(part.x, part.y), EVALUATION_BATCH, None)
 
+    def balanced_weights(self) -> list[float]:
+        """For each class, samples / (classes × samples of the class), counted on the training split."""
+        counts = torch.bincount(self.parts["train"].y, minlength=len(self.class_names))
+        return (counts.sum() / (len(counts) * counts)).tolist()
+
     def _load(self) -> None:
         facts = CATALOGUE[self.dataset]
         bunch = getattr(sklearn.datasets, facts.loader)()
@@ -113,7 +119,7 @@ class InMemoryData(LightningDataModule):
             self.split_seed,
         )
         scaler = StandardScaler().fit(inputs[rows["train"]])
-        if facts.classes is None:
+        if facts.classes is None and self.target != "counts":
             self.target_mean = float(labels[rows["train"]].mean())
             self.target_std = float(labels[rows["train"]].std())
         for split in SPLITS:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MetricCollection, R2Score
 from torchmetrics.classification import MulticlassAccuracy
 
+from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.training.optimizers import build_optimizer, build_scheduler
 
@@ -26,6 +27,7 @@ class LightningMLP(LightningModule):
         hidden_activation: g.
         output_activation: f.
         loss: a key of `LOSSES`.
+        loss_parameters: its parameters by name, numbers or lists of numbers.
         gradient: `hand`, or `autograd` for torch's own graph.
         init: a key of `INITIALIZATIONS`.
         init_scale: every initial value is multiplied by it.
@@ -46,6 +48,7 @@ class LightningMLP(LightningModule):
         hidden_activation: str,
         output_activation: str,
         loss: str,
+        loss_parameters: dict[str, Any],
         gradient: Literal["hand", "autograd"],
         init: str,
         init_scale: float,
@@ -70,6 +73,7 @@ class LightningMLP(LightningModule):
             generator=torch.Generator().manual_seed(seed),
         )
         self.loss = loss
+        self.loss_parameters = loss_parameters
         self.classes = classes
         self.diverged = False
         self.val_metrics = self._metrics("val/")
@@ -86,7 +90,7 @@ class LightningMLP(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch; its `backward()` is the derivation's."""
         x, y = batch
-        loss, z_O = self.model.loss_and_preoutput(x, y, self.loss)
+        loss, z_O = self.model.loss_and_preoutput(x, y, self.loss, **self.loss_parameters)
         # Sums of our own: Lightning's per-step logging would cost several times the step itself.
         rows = len(x)
         with torch.no_grad():
@@ -137,7 +141,7 @@ class LightningMLP(LightningModule):
         x, y = batch
         yhat = self(x)
         if self.classes is None:
-            return {"target": self._own_units(y), "prediction": self._own_units(yhat)}
+            return {"target": self._own_units(y), "prediction": self._own_units(self._mean(yhat))}
         found = {"target": self._classes_of(y), "prediction": self._classes_of(yhat)}
         if self.model.network.f.range == (0, 1):
             found["probabilities"] = torch.cat([1 - yhat, yhat], -1) if yhat.shape[-1] == 1 else yhat
@@ -164,11 +168,11 @@ class LightningMLP(LightningModule):
 
     def _evaluate(self, batch: Batch, metrics: MetricCollection) -> None:
         x, y = batch
-        loss, z_O = self.model.loss_and_preoutput(x, y, self.loss)
+        loss, z_O = self.model.loss_and_preoutput(x, y, self.loss, **self.loss_parameters)
         self._loss_sum = self._loss_sum + loss * len(x)
         self._loss_rows += len(x)
         if self.classes is None:
-            metrics.update(self._own_units(self.model.output(z_O)), self._own_units(y))
+            metrics.update(self._own_units(self._mean(self.model.output(z_O))), self._own_units(y))
         else:
             metrics.update(self._classes_of(self.model.output(z_O)), self._classes_of(y))
 
@@ -187,6 +191,9 @@ class LightningMLP(LightningModule):
         if y.dim() == 1:
             return y
         return (y[:, 0] > 0.5).long() if y.shape[-1] == 1 else y.argmax(-1)
+
+    def _mean(self, yhat: Tensor) -> Tensor:
+        return LOSSES[self.loss].mean(yhat)
 
     def _own_units(self, y: Tensor) -> Tensor:
         return y[:, 0].float() * self.hparams["target_std"] + self.hparams["target_mean"]

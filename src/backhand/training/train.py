@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from backhand.calculus.losses import LOSSES
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import larger_is_better, layer_sizes, output_units
+from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units
 from backhand.data.catalogue import CATALOGUE
 from backhand.data.module import InMemoryData
 from backhand.reporting.loggers import build_loggers, close_loggers
@@ -174,6 +174,7 @@ def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
         hidden_activation=config.model.hidden_activation,
         output_activation=config.model.output_activation,
         loss=config.model.loss,
+        loss_parameters=_loss_parameters(config, data),
         gradient=config.model.gradient,  # type: ignore[arg-type]
         init=config.model.init,
         init_scale=config.model.init_scale,
@@ -186,6 +187,13 @@ def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
         objective=config.objective,
         maximize=larger_is_better(config.objective),
     )
+
+
+def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
+    parameters = loss_parameters(config.model)
+    if parameters.get("class_weight") == "balanced":
+        parameters["class_weight"] = data.balanced_weights()
+    return parameters
 
 
 def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
