@@ -12,7 +12,8 @@ ALLOWED = {
     "config": {"calculus", "config", "data.catalogue"},
     "data": {"calculus", "data"},
     "reporting": {"calculus", "config", "data", "reporting"},
-    "training": {"calculus", "config", "data", "reporting", "training"},
+    "checking": {"calculus", "config", "reporting", "checking"},
+    "training": {"calculus", "config", "data", "reporting", "checking", "training"},
 }
 FOREIGN_TO_CALCULUS = {"lightning", "hydra", "omegaconf", "wandb", "torchmetrics", "sklearn", "numpy", "rich"}
 

@@ -1,0 +1,1 @@
+"""Proof and diagnosis: the gradient matrix, named mistakes, the live audit, the printed derivation."""
