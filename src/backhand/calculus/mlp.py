@@ -116,7 +116,7 @@ class MLP(nn.Module):
         """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
         self._check_input(x)
         self._check_target(x, target, loss)
-        criterion, weight = self._criterion(loss, parameters, x)
+        criterion, weight = self.criterion(loss, parameters, x)
         if self.gradient == "autograd":
             z_O = reference.preoutput(self.network, x, self._parameters_in_order())
             return reference.loss(self.network, criterion, z_O, target, weight), z_O
@@ -232,7 +232,7 @@ class MLP(nn.Module):
         if target.requires_grad:
             raise ValueError("the target requires a gradient, and the derivation has none for it")
 
-    def _criterion(self, loss: str, parameters: dict[str, Any], x: Tensor) -> tuple[Criterion, Tensor | None]:
+    def criterion(self, loss: str, parameters: dict[str, Any], x: Tensor) -> tuple[Criterion, Tensor | None]:
         """The loss with its single numbers, and the one parameter that is a tensor."""
         given = {name: value for name, value in parameters.items() if value is not None}
         check_parameters(loss, given, self.sizes[-1])

@@ -22,7 +22,10 @@ def module(activation: str) -> nn.Module:
 
 def affine(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """`h W + b` (…, B, m) as `torch.nn.Linear` computes it; with a run axis, which that has not, a matrix product."""
-    return F.linear(h, W.mT, b) if W.dim() == 2 else torch.matmul(h, W) + b.unsqueeze(-2)
+    if W.dim() == 2:
+        return F.linear(h, W.mT, b)
+    z = torch.matmul(h, W)
+    return z + b.unsqueeze(-2).to(z.dtype)  # under autocast the product is of another type than the parameters
 
 
 def preoutput(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:

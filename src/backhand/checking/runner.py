@@ -151,7 +151,7 @@ def ask_function(target: Any, given: Arrays, flavour: str, path: Path) -> dict[s
     raw: list[Any] = []
 
     # torch refuses a gradient of the wrong shape in words of its own; here its shape is part of the answer.
-    class Watched(target):  # type: ignore[misc]
+    class Watched(target):
         @staticmethod
         def backward(ctx: Any, *gradients: Any) -> tuple[None, ...]:
             raw.append(target.backward(ctx, *gradients))

@@ -36,9 +36,7 @@ class ModelConfig:
     init: str = "linear"
     init_scale: float = 1.0
     label_smoothing: float | None = None  # cross_entropy
-    class_weight: Any = (
-        None  # cross_entropy: one number a class, or `balanced`, N / (classes × N of the class)
-    )
+    class_weight: Any = None  # cross_entropy: one number a class, or `balanced`, N / (classes × N of the class)
     pos_weight: Any = None  # binary_cross_entropy: how much a positive counts, one number or one for each output
     huber_delta: float | None = None  # huber: beyond it the loss grows linearly
 

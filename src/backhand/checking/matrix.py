@@ -1,0 +1,365 @@
+"""The proof of every combination of hidden activation, output activation, loss and mode of differentiation.
+
+A combination is one small network with one batch, in float64, drawn away from the kinks of its activations and its
+loss. Its gradients are compared with torch's own graph (`reference`, which shares no formula with the hand-derived
+pass) and with central differences of that reference; then each mode is tried.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
+
+from backhand.calculus import reference
+from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
+from backhand.calculus.functions import evaluate_loss, predict
+from backhand.calculus.losses import LOSSES
+from backhand.calculus.mlp import MLP
+
+# Of every gradient in float64, relative to its norm.
+LIMIT_AUTOGRAD = 1e-12
+# Central differences with a step of 1e-6 are off by about 1e-10 themselves.
+LIMIT_DIFFERENCES = 1e-6
+STEP = 1e-6
+# How far the batch stays from every kink: more than the steps of all finite differences here.
+CLEARANCE = 1e-3
+B, D, H, C = 4, 3, 4, 3
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One network to prove.
+
+    Attributes:
+        hidden, output, loss: names of the activations g and f and of the loss.
+        parameters: the loss's own, by name; numbers, or tuples of C numbers.
+        rows: whether the target of a loss of classes is a probability for each class, not a class number.
+        layers: how many hidden layers there are.
+        runs: K networks in the same tensors, or None for one.
+    """
+
+    hidden: str
+    output: str
+    loss: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+    rows: bool = False
+    layers: int = 1
+    runs: int | None = None
+
+    @property
+    def variant(self) -> str:
+        """The loss with what distinguishes it: `cross_entropy (label_smoothing, class_weight)`."""
+        extras = [name for name, _ in self.parameters] + ["probabilities"] * self.rows
+        return self.loss + (f" ({', '.join(extras)})" if extras else "")
+
+    def __str__(self) -> str:
+        shape = f", {self.layers} hidden layers" * (self.layers != 1) + f", {self.runs} runs" * (self.runs is not None)
+        return f"{self.hidden}, {self.output}, {self.variant}{shape}"
+
+
+@dataclass
+class Proof:
+    """What was found of one combination.
+
+    Attributes:
+        error_autograd, error_differences: of the worst gradient (x, every weight and bias), ‖hand − other‖ / ‖other‖.
+        modes: for each mode tried, None where it passes, else why it fails.
+    """
+
+    combination: Combination
+    error_autograd: float
+    error_differences: float
+    modes: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """The modes that fail, and why; the two errors count as one, `gradients`."""
+        found = {mode: reason for mode, reason in self.modes.items() if reason is not None}
+        if not self.error_autograd <= LIMIT_AUTOGRAD:
+            found["gradients"] = f"off by {self.error_autograd:.1e} from autograd"
+        elif not self.error_differences <= LIMIT_DIFFERENCES:
+            found["gradients"] = f"off by {self.error_differences:.1e} from finite differences"
+        return found
+
+
+@dataclass
+class _Subject:
+    """A combination with its numbers: the same network twice, and a batch."""
+
+    combination: Combination
+    hand: MLP
+    auto: MLP
+    x: Tensor
+    y: Tensor
+
+    def loss(self, model: MLP, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+        """The loss of the batch, or of another one: one number a run."""
+        given = dict(self.combination.parameters)
+        return model.loss(self.x if x is None else x, self.y if y is None else y, self.combination.loss, **given)
+
+    def leaves(self) -> list[Tensor]:
+        """The input x and the parameters, as inputs of their own."""
+        return [t.detach().clone().requires_grad_() for t in (self.x, *self.hand.parameters())]
+
+    def function(self, model: MLP) -> Callable[..., Tensor]:
+        """The loss as a function of x and the parameters."""
+        criterion, weight = model.criterion(self.combination.loss, dict(self.combination.parameters), self.x)
+
+        def of(x: Tensor, *parameters: Tensor) -> Tensor:
+            if model.gradient == "hand":
+                return evaluate_loss(model.network, criterion, self.y, weight, x, parameters)[0]
+            z_O = reference.preoutput(model.network, x, parameters)
+            return reference.loss(model.network, criterion, z_O, self.y, weight)
+
+        return of
+
+
+def combinations() -> list[Combination]:
+    """Every activation behind the hidden layer with every output and loss that fit each other, and every variant.
+
+    Depth and the run axis change no formula of an activation or a loss, so they are proven with each hidden activation
+    and each matched pair rather than with every product.
+    """
+    found = []
+    for g, (f, (loss, parameters, rows)) in product(HIDDEN_ACTIVATIONS, product(ACTIVATIONS, _variants())):
+        if LOSSES[loss].misfit(f, ACTIVATIONS[f].range) is None:
+            found.append(Combination(g, f, loss, parameters, rows))
+            if LOSSES[loss].matched == f:
+                shapes: list[tuple[int, int | None]] = [(0, None), (3, None), (1, 2)]
+                found += [Combination(g, f, loss, parameters, rows, *shape) for shape in shapes]
+    return found
+
+
+def _variants() -> list[tuple[str, tuple[tuple[str, Any], ...], bool]]:
+    """Each loss plain, with all its parameters, and where it takes class numbers with probabilities, too."""
+    found: list[tuple[str, tuple[tuple[str, Any], ...], bool]] = []
+    for name, loss in LOSSES.items():
+        away = tuple(
+            (key, tuple(0.5 + 0.4 * i for i in range(C)) if parameter.each else max(parameter.low, 0) + 0.3)
+            for key, parameter in loss.parameters.items()
+        )
+        for parameters, rows in product(
+            ((), away) if away else ((),), (False, True) if loss.target == "classes" else (False,)
+        ):
+            found.append((name, parameters, rows))
+    return found
+
+
+def prove(combination: Combination, modes: Sequence[str] | None = None, seed: int = 0) -> Proof:
+    """Everything about one combination.
+
+    Args:
+        combination: what to prove.
+        modes: keys of `MODES` to try; all if None.
+        seed: of the numbers, together with the combination's name.
+    """
+    subject = _subject(combination, seed)
+    ours = _gradients(subject, subject.hand)
+    proof = Proof(
+        combination,
+        _worst(ours, _gradients(subject, subject.auto)),
+        _worst(ours, _differences(subject)),
+    )
+    for mode in MODES if modes is None else modes:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # functorch's first call warns of torch.jit
+                proof.modes[mode] = MODES[mode](subject)
+        except Exception as error:  # whatever a broken formula raises is why it fails
+            proof.modes[mode] = " ".join(f"{type(error).__name__}: {error}".split())
+    return proof
+
+
+def _subject(combination: Combination, seed: int) -> _Subject:
+    """The combination's networks, and a batch that keeps its distance from every kink."""
+    digest = hashlib.sha256(f"{combination} {seed}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
+    axis = () if combination.runs is None else (combination.runs,)
+    loss = LOSSES[combination.loss]
+    while True:
+        hand, auto = (
+            MLP(
+                [D, *[H] * combination.layers, C],
+                combination.hidden,
+                combination.output,
+                gradient=gradient,
+                runs=combination.runs,
+                init_scale=2.0,
+                generator=generator,
+                dtype=torch.float64,
+            )
+            for gradient in ("hand", "autograd")
+        )
+        auto.load_state_dict(hand.state_dict())
+        x = torch.randn(*axis, B, D, generator=generator, dtype=torch.float64)
+        if loss.target == "classes" and not combination.rows:
+            y = torch.randint(C, (*axis, B), generator=generator)
+        else:
+            y = torch.rand(*axis, B, C, generator=generator, dtype=torch.float64)
+            y = y / y.sum(-1, keepdim=True) if combination.rows else y
+        subject = _Subject(combination, hand, auto, x, y)
+        if _is_smooth(subject):
+            return subject
+
+
+def _is_smooth(subject: _Subject) -> bool:
+    """Whether torch's own gradient barely changes within a step: no kink is near."""
+    here = _gradients(subject, subject.auto)
+    for sign in (-1, 1):
+        moved = _Subject(subject.combination, subject.hand, subject.auto, subject.x + sign * CLEARANCE, subject.y)
+        if _worst(_gradients(moved, subject.auto), here) > 30 * CLEARANCE:
+            return False
+    return True
+
+
+def _gradients(subject: _Subject, model: MLP) -> list[Tensor]:
+    """Of x and every parameter, summed over the runs' losses."""
+    leaves = subject.leaves()
+    return list(torch.autograd.grad(subject.function(model)(*leaves).sum(), leaves, materialize_grads=True))
+
+
+def _differences(subject: _Subject) -> list[Tensor]:
+    """The same by central differences of the reference, all at once: each changed network is a run of a population."""
+    inputs = [t.detach() for t in (subject.x, *subject.auto.parameters())]
+    of = subject.function(subject.auto)
+    found = []
+    for index, value in enumerate(inputs):
+        steps = STEP * torch.eye(value.numel(), dtype=value.dtype).view(-1, *value.shape)
+
+        def loss_at(moved: Tensor, index: int = index) -> Tensor:
+            return of(*inputs[:index], moved, *inputs[index + 1 :]).sum()
+
+        difference = vmap(loss_at)(value + steps) - vmap(loss_at)(value - steps)
+        found.append((difference / (2 * STEP)).view_as(value))
+    return found
+
+
+def _worst(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    """The largest ‖ours − theirs‖ / ‖theirs‖; a gradient that is 0 in truth is measured against the largest of all."""
+    scale = max(float(t.norm()) for t in theirs)
+    return max(
+        float((a - b).norm()) / (float(b.norm()) if float(b.norm()) > 1e-9 * scale else scale or 1.0)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _agree(ours: Any, theirs: Any, what: str, limit: float = 100 * LIMIT_AUTOGRAD) -> str | None:
+    a, b = torch.utils._pytree.tree_leaves(ours), torch.utils._pytree.tree_leaves(theirs)
+    error = _worst(a, b)
+    return None if error <= limit else f"{what} off by {error:.1e}"
+
+
+def _checked(subject: _Subject, **options: Any) -> str | None:
+    passes = gradcheck(
+        subject.function(subject.hand), tuple(subject.leaves()), fast_mode=True, raise_exception=False, **options
+    )
+    return None if passes else "gradcheck"
+
+
+def _second(subject: _Subject) -> str | None:
+    arguments = (subject.function(subject.hand), tuple(subject.leaves()))
+    return None if gradgradcheck(*arguments, fast_mode=True, raise_exception=False) else "gradgradcheck"
+
+
+def _per_sample(subject: _Subject) -> str | None:
+    """vmap(grad) over the samples of a batch, against torch's own."""
+    axis = 0 if subject.combination.runs is None else 1
+
+    def of(model: MLP) -> Any:
+        def one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            batch = (x.unsqueeze(axis), y.unsqueeze(axis))
+            return functional_call(_Loss(subject, model), parameters, batch).sum()
+
+        parameters = {f"model.{name}": value.detach() for name, value in model.named_parameters()}
+        return vmap(grad(one), (None, axis, axis))(parameters, subject.x, subject.y)
+
+    return _agree(of(subject.hand), of(subject.auto), "per-sample gradients")
+
+
+class _Loss(torch.nn.Module):
+    """The loss as a module, for `functional_call`."""
+
+    def __init__(self, subject: _Subject, model: MLP) -> None:
+        super().__init__()
+        self.subject, self.model = subject, model
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.subject.loss(self.model, x, y)
+
+
+def _jacobian(subject: _Subject) -> str | None:
+    """The prediction's Jacobian, by reverse and by forward mode."""
+    x, *parameters = (t.detach() for t in subject.leaves())
+    every = tuple(range(1 + len(parameters)))
+
+    def ours(*inputs: Tensor) -> Tensor:
+        return predict(subject.hand.network, inputs[0], inputs[1:])
+
+    def theirs(*inputs: Tensor) -> Tensor:
+        z_O = reference.preoutput(subject.auto.network, inputs[0], inputs[1:])
+        return reference.module(subject.auto.network.output_activation)(z_O)
+
+    expected = jacrev(theirs, every)(x, *parameters)
+    return _agree(jacrev(ours, every)(x, *parameters), expected, "jacrev") or _agree(
+        jacfwd(ours, every)(x, *parameters), expected, "jacfwd"
+    )
+
+
+def _hessian(subject: _Subject) -> str | None:
+    """By x and the lowest weight: forward mode over reverse mode."""
+    inputs = tuple(t.detach() for t in subject.leaves())
+
+    def of(model: MLP) -> Any:
+        function = subject.function(model)
+        return hessian(lambda *given: function(*given).sum(), (0, 1))(*inputs)
+
+    # Second derivatives of a logarithm near 0 magnify rounding.
+    return _agree(of(subject.hand), of(subject.auto), "hessian", 1e-8)
+
+
+def _autocast(subject: _Subject) -> str | None:
+    """bfloat16 on the CPU: the result types of torch's own layers, and the same numbers within bfloat16's digits."""
+    found = []
+    x = subject.x.float()
+    y = subject.y.float() if subject.y.is_floating_point() else subject.y
+    for model in (subject.hand, subject.auto):
+        low = MLP(
+            model.sizes,
+            model.network.hidden_activation,
+            model.network.output_activation,
+            gradient=model.gradient,
+            runs=subject.combination.runs,
+            dtype=torch.float32,
+        )
+        low.load_state_dict(model.state_dict())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            yhat, loss = low(x), subject.loss(low, x, y)
+        found.append([yhat, loss, *torch.autograd.grad(loss.sum(), list(low.parameters()))])
+    types = [[t.dtype for t in each] for each in found]
+    if types[0] != types[1]:
+        return f"result types {types[0]}, torch's {types[1]}"
+    exact = _gradients(subject, subject.auto)[1:]
+    ours, theirs = (_worst([t.double() for t in each[2:]], exact) for each in found)
+    return None if ours <= max(0.1, 3 * theirs) else f"off by {ours:.1e}, torch's own by {theirs:.1e}"
+
+
+MODES: dict[str, Callable[[_Subject], str | None]] = {
+    "reverse": _checked,
+    "forward": partial(_checked, check_forward_ad=True, check_backward_ad=False),
+    "batched": partial(_checked, check_batched_grad=True),
+    "second": _second,
+    "per_sample": _per_sample,
+    "jacobian": _jacobian,
+    "hessian": _hessian,
+    "autocast": _autocast,
+}

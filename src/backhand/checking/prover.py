@@ -1,0 +1,186 @@
+"""Runs the proofs of `matrix` in several processes, shows how far they are, and writes what they found."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from backhand import __version__
+from backhand.calculus.activations import ACTIVATIONS
+from backhand.calculus.losses import LOSSES
+from backhand.checking.matrix import (
+    LIMIT_AUTOGRAD,
+    LIMIT_DIFFERENCES,
+    MODES,
+    Combination,
+    Proof,
+    combinations,
+    prove,
+)
+from backhand.config.errors import UserError
+from backhand.reporting.heatmap import heatmap
+
+# Says of a gradcheck.json that it may be replaced.
+PROGRAM = "backhand gradcheck"
+
+
+def prove_everything(names: Sequence[str], folder: Path, processes: int | None, seed: int) -> int:
+    """Prove what `names` leaves of all combinations, print a table, and write gradcheck.json and gradcheck.png.
+
+    Args:
+        names: of activations, losses and modes; of each kind that is named, only those.
+        folder: where the two files go.
+        processes: how many at once; one for each core if None. One runs in this process.
+        seed: of the networks and batches.
+
+    Returns:
+        The exit status: 0 where everything passes.
+
+    Raises:
+        UserError: nothing is left to prove, or a file that is none of ours is in the way.
+    """
+    report, picture = folder / "gradcheck.json", folder / "gradcheck.png"
+    _refuse_foreign(report, picture)
+    modes = [mode for mode in MODES if mode in names] or list(MODES)
+    chosen = [each for each in combinations() if _is_chosen(each, names)]
+    if not chosen:
+        raise UserError(f"only={','.join(names)}: no combination has all of these; an output must fit the loss")
+    started = time.perf_counter()
+    proofs = _prove_all(chosen, modes, processes or os.cpu_count() or 1, seed)
+    seconds = time.perf_counter() - started
+    failed = [proof for proof in proofs if proof.failures]
+    console = Console()
+    console.print(_table(proofs))
+    for proof in failed:
+        for mode, reason in proof.failures.items():
+            console.print(f"FAIL {proof.combination}: {mode}: {reason}", soft_wrap=True, highlight=False, markup=False)
+    outcome = f"{len(failed)} fail" if failed else "all pass"
+    console.print(f"{len(proofs)} combinations × {len(modes)} modes: {outcome} ({seconds:.0f} s)", highlight=False)
+    _write(report, _record(proofs, modes, seed, seconds))
+    heatmap(proofs_by_place(proofs), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
+    console.print(f"files: {report}, {picture}", soft_wrap=True, highlight=False)
+    return 1 if failed else 0
+
+
+def _is_chosen(combination: Combination, names: Sequence[str]) -> bool:
+    activations, losses = set(names) & ACTIVATIONS.keys(), set(names) & LOSSES.keys()
+    fits_activation = not activations or bool(activations & {combination.hidden, combination.output})
+    return fits_activation and (not losses or combination.loss in losses)
+
+
+def _prove_all(chosen: Sequence[Combination], modes: Sequence[str], processes: int, seed: int) -> list[Proof]:
+    one = partial(prove, modes=modes, seed=seed)
+    columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=len(chosen))
+        if processes == 1 or len(chosen) < 8:
+            return [one(each) for each in progress.track(chosen, task_id=task)]
+        found: dict[int, Proof] = {}
+        # Not forked: torch's threads do not survive it.
+        pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), initializer=_alone)
+        try:
+            waiting = {pool.submit(one, each): number for number, each in enumerate(chosen)}
+            for done in as_completed(waiting):
+                found[waiting[done]] = done.result()
+                progress.advance(task)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [found[number] for number in range(len(chosen))]
+
+
+def _alone() -> None:
+    """One thread a process: the processes are as many as the cores."""
+    torch.set_num_threads(1)
+
+
+def _table(proofs: Sequence[Proof]) -> Table:
+    """A row for each loss and output; its errors are the worst over the hidden activations and shapes."""
+    table = Table()
+    for column in ("loss", "output"):
+        table.add_column(column, overflow="fold")
+    for column in ("proofs", "autograd", "differences"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    rows: dict[tuple[str, str], list[Proof]] = {}
+    for proof in proofs:
+        rows.setdefault((proof.combination.variant, proof.combination.output), []).append(proof)
+    for (loss, output), own in sorted(rows.items()):
+        failed = sorted({mode for proof in own for mode in proof.failures})
+        table.add_row(
+            loss,
+            output,
+            str(len(own)),
+            f"{max(proof.error_autograd for proof in own):.1e}",
+            f"{max(proof.error_differences for proof in own):.1e}",
+            f"[bold red]FAIL[/] {', '.join(failed)}" if failed else "pass",
+        )
+    return table
+
+
+def proofs_by_place(proofs: Sequence[Proof]) -> dict[tuple[str, str], tuple[float, float, bool]]:
+    """For each hidden activation and each loss with its output: the two worst errors, and whether all passes."""
+    places: dict[tuple[str, str], tuple[float, float, bool]] = {}
+    for proof in proofs:
+        place = (proof.combination.hidden, f"{proof.combination.variant}, {proof.combination.output}")
+        autograd, differences, passes = places.get(place, (0.0, 0.0, True))
+        places[place] = (
+            max(autograd, proof.error_autograd),
+            max(differences, proof.error_differences),
+            passes and not proof.failures,
+        )
+    return places
+
+
+def _record(proofs: Sequence[Proof], modes: Sequence[str], seed: int, seconds: float) -> dict[str, Any]:
+    return {
+        "program": PROGRAM,
+        "versions": {"python": platform.python_version(), "backhand": __version__, "torch": version("torch")},
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "limits": {"autograd": LIMIT_AUTOGRAD, "differences": LIMIT_DIFFERENCES},
+        "modes": list(modes),
+        "passes": not any(proof.failures for proof in proofs),
+        "combinations": [
+            {
+                **asdict(proof.combination),
+                "parameters": dict(proof.combination.parameters),
+                "error_autograd": proof.error_autograd,
+                "error_differences": proof.error_differences,
+                "failures": proof.failures,
+            }
+            for proof in proofs
+        ],
+    }
+
+
+def _refuse_foreign(report: Path, picture: Path) -> None:
+    """Replace the files of an earlier check, and nothing else."""
+    if not report.exists():
+        if picture.exists():
+            raise UserError(f"{picture}: is in the way, and is none of an earlier check; name another folder=")
+        return
+    try:
+        ours = json.loads(report.read_text())["program"] == PROGRAM
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise UserError(f"{report}: is in the way, and is none of an earlier check; name another folder=")
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    aside = path.with_suffix(".json.tmp")
+    aside.write_text(json.dumps(record, indent=1) + "\n")
+    aside.replace(path)
