@@ -97,7 +97,7 @@ def load(path: Path, name: str) -> tuple[Any, ModuleType]:
             f"{base.__module__}.{base.__name__}" == "torch.autograd.function.Function" for base in target.__mro__
         ):
             raise RefusedError(f"{path}: {name} is a class, but no torch.autograd.Function")
-        _check_signature(path, name, target.forward, INPUTS, spare=1)
+        _check_signature(path, name, getattr(target, "forward", None), INPUTS, spare=1)
     elif callable(target):
         _check_signature(path, name, target, ARGUMENTS)
     else:

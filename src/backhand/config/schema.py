@@ -131,11 +131,21 @@ class EarlyStoppingConfig:
 
 
 @dataclass
+class AuditConfig:
+    """Compare the hand-derived gradients with float64 autograd while training; errors are relative."""
+
+    every: int = 100  # optimizer steps; the first step is always audited
+    warn: float = 1e-4  # beyond this error, and beyond rounding: a warning
+    stop: float = 1e-2  # beyond this one: the end of the run
+
+
+@dataclass
 class CallbacksConfig:
     """What runs beside the training."""
 
     progress_bar: bool = True
     early_stopping: EarlyStoppingConfig | None = None
+    audit: AuditConfig | None = None
 
 
 @dataclass

@@ -69,6 +69,11 @@ def _check(config: TrainConfig) -> None:
     if config.callbacks.early_stopping:
         _at_least("callbacks.early_stopping.patience", config.callbacks.early_stopping.patience, 1)
         _at_least("callbacks.early_stopping.min_delta", config.callbacks.early_stopping.min_delta, 0)
+    if audit := config.callbacks.audit:
+        _at_least("callbacks.audit.every", audit.every, 1)
+        _at_least("callbacks.audit.warn", audit.warn, 0, above=True)
+        if not audit.warn <= audit.stop < float("inf"):
+            raise UserError(f"callbacks.audit.stop={audit.stop}: must be at least callbacks.audit.warn, and finite")
     if config.ckpt_path is not None:
         check_checkpoint_file("ckpt_path", Path(config.ckpt_path))
 

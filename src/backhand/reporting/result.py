@@ -30,6 +30,8 @@ class Result:
         metrics: the last epoch's training and validation metrics, and the best checkpoint's on the test split.
         seconds: of training, validation included, set-up and test left out.
         steps, epochs: completed in this run and those it went on from.
+        audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
+            there where it was looked at; None for never.
         error: why it failed.
     """
 
@@ -40,6 +42,7 @@ class Result:
     steps: int = 0
     epochs: int = 0
     device: str = "cpu"
+    audit: dict[str, Any] | None = None
     error: str | None = None
 
 

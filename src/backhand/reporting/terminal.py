@@ -23,6 +23,10 @@ def print_summary(result: Result, folder: Path) -> None:
     console = Console()
     console.print(title, style="bold")
     console.print(table)
+    if result.audit is not None:
+        times, worst, torchs = (result.audit[key] for key in ("times", "worst", "torch"))
+        line = f"gradients audited: {times} {'time' if times == 1 else 'times'}, worst relative error {worst:.0e}"
+        console.print(line + (f" (torch's own: {torchs:.0e})" if torchs is not None else ""), highlight=False)
     # Not a cell of the table: a path that is cut off or wrapped cannot be copied.
     console.print(Text(f"files: {shown(folder)}"), soft_wrap=True)
 

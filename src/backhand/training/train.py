@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.calculus.losses import LOSSES
+from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units
@@ -71,11 +72,11 @@ class Run:
             if "allocate memory" not in str(error) and "out of memory" not in str(error):
                 raise
             raise UserError(f"model.hidden={config.model.hidden}: the network does not fit into memory") from None
-        callbacks = build_callbacks(config, folder)
+        self.callbacks = build_callbacks(config, folder)
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
         loggers, self.table = build_loggers(config, folder)
-        self.trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
+        self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=loggers)
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
 
@@ -94,7 +95,7 @@ class Run:
                 log.warning("interrupted; to go on: python train.py ckpt_path=%s ...", self.folder / LAST)
             raise SystemExit(130) from None
         except BaseException as error:
-            self._end("failed", 1, f"{type(error).__name__}: {error}")
+            self._end("failed", 1, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
             raise
         result = self._end("diverged" if diverged else "finished", 0)
         if self.trainer.is_global_zero:
@@ -138,6 +139,7 @@ class Run:
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
             device=_device_name(self.trainer),
+            audit=next((each.summary() for each in self.callbacks if isinstance(each, Audit)), None),
             error=error,
         )
         _write(result, self.config, self.folder)
@@ -215,6 +217,8 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
         callbacks.append(
             EarlyStopping(config.objective, stopping.min_delta, stopping.patience, mode=mode, check_finite=False)
         )
+    if audit := config.callbacks.audit:
+        callbacks.append(Audit(audit.every, audit.warn, audit.stop))
     return callbacks
 
 
