@@ -29,11 +29,13 @@ class Parameter:
 
     Attributes:
         low, high: what it lies between, both included.
+        effect: what it changes in the formulas, as half a sentence.
         each: whether it may be one number a class or output, (C,), rather than one for all.
     """
 
     low: float
     high: float
+    effect: str
     each: bool = False
 
     def allows(self, number: float) -> bool:
@@ -66,6 +68,7 @@ class Loss:
         matched_delta: z_O, y → δ_O (…, B, C), stable for any z_O; `derivative` where f is the identity.
         torch_matched: the same loss of (z_O, y) in `torch.nn.functional`.
         text_matched, latex_matched: the matched δ_O for one sample.
+        text_product, latex_product: the product ∂L/∂ŷ · f′ that it comes from, where that is more than a factor 1.
         parameters: the settings it has beside ŷ and y; left out, the loss is plain. At most one is a tensor (`each`).
         mean: ŷ → the value that it predicts, in the units of y.
         probabilities: whether ŷ must be a probability, so that only outputs in (0, 1) fit.
@@ -86,6 +89,8 @@ class Loss:
     torch_matched: str = ""
     text_matched: str = ""
     latex_matched: str = ""
+    text_product: str = ""
+    latex_product: str = ""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     mean: Callable[[Tensor], Tensor] = lambda p: p
     probabilities: bool = False
@@ -229,7 +234,7 @@ LOSSES: dict[str, Loss] = {
         latex=r"\frac{1}{C} \sum_c m_c \left(|\hat y_c - y_c| - \tfrac{1}{2} m_c\right), "
         r"\quad m = \min(|\hat y - y|, \delta)",
         latex_derivative=r"\frac{1}{C} \min(\delta, \max(-\delta, \hat y - y))",
-        parameters={"huber_delta": Parameter(1e-6, 1e6)},
+        parameters={"huber_delta": Parameter(1e-6, 1e6, "|ŷ − y| counts squared up to it, and linearly beyond")},
     ),
     "cross_entropy": Loss(
         value=lambda p, y, **parameters: _cross_entropy(p.log(), y, **parameters),
@@ -246,7 +251,19 @@ LOSSES: dict[str, Loss] = {
         latex=r"-\sum_c y_c \log \hat y_c",
         latex_derivative=r"-\frac{y}{\hat y}",
         latex_matched=r"\hat y - y",
-        parameters={"label_smoothing": Parameter(0, 1), "class_weight": Parameter(0, 1e6, each=True)},
+        text_product="Σ_k (−y_k / ŷ_k) ŷ_k ([k = c] − ŷ_c) = −y_c + ŷ_c Σ_k y_k",
+        latex_product=r"\sum_k -\frac{y_k}{\hat y_k}\,\hat y_k \left([k = c] - \hat y_c\right) "
+        r"= -y_c + \hat y_c \sum_k y_k",
+        parameters={
+            "label_smoothing": Parameter(0, 1, "with it as ε, y stands for (1 − ε) y + ε/C"),
+            "class_weight": Parameter(
+                0,
+                1e6,
+                "with it as w, y stands for w ⊙ y, ŷ − y for ŷ Σ_c y_c − y, and for class numbers the mean over the "
+                "batch divides by the sum of the samples' weights",
+                each=True,
+            ),
+        },
         probabilities=True,
         distribution=True,
     ),
@@ -265,7 +282,13 @@ LOSSES: dict[str, Loss] = {
         latex=r"-\frac{1}{C} \sum_c \left(y_c \log \hat y_c + (1 - y_c) \log (1 - \hat y_c)\right)",
         latex_derivative=r"\frac{1}{C} \frac{\hat y - y}{\hat y (1 - \hat y)}",
         latex_matched=r"\frac{1}{C} (\hat y - y)",
-        parameters={"pos_weight": Parameter(0, 1e6, each=True)},
+        text_product="(ŷ − y) / (ŷ (1 − ŷ)) / C · ŷ (1 − ŷ)",
+        latex_product=r"\frac{1}{C} \frac{\hat y - y}{\hat y (1 - \hat y)} \cdot \hat y (1 - \hat y)",
+        parameters={
+            "pos_weight": Parameter(
+                0, 1e6, "with it as w, the terms with y count w times: ŷ − y becomes (1 + (w − 1) y) ŷ − w y", each=True
+            )
+        },
         probabilities=True,
     ),
     "poisson_nll": Loss(

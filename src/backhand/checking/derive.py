@@ -1,0 +1,101 @@
+"""The command `python scripts/derive.py`: the configured network's derivation, and an example in numbers."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backhand.calculus.choices import check_choice
+from backhand.calculus.losses import LOSSES
+from backhand.config.arguments import parse
+from backhand.config.command import report
+from backhand.config.errors import UserError
+from backhand.config.schema import NetworkArguments
+from backhand.config.validation import check_network, loss_parameters
+
+USAGE = """
+Print the derivation of a network's gradients, with shapes, and an example in numbers that is checked against autograd.
+
+  python scripts/derive.py
+  python scripts/derive.py model.hidden=[32,16] model.hidden_activation=relu model.loss=mse
+  python scripts/derive.py format=html output=derivation.html
+
+  model.KEY=VALUE   the network, as in training: hidden, hidden_activation, output_activation, loss and the loss's
+                    parameters
+  format=terminal   or latex, markdown, html (one page with MathML)
+  output=FILE       write there, not to the terminal
+  seed=0            of the example's numbers
+"""
+
+FORMATS = ("terminal", "latex", "markdown", "html")
+
+
+@dataclass
+class DeriveArguments:
+    """What `scripts/derive.py` takes; `USAGE` says what each means."""
+
+    model: NetworkArguments = field(default_factory=NetworkArguments)
+    format: str = "terminal"
+    output: str | None = None
+    seed: int = 0
+
+
+def main() -> None:
+    """The command: the user's mistakes are one line and exit status 1, and so is a value that autograd denies."""
+    try:
+        sys.exit(derive(parse(DeriveArguments, sys.argv[1:], USAGE)))
+    except UserError as error:
+        sys.exit(report(error))
+
+
+def derive(arguments: DeriveArguments) -> int:
+    """Print or write the derivation.
+
+    Returns:
+        The exit status: 0 where every number of the example agrees with autograd.
+
+    Raises:
+        UserError: a wrong name or value, or a file that exists already.
+    """
+    model = arguments.model
+    parameters = loss_parameters(model)
+    weight = parameters.get(LOSSES[model.loss].weight or "") if model.loss in LOSSES else None
+    try:
+        check_choice("format", arguments.format, FORMATS)
+        check_network(model, len(weight) if isinstance(weight, list) else 1)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if weight == "balanced":
+        raise UserError("model.class_weight=balanced: there are no data to balance; give one number a class")
+    if arguments.output is not None:
+        if Path(arguments.output).exists():
+            raise UserError(f"output={arguments.output}: exists already, and nothing is overwritten")
+        if not Path(arguments.output).absolute().parent.is_dir():
+            raise UserError(f"output={arguments.output}: there is no folder {Path(arguments.output).parent}")
+
+    # The seconds that torch takes to import are spent only now.
+    import torch
+
+    from backhand.calculus.backpropagation import Criterion, Network
+    from backhand.checking import derivation
+    from backhand.reporting import document
+
+    network = Network(model.hidden_activation, model.output_activation or LOSSES[model.loss].matched)
+    settings = tuple((name, float(value)) for name, value in parameters.items() if value is not weight)
+    criterion = Criterion(model.loss, settings)
+    tensor = None
+    if weight is not None:
+        numbers = weight if isinstance(weight, list) else [weight] * derivation.C
+        tensor = torch.tensor((numbers * derivation.C)[: derivation.C], dtype=torch.float64)
+    blocks = derivation.equations(network, criterion, parameters, model.hidden)
+    numbers_blocks, agree = derivation.example(network, criterion, tensor, len(model.hidden), arguments.seed)
+    if tensor is not None and tensor.tolist() != weight:
+        numbers_blocks.insert(
+            2, document.Prose(f"With its {derivation.C} outputs the example takes {tensor.tolist()}.")
+        )
+    text = document.FORMATS[arguments.format]([*blocks, *numbers_blocks])
+    if arguments.output is None:
+        print(text, end="")
+    else:
+        with Path(arguments.output).open("x") as file:
+            file.write(text)
+    return 0 if agree else 1
