@@ -56,7 +56,7 @@ def equations(network: Network, criterion: Criterion, parameters: dict[str, Any]
     blocks += [
         _applied("ŷ", "z_O", f.text, f.latex, "(B, C)", row=isinstance(f, RowActivation)),
         Equation(
-            f"L = mean over the batch of  {L.text}", rf"L = \frac{{1}}{{B}} \sum_{{\text{{batch}}}} {L.latex}", "()"
+            f"L = mean over the batch of  {L.text}", rf"L = \frac{{1}}{{B}} \sum_{{\text{{batch}}}} {L.latex}", "scalar"
         ),
     ]
     for key, value in parameters.items():

@@ -153,7 +153,7 @@ body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/1.55
 h1 {{ font-size: 1.6rem; line-height: 1.25; }}
 sub {{ line-height: 0; }}
 h2 {{ font-size: 1.2rem; margin-top: 2rem; }}
-.line {{ display: flex; align-items: center; gap: 1.5rem; overflow-x: auto; overflow-y: hidden; padding: 0.3rem 0 0.3rem 1rem; }}
+.line {{ display: flex; align-items: center; gap: 1.5rem; overflow: auto hidden; padding: 0.3rem 0 0.3rem 1rem; }}
 .line math {{ flex: none; width: max-content; margin: 0; }}
 .note {{ margin-left: auto; white-space: nowrap; font: 0.85rem/1.2 system-ui, sans-serif; opacity: 0.75; }}
 @media print {{ .line {{ overflow: visible; }} body {{ margin: 0; max-width: none; }} }}
