@@ -8,8 +8,6 @@ from torch.func import jacrev, vmap
 from backhand.calculus import backpropagation, reference
 from backhand.calculus.backpropagation import Criterion, Network
 
-EXTREME = torch.tensor([-1e4, -100.0, -30.0, -1.0, 0.0, 1.0, 30.0, 100.0, 1e4])
-
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_has_torchs_value_and_derivative(name):
@@ -24,14 +22,6 @@ def test_an_activation_has_torchs_value_and_derivative(name):
     derivative = activation.derivative(kept)
     full = derivative if derivative.dim() == 3 else derivative.expand_as(a).diag_embed()
     torch.testing.assert_close(full, jacobian)
-
-
-@pytest.mark.parametrize("name", [name for name, activation in ACTIVATIONS.items() if activation.hidden])
-def test_the_derivative_at_zero_is_torchs(name):
-    z = torch.zeros(1, 1, requires_grad=True)
-    (theirs,) = torch.autograd.grad(reference.module(name)(z).sum(), z)
-    ours = ACTIVATIONS[name].delta(torch.ones(1, 1), ACTIVATIONS[name](z.detach()))
-    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("f", "loss"), FITTING)
@@ -55,20 +45,6 @@ def test_a_matched_pair_is_the_general_rule_in_another_form(f, loss):
     yhat = activation(z)
     torch.testing.assert_close(L.matched_value(z, y), L.value(yhat, y))
     torch.testing.assert_close(L.matched_delta(z, y), activation.delta(L.derivative(yhat, y), yhat))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("f", "loss"), MATCHED)
-def test_a_matched_pair_stays_finite_where_the_output_saturates(f, loss, dtype):
-    L = LOSSES[loss]
-    z = torch.stack([EXTREME, EXTREME.flip(0)], -1).to(dtype)
-    rows = len(z)
-    for wrong in (0, 1):
-        y = torch.full((rows,), wrong) if L.target == "classes" else torch.full((rows, 2), float(wrong), dtype=dtype)
-        assert L.matched_value(z, y).isfinite()
-        assert L.matched_delta(z, y).isfinite().all()
-        network = Network("tanh", f)
-        torch.testing.assert_close(L.matched_value(z, y), reference.loss(network, Criterion(loss), z, y))
 
 
 def test_the_bounds_of_binary_cross_entropy_are_torchs():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.calculus.settings import (
-    FITTING,
+    ACTIVATIONS,
     HIDDEN_ACTIVATIONS,
     HIDDEN_SIZES,
     MATCHED,
@@ -17,8 +17,17 @@ from tests.calculus.settings import (
 from torch.autograd import gradcheck, gradgradcheck
 
 from backhand.calculus.backpropagation import Criterion
-from backhand.calculus.functions import NetworkLossWithForwardMode, PredictionWithForwardMode
+from backhand.calculus.functions import NetworkLossWithForwardMode, PredictionWithForwardMode, evaluate_loss
 from backhand.calculus.mlp import MLP
+
+
+def loss_function(model: MLP, loss: str, y: torch.Tensor):
+    """The loss as a function of x and the parameters."""
+
+    def loss_of(x, *parameters):
+        return evaluate_loss(model.network, Criterion(loss), y, None, x, parameters)[0]
+
+    return loss_of
 
 
 def leaves(model: MLP) -> list[torch.Tensor]:
@@ -28,7 +37,7 @@ def leaves(model: MLP) -> list[torch.Tensor]:
 @pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("depth", HIDDEN_SIZES)
 @pytest.mark.parametrize(("f", "loss"), MATCHED)
-@pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("g", ["tanh", "gelu"])  # one whose derivative reads a, one whose derivative reads z
 def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, runs):
     model = network(g, f, depth, runs)
     x, y = batch(loss, runs)
@@ -42,22 +51,8 @@ def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, ru
 
 
 @pytest.mark.parametrize("runs", RUNS)
-@pytest.mark.parametrize(("f", "loss"), sorted(set(FITTING) - set(MATCHED)))
-def test_every_other_pair_passes_gradcheck_through_the_general_rule(f, loss, runs):
-    model = network("tanh", f, 1, runs)
-    x, y = batch(loss, runs)
-
-    def loss_of(x, *parameters):
-        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[
-            0
-        ]
-
-    assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)))
-
-
-@pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("depth", HIDDEN_SIZES)
-@pytest.mark.parametrize("f", sorted({f for f, _ in FITTING}))
+@pytest.mark.parametrize("f", ACTIVATIONS)
 def test_every_gradient_of_the_prediction_passes_gradcheck(f, depth, runs):
     model = network("tanh", f, depth, runs)
     x, _ = batch("mse", runs)
@@ -86,7 +81,7 @@ def test_the_backward_pass_can_itself_be_differentiated(f, loss, runs):
 
 @pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("depth", HIDDEN_SIZES)
-@pytest.mark.parametrize(("f", "loss"), FITTING)
+@pytest.mark.parametrize(("f", "loss"), MATCHED)
 @pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
 def test_hand_equals_autograd_in_float64(g, f, loss, depth, runs):
     hand = network(g, f, depth, runs)
@@ -170,19 +165,6 @@ def test_results_have_the_dtype_of_the_parameters(f, loss, dtype):
     value.backward()
     assert model(x).dtype == value.dtype == dtype
     assert {parameter.grad.dtype for parameter in model.parameters()} == {dtype}
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_lower_precision_is_as_close_to_float64_as_its_digits_allow(dtype, tolerance):
-    exact = network("tanh", "softmax", 1, None)
-    low = network("tanh", "softmax", 1, None, dtype=dtype)
-    low.load_state_dict(exact.state_dict())
-    exact.load_state_dict(low.state_dict())  # the same rounded values in both
-    x, y = batch("cross_entropy", None, dtype)
-    low.loss(x, y, "cross_entropy").backward()
-    exact.loss(x.double(), y, "cross_entropy").backward()
-    for ours, theirs in zip(low.parameters(), exact.parameters(), strict=True):
-        assert (ours.grad.double() - theirs.grad).norm() <= tolerance * theirs.grad.norm()
 
 
 def test_the_preoutput_is_returned_with_the_loss_and_gives_the_prediction():

@@ -169,12 +169,14 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "selu": Activation(
         value=lambda z: SELU_SCALE * z.where(z > 0, SELU_ALPHA * z.clamp(max=0).expm1()),
-        derivative=lambda a: (a + SELU_SCALE * SELU_ALPHA).where(a <= 0, SELU_SCALE),
+        # Off the output it would be a + λ α, but λ α is no bfloat16 number, and a saturated unit would keep a slope.
+        derivative=lambda z: (SELU_SCALE * SELU_ALPHA * z.clamp(max=0).exp()).where(z <= 0, SELU_SCALE),
+        reads="z",
         torch_module="SELU",
         text="λ z where z > 0, else λ α (e^z − 1), with λ = 1.0507… and α = 1.6733…",
-        text_derivative="λ where z > 0, else a + λ α",
+        text_derivative="λ where z > 0, else λ α e^z",
         latex=r"\lambda \begin{cases} z & z > 0 \\ \alpha (e^z - 1) & z \le 0 \end{cases}",
-        latex_derivative=r"\begin{cases} \lambda & z > 0 \\ a + \lambda \alpha & z \le 0 \end{cases}",
+        latex_derivative=r"\begin{cases} \lambda & z > 0 \\ \lambda \alpha e^z & z \le 0 \end{cases}",
     ),
     "softplus": Activation(
         value=lambda z: z.where(z > SOFTPLUS_LINEAR, z.clamp(max=SOFTPLUS_LINEAR).exp().log1p()),
