@@ -8,6 +8,7 @@ pass) and with central differences of that reference; then each mode is tried.
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 
 from backhand.calculus import reference
-from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
+from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS, RowActivation
 from backhand.calculus.functions import evaluate_loss, predict
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
@@ -85,6 +86,8 @@ class Proof:
     def failures(self) -> dict[str, str]:
         """The modes that fail, and why; the two errors count as one, `gradients`."""
         found = {mode: reason for mode, reason in self.modes.items() if reason is not None}
+        if "gradients" in found:
+            return found
         if not self.error_autograd <= LIMIT_AUTOGRAD:
             found["gradients"] = f"off by {self.error_autograd:.1e} from autograd"
         elif not self.error_differences <= LIMIT_DIFFERENCES:
@@ -128,7 +131,7 @@ def combinations() -> list[Combination]:
     """Every activation behind the hidden layer with every output and loss that fit each other, and every variant.
 
     Depth and the run axis change no formula of an activation or a loss, so they are proven with each hidden activation
-    and each matched pair rather than with every product.
+    and each matched pair, and the run axis with every other pair behind tanh, rather than with every product.
     """
     found = []
     for g, (f, (loss, parameters, rows)) in product(HIDDEN_ACTIVATIONS, product(ACTIVATIONS, _variants())):
@@ -137,6 +140,8 @@ def combinations() -> list[Combination]:
             if LOSSES[loss].matched == f:
                 shapes: list[tuple[int, int | None]] = [(0, None), (3, None), (1, 2)]
                 found += [Combination(g, f, loss, parameters, rows, *shape) for shape in shapes]
+            elif g == "tanh":
+                found.append(Combination(g, f, loss, parameters, rows, runs=2))
     return found
 
 
@@ -164,20 +169,23 @@ def prove(combination: Combination, modes: Sequence[str] | None = None, seed: in
         seed: of the numbers, together with the combination's name.
     """
     subject = _subject(combination, seed)
-    ours = _gradients(subject, subject.hand)
-    proof = Proof(
-        combination,
-        _worst(ours, _gradients(subject, subject.auto)),
-        _worst(ours, _differences(subject)),
-    )
+    try:
+        ours = _gradients(subject, subject.hand)
+        proof = Proof(combination, _worst(ours, _gradients(subject, subject.auto)), _worst(ours, _differences(subject)))
+    except Exception as error:  # a broken formula may raise anything
+        return Proof(combination, math.inf, math.inf, {"gradients": _said(error)})
     for mode in MODES if modes is None else modes:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # functorch's first call warns of torch.jit
                 proof.modes[mode] = MODES[mode](subject)
-        except Exception as error:  # whatever a broken formula raises is why it fails
-            proof.modes[mode] = " ".join(f"{type(error).__name__}: {error}".split())
+        except Exception as error:
+            proof.modes[mode] = _said(error)
     return proof
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _subject(combination: Combination, seed: int) -> _Subject:
@@ -327,6 +335,26 @@ def _hessian(subject: _Subject) -> str | None:
     return _agree(of(subject.hand), of(subject.auto), "hessian", 1e-8)
 
 
+def _forms(subject: _Subject) -> str | None:
+    """A derivative that is written in two ways is the same in both: a matched pair's, and a row activation's."""
+    network, loss = subject.hand.network, LOSSES[subject.combination.loss]
+    criterion, weight = subject.hand.criterion(
+        subject.combination.loss, dict(subject.combination.parameters), subject.x
+    )
+    parameters = criterion.parameters(weight)
+    z = reference.preoutput(network, subject.x, list(subject.hand.parameters())).detach()
+    yhat = network.f(z)
+    v = loss.derivative(yhat, subject.y, **parameters)
+    long = network.f.delta(v, yhat if network.f.reads == "a" else z)
+    if isinstance(network.f, RowActivation):
+        whole = (network.f.derivative(yhat) @ v.unsqueeze(-1)).squeeze(-1)
+        if different := _agree([whole], [long], "the Jacobian is"):
+            return different
+    if loss.matched == network.output_activation:
+        return _agree([loss.matched_delta(z, subject.y, **parameters)], [long], "the matched pair's short form is")
+    return None
+
+
 def _autocast(subject: _Subject) -> str | None:
     """bfloat16 on the CPU: the result types of torch's own layers, and the same numbers within bfloat16's digits."""
     found = []
@@ -361,5 +389,6 @@ MODES: dict[str, Callable[[_Subject], str | None]] = {
     "per_sample": _per_sample,
     "jacobian": _jacobian,
     "hessian": _hessian,
+    "forms": _forms,
     "autocast": _autocast,
 }

@@ -68,7 +68,7 @@ def prove_everything(names: Sequence[str], folder: Path, processes: int | None, 
         for mode, reason in proof.failures.items():
             console.print(f"FAIL {proof.combination}: {mode}: {reason}", soft_wrap=True, highlight=False, markup=False)
     outcome = f"{len(failed)} fail" if failed else "all pass"
-    console.print(f"{len(proofs)} combinations × {len(modes)} modes: {outcome} ({seconds:.0f} s)", highlight=False)
+    console.print(f"{len(proofs)} combinations, modes {', '.join(modes)}: {outcome} ({seconds:.0f} s)", highlight=False)
     _write(report, _record(proofs, modes, seed, seconds))
     heatmap(proofs_by_place(proofs), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
     console.print(f"files: {report}, {picture}", soft_wrap=True, highlight=False)
