@@ -418,7 +418,7 @@ def where(found: Tensor, right: Tensor, name: str, case: Case) -> str:
         return f"it is {factor:.6g} times the right one" if factor else "it is zero"
     if name[0] == "d" and name[1] in "Wb" and (weights := _sample_weights(found, name, case)) is not None:
         odd = [
-            f"sample {index} counts {weight:.3g} times"
+            f"sample {index} counts {round(weight, 3):g} times"
             for index, weight in enumerate(weights)
             if abs(weight - 1) > 1e-6
         ]
