@@ -4,7 +4,7 @@ import pytest
 
 TRAIN = [
     (["model.hidden_activation=tahn"], "did you mean tanh"),
-    (["model.hidden_activation=softmax"], "choose from identity, relu, tanh, sigmoid"),
+    (["model.hidden_activation=softmax"], "choose from identity, relu, leaky_relu, elu"),
     (["model.output_activation=soft"], "did you mean softmax"),
     (["model.loss=cross_entropy", "model.output_activation=identity"], "distribution over the classes: softmax"),
     (["data=wine", "model.loss=binary_cross_entropy", "model.output_activation=sigmoid"], "data=wine has 3"),
@@ -24,6 +24,13 @@ TRAIN = [
     (["model.hidden=64"], "must be a list"),
     (["model.hiden=[64]"], "did you mean hidden"),
     (["model.gradient=numeric"], "choose from hand, autograd"),
+    (["model.label_smoothing=1.5"], "model.label_smoothing=1.5: must be a number between 0 and 1"),
+    (["model.class_weight=[1,2]"], "has 2 numbers for 10 outputs"),
+    (["model.class_weight=heavy"], "a number or a list of numbers"),
+    (["model.pos_weight=2"], "belongs to binary_cross_entropy"),
+    (["data=diabetes", "model.loss=huber", "model.huber_delta=0"], "must be a number between"),
+    (["callbacks.audit.every=0"], "callbacks.audit.every=0: must be at least 1"),
+    (["callbacks.audit.stop=1e-9"], "at least callbacks.audit.warn"),
     (["data.batch_size=0"], "1 or more, or full"),
     (["data.batch_size=half"], "1 or more, or full"),
     (["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
@@ -56,6 +63,25 @@ EVALUATE = [
     (["run=.", "split=tset"], "did you mean test"),
 ]
 
+GRADCHECK = [
+    (["only=tan"], "did you mean tanh"),
+    (["folder=nowhere"], "no such folder"),
+    (["processes=some"], "must be a whole number"),
+    (["model.loss=mse"], "name it with target=FILE:NAME"),
+    (["target=mine.py:backward"], "no such file"),
+    (["target=mine"], "must be FILE:NAME"),
+    (["target"], "not of the form key=value"),
+]
+DERIVE = [
+    (["format=pdf"], "choose from terminal, latex, markdown, html"),
+    (["model.loss=mze"], "did you mean mse"),
+    (["model.hidden=64"], "must be a list"),
+    (["model.hidden=[-1]"], "1 unit or more"),
+    (["model.hiden=[64]"], "did you mean model.hidden"),
+    (["output=nowhere/derivation.tex"], "there is no folder nowhere"),
+    (["model=mlp"], "no such key"),
+]
+
 
 def named(value: list[str] | str) -> str:
     return " ".join(value) if isinstance(value, list) else ""
@@ -78,6 +104,16 @@ def test_train_refuses_in_one_line(command, tmp_path, arguments, reason):
 @pytest.mark.parametrize(("arguments", "reason"), EVALUATE, ids=named)
 def test_evaluate_refuses_in_one_line(command, tmp_path, arguments, reason):
     one_line(command("scripts/evaluate.py", *arguments), "evaluate.py", reason, tmp_path)
+
+
+@pytest.mark.parametrize(("arguments", "reason"), GRADCHECK, ids=named)
+def test_gradcheck_refuses_in_one_line(command, tmp_path, arguments, reason):
+    one_line(command("scripts/gradcheck.py", *arguments), "gradcheck.py", reason, tmp_path)
+
+
+@pytest.mark.parametrize(("arguments", "reason"), DERIVE, ids=named)
+def test_derive_refuses_in_one_line(command, tmp_path, arguments, reason):
+    one_line(command("scripts/derive.py", *arguments), "derive.py", reason, tmp_path)
 
 
 @pytest.mark.slow

@@ -184,3 +184,45 @@ def test_the_other_loggers_work(command, tmp_path, logger):
 def test_the_commands_work_from_any_folder(command, tmp_path):
     assert os.path.commonpath([ROOT, tmp_path]) != str(ROOT)
     assert "name: digits" in command("train.py", "--cfg", "job").stdout
+
+
+@pytest.mark.slow
+def test_gradcheck_proves_what_it_is_told_to(command, tmp_path):
+    result = command("scripts/gradcheck.py", "only=hardtanh,l1")
+    assert result.returncode == 0, result.stderr
+    assert "all pass" in result.stdout
+    assert json.loads((tmp_path / "gradcheck.json").read_text())["passes"]
+    assert (tmp_path / "gradcheck.png").read_bytes().startswith(b"\x89PNG")
+    again = command("scripts/gradcheck.py", "only=hardtanh,l1,forms")  # it replaces its own files
+    assert again.returncode == 0
+    assert json.loads((tmp_path / "gradcheck.json").read_text())["modes"] == ["forms"]
+
+
+@pytest.mark.slow
+def test_gradcheck_names_a_mistake(command):
+    target = f"target={ROOT / 'examples' / 'wrong_factor.py'}:backward"
+    result = command("scripts/gradcheck.py", target, "model.hidden_activation=sigmoid")
+    assert result.returncode == 1
+    assert "dW_I and db_I are wrong because delta_I is: the factor g′(z_I) is missing" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["terminal", "latex", "markdown", "html"])
+def test_derive_prints_and_writes_the_same(command, tmp_path, form):
+    arguments = (f"format={form}", "model.hidden=[4]", "model.loss=mse", "model.output_activation=sigmoid")
+    printed = command("scripts/derive.py", *arguments)
+    assert printed.returncode == 0, printed.stderr
+    assert command("scripts/derive.py", *arguments, "output=derivation.txt").returncode == 0
+    if form != "terminal":
+        assert (tmp_path / "derivation.txt").read_text() == printed.stdout
+    refused = command("scripts/derive.py", *arguments, "output=derivation.txt")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("exists already, and nothing is overwritten\n")
+
+
+@pytest.mark.slow
+def test_a_default_run_is_audited_and_says_so(command):
+    result = command("train.py", "logger=csv", "plots=false")
+    assert result.returncode == 0, result.stderr
+    assert "gradients audited: 12 times, worst relative error " in result.stdout

@@ -61,9 +61,9 @@ def derive(arguments: DeriveArguments) -> int:
     weight = parameters.get(LOSSES[model.loss].weight or "") if model.loss in LOSSES else None
     try:
         check_choice("format", arguments.format, FORMATS)
-        check_network(model, len(weight) if isinstance(weight, list) else 1)
     except ValueError as error:
         raise UserError(str(error)) from None
+    check_network(model, len(weight) if isinstance(weight, list) else 1)
     if weight == "balanced":
         raise UserError("model.class_weight=balanced: there are no data to balance; give one number a class")
     if arguments.output is not None:

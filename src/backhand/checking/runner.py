@@ -97,7 +97,10 @@ def load(path: Path, name: str) -> tuple[Any, ModuleType]:
             f"{base.__module__}.{base.__name__}" == "torch.autograd.function.Function" for base in target.__mro__
         ):
             raise RefusedError(f"{path}: {name} is a class, but no torch.autograd.Function")
-        _check_signature(path, name, getattr(target, "forward", None), INPUTS, spare=1)
+        base = next(each for each in target.__mro__ if each.__module__ == "torch.autograd.function")
+        own_context = getattr(target, "setup_context", None) is getattr(base, "setup_context", None)
+        names = ("ctx", *INPUTS) if own_context else INPUTS
+        _check_signature(path, f"{name}.forward", getattr(target, "forward", None), names)
     elif callable(target):
         _check_signature(path, name, target, ARGUMENTS)
     else:
@@ -222,20 +225,16 @@ def _plain(value: Any, what: str) -> np.ndarray:
     return array
 
 
-def _check_signature(path: Path, name: str, function: Any, names: tuple[str, ...], spare: int = 0) -> None:
-    """Whether it can be called with so many arguments by position; `spare`: a Function's forward may take ctx, too."""
+def _check_signature(path: Path, label: str, function: Any, names: tuple[str, ...]) -> None:
+    """Whether it can be called with so many arguments by position."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return  # written in C: the call will tell
-    for count in range(len(names), len(names) + spare + 1):
-        try:
-            signature.bind(*range(count))
-            return
-        except TypeError:
-            continue
-    label = f"{name}.forward" if spare else name
-    raise RefusedError(f"{path}: {label} takes {signature}; it must take ({', '.join(names)})")
+    try:
+        signature.bind(*names)
+    except TypeError:
+        raise RefusedError(f"{path}: {label} takes {signature}; it must take ({', '.join(names)})") from None
 
 
 def _where(error: BaseException, path: Path) -> str:

@@ -109,22 +109,22 @@ def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
     """Refuse names that do not exist, an output that does not fit the loss, and parameters that the loss has not.
 
     Raises:
-        ValueError: the first thing that is wrong, in one line.
+        UserError: the first thing that is wrong, in one line.
     """
     for units in model.hidden:
         if units < 1:
             raise UserError(f"model.hidden={model.hidden}: every hidden layer needs 1 unit or more; [] has no layer")
-    check_choice("model.hidden_activation", model.hidden_activation, HIDDEN_ACTIVATIONS)
-    check_choice("model.loss", model.loss, LOSSES)
-    loss = LOSSES[model.loss]
-    output = model.output_activation or loss.matched
-    check_choice("model.output_activation", output, ACTIVATIONS)
-    if misfit := loss.misfit(output, ACTIVATIONS[output].range):
-        raise UserError(f"model.loss={model.loss} {misfit}; model.output_activation is {output}")
-    parameters = loss_parameters(model)
-    if parameters.get("class_weight") == "balanced":
-        parameters.pop("class_weight")
     try:
+        check_choice("hidden_activation", model.hidden_activation, HIDDEN_ACTIVATIONS)
+        check_choice("loss", model.loss, LOSSES)
+        loss = LOSSES[model.loss]
+        output = model.output_activation or loss.matched
+        check_choice("output_activation", output, ACTIVATIONS)
+        if misfit := loss.misfit(output, ACTIVATIONS[output].range):
+            raise UserError(f"model.loss={model.loss} {misfit}; model.output_activation is {output}")
+        parameters = loss_parameters(model)
+        if parameters.get("class_weight") == "balanced":
+            parameters.pop("class_weight")
         check_parameters(model.loss, parameters, outputs)
     except ValueError as error:
         raise UserError(f"model.{error}") from None

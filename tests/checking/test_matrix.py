@@ -1,0 +1,151 @@
+"""The proof of everything: it passes, and it fails where it should."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from tests.calculus.settings import ACTIVATIONS, FITTING, HIDDEN_ACTIVATIONS, LOSSES
+
+from backhand.calculus import backpropagation as bp
+from backhand.calculus import functions
+from backhand.checking import gradcheck, prover
+from backhand.checking.matrix import MODES, Combination, combinations, prove
+from backhand.config.errors import UserError
+
+PLAIN = Combination("tanh", "softmax", "cross_entropy")
+
+
+def test_the_combinations_are_all_there_are():
+    found = {(each.hidden, each.output, each.loss) for each in combinations()}
+    assert found == {(g, f, loss) for g in HIDDEN_ACTIVATIONS for f, loss in FITTING}
+    assert {name for each in combinations() for name, _ in each.parameters} == {
+        name for loss in LOSSES.values() for name in loss.parameters
+    }
+    assert {each.layers for each in combinations()} == {0, 1, 3}
+    assert {each.runs for each in combinations()} == {None, 2}
+    assert len(set(map(str, combinations()))) == len(combinations())
+
+
+@pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
+def test_every_gradient_is_within_the_limits_of_autograd_and_of_finite_differences(g):
+    for combination in combinations():
+        if combination.hidden == g:
+            proof = prove(combination, modes=())
+            assert proof.error_autograd <= 1e-12, combination
+            assert proof.error_differences <= 1e-6, combination
+
+
+@pytest.mark.parametrize("f", ACTIVATIONS)
+def test_every_mode_passes(f):
+    own = [each for each in combinations() if each.output == f]
+    for turn, loss in enumerate(sorted({each.variant for each in own})):
+        chosen = [each for each in own if each.variant == loss]
+        proof = prove(chosen[turn * 5 % len(chosen)])
+        assert set(proof.modes) == set(MODES)
+        assert not proof.failures
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "combination"),
+    [
+        ("tanh", {"derivative": lambda a: 1 - a}, PLAIN),
+        ("softmax", {"product": lambda v, a: a * v}, replace(PLAIN, loss="mse")),
+        ("gelu", {"derivative": lambda z: 1.0001 * ACTIVATIONS["sigmoid"].value(z)}, replace(PLAIN, hidden="gelu")),
+    ],
+)
+def test_a_broken_derivative_is_found(name, change, combination, monkeypatch):
+    assert not prove(combination).failures
+    monkeypatch.setitem(ACTIVATIONS, name, replace(ACTIVATIONS[name], **change))
+    failures = prove(combination).failures
+    assert {"gradients", "reverse"} <= failures.keys()
+
+
+def test_a_value_that_is_not_its_derivatives_is_found_by_finite_differences(monkeypatch):
+    # Hand and reference agree on a wrong loss only if both are wrong; the differences would not.
+    loss = replace(LOSSES["mse"], matched_delta=lambda z, y: 2.0001 * (z - y) / z.shape[-1] / z.shape[-2])
+    monkeypatch.setitem(LOSSES, "mse", loss)
+    proof = prove(Combination("tanh", "identity", "mse"), modes=())
+    assert proof.error_differences > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "attribute", "wrong"),
+    [
+        ("forward", bp, "tangent", lambda *a: tuple(_halved(each) for each in _tangent(*a))),
+        ("jacobian", bp, "tangent", lambda *a: tuple(_halved(each) for each in _tangent(*a))),
+        ("hessian", bp, "hidden_delta", lambda *a: _hidden_delta(*a).detach()),
+        ("second", bp, "hidden_delta", lambda *a: _hidden_delta(*a).detach()),
+        ("per_sample", bp, "bias_gradient", lambda delta: 2 * delta.sum(-2)),
+        ("autocast", functions, "_cast", lambda device, tensors: tensors),
+        # A look at the numbers themselves, which a batch of gradients does not allow.
+        ("batched", bp, "weight_gradient", lambda h, delta: h.mT @ delta * float(delta.isfinite().all())),
+    ],
+)
+def test_each_mode_fails_where_it_is_broken(mode, owner, attribute, wrong, monkeypatch):
+    combination = replace(PLAIN, hidden="mish")
+    assert prove(combination, [mode]).modes == {mode: None}
+    monkeypatch.setattr(owner, attribute, wrong)
+    assert prove(combination, [mode]).modes[mode] is not None
+
+
+_tangent, _hidden_delta = bp.tangent, bp.hidden_delta
+
+
+def _halved(part):
+    return [each / 2 for each in part] if isinstance(part, list) else part / 2
+
+
+@pytest.mark.slow
+def test_the_proof_does_not_depend_on_how_many_processes_there_are(tmp_path, capsys):
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        assert gradcheck.gradcheck([f"folder={folder}", "only=identity,l1,reverse", f"processes={processes}"]) == 0
+        found.append(json.loads((folder / "gradcheck.json").read_text())["combinations"])
+        assert (folder / "gradcheck.png").stat().st_size > 10_000
+    assert found[0] == found[1]
+    assert {each["loss"] for each in found[0]} == {"l1"}
+    assert all("identity" in (each["hidden"], each["output"]) for each in found[0])
+    assert "all pass" in capsys.readouterr().out
+
+
+def test_a_failure_is_listed_and_written_and_is_the_exit_status(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1 + a))
+    assert gradcheck.gradcheck([f"folder={tmp_path}", "only=tanh,cross_entropy,reverse", "processes=1"]) == 1
+    assert "FAIL tanh, softmax, cross_entropy: reverse: gradcheck" in capsys.readouterr().out
+    record = json.loads((tmp_path / "gradcheck.json").read_text())
+    assert not record["passes"]
+    assert any("reverse" in each["failures"] for each in record["combinations"])
+
+
+def test_files_of_an_earlier_check_are_replaced_and_no_others(tmp_path):
+    report = tmp_path / "gradcheck.json"
+    for foreign in ("{}", "[1]", "not json", json.dumps({"program": "another"})):
+        report.write_text(foreign)
+        with pytest.raises(UserError, match="is in the way"):
+            prover.prove_everything(["tanh", "l1"], tmp_path, 1, 0)
+        assert report.read_text() == foreign
+    report.write_text(json.dumps({"program": prover.PROGRAM}))
+    assert prover.prove_everything(["hardtanh", "l1", "forms"], tmp_path, 1, 0) == 0
+    assert json.loads(report.read_text())["passes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["only=tan"], r"did you mean tanh\?"),
+        (["only=tanh,"], "no such choice"),
+        (["only=relu,cross_entropy", "folder=/nowhere"], "no such folder"),
+        (["processes=0"], "must be above 0"),
+        (["model.loss=mse"], "name it with target"),
+        (["sizes=[1,2,3,4]"], "name it with target"),
+        (["target=x.py:f", "only=tanh"], "not for a target"),
+        (["targets=x.py:f"], "did you mean target"),
+        (["seed=many"], "whole number"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(arguments, reason):
+    with pytest.raises(UserError, match=reason) as error:
+        gradcheck.gradcheck(arguments)
+    assert "\n" not in str(error.value)
