@@ -103,6 +103,7 @@ def draw_errors(g: str, f: str, loss: str, dtype: torch.dtype) -> list[tuple[flo
     return errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
 def test_low_precision_loses_no_more_than_torchs_own_autograd(g, dtype):

@@ -16,7 +16,9 @@ from backhand.config.schema import NetworkArguments
 from backhand.reporting.document import FORMATS, Equation, Values
 
 
-@pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize(
+    "g", [name if name == "gelu" else pytest.param(name, marks=pytest.mark.slow) for name in HIDDEN_ACTIVATIONS]
+)
 def test_every_network_has_a_derivation_in_every_format(g):
     for f, loss in FITTING:
         network, criterion = Network(g, f), Criterion(loss)

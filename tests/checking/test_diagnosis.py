@@ -232,6 +232,7 @@ def test_a_forgotten_parameter_of_the_loss_is_named(loss, parameters, name):
     assert name in diagnosis.findings[0].names
 
 
+@pytest.mark.slow
 def test_every_entry_of_the_catalogue_is_found_where_it_changes_a_number():
     # The catalogue against itself: no entry hides another one, and none is out of reach.
     reached = set()
