@@ -13,7 +13,9 @@ from tests.checking.derivations import EDITS, LOSS, SQUARE, build
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.checking.cases import SIZES, draw_case
 from backhand.checking.diagnosis import Diagnosis, diagnose
-from backhand.checking.mistakes import IN_DELTA_I, IN_DELTA_O, IN_GRADIENTS, QUANTITIES, Case, derive
+from backhand.checking.mistakes import IN_DELTA_I, IN_DELTA_O, IN_GRADIENTS
+from backhand.checking.runner import QUANTITIES
+from backhand.checking.steps import Case, derive
 
 ROOT = Path(__file__).resolve().parents[2]
 # A few of every kind for the quick run; the slow one takes them all.

@@ -15,6 +15,10 @@ from backhand.config.errors import UserError
 PLAIN = Combination("tanh", "softmax", "cross_entropy")
 
 
+def test_the_command_knows_the_modes_without_importing_torch():
+    assert tuple(MODES) == gradcheck.MODES
+
+
 def test_the_combinations_are_all_there_are():
     found = {(each.hidden, each.output, each.loss) for each in combinations()}
     assert found == {(g, f, loss) for g in HIDDEN_ACTIVATIONS for f, loss in FITTING}

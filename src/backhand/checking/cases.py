@@ -5,7 +5,9 @@ from torch import Tensor
 
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.losses import LOSSES
-from backhand.checking.mistakes import IN_DELTA_I, IN_DELTA_O, QUANTITIES, Case, Mistake, derive
+from backhand.checking.mistakes import IN_DELTA_I, IN_DELTA_O
+from backhand.checking.runner import QUANTITIES
+from backhand.checking.steps import Case, Mistake, derive
 
 # Samples, inputs, hidden units, outputs: all different, so that a wrong shape is seen, and no product of some of them
 # and 2 equals another one, so that factors are told apart.

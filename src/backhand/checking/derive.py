@@ -11,6 +11,7 @@ from backhand.config.command import report
 from backhand.config.errors import UserError
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
+from backhand.reporting import document
 
 USAGE = """
 Print the derivation of a network's gradients, with shapes, and an example in numbers that is checked against autograd.
@@ -25,8 +26,6 @@ Print the derivation of a network's gradients, with shapes, and an example in nu
   output=FILE       write there, not to the terminal
   seed=0            of the example's numbers
 """
-
-FORMATS = ("terminal", "latex", "markdown", "html")
 
 
 @dataclass
@@ -60,7 +59,7 @@ def derive(arguments: DeriveArguments) -> int:
     parameters = loss_parameters(model)
     weight = parameters.get(LOSSES[model.loss].weight or "") if model.loss in LOSSES else None
     try:
-        check_choice("format", arguments.format, FORMATS)
+        check_choice("format", arguments.format, document.FORMATS)
     except ValueError as error:
         raise UserError(str(error)) from None
     check_network(model, len(weight) if isinstance(weight, list) else 1)
@@ -77,7 +76,6 @@ def derive(arguments: DeriveArguments) -> int:
 
     from backhand.calculus.backpropagation import Criterion, Network
     from backhand.checking import derivation
-    from backhand.reporting import document
 
     network = Network(model.hidden_activation, model.output_activation or LOSSES[model.loss].matched)
     settings = tuple((name, float(value)) for name, value in parameters.items() if value is not weight)

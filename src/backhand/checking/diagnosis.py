@@ -13,20 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from backhand.checking.mistakes import (
-    DELTA_STEPS,
-    IN_DELTA_I,
-    IN_DELTA_O,
-    IN_GRADIENTS,
-    LATE,
-    QUANTITIES,
-    RIGHT,
-    Case,
-    Draft,
-    Mistake,
-    altered,
-    derive,
-)
+from backhand.checking.mistakes import IN_DELTA_I, IN_DELTA_O, IN_GRADIENTS, LATE
+from backhand.checking.runner import QUANTITIES
+from backhand.checking.steps import DELTA_STEPS, RIGHT, Case, Draft, Mistake, altered, derive
 
 # The quantities that follow from each delta, without those in between.
 AFTER = {"delta_O": ("dW_O", "db_O"), "delta_I": ("dW_I", "db_I", "dx")}

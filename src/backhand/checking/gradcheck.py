@@ -83,7 +83,7 @@ def gradcheck(command_line: list[str]) -> int:
         # The seconds that torch takes to import are spent only now, here and below.
         from backhand.checking.target import check_target
 
-        return check_target(arguments)
+        return check_target(arguments.target, arguments.model, arguments.sizes, arguments.seed, arguments.time_limit)
     targets_own = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit")}
     _refuse(targets_own, "is for a derivation of your own; name it with target=FILE:NAME")
     names = _names(arguments.only)

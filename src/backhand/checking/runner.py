@@ -20,7 +20,8 @@ import numpy as np
 
 ARGUMENTS = ("x", "y", "W_I", "b_I", "W_O", "b_O")
 INPUTS = ("x", "W_I", "b_I", "W_O", "b_O")
-RETURNED = ("delta_O", "dW_O", "db_O", "delta_I", "dW_I", "db_I", "dx")
+# What a derivation may return, in the order in which it is computed.
+QUANTITIES = ("delta_O", "dW_O", "db_O", "delta_I", "dW_I", "db_I", "dx")
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -129,15 +130,17 @@ def ask_backward(target: Callable[..., Any], given: Arrays, flavour: str, path: 
     name = target.__name__
     if not isinstance(returned, Mapping):
         raise RefusedError(
-            f"{path}: {name} returned {_kind(returned)}; it must return a dict with keys of {', '.join(RETURNED)}"
+            f"{path}: {name} returned {_kind(returned)}; it must return a dict with keys of {', '.join(QUANTITIES)}"
         )
-    if unknown := [str(key) for key in returned if key not in RETURNED]:
-        raise RefusedError(f"{path}: {name} returned the unknown key {unknown[0]}; the keys are {', '.join(RETURNED)}")
+    if unknown := [str(key) for key in returned if key not in QUANTITIES]:
+        raise RefusedError(
+            f"{path}: {name} returned the unknown key {unknown[0]}; the keys are {', '.join(QUANTITIES)}"
+        )
     found = {
         key: _plain(value, f"{path}: {name} returned {key}") for key, value in returned.items() if value is not None
     }
     if not found:
-        raise RefusedError(f"{path}: {name} returned none of {', '.join(RETURNED)}")
+        raise RefusedError(f"{path}: {name} returned none of {', '.join(QUANTITIES)}")
     return found
 
 

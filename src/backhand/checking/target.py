@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +23,24 @@ from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.losses import LOSSES
 from backhand.checking.cases import SIZES, draw_case
 from backhand.checking.diagnosis import TOLERANCE, Diagnosis, diagnose
-from backhand.checking.mistakes import GRADIENTS, Case, derive
+from backhand.checking.steps import GRADIENTS, Case, derive
 from backhand.config.errors import UserError
+from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
-
-if TYPE_CHECKING:
-    from backhand.checking.gradcheck import GradcheckArguments
 
 # Where a derivation stops on the ordinary sizes, these may let it run, and its mistake be named.
 SQUARE = (7, 4, 4, 4)
 
 
-def check_target(arguments: GradcheckArguments) -> int:
+def check_target(target: str, model: NetworkArguments, sizes: Any, seed: int, time_limit: float) -> int:
     """Run the target on random batches, compare what it returns with the right derivation, and print what is found.
+
+    Args:
+        target: FILE:NAME.
+        model: the network that it derives.
+        sizes: [B, D, H, C], or None for the ordinary ones.
+        seed: of the network and the batch.
+        time_limit: seconds that the target may take.
 
     Returns:
         The exit status: 0 where everything that it returned is right, else 1.
@@ -43,20 +48,19 @@ def check_target(arguments: GradcheckArguments) -> int:
     Raises:
         UserError: the target cannot be run or returns nothing that can be judged; in one line.
     """
-    path, name = _split(str(arguments.target))
-    sizes = _sizes(arguments)
-    case_of = {"given": sizes, **({} if arguments.sizes is not None else {"square": SQUARE})}
-    model = arguments.model
-    check_network(model, sizes[3])
+    path, name = _split(target)
+    given = _sizes(model, sizes)
+    case_of = {"given": given, **({} if sizes is not None else {"square": SQUARE})}
+    check_network(model, given[3])
     network = Network(model.hidden_activation, model.output_activation or LOSSES[model.loss].matched)
     cases = {
-        label: draw_case(network, *_criterion(arguments, label_sizes[3]), label_sizes, arguments.seed)
+        label: draw_case(network, *_criterion(model, label_sizes[3]), label_sizes, seed)
         for label, label_sizes in case_of.items()
         if label == "given" or not isinstance(loss_parameters(model).get(LOSSES[model.loss].weight or ""), list)
     }
     for case in cases.values():
         _prove(case)
-    response, results = _ask(path, name, cases, arguments.time_limit)
+    response, results = _ask(path, name, cases, time_limit)
     return _report(path, name, network, cases, response, results)
 
 
@@ -72,10 +76,9 @@ def _split(target: str) -> tuple[Path, str]:
     return path, name
 
 
-def _sizes(arguments: GradcheckArguments) -> tuple[int, int, int, int]:
-    hidden, sizes = arguments.model.hidden, arguments.sizes
-    if len(hidden) != 1:
-        raise UserError(f"model.hidden={hidden}: a derivation is checked on the network with one hidden layer")
+def _sizes(model: NetworkArguments, sizes: Any) -> tuple[int, int, int, int]:
+    if len(model.hidden) != 1:
+        raise UserError(f"model.hidden={model.hidden}: a derivation is checked on the network with one hidden layer")
     if sizes is None:
         return SIZES
     whole = (
@@ -88,14 +91,14 @@ def _sizes(arguments: GradcheckArguments) -> tuple[int, int, int, int]:
     return tuple(sizes)
 
 
-def _criterion(arguments: GradcheckArguments, outputs: int) -> tuple[Criterion, Tensor | None]:
-    parameters = loss_parameters(arguments.model)
-    weight = parameters.pop(LOSSES[arguments.model.loss].weight or "", None)
+def _criterion(model: NetworkArguments, outputs: int) -> tuple[Criterion, Tensor | None]:
+    parameters = loss_parameters(model)
+    weight = parameters.pop(LOSSES[model.loss].weight or "", None)
     if weight == "balanced":
         raise UserError("model.class_weight=balanced: there are no data to balance; give one number a class")
     if weight is not None:
         weight = torch.as_tensor(weight, dtype=torch.float64).expand(outputs)
-    return Criterion(arguments.model.loss, tuple((name, float(value)) for name, value in parameters.items())), weight
+    return Criterion(model.loss, tuple((name, float(value)) for name, value in parameters.items())), weight
 
 
 def _ask(
