@@ -142,12 +142,16 @@ def test_a_mean_taken_in_the_gradients_is_no_mistake(g, f, loss):
         "delta_O",
         "delta_I",
     }
+    # Without a gradient that takes it, the mean is missing.
+    alone = diagnose(cases(g, f, loss)[False], {"delta_O": derive(cases(g, f, loss)[False])["delta_O"] * 7})
+    assert alone.findings[0].names[0] == "mean over the batch missing"
     # And who forgets it in one line alone is told of that line.
     del changes[-1]
     diagnosis = judged(cases(g, f, loss)[False], build(g, f, loss, *changes))
     assert [(finding.quantity, finding.names[0]) for finding in diagnosis.findings] == [
         ("db_I", "mean over the batch missing")
     ]
+    assert diagnosis.verdicts["delta_O"].status == "convention"
 
 
 @pytest.mark.slow

@@ -207,6 +207,8 @@ def test_a_function_that_cannot_be_judged_gets_one_line(refused, text, reason):
         ([f"target={ROOT}/README.md:f"], "must be a Python file"),
         ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[1,2,3]"], "four whole numbers"),
         ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[0,2,3,4]"], "four whole numbers"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[5,5,5,1]"], "always 1"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[5,5,5,201]"], "from 1 to 200"),
         ([f"target={ROOT}/examples/right.py:TwoLayers", "model.hidden=[3,3]"], "one hidden layer"),
         ([f"target={ROOT}/examples/right.py:TwoLayers", "model.loss=mze"], "did you mean mse"),
         ([f"target={ROOT}/examples/right.py:TwoLayers", "model.class_weight=[1,2]"], "2 numbers for 3 outputs"),

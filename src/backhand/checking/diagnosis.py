@@ -234,7 +234,9 @@ def _after(candidate: _Candidate, found: Mapping[str, Tensor], tolerance: float)
     draft, delta = candidate.draft, candidate.delta
     explanation = _Explanation(candidate.made, (delta,) if candidate.own else ())
     if delta in found and not candidate.own and not _same(found[delta], draft[delta], tolerance):
-        if _is_convention(draft.case, found[delta], draft[delta], tolerance):
+        if any(name in found for names in AFTER.values() for name in names) and _is_convention(
+            draft.case, found[delta], draft[delta], tolerance
+        ):
             explanation += _Explanation(conventions=(delta,))
         elif candidate.made:
             return None
@@ -324,7 +326,8 @@ def _report(
             if value.norm() > 0 and truth.norm() > 0:
                 cosine = float((value * truth).sum() / value.norm() / truth.norm())
         status: Status = "right" if _same(value, truth, tolerance) else "wrong"
-        if status == "wrong" and name in explanation.conventions and not explanation.made:
+        above = ("delta_O",) if name == "delta_O" else ("delta_O", "delta_I")
+        if name in explanation.conventions and not any(made.quantity in above for made in explanation.made):
             status = "convention"
         verdicts[name] = Verdict(name, tuple(value.shape), tuple(truth.shape), error, cosine, status)
     findings = [made.finding() for made in explanation.made]

@@ -30,6 +30,8 @@ from backhand.config.validation import check_network, loss_parameters
 
 # Where a derivation stops on the ordinary sizes, these may let it run, and its mistake be named.
 SQUARE = (7, 4, 4, 4)
+# Larger ones show nothing more, and every mistake is tried on them.
+LARGEST = 200
 
 
 def check_target(target: str, model: NetworkArguments, sizes: Any, seed: int, time_limit: float) -> int:
@@ -52,6 +54,8 @@ def check_target(target: str, model: NetworkArguments, sizes: Any, seed: int, ti
     given = _sizes(model, sizes)
     case_of = {"given": given, **({} if sizes is not None else {"square": SQUARE})}
     check_network(model, given[3])
+    if given[3] == 1 and (model.output_activation or LOSSES[model.loss].matched) == "softmax":
+        raise UserError(f"sizes={sizes}: a single output, which softmax would make always 1; give two or more")
     network = Network(model.hidden_activation, model.output_activation or LOSSES[model.loss].matched)
     cases = {
         label: draw_case(network, *_criterion(model, label_sizes[3]), label_sizes, seed)
@@ -82,11 +86,13 @@ def _sizes(model: NetworkArguments, sizes: Any) -> tuple[int, int, int, int]:
     if sizes is None:
         return SIZES
     whole = (
-        isinstance(sizes, list) and len(sizes) == 4 and all(type(size) is int and 1 <= size <= 1000 for size in sizes)
+        isinstance(sizes, list)
+        and len(sizes) == 4
+        and all(type(size) is int and 1 <= size <= LARGEST for size in sizes)
     )
     if not whole:
         raise UserError(
-            f"sizes={sizes}: must be four whole numbers from 1 to 1000: samples, inputs, hidden units, outputs"
+            f"sizes={sizes}: must be four whole numbers from 1 to {LARGEST}: samples, inputs, hidden units, outputs"
         )
     return tuple(sizes)
 
