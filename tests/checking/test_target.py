@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_judged_gets_one_line(refused, text):
         (FUNCTION.replace("return h @ W_O + b_O", "return 'z'"), "forward returned a str"),
         (FUNCTION.replace(", delta_O.sum(0)", ""), "returned 4 gradients, and there are 5 inputs"),
         (FUNCTION.replace("def backward", "def backwards"), "NotImplementedError"),
-        (FUNCTION.replace("ctx, x, W_I,", "ctx, W_I,"), "it must take (x, W_I, b_I, W_O, b_O)"),
+        (FUNCTION.replace("ctx, x, W_I,", "ctx, W_I,"), "it must take (ctx, x, W_I, b_I, W_O, b_O)"),
     ],
 )
 def test_a_function_that_cannot_be_judged_gets_one_line(refused, text, reason):

@@ -31,6 +31,8 @@ TRAIN = [
     (["data=diabetes", "model.loss=huber", "model.huber_delta=0"], "must be a number between"),
     (["callbacks.audit.every=0"], "callbacks.audit.every=0: must be at least 1"),
     (["callbacks.audit.stop=1e-9"], "at least callbacks.audit.warn"),
+    (["callbacks=quiet", "callbacks.audit.every=5"], "callbacks.audit is off here (null); choose a callbacks=…"),
+    (["logger=csv", "logger.wandb.mode=offline"], "logger.wandb is off here"),
     (["data.batch_size=0"], "1 or more, or full"),
     (["data.batch_size=half"], "1 or more, or full"),
     (["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
@@ -66,6 +68,7 @@ EVALUATE = [
 GRADCHECK = [
     (["only=tan"], "did you mean tanh"),
     (["folder=nowhere"], "no such folder"),
+    (["folder=/proc"], "folder=/proc: cannot be written to"),
     (["processes=some"], "must be a whole number"),
     (["model.loss=mse"], "name it with target=FILE:NAME"),
     (["target=mine.py:backward"], "no such file"),

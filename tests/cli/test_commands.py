@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,20 +124,14 @@ def test_a_sweep_gives_every_job_a_folder_and_draws_nothing(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_run_as_interrupted(command, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "train.py", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_ctrl_c_ends_a_run_as_interrupted(start, tmp_path):
+    process = start("train.py", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "ckpt_path=" in stderr
@@ -196,6 +191,29 @@ def test_gradcheck_proves_what_it_is_told_to(command, tmp_path):
     again = command("scripts/gradcheck.py", "only=hardtanh,l1,forms")  # it replaces its own files
     assert again.returncode == 0
     assert json.loads((tmp_path / "gradcheck.json").read_text())["modes"] == ["forms"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see when the processes are there")
+@pytest.mark.parametrize("delay", [0.5, 4.0])
+def test_ctrl_c_ends_gradcheck_and_its_processes(start, tmp_path, delay):
+    process = start("scripts/gradcheck.py")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while len(children.read_text().split()) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(delay)  # the processes import, or prove
+    started = children.read_text().split()
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip() == ""
+    while [pid for pid in started if Path("/proc", pid).exists()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import signal
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -54,6 +56,10 @@ def prove_everything(names: Sequence[str], folder: Path, processes: int | None, 
     """
     report, picture = folder / "gradcheck.json", folder / "gradcheck.png"
     _refuse_foreign(report, picture)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"folder={folder}: cannot be written to ({error.strerror})") from None
     modes = [mode for mode in MODES if mode in names] or list(MODES)
     chosen = [each for each in combinations() if _is_chosen(each, names)]
     if not chosen:
@@ -91,8 +97,14 @@ def _prove_all(chosen: Sequence[Combination], modes: Sequence[str], processes: i
         found: dict[int, Proof] = {}
         # Not forked: torch's threads do not survive it.
         pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), initializer=_alone)
+        # The processes inherit what is ignored: Ctrl-C is for this one, which lets them finish the proof in hand.
+        # (Masking it instead would lose none in this instant, but one may reach another thread and cut `submit` off.)
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             waiting = {pool.submit(one, each): number for number, each in enumerate(chosen)}
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
+        try:
             for done in as_completed(waiting):
                 found[waiting[done]] = done.result()
                 progress.advance(task)

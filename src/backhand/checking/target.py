@@ -126,7 +126,8 @@ def _ask(
         asked, answered = Path(folder) / "request.npz", Path(folder) / "response.npz"
         np.savez(asked, allow_pickle=False, request=np.array(json.dumps(request)), **arrays)
         process = subprocess.Popen(
-            [sys.executable, "-m", "backhand.checking.runner", str(asked), str(answered)],
+            # -P: modules are not looked for in the current folder, where the target may be called json.py.
+            [sys.executable, "-P", "-m", "backhand.checking.runner", str(asked), str(answered)],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,  # what the target prints is no part of the report
             start_new_session=True,
@@ -201,7 +202,7 @@ def _report(
     if not ordinary:
         B, D, H, C = SIZES
         console.print(f"With B={B}, D={D}, H={H}, C={C} it stops: {stopped}", highlight=False, soft_wrap=True)
-    console.print(_table(diagnosis))
+    console.print(_table(diagnosis, console.width))
     for sentence in diagnosis.sentences:
         console.print(sentence, highlight=False)
     missing = [each for each in GRADIENTS if each not in diagnosis.verdicts]
@@ -271,26 +272,23 @@ def _near(output: Tensor, right: Tensor) -> bool:
     return output.shape == right.shape and torch.allclose(output, right, rtol=1e-4, atol=1e-5)
 
 
-def _table(diagnosis: Diagnosis) -> Table:
+def _table(diagnosis: Diagnosis, width: int) -> Table:
+    """A row a quantity; a narrow terminal does without the cosines."""
+    wide = width >= 70
     table = Table()
-    for column, justify in (
-        ("", "left"),
-        ("shape", "left"),
-        ("error", "right"),
-        ("cosine", "right"),
-        ("verdict", "left"),
-    ):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for column in ("", "shape"):
+        table.add_column(column, overflow="fold")
+    for column in ("error", *(["cosine"] if wide else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict")
     for name, verdict in diagnosis.verdicts.items():
-        shape = str(verdict.shape)
-        if verdict.shape != verdict.expected:
-            shape += f", not {verdict.expected}"
-        said = {"right": "right", "convention": "right"}.get(verdict.status, "wrong")
+        shape = str(verdict.shape) + (f", not {verdict.expected}" if verdict.shape != verdict.expected else "")
+        said = "wrong" if verdict.status == "wrong" else "right"
         table.add_row(
             name,
             shape,
             "" if verdict.error is None else f"{verdict.error:.1e}",
-            "" if verdict.cosine is None else f"{verdict.cosine:+.4f}",
+            *(["" if verdict.cosine is None else f"{verdict.cosine:+.4f}"] if wide else []),
             said + (f": {verdict.cause}" if verdict.cause else ""),
         )
     return table

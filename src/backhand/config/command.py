@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from backhand.config.errors import USER_ERRORS, UserError, one_line
+from backhand.config.errors import USER_ERRORS, UserError, key_of_null, one_line
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -52,6 +52,17 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
             if begun:
                 raise
             sys.exit(report(error))
+        except AssertionError:
+            # OmegaConf's answer to a key of a part that is off: `callbacks.audit=null callbacks.audit.every=5`.
+            if begun or (key := key_of_null(sys.argv[1:])) is None:
+                raise
+            parent, _, _ = key.rpartition(".")
+            group, _, _ = parent.partition(".")
+            sys.exit(
+                report(
+                    UserError(f"{key}: {parent} is off here (null); choose a {group}=… that has it, or leave this out")
+                )
+            )
         except KeyboardInterrupt:
             sys.exit(130)
 
