@@ -1,13 +1,12 @@
 """The command `python scripts/derive.py`: the configured network's derivation, and an example in numbers."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
-from backhand.config.command import report
+from backhand.config.command import script
 from backhand.config.errors import UserError
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
@@ -38,12 +37,10 @@ class DeriveArguments:
     seed: int = 0
 
 
-def main() -> None:
-    """The command: the user's mistakes are one line and exit status 1, and so is a value that autograd denies."""
-    try:
-        sys.exit(derive(parse(DeriveArguments, sys.argv[1:], USAGE)))
-    except UserError as error:
-        sys.exit(report(error))
+@script
+def main(command_line: list[str]) -> int:
+    """The command; a value that autograd denies is exit status 1, too."""
+    return derive(parse(DeriveArguments, command_line, USAGE))
 
 
 def derive(arguments: DeriveArguments) -> int:

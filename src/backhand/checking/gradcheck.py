@@ -1,6 +1,5 @@
 """The command `python scripts/gradcheck.py`: the proof of everything, or a check of somebody's own derivation."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
-from backhand.config.command import report
+from backhand.config.command import script
 from backhand.config.errors import UserError
 from backhand.config.schema import NetworkArguments
 
@@ -56,14 +55,10 @@ class GradcheckArguments:
     time_limit: float = 20.0
 
 
-def main() -> None:
-    """The command: the user's mistakes are one line and exit status 1."""
-    try:
-        sys.exit(gradcheck(sys.argv[1:]))
-    except UserError as error:
-        sys.exit(report(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+@script
+def main(command_line: list[str]) -> int:
+    """The command."""
+    return gradcheck(command_line)
 
 
 def gradcheck(command_line: list[str]) -> int:

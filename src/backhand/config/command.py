@@ -1,4 +1,4 @@
-"""A Hydra command whose user's mistakes are one line and exit status 1."""
+"""Commands whose user's mistakes are one line and exit status 1."""
 
 import functools
 import os
@@ -63,6 +63,21 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
                     UserError(f"{key}: {parent} is off here (null); choose a {group}=… that has it, or leave this out")
                 )
             )
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return main
+
+
+def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
+    """Make a task that takes the command line's arguments, and returns its exit status, into a command."""
+
+    @functools.wraps(task)
+    def main() -> None:
+        try:
+            sys.exit(task(sys.argv[1:]))
+        except UserError as error:
+            sys.exit(report(error))
         except KeyboardInterrupt:
             sys.exit(130)
 

@@ -1,7 +1,6 @@
 """The evaluate task: a run's best checkpoint on one of its splits, as metrics and as a table of predictions."""
 
 import csv
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -12,7 +11,7 @@ from yaml import YAMLError
 
 from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
-from backhand.config.command import report
+from backhand.config.command import script
 from backhand.config.errors import UserError, one_line
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import check_checkpoint_file, typed
@@ -39,12 +38,11 @@ class EvaluateArguments:
     predict: str | None = None
 
 
-def main() -> None:
-    """The command: the user's mistakes are one line and exit status 1."""
-    try:
-        evaluate(parse(EvaluateArguments, sys.argv[1:], USAGE))
-    except UserError as error:
-        sys.exit(report(error))
+@script
+def main(command_line: list[str]) -> int:
+    """The command."""
+    evaluate(parse(EvaluateArguments, command_line, USAGE))
+    return 0
 
 
 def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
