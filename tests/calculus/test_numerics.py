@@ -24,19 +24,26 @@ def targets(loss: str, rows: int, outputs: int, dtype: torch.dtype) -> list[torc
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_an_activation_is_torchs_wherever_it_saturates(name, dtype):
+def test_an_activation_is_as_good_as_torchs_wherever_it_saturates(name, dtype):
     activation = ACTIVATIONS[name]
-    z = torch.stack([EXTREME, EXTREME.flip(0), torch.zeros_like(EXTREME)], -1).to(dtype).requires_grad_()
-    theirs = reference.module(name)(z)
+    z = torch.stack([EXTREME, EXTREME.flip(0), torch.zeros_like(EXTREME)], -1).to(dtype)
     v = torch.linspace(-1, 2, z.numel(), dtype=dtype).view_as(z)
-    (slope,) = torch.autograd.grad((theirs * v).sum(), z)
-    ours = activation(z.detach())
-    delta = activation.delta(v, ours if activation.reads == "a" else z.detach())
-    assert ours.dtype == delta.dtype == dtype
-    assert ours.isfinite().all()
-    assert delta.isfinite().all()
-    torch.testing.assert_close(ours, theirs.detach())
-    torch.testing.assert_close(delta, slope)
+
+    def theirs(z, v):
+        z.requires_grad_()
+        value = reference.module(name)(z)
+        return value.detach(), torch.autograd.grad((value * v).sum(), z)[0]
+
+    ours = activation(z)
+    delta = activation.delta(v, ours if activation.reads == "a" else z)
+    # Some of torch's own round in between where they are given bfloat16; none of them does in float64.
+    exact = theirs(z.double(), v.double())
+    for found, torchs, right in zip((ours, delta), theirs(z.clone(), v), exact, strict=True):
+        assert found.dtype == dtype
+        assert found.isfinite().all()
+        error = (found.double() - right).abs()
+        rounding = 1e-5 + 2 * torch.finfo(dtype).eps * right.abs()
+        assert (error <= torch.maximum((torchs.double() - right).abs(), rounding)).all()
 
 
 @pytest.mark.parametrize("name", HIDDEN_ACTIVATIONS)
