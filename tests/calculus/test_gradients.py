@@ -43,9 +43,9 @@ def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, ru
     x, y = batch(loss, runs)
 
     def loss_of(x, *parameters):
-        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)[
-            0
-        ]
+        return NetworkLossWithForwardMode.apply(
+            model.network, Criterion(loss), torch.float64, y, None, None, x, *parameters
+        )[0]
 
     assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True)
 
@@ -73,7 +73,9 @@ def test_the_backward_pass_can_itself_be_differentiated(f, loss, runs):
     x, y = batch(loss, runs)
 
     def everything_returned(x, *parameters):
-        return NetworkLossWithForwardMode.apply(model.network, Criterion(loss), torch.float64, y, None, x, *parameters)
+        return NetworkLossWithForwardMode.apply(
+            model.network, Criterion(loss), torch.float64, y, None, None, x, *parameters
+        )
 
     inputs = (x.requires_grad_(), *leaves(model))
     assert gradcheck(everything_returned, inputs)

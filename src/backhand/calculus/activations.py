@@ -54,7 +54,7 @@ class Activation:
 
     def __call__(self, z: Tensor) -> Tensor:
         """`a = g(z)`: (…, B, n) → (…, B, n)."""
-        return self.value(wide(z)).to(z.dtype)
+        return narrow(self.value(wide(z)), z)
 
     def delta(self, v: Tensor, kept: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = ∂L/∂a ⊙ g′(z)`, all of shape (…, B, n).
@@ -63,7 +63,7 @@ class Activation:
             v: ∂L/∂a.
             kept: `a` or `z`, whichever the derivative `reads`.
         """
-        return (wide(v) * self.derivative(wide(kept))).to(v.dtype)
+        return narrow(wide(v) * self.derivative(wide(kept)), v)
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,17 @@ class RowActivation(Activation):
 
     def delta(self, v: Tensor, kept: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = Jᵀ ∂L/∂a` row by row, without forming J."""
-        return self.product(wide(v), wide(kept)).to(v.dtype)
+        return narrow(self.product(wide(v), wide(kept)), v)
 
 
 def wide(t: Tensor) -> Tensor:
     """The tensor in the precision that formulas are computed in: float32 for half-precision numbers, else its own."""
     return t.float() if t.dtype.itemsize < 4 else t
+
+
+def narrow(t: Tensor, like: Tensor) -> Tensor:
+    """The tensor in the precision of another one; even a call of `to` that changes nothing costs a small step."""
+    return t if t.dtype is like.dtype else t.to(like.dtype)
 
 
 def log1pexp(z: Tensor) -> Tensor:
@@ -239,7 +244,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "tanh": Activation(
         value=lambda z: z.tanh(),
-        derivative=lambda a: 1 - a * a,
+        derivative=lambda a: a.new_ones(()).addcmul(a, a, value=-1),  # 1 − a²; as `1 - a * a` it takes twice as long
         torch_module="Tanh",
         text="tanh z",
         text_derivative="1 − a²",

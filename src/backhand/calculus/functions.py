@@ -6,19 +6,24 @@ differentiable in its turn, and it lets a caller look at z_O without a second fo
 those gradients None, and they cost nothing.
 
 `predict` and `evaluate_loss` are how they are called: under autocast they cast as torch's own layers do, and they pick
-the variant with a forward mode wherever `torch.compile`, which refuses one, is not tracing.
+the variant that the caller's torch can take: without a forward mode for `torch.compile`, which refuses one; with
+`setup_context` for the transforms of `torch.func`, which need it; and for everything else without that, for where there
+is one torch inspects the signature of `forward` at every call, which takes a quarter of a small network's step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from backhand.calculus import backpropagation as bp
-from backhand.calculus.activations import wide
+from backhand.calculus.activations import narrow, wide
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.reference import module
+
+# The inputs of `NetworkLoss` before x, none of which has a gradient.
+BEFORE_X = 6
 
 
 class Prediction(torch.autograd.Function):
@@ -59,9 +64,9 @@ class Prediction(torch.autograd.Function):
 class NetworkLoss(torch.autograd.Function):
     """The loss `L(f(z_O), y)` of a network, with the derivation's own backward pass.
 
-    `NetworkLoss.apply(network, criterion, dtype, y, weight, x, W_1, b_1, W_2, b_2, …)` returns (L, z_O, h_1, h_2, …),
-    L of the run axis's shape (…) and in `dtype`, followed by z_1, z_2, … where g′ reads them. There is no gradient for
-    y, nor for the loss's `weight` (C,), which may be None.
+    `NetworkLoss.apply(network, criterion, dtype, y, weight, sample_weight, x, W_1, b_1, W_2, b_2, …)` returns
+    (L, z_O, h_1, h_2, …), L of the run axis's shape (…) and in `dtype`, followed by z_1, z_2, … where g′ reads them.
+    There is no gradient for y, nor for the loss's `weight` (C,) and the samples' (…, B), each of which may be None.
     """
 
     generate_vmap_rule = True
@@ -73,11 +78,13 @@ class NetworkLoss(torch.autograd.Function):
         dtype: torch.dtype,
         y: Tensor,
         weight: Tensor | None,
+        sample_weight: Tensor | None,
         x: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         z_O, hidden, preactivations = bp.forward(network, x, parameters[::2], parameters[1::2])
-        return bp.loss_value(network, criterion, z_O, y, weight).to(dtype), z_O, *hidden, *preactivations
+        L = bp.loss_value(network, criterion, z_O, y, weight, sample_weight)
+        return L if L.dtype is dtype else L.to(dtype), z_O, *hidden, *preactivations
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: D102
@@ -87,15 +94,20 @@ class NetworkLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: D102
-        inputs = len(ctx.needs_input_grad) - 5
-        z_O, kept, y, weight, given = _loss_parts(ctx, inputs)
+        z_O, kept, of_loss, given = _loss_parts(ctx, len(ctx.needs_input_grad) - BEFORE_X)
         dL, dz_O = upstream[:2]
-        delta = torch.zeros_like(z_O) if dz_O is None else dz_O
-        if dL is not None:
-            delta_O = bp.loss_delta(ctx.network, ctx.criterion, z_O, y, weight) * dL[..., None, None]
-            delta = delta_O.to(z_O.dtype) if dz_O is None else delta_O.to(z_O.dtype) + dz_O
-        found = _gradients(ctx.network, delta, kept, given, ctx.needs_input_grad[5:], upstream[2:])
-        return None, None, None, None, None, *found
+        delta: Any
+        if dL is None:
+            delta = torch.zeros_like(z_O) if dz_O is None else dz_O
+        elif dz_O is None and of_loss[1:] == [None, None] and (pieces := bp.by_rows(z_O)):
+            parts = bp.deltas_by_rows(ctx.network, ctx.criterion, z_O, of_loss[0], pieces)
+            delta = ((rows, delta.mul_(dL)) for rows, delta in parts)
+        else:
+            scale = dL[..., None, None] if dL.dim() else dL
+            delta = narrow(bp.loss_delta(ctx.network, ctx.criterion, z_O, *of_loss) * scale, z_O)
+            delta = delta if dz_O is None else delta + dz_O
+        found = _gradients(ctx.network, delta, kept, given, ctx.needs_input_grad[BEFORE_X:], upstream[2:])
+        return *[None] * BEFORE_X, *found
 
 
 class PredictionWithForwardMode(Prediction):
@@ -126,17 +138,33 @@ class NetworkLossWithForwardMode(NetworkLoss):
     @staticmethod
     def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, ...]:  # noqa: D102
         _refuse_nested_forward_mode()
-        inputs = len(directions) - 5
-        z_O, kept, y, weight, given = _loss_parts(ctx, inputs)
-        dz_O, d_hidden, d_preactivations = bp.tangent(ctx.network, given, *_split(kept, inputs), directions[5:])
+        inputs = len(directions) - BEFORE_X
+        z_O, kept, of_loss, given = _loss_parts(ctx, inputs)
+        dz_O, d_hidden, d_preactivations = bp.tangent(ctx.network, given, *_split(kept, inputs), directions[BEFORE_X:])
         # `dL = Σ δ_O ⊙ dz_O`, the chain rule once more.
-        dL = (bp.loss_delta(ctx.network, ctx.criterion, z_O, y, weight) * dz_O).sum((-2, -1))
+        dL = (bp.loss_delta(ctx.network, ctx.criterion, z_O, *of_loss) * dz_O).sum((-2, -1))
         return dL.to(ctx.dtype), dz_O, *d_hidden, *d_preactivations
+
+
+def _without_setup_context(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
+    """The same Function in torch's older form, whose `forward` gets the context."""
+
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        output = function.forward(*inputs)
+        function.setup_context(ctx, inputs, output)
+        return output
+
+    own = {"forward": staticmethod(forward), "setup_context": staticmethod(torch.autograd.Function.setup_context)}
+    return type(f"Eager{function.__name__}", (function,), own)
+
+
+EagerPrediction = _without_setup_context(PredictionWithForwardMode)
+EagerNetworkLoss = _without_setup_context(NetworkLossWithForwardMode)
 
 
 def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
-    function = Prediction if torch.compiler.is_compiling() else PredictionWithForwardMode
+    function = _variant(Prediction, PredictionWithForwardMode, EagerPrediction)
     device = x.device.type
     if not torch.is_autocast_enabled(device):
         return function.apply(network, x.dtype, x, *parameters)[0]
@@ -155,16 +183,22 @@ def evaluate_loss(
     weight: Tensor | None,
     x: Tensor,
     parameters: Sequence[Tensor],
+    sample_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
-    function = NetworkLoss if torch.compiler.is_compiling() else NetworkLossWithForwardMode
+    function = _variant(NetworkLoss, NetworkLossWithForwardMode, EagerNetworkLoss)
     device = x.device.type
     if not torch.is_autocast_enabled(device):
-        dtype = x.dtype
-        return function.apply(network, criterion, dtype, y, weight, x, *parameters)[:2]
+        return function.apply(network, criterion, x.dtype, y, weight, sample_weight, x, *parameters)[:2]
     x, *parameters = _cast(device, [x, *parameters])
     with torch.autocast(device, enabled=False):
-        return function.apply(network, criterion, wide(x).dtype, y, weight, x, *parameters)[:2]
+        return function.apply(network, criterion, wide(x).dtype, y, weight, sample_weight, x, *parameters)[:2]
+
+
+def _variant(compiled: Any, transformed: Any, eager: Any) -> Any:
+    if torch.compiler.is_compiling():
+        return compiled
+    return transformed if torch._C._are_functorch_transforms_active() else eager
 
 
 def _refuse_nested_forward_mode() -> None:
@@ -195,12 +229,11 @@ def _prediction_parts(ctx: Any, inputs: int) -> tuple[Sequence[Tensor], Tensor, 
     return kept, read, saved[-inputs:]
 
 
-def _loss_parts(ctx: Any, inputs: int) -> tuple[Tensor, Sequence[Tensor], Tensor, Tensor | None, Sequence[Tensor]]:
-    """What `NetworkLoss` saved: z_O, the hidden layers' tensors, y, the loss's weight, and x, W_1, b_1, …."""
-    saved = ctx.saved_tensors
-    z_O, *kept = saved[: -inputs - 2]
-    y, weight, *given = saved[-inputs - 2 :]
-    return z_O, kept, y, weight, given
+def _loss_parts(ctx: Any, inputs: int) -> tuple[Tensor, Sequence[Tensor], Any, Sequence[Tensor]]:
+    """What `NetworkLoss` saved: z_O, the hidden layers' tensors, [y, weight, sample_weight], and x, W_1, b_1, …."""
+    z_O, *saved = ctx.saved_tensors
+    middle = len(saved) - inputs
+    return z_O, saved[: middle - 3], saved[middle - 3 : middle], saved[middle:]
 
 
 def _split(kept: Sequence[Tensor], inputs: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -211,7 +244,7 @@ def _split(kept: Sequence[Tensor], inputs: int) -> tuple[Sequence[Tensor], Seque
 
 def _gradients(
     network: Network,
-    delta: Tensor,
+    delta: Tensor | Iterator[tuple[slice, Tensor]],
     kept: Sequence[Tensor],
     inputs: Sequence[Tensor],
     wanted: Sequence[bool],

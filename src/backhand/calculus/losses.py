@@ -128,7 +128,7 @@ def _elements(z: Tensor) -> int:
 
 def _column(index: Tensor, like: Tensor) -> Tensor:
     """Class numbers (…, B) as a column (…, B, 1); a batch that K runs share is repeated for each."""
-    return index.expand(like.shape[:-1]).unsqueeze(-1)
+    return (index if index.shape == like.shape[:-1] else index.expand(like.shape[:-1])).unsqueeze(-1)
 
 
 def _rows(y: Tensor, like: Tensor, label_smoothing: float, class_weight: Tensor | None) -> tuple[Tensor, Any]:
@@ -151,7 +151,7 @@ def _cross_entropy(
     log_p: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
 ) -> Tensor:
     if not (label_smoothing or class_weight is not None or y.is_floating_point()):
-        return -log_p.gather(-1, _column(y, log_p)).mean((-2, -1))
+        return log_p.gather(-1, _column(y, log_p)).sum((-2, -1)) / -log_p.shape[-2]
     q, samples = _rows(y, log_p, label_smoothing, class_weight)
     # Where q is 0 the term is 0, also for log 0.
     return -((q * log_p).masked_fill(q == 0, 0) / samples).sum((-2, -1))
@@ -167,8 +167,11 @@ def _cross_entropy_derivative(
 def _cross_entropy_delta(
     z: Tensor, y: Tensor, label_smoothing: float = 0.0, class_weight: Tensor | None = None
 ) -> Tensor:
-    q, samples = _rows(y, z, label_smoothing, class_weight)
     yhat = z.softmax(-1)
+    if not (label_smoothing or class_weight is not None or y.is_floating_point()):
+        index = _column(y, z)  # ŷ − y with no y (…, B, C) of zeros and ones made for it
+        return yhat.scatter_add(-1, index, z.new_full((), -1).expand(index.shape)) / z.shape[-2]
+    q, samples = _rows(y, z, label_smoothing, class_weight)
     if class_weight is not None or y.is_floating_point():  # else the rows of q add up to one
         yhat = yhat * q.sum(-1, keepdim=True)
     return (yhat - q) / samples

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS, wide
-from backhand.calculus.backpropagation import Criterion, Network
+from backhand.calculus.backpropagation import Criterion, Network, gradients
 from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.functions import evaluate_loss, predict
 from backhand.calculus.initialization import INITIALIZATIONS
@@ -95,7 +95,9 @@ class MLP(nn.Module):
             return reference.module(self.network.output_activation)(z_O)
         return predict(self.network, x, self._parameters_in_order())
 
-    def loss(self, x: Tensor, target: Tensor, loss: str, **parameters: Any) -> Tensor:
+    def loss(
+        self, x: Tensor, target: Tensor, loss: str, *, sample_weight: Tensor | None = None, **parameters: Any
+    ) -> Tensor:
         """The loss of a batch, a scalar (or one number a run) whose `backward()` is the derivation's.
 
         Args:
@@ -103,6 +105,7 @@ class MLP(nn.Module):
             target: as the loss asks for: class numbers (…, B), or a probability for each class (…, B, C); one value for
                 each output (…, B, C).
             loss: a key of `LOSSES`.
+            sample_weight: how much each sample counts (…, B); the loss is then a weighted mean over the samples.
             parameters: the loss's own, `label_smoothing` and `class_weight` (C,) of `cross_entropy`, `pos_weight`, a
                 number or (C,), of `binary_cross_entropy`, `huber_delta` of `huber`; None is as if left out.
 
@@ -110,17 +113,37 @@ class MLP(nn.Module):
             ValueError: a loss that does not exist or does not fit the output activation, a wrong shape, or a parameter
                 that the loss has not, or out of its range.
         """
-        return self.loss_and_preoutput(x, target, loss, **parameters)[0]
+        return self.loss_and_preoutput(x, target, loss, sample_weight=sample_weight, **parameters)[0]
 
-    def loss_and_preoutput(self, x: Tensor, target: Tensor, loss: str, **parameters: Any) -> tuple[Tensor, Tensor]:
+    def loss_and_preoutput(
+        self, x: Tensor, target: Tensor, loss: str, *, sample_weight: Tensor | None = None, **parameters: Any
+    ) -> tuple[Tensor, Tensor]:
         """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
-        self._check_input(x)
-        self._check_target(x, target, loss)
-        criterion, weight = self.criterion(loss, parameters, x)
+        criterion, weight = self._checked(x, target, loss, sample_weight, parameters)
         if self.gradient == "autograd":
             z_O = reference.preoutput(self.network, x, self._parameters_in_order())
-            return reference.loss(self.network, criterion, z_O, target, weight), z_O
-        return evaluate_loss(self.network, criterion, target, weight, x, self._parameters_in_order())
+            return reference.loss(self.network, criterion, z_O, target, weight, sample_weight), z_O
+        return evaluate_loss(
+            self.network, criterion, target, weight, x, self._parameters_in_order(), sample_weight=sample_weight
+        )
+
+    @torch.no_grad()
+    def backpropagate(
+        self, x: Tensor, target: Tensor, loss: str, *, sample_weight: Tensor | None = None, **parameters: Any
+    ) -> tuple[Tensor, Tensor]:
+        """The loss and z_O as in `loss_and_preoutput`, with the gradients added to each parameter's `grad`.
+
+        It is `loss(…).backward()` without autograd's engine, which takes longer than the mathematics of a small
+        network. With a run axis it is the gradient of each run's own loss.
+        """
+        criterion, weight = self._checked(x, target, loss, sample_weight, parameters)
+        theta = self._parameters_in_order()
+        L, z_O, found = gradients(self.network, criterion, x, target, theta[::2], theta[1::2], weight, sample_weight)
+        for kind, values in ((theta[::2], found.weights), (theta[1::2], found.biases)):
+            for parameter, gradient in zip(kind, values, strict=True):
+                assert gradient is not None
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return L, z_O
 
     def output(self, z_O: Tensor) -> Tensor:
         """`ŷ = f(z_O)`, for a z_O that `loss_and_preoutput` gave: (…, B, C) → (…, B, C)."""
@@ -206,18 +229,31 @@ class MLP(nn.Module):
         return [cast(Layer, layer) for layer in self.layers]
 
     def _parameters_in_order(self) -> list[Tensor]:
-        return [parameter for layer in self._layers() for parameter in (layer.weight, layer.bias)]
+        parameters: list[Tensor] = []
+        for layer in self._layers():
+            parameters += layer.weight, layer.bias
+        return parameters
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
             raise ValueError(f"x has the shape {tuple(x.shape)}; this network takes (…, batch, {self.sizes[0]})")
+
+    def _checked(
+        self, x: Tensor, target: Tensor, loss: str, sample_weight: Tensor | None, parameters: dict[str, Any]
+    ) -> tuple[Criterion, Tensor | None]:
+        """The loss, once batch and target are known to fit it."""
+        self._check_input(x)
+        self._check_target(x, target, loss)
+        if sample_weight is not None and (sample_weight.dim() < 1 or sample_weight.shape[-1] != x.shape[-2]):
+            raise ValueError(f"sample_weight has the shape {tuple(sample_weight.shape)}; it must be (…, {x.shape[-2]})")
+        return self.criterion(loss, parameters, x)
 
     def _check_target(self, x: Tensor, target: Tensor, loss: str) -> None:
         check_choice("loss", loss, LOSSES)
         if misfit := LOSSES[loss].misfit(self.network.output_activation, self.network.f.range):
             raise ValueError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
         batch, outputs = x.shape[-2], self.sizes[-1]
-        rows = target.shape[-2:] == (batch, outputs) and target.is_floating_point()
+        rows = target.is_floating_point() and target.shape[-2:] == (batch, outputs)
         if LOSSES[loss].target == "classes":
             if not rows and (target.dim() < 1 or target.shape[-1] != batch or target.is_floating_point()):
                 raise ValueError(
@@ -235,6 +271,8 @@ class MLP(nn.Module):
     def criterion(self, loss: str, parameters: dict[str, Any], x: Tensor) -> tuple[Criterion, Tensor | None]:
         """The loss with its single numbers, and the one parameter that is a tensor."""
         given = {name: value for name, value in parameters.items() if value is not None}
+        if not given:
+            return Criterion(loss), None
         check_parameters(loss, given, self.sizes[-1])
         weight = given.pop(LOSSES[loss].weight or "", None)
         settings = tuple((name, float(value)) for name, value in given.items())

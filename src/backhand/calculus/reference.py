@@ -5,6 +5,7 @@ formulas: activations are `torch.nn` modules and losses `torch.nn.functional` fu
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,15 @@ def preoutput(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tens
     return affine(x, *last)
 
 
-def loss(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-    """`L` (…), one number a run: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,).
+def loss(
+    network: Network,
+    criterion: Criterion,
+    z_O: Tensor,
+    y: Tensor,
+    weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    """`L` (…), one number a run: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,), sample_weight (…, B).
 
     torch takes the mean over everything it is given, so a run axis is taken apart where the mean is weighted.
     """
@@ -49,19 +57,30 @@ def loss(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight:
     prediction = z_O if matched else module(network.output_activation)(z_O)
     function = getattr(F, L.torch_matched if matched else L.torch_function)
     if criterion.name == "cross_entropy":
-        options = {"weight": weight, "label_smoothing": parameters.get("label_smoothing", 0.0)}
-        return _each_run(lambda z, y: function(z, y, **options), prediction, y)
+        options: dict[str, Any] = {"weight": weight, "label_smoothing": parameters.get("label_smoothing", 0.0)}
+        if sample_weight is None:
+            return _each_run(lambda z, y: function(z, y, **options), prediction, y)
+        each = _each_run(lambda z, y: function(z, y, reduction="none", **options), prediction, y)
+        counts = sample_weight.to(each.dtype)
+        total = counts if weight is None or y.is_floating_point() else counts * weight[y]
+        return (counts * each).sum(-1) / total.sum(-1)
     y = y.expand_as(prediction)
+    options = {"reduction": "none"}
     if criterion.name == "huber":
-        return function(prediction, y, reduction="none", delta=parameters.get("huber_delta", 1.0)).mean((-2, -1))
-    if criterion.name == "binary_cross_entropy" and weight is not None:
-        if matched:
-            return function(prediction, y, reduction="none", pos_weight=weight).mean((-2, -1))
+        options["delta"] = parameters.get("huber_delta", 1.0)
+    if criterion.name == "binary_cross_entropy" and weight is not None and not matched:
         # Only the form with logits has pos_weight; here the two terms are weighted one by one.
-        positive = function(prediction, torch.ones_like(y), reduction="none")
-        negative = function(prediction, torch.zeros_like(y), reduction="none")
-        return (weight * y * positive + (1 - y) * negative).mean((-2, -1))
-    return function(prediction, y, reduction="none").mean((-2, -1))
+        positive = function(prediction, torch.ones_like(y), **options)
+        negative = function(prediction, torch.zeros_like(y), **options)
+        each = weight * y * positive + (1 - y) * negative
+    elif criterion.name == "binary_cross_entropy" and weight is not None:
+        each = function(prediction, y, pos_weight=weight, **options)
+    else:
+        each = function(prediction, y, **options)
+    if sample_weight is None:
+        return each.mean((-2, -1))
+    counts = sample_weight.to(each.dtype)
+    return (counts * each.mean(-1)).sum(-1) / counts.sum(-1)
 
 
 def _each_run(function: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Tensor:
