@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from backhand.config.command import CONF
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import typed
+from backhand.data.module import InMemoryData, load
 
 # The suite runs on all cores already, and nothing here may reach W&B's servers or a user's login.
 torch.set_num_threads(1)
@@ -41,3 +42,15 @@ def trained(configured: Callable[..., TrainConfig], tmp_path: Path) -> Callable[
         return folder
 
     return run
+
+
+@pytest.fixture
+def loaded(configured: Callable[..., TrainConfig]) -> Callable[..., InMemoryData]:
+    """The data that `python train.py` would train on with the given overrides."""
+    from backhand.training.train import build_data
+
+    def load_configured(*overrides: str) -> InMemoryData:
+        config = configured(*overrides)
+        return build_data(config, load(config.data, config.model.hidden_activation, config.model.output_activation))
+
+    return load_configured

@@ -25,7 +25,10 @@ def test_the_reference_is_the_gradient_of_torchs_own_layers():
     x, y = torch.randn(6, 4), torch.randint(3, (6,))
     loss = torch.nn.functional.cross_entropy(net[:-1](x.double()), y, label_smoothing=0.1)
     loss.backward()
-    ours = autograd_gradients(model, "cross_entropy", {"label_smoothing": 0.1}, x, y, torch.float64)
+    theta = list(model.parameters())
+    ours = autograd_gradients(
+        model, "cross_entropy", {"label_smoothing": 0.1}, (x, y, None), theta, dtype=torch.float64
+    )
     theirs = [net[0].weight.grad.T, net[0].bias.grad, net[2].weight.grad.T, net[2].bias.grad]
     torch.testing.assert_close(list(ours), theirs, rtol=1e-12, atol=1e-15)
 
@@ -59,6 +62,7 @@ def test_an_epoch_without_an_audit_has_no_figure(trained):
         ["trainer.precision=bf16-mixed"],
         ["trainer.precision=bf16-true"],
         ["trainer.accumulate_grad_batches=3"],
+        ["trainer.accumulate_grad_batches=3", "trainer.precision=bf16-mixed"],
         ["trainer.gradient_clip_val=0.01"],
         ["model.label_smoothing=0.1", "model.class_weight=balanced"],
         ["model.hidden_activation=gelu", "optimizer=adam", "optimizer.lr=0.01"],

@@ -8,10 +8,21 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from backhand.calculus.activations import ACTIVATIONS
+from backhand.config.catalogue import facts_of
 from backhand.config.command import CONF
-from backhand.config.schema import OPTIMIZERS, SCHEDULERS, OptimizerConfig, SchedulerConfig, TrainerConfig
+from backhand.config.schema import (
+    AUGMENTATIONS,
+    DATA,
+    DATA_MAY_HAVE,
+    OPTIMIZERS,
+    SCHEDULERS,
+    DataConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    TrainerConfig,
+)
 from backhand.config.validation import layer_sizes, typed
-from backhand.data.catalogue import CATALOGUE
+from backhand.data import augmentation
 
 # Objects, not values that a file could hold, or set by the train task itself.
 NOT_IN_A_FILE = {
@@ -33,7 +44,7 @@ def test_every_argument_of_lightnings_trainer_can_be_set():
 
 @pytest.mark.parametrize(
     ("group", "choices"),
-    [("data", CATALOGUE), ("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS)],
+    [("data", DATA), ("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS)],
 )
 def test_there_is_a_file_for_every_choice(group, choices):
     assert {path.stem for path in (CONF / group).glob("*.yaml")} == set(choices)
@@ -46,18 +57,30 @@ def test_every_optional_key_belongs_to_a_choice(kind, choices):
 
 
 @pytest.mark.parametrize("group", [path.name for path in sorted(CONF.iterdir()) if path.is_dir()])
-def test_every_named_choice_composes_and_is_valid(group):
+def test_every_named_choice_composes_and_is_valid(group, tmp_path):
+    table = tmp_path / "table.csv"
+    table.touch()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for file in sorted((CONF / group).glob("*.yaml")):
-            typed(compose("train", [f"{group}={file.stem}"]))
+            own = [f"data.path={table}", "data.target=y"] if file.stem == "table" else []
+            typed(compose("train", [f"{group}={file.stem}", *own]))
+
+
+def test_every_key_of_some_data_sets_alone_belongs_to_a_choice():
+    optional = {field.name for field in fields(DataConfig) if field.default is None}
+    assert optional == {key for keys in (*DATA.values(), *DATA_MAY_HAVE.values()) for key in keys}
+
+
+def test_the_augmentations_that_can_be_named_are_those_that_there_are():
+    assert set(AUGMENTATIONS) == set(augmentation.AUGMENTATIONS)
 
 
 def test_a_data_set_names_its_output_and_loss_and_the_user_may_override(configured):
     config = configured("data=breast_cancer")
     assert (config.model.output_activation, config.model.loss) == ("sigmoid", "binary_cross_entropy")
-    assert layer_sizes(config) == [30, 64, 1]
+    assert layer_sizes(config, facts_of(config.data)) == [30, 64, 1]
     config = configured("data=breast_cancer", "model.output_activation=softmax", "model.loss=cross_entropy")
-    assert layer_sizes(config) == [30, 64, 2]
+    assert layer_sizes(config, facts_of(config.data)) == [30, 64, 2]
 
 
 def test_a_trainer_argument_can_be_given_with_a_plus(configured):

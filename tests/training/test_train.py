@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from backhand.data.module import InMemoryData
 from backhand.training.module import LightningMLP
 
 
@@ -66,14 +65,14 @@ def gradient_descent_by_the_page(W_I, b_I, W_O, b_O, x, y, alpha, steps):
     return W_I, b_I, W_O, b_O
 
 
-def test_ten_steps_on_the_full_batch_are_the_pages_gradient_descent(trained):
+def test_ten_steps_on_the_full_batch_are_the_pages_gradient_descent(trained, loaded):
     folder = trained(
         "data.batch_size=full", "optimizer.momentum=0", "trainer.max_epochs=10", "trainer.precision=64-true"
     )
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     begun = LightningMLP(**saved["hyper_parameters"])  # the seed is among them
     start = [parameter.detach().double().numpy() for parameter in begun.parameters()]
-    data = InMemoryData("digits", dtype=torch.float64).part("train")
+    data = loaded("trainer.precision=64-true").rows["train"]
     theirs = gradient_descent_by_the_page(*start, data.x.numpy(), data.y.numpy(), alpha=0.1, steps=10)
     for ours, expected in zip(saved["state_dict"].values(), theirs, strict=True):
         np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-10, atol=1e-12)
@@ -94,15 +93,15 @@ def test_a_run_leaves_what_it_promises(trained):
     assert not list(folder.glob("*.tmp"))
 
 
-def test_the_logged_training_metrics_are_those_of_the_epoch(trained):
+def test_the_logged_training_metrics_are_those_of_the_epoch(trained, loaded):
     # With a learning rate of almost nothing the network stands still, so its loss can be computed afterwards.
     folder = trained("data=wine", "trainer.max_epochs=1", "optimizer.lr=1e-12", "trainer.precision=64-true")
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     module = LightningMLP(**saved["hyper_parameters"]).double()
     module.load_state_dict(saved["state_dict"])
-    data = InMemoryData("wine", dtype=torch.float64)
+    data = loaded("data=wine", "trainer.precision=64-true")
     for split in ("train", "val", "test"):
-        part = data.part(split)
+        part = data.rows[split]
         yhat = module.model.to_sequential()(part.x)
         expected = torch.nn.functional.nll_loss(yhat.detach().log(), part.y)
         assert result(folder)["metrics"][f"{split}/loss"] == pytest.approx(float(expected), rel=1e-6)
@@ -110,15 +109,15 @@ def test_the_logged_training_metrics_are_those_of_the_epoch(trained):
         assert result(folder)["metrics"][f"{split}/acc"] == pytest.approx(float(accuracy), rel=1e-6)
 
 
-def test_regression_metrics_are_in_the_targets_own_units(trained):
+def test_regression_metrics_are_in_the_targets_own_units(trained, loaded):
     from sklearn.metrics import mean_absolute_error, r2_score
 
     folder = trained("data=diabetes", "trainer.max_epochs=3", "optimizer.lr=0.01")
     saved = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     module = LightningMLP(**saved["hyper_parameters"])
     module.load_state_dict(saved["state_dict"])
-    data = InMemoryData("diabetes")
-    part = data.part("test")
+    data = loaded("data=diabetes")
+    part = data.rows["test"]
     with torch.no_grad():
         predicted = module(part.x)[:, 0].double() * data.target_std + data.target_mean
     true = part.y[:, 0].double() * data.target_std + data.target_mean
@@ -164,12 +163,12 @@ def test_other_settings_train_too(trained, overrides):
 
 
 @pytest.mark.slow
-def test_the_default_network_reads_digits_as_well_as_scikit_learns(trained):
+def test_the_default_network_reads_digits_as_well_as_scikit_learns(trained, loaded):
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    data = InMemoryData("digits")
-    train, test = data.part("train"), data.part("test")
+    data = loaded()
+    train, test = data.rows["train"], data.rows["test"]
     ours, theirs = [], []
     for seed in range(5):
         ours.append(result(trained(f"seed={seed}"))["metrics"]["test/acc"])

@@ -1,7 +1,8 @@
 """The live audit: while a network trains, its hand-derived gradients against torch's own graph in float64."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -32,7 +33,8 @@ class Audit(Callback):
     `ROUNDING` times its error is taken for rounding: bfloat16 rounds that much, and so do gradients that have all but
     vanished.
 
-    The module that is trained must have `model` (an `MLP`), `loss` and `loss_parameters`, as `LightningMLP`.
+    The module that is trained says when: it has `model` (an `MLP`), `loss`, `loss_parameters`, and `audit`, which the
+    audit puts itself into; it asks `due`, and has its gradients compared.
 
     Args:
         every: optimizer steps between two audits; the first step is always audited.
@@ -47,9 +49,10 @@ class Audit(Callback):
         self._worst_of_epoch: dict[str, float] = {}
         self._warned: set[str] = set()
         self._last_step = -1
-        self._batch: tuple[Tensor, Tensor] | None = None
-        self._arrived: dict[str, Tensor] = {}
-        self._hooks: list[Any] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Let the module know of this audit, where there are gradients by hand."""
+        pl_module.audit = self if pl_module.model.gradient == "hand" else None
 
     def summary(self) -> dict[str, Any] | None:
         """How often, the worst error of all, whose it is, and torch's own there if the limit made it look.
@@ -58,33 +61,61 @@ class Audit(Callback):
         """
         return None if self.worst is None else {"times": self.times, **self.worst}
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Listen to the parameters where this step is to be audited."""
-        step = trainer.global_step
-        if step % self.every or step == self._last_step or pl_module.model.gradient != "hand":
-            return
-        self._last_step, self._batch = step, batch
-        self._hooks = [
-            parameter.register_hook(self._listener(name)) for name, parameter in pl_module.model.named_parameters()
-        ]
+    def due(self, step: int) -> bool:
+        """Whether this step is to be audited; of several batches that make up one step, the first."""
+        if step % self.every or step == self._last_step:
+            return False
+        self._last_step = step
+        return True
 
-    def on_after_backward(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Compare what arrived.
+    @contextmanager
+    def listening(self, pl_module: Any) -> Iterator[list[Tensor | None]]:
+        """The gradients as they arrive at the parameters while the body runs, in the parameters' order."""
+        arrived: list[Tensor | None] = [None for _ in pl_module.model.parameters()]
+
+        def listener(place: int) -> Callable[[Tensor], None]:
+            def listen(gradient: Tensor) -> None:
+                arrived[place] = gradient.detach().clone()
+
+            return listen
+
+        hooks = [each.register_hook(listener(place)) for place, each in enumerate(pl_module.model.parameters())]
+        try:
+            yield arrived
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def compare(
+        self,
+        trainer: L.Trainer,
+        pl_module: Any,
+        batch: Any,
+        gradients: Sequence[Tensor | None],
+        *,
+        scale: float = 1.0,
+        theta: Sequence[Tensor] | None = None,
+    ) -> None:
+        """Compare the gradients of a batch with autograd's in float64.
+
+        Args:
+            trainer: the trainer.
+            pl_module: the module that is trained.
+            batch: the batch.
+            gradients: the gradients that are to be judged, in the order of the parameters; None is passed over.
+            scale: what the loss was multiplied by before they were taken, beside what Lightning multiplied it by.
+            theta: the parameters that they were taken at; the module's if None.
 
         Raises:
             AuditError: a gradient is off by more than `stop`, here or in another process.
         """
-        if self._batch is None:
-            return
-        (x, y), arrived = self._batch, self._arrived
-        for hook in self._hooks:
-            hook.remove()
-        self._batch, self._arrived, self._hooks = None, {}, []
+        scale *= _scale(trainer)
+        names = [name for name, _ in pl_module.model.named_parameters()]
+        found = {name: each / scale for name, each in zip(names, gradients, strict=True) if each is not None and scale}
         # A run whose numbers are no longer finite is ended by its own loss.
         wrong = None
-        if all(gradient.isfinite().all() for gradient in arrived.values()):
-            scale = _scale(trainer)
-            wrong = self._compare(trainer, pl_module, x, y, {name: each / scale for name, each in arrived.items()})
+        if all(gradient.isfinite().all() for gradient in found.values()):
+            wrong = self._compare(trainer, pl_module, batch, found, theta)
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(wrong is not None, all=False):
             wrong = wrong or "audit: stopped, for another process found a wrong gradient"
         if wrong:
@@ -98,26 +129,21 @@ class Audit(Callback):
                 logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, step=trainer.global_step - 1)
         self._worst_of_epoch = {}
 
-    def _listener(self, name: str) -> Callable[[Tensor], None]:
-        def listen(gradient: Tensor) -> None:
-            self._arrived[name] = gradient.detach().clone()
-
-        return listen
-
     def _compare(
-        self, trainer: L.Trainer, pl_module: Any, x: Tensor, y: Tensor, found: dict[str, Tensor]
+        self, trainer: L.Trainer, pl_module: Any, batch: Any, found: dict[str, Tensor], theta: Sequence[Tensor] | None
     ) -> str | None:
         """Note each parameter's error; returns why the run must end, if it must."""
-        model, loss, parameters = pl_module.model, pl_module.loss, pl_module.loss_parameters
+        model = pl_module.model
         names = [name for name, _ in model.named_parameters()]
-        exact = autograd_gradients(model, loss, parameters, x, y, torch.float64)
+        of_loss = (model, pl_module.loss, pl_module.loss_parameters, batch, theta or list(model.parameters()))
+        exact = autograd_gradients(*of_loss, dtype=torch.float64)
         errors = {
             name: _relative(found[name], right) for name, right in zip(names, exact, strict=True) if name in found
         }
         rounding: dict[str, float] = {}
         if max(errors.values(), default=0.0) > self.warn:
             with trainer.precision_plugin.train_step_context():
-                own = autograd_gradients(model, loss, parameters, x, y)
+                own = autograd_gradients(*of_loss)
             rounding = {name: _relative(each, right) for name, each, right in zip(names, own, exact, strict=True)}
         self.times += 1
         for name, error in errors.items():
@@ -147,7 +173,12 @@ class Audit(Callback):
 
 
 def autograd_gradients(
-    model: MLP, loss: str, parameters: dict[str, Any], x: Tensor, y: Tensor, dtype: torch.dtype | None = None
+    model: MLP,
+    loss: str,
+    parameters: dict[str, Any],
+    batch: Any,
+    theta: Sequence[Tensor],
+    dtype: torch.dtype | None = None,
 ) -> Sequence[Tensor]:
     """Torch's own gradients of the loss by every parameter of the network, in the order of its parameters.
 
@@ -155,25 +186,26 @@ def autograd_gradients(
         model: the network.
         loss: a key of `LOSSES`.
         parameters: the loss's own.
-        x: the batch (…, B, D).
-        y: its target.
+        batch: inputs (…, B, D), targets, and the samples' weights or None.
+        theta: the values of its parameters.
         dtype: to compute in, with autocast off; the network's own, under whatever autocast is on, if None.
     """
-    values = [each.detach().to(dtype or each.dtype).requires_grad_() for each in model.parameters()]
+    values = [each.detach().to(dtype or each.dtype).requires_grad_() for each in theta]
+    x, y, sample_weight, *_ = batch
     if dtype is not None:
         x, y = x.to(dtype), y.to(dtype) if y.is_floating_point() else y
     criterion, weight = model.criterion(loss, parameters, x)
     autocast = torch.is_autocast_enabled(x.device.type) and dtype is None
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=autocast):
         z_O = reference.preoutput(model.network, x, values)
-        value = reference.loss(model.network, criterion, z_O, y, weight).sum()
+        value = reference.loss(model.network, criterion, z_O, y, weight, sample_weight).sum()
     return torch.autograd.grad(value, values)
 
 
 def _scale(trainer: L.Trainer) -> float:
     """What Lightning multiplies the loss by before its backward pass."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    return (1.0 if scaler is None else scaler.get_scale()) / trainer.accumulate_grad_batches
+    return 1.0 if scaler is None else scaler.get_scale()
 
 
 def _relative(found: Tensor, right: Tensor) -> float:

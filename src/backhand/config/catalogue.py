@@ -45,7 +45,6 @@ CATALOGUE: dict[str, Facts] = {
     "cifar10": Facts(features=3072, classes=10, picture=(3, 32, 32), own_test=True),
 }
 PICTURES = tuple(name for name, facts in CATALOGUE.items() if facts.own_test)
-DATA = (*CATALOGUE, "table", "teacher")
 
 
 def facts_of(data: DataConfig) -> Facts | None:

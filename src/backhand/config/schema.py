@@ -10,18 +10,33 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from backhand.config.catalogue import CATALOGUE
+
 
 @dataclass
 class DataConfig:
     """A data set, its split and its batches."""
 
     name: str = MISSING
-    batch_size: Any = 32  # samples a step, or `full`: the whole training split in one step
+    batch_size: Any = 32  # samples a step, over all processes, or `full`: the whole training split in one step
     val_fraction: float = 0.15
-    test_fraction: float = 0.15
+    test_fraction: float = 0.15  # 0 where the data set has a test split of its own
     split_seed: int = 0  # apart from `seed`, so that runs with other seeds are tested on the same samples
-    output_activation: str = MISSING  # what `model.output_activation` and `model.loss` are unless overridden
-    loss: str = MISSING
+    output_activation: str = MISSING  # what `model.output_activation` and `model.loss` are unless overridden; `auto`:
+    loss: str = MISSING  # those of the task that the table turns out to have
+    device: str = "auto"  # where the data lie: with the network if they fit (auto), or accelerator, or cpu
+    dir: str | None = None  # pictures: the folder of their files
+    augment: str | None = None  # pictures: what a training batch is changed by, none, shift, flip or crop
+    path: str | None = None  # table: the CSV or Parquet file
+    target: str | None = None  # table: the column to predict
+    weight: str | None = None  # table: the column that says how much each row counts
+    ignore: list[str] | None = None  # table: columns to leave out
+    task: str | None = None  # table: classes or number; auto decides by the target column
+    missing: str | None = None  # table: refuse missing values, or fill in the column's mean or median
+    samples: int | None = None  # teacher: how many to draw
+    features: int | None = None  # teacher: D
+    outputs: int | None = None  # teacher: C
+    hidden: list[int] | None = None  # teacher: units of each of its hidden layers
 
 
 @dataclass
@@ -161,6 +176,7 @@ class TrainConfig:
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     seed: int = 0  # initialisation and shuffling
     objective: str = "val/loss"  # picks the best checkpoint, drives early stopping, is handed to the sweeper
+    compile: bool = False  # forward, backward and update as one compiled function
     ckpt_path: str | None = None  # a checkpoint to go on from
     plots: bool | None = None  # null: for a single run, not for a sweep's
     name: str | None = None
@@ -168,6 +184,13 @@ class TrainConfig:
 
 
 # Which of the optional keys each choice needs. It is also the list of choices.
+DATA: dict[str, tuple[str, ...]] = {
+    **{name: ("dir", "augment") if facts.own_test else () for name, facts in CATALOGUE.items()},
+    "table": ("path", "target", "ignore", "task", "missing"),
+    "teacher": ("samples", "features", "outputs", "hidden"),
+}
+DATA_MAY_HAVE = {"table": ("weight",)}
+AUGMENTATIONS = ("none", "shift", "flip", "crop")
 OPTIMIZERS: dict[str, tuple[str, ...]] = {
     "sgd": ("momentum",),
     "adam": ("betas", "eps"),

@@ -1,7 +1,10 @@
 """What is refused before anything is imported, created or trained. Beyond this edge the configuration is trusted."""
 
 import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,13 +13,25 @@ from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
 from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
+from backhand.config.catalogue import PICTURES, Facts, facts_of
 from backhand.config.errors import UserError
-from backhand.config.schema import OPTIMIZERS, SCHEDULERS, ModelConfig, NetworkArguments, TrainConfig
-from backhand.data.catalogue import CATALOGUE
+from backhand.config.schema import (
+    AUGMENTATIONS,
+    DATA,
+    DATA_MAY_HAVE,
+    OPTIMIZERS,
+    SCHEDULERS,
+    DataConfig,
+    ModelConfig,
+    NetworkArguments,
+    TrainConfig,
+)
 
 
 def typed(cfg: DictConfig) -> TrainConfig:
     """The composed configuration as dataclasses, interpolations resolved, every value checked.
+
+    What depends on a file that must be read first is left to `settled`.
 
     Raises:
         UserError: the first thing that is wrong, in one line.
@@ -29,23 +44,46 @@ def typed(cfg: DictConfig) -> TrainConfig:
         _check(config)
     except ValueError as error:
         raise UserError(str(error)) from None
+    facts = facts_of(config.data)
+    return config if facts is None else settled(config, facts)
+
+
+def settled(config: TrainConfig, facts: Facts) -> TrainConfig:
+    """The configuration for a data set whose shape is known: what is `auto` is chosen, and all is checked against it.
+
+    Raises:
+        UserError: what does not fit the data, in one line.
+    """
+    loss, output = config.model.loss, config.model.output_activation
+    if loss == "auto":
+        loss = "mse" if facts.classes is None else "binary_cross_entropy" if facts.classes == 2 else "cross_entropy"
+    if output == "auto":
+        output = LOSSES[loss].matched if loss in LOSSES else output
+    config = replace(config, model=replace(config.model, loss=loss, output_activation=output))
+    try:
+        _check_split(config, facts)
+        _check_model(config, facts)
+        check_choice("objective", config.objective, metric_names(facts))
+    except ValueError as error:
+        raise UserError(str(error)) from None
     return config
 
 
-def output_units(config: TrainConfig) -> int:
-    """C: one for a number or a yes and no, else one a class."""
-    classes = CATALOGUE[config.data.name].classes
-    return 1 if classes is None or config.model.loss == "binary_cross_entropy" else classes
+def output_units(config: TrainConfig, facts: Facts) -> int:
+    """C: one for a yes and no, one a class, or one a number to predict."""
+    if facts.classes is None:
+        return facts.outputs
+    return 1 if config.model.loss == "binary_cross_entropy" else facts.classes
 
 
-def layer_sizes(config: TrainConfig) -> list[int]:
+def layer_sizes(config: TrainConfig, facts: Facts) -> list[int]:
     """[D, H, …, C]."""
-    return [CATALOGUE[config.data.name].features, *config.model.hidden, output_units(config)]
+    return [facts.features, *config.model.hidden, output_units(config, facts)]
 
 
-def metric_names(config: TrainConfig) -> list[str]:
+def metric_names(facts: Facts) -> list[str]:
     """What `objective` may be."""
-    metrics = ("loss", "r2", "mae") if CATALOGUE[config.data.name].classes is None else ("loss", "acc")
+    metrics = ("loss", "r2", "mae") if facts.classes is None else ("loss", "acc")
     return ["train/loss", *(["train/acc"] if "acc" in metrics else []), *(f"val/{metric}" for metric in metrics)]
 
 
@@ -55,15 +93,15 @@ def larger_is_better(metric: str) -> bool:
 
 
 def _check(config: TrainConfig) -> None:
-    _check_data(config)
-    _check_model(config)
+    _check_data(config.data)
     _check_optimizer(config)
     _check_scheduler(config)
     _check_trainer(config)
+    if config.compile:
+        _check_compile(config)
     _at_least("seed", config.seed, 0)
     if config.seed >= 2**32:
         raise UserError(f"seed={config.seed}: must be below 2^32")
-    check_choice("objective", config.objective, metric_names(config))
     if config.logger.wandb:
         check_choice("logger.wandb.mode", config.logger.wandb.mode, ("auto", "online", "offline", "disabled"))
     if config.callbacks.early_stopping:
@@ -78,14 +116,20 @@ def _check(config: TrainConfig) -> None:
         check_checkpoint_file("ckpt_path", Path(config.ckpt_path))
 
 
-def _check_data(config: TrainConfig) -> None:
-    data = config.data
-    check_choice("data.name", data.name, CATALOGUE)
+def _check_data(data: DataConfig) -> None:
+    _check_optional_keys("data", data, DATA, DATA_MAY_HAVE)
     size = data.batch_size
     if not (size == "full" or (_whole(size) and size >= 1)):
         raise UserError(f"data.batch_size={size}: must be a whole number of samples, 1 or more, or full")
+    own_test = data.name in PICTURES
     for key in ("val_fraction", "test_fraction"):
-        if not 0 < (value := getattr(data, key)) < 1:
+        value = getattr(data, key)
+        if own_test and key == "test_fraction":
+            if value != 0:
+                raise UserError(
+                    f"data.test_fraction={value}: data={data.name} has a test split of its own; it must be 0"
+                )
+        elif not 0 < value < 1:
             raise UserError(f"data.{key}={value}: must lie between 0 and 1")
     if data.val_fraction + data.test_fraction >= 1:
         raise UserError(
@@ -93,9 +137,30 @@ def _check_data(config: TrainConfig) -> None:
             "their sum must be below 1, for something must be left to train on"
         )
     _at_least("data.split_seed", data.split_seed, 0)
-    facts = CATALOGUE[data.name]
+    check_choice("data.device", data.device, ("auto", "accelerator", "cpu"))
+    if data.augment is not None:
+        check_choice("data.augment", data.augment, AUGMENTATIONS)
+    if data.name == "table":
+        check_choice("data.task", str(data.task), ("auto", "classes", "number"))
+        check_choice("data.missing", str(data.missing), ("refuse", "mean", "median"))
+        if not Path(str(data.path)).exists():
+            raise UserError(f"data.path={data.path}: no such file")
+    if data.name == "teacher":
+        for key in ("samples", "features", "outputs"):
+            _at_least(f"data.{key}", getattr(data, key), 1)
+        for units in data.hidden or []:
+            _at_least("data.hidden", units, 1)
+
+
+def _check_split(config: TrainConfig, facts: Facts) -> None:
+    data = config.data
+    if facts.samples is None:
+        return
     train_fraction = 1 - data.val_fraction - data.test_fraction
-    for part, fraction in (("val", data.val_fraction), ("test", data.test_fraction), ("train", train_fraction)):
+    parts = [("val", data.val_fraction), ("train", train_fraction)]
+    if not facts.own_test:
+        parts.insert(1, ("test", data.test_fraction))
+    for part, fraction in parts:
         least = 2 * (facts.classes or 1)
         if int(fraction * facts.samples) < least:
             raise UserError(
@@ -136,23 +201,38 @@ def loss_parameters(model: ModelConfig | NetworkArguments) -> dict[str, Any]:
     return {name: value for name in sorted(names) if (value := getattr(model, name)) is not None}
 
 
-def _check_model(config: TrainConfig) -> None:
+def _check_model(config: TrainConfig, facts: Facts) -> None:
     model = config.model
-    check_network(model, output_units(config))
+    units = output_units(config, facts)
+    check_network(model, units)
     check_choice("model.gradient", model.gradient, GRADIENTS)
     check_choice("model.init", model.init, INITIALIZATIONS)
     _at_least("model.init_scale", model.init_scale, 0)
     loss = LOSSES[model.loss]
-    classes = CATALOGUE[config.data.name].classes
-    if classes is None and loss.probabilities:
+    if facts.classes is None and loss.probabilities:
         numbers = ", ".join(name for name, each in LOSSES.items() if not each.probabilities)
         raise UserError(
             f"model.loss={model.loss} is for classes; data={config.data.name} has a number to predict: {numbers}"
         )
-    if model.loss == "binary_cross_entropy" and classes != 2:
-        raise UserError(f"model.loss={model.loss} is for two classes; data={config.data.name} has {classes}")
-    if model.output_activation == "softmax" and output_units(config) == 1:
+    if model.loss == "binary_cross_entropy" and facts.classes != 2:
+        raise UserError(f"model.loss={model.loss} is for two classes; data={config.data.name} has {facts.classes}")
+    if model.output_activation == "softmax" and units == 1:
         raise UserError("model.output_activation=softmax: there is a single output, which softmax would make always 1")
+
+
+def _check_compile(config: TrainConfig) -> None:
+    """Refuse what the compiled step leaves out."""
+    trainer = config.trainer
+    mixed = str(trainer.precision) in ("bf16-mixed", "16-mixed", "bf16", "16")
+    for wrong, reason in (
+        (config.model.gradient != "hand", f"model.gradient={config.model.gradient}: it is for gradients by hand"),
+        (mixed, f"trainer.precision={trainer.precision}: it has one precision"),
+        (trainer.devices != 1 or trainer.num_nodes != 1, "several devices: it is for one"),
+        (trainer.accumulate_grad_batches != 1, "trainer.accumulate_grad_batches: it updates after every batch"),
+        (trainer.gradient_clip_val is not None, "trainer.gradient_clip_val: it does not clip"),
+    ):
+        if wrong:
+            raise UserError(f"compile=true does not go with {reason}")
 
 
 def _check_optimizer(config: TrainConfig) -> None:
@@ -193,6 +273,10 @@ def _check_trainer(config: TrainConfig) -> None:
     for key in ("train", "val", "test", "predict"):
         _number_or_null(f"trainer.limit_{key}_batches", getattr(trainer, f"limit_{key}_batches"))
     _number_or_null("trainer.overfit_batches", trainer.overfit_batches)
+    _at_least("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1)
+    if trainer.gradient_clip_val is not None:
+        _at_least("trainer.gradient_clip_val", trainer.gradient_clip_val, 0)
+    check_choice("trainer.gradient_clip_algorithm", trainer.gradient_clip_algorithm or "norm", ("norm", "value"))
     precisions = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true", "32", "64", "bf16", "16")
     check_choice("trainer.precision", str(trainer.precision), precisions)
 
@@ -211,14 +295,20 @@ def check_checkpoint_file(key: str, path: Path) -> None:
         raise UserError(f"{key}={path}: is no checkpoint, or a damaged one")
 
 
-def _check_optional_keys(group: str, node: Any, choices: dict[str, tuple[str, ...]]) -> None:
+def _check_optional_keys(
+    group: str,
+    node: Any,
+    choices: Mapping[str, tuple[str, ...]],
+    may_have: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> None:
     check_choice(f"{group}.name", node.name, choices)
-    for key in sorted({key for keys in choices.values() for key in keys}):
-        given, needed = getattr(node, key) is not None, key in choices[node.name]
-        if given and not needed:
-            owners = " or ".join(f"{group}={name}" for name, keys in choices.items() if key in keys)
+    has = {name: (*keys, *may_have.get(name, ())) for name, keys in choices.items()}
+    for key in sorted({key for keys in has.values() for key in keys}):
+        given = getattr(node, key) is not None
+        if given and key not in has[node.name]:
+            owners = " or ".join(f"{group}={name}" for name, keys in has.items() if key in keys)
             raise UserError(f"{group}.{key}: {group}={node.name} has no such setting; it belongs to {owners}")
-        if needed and not given:
+        if not given and key in choices[node.name]:
             raise UserError(f"{group}.{key}: {group}={node.name} needs a value")
 
 

@@ -1,59 +1,208 @@
-"""Batches out of tensors that are in memory: one indexing operation a batch, in an order that (seed, epoch) decides."""
+"""Batches out of tensors in memory: one indexing operation each, in an order that (seed, epoch) decides."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
-Batch = tuple[Tensor, Tensor]
-
-
-class TensorRows(Dataset[Batch]):
-    """Inputs x (N, D) and targets y (N, …) by row; the `DataLoader` asks for a whole batch at a time."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, row: int) -> Batch:
-        return self.x[row], self.y[row]
-
-    def __getitems__(self, rows: Sequence[int]) -> Batch:
-        index = torch.as_tensor(rows)
-        return self.x[index], self.y[index]
+from backhand.data.dataset import Dataset, Rows
 
 
-class EpochShuffle(Sampler[int]):
-    """A permutation of the rows that depends on the seed and the epoch alone.
+class Batch(NamedTuple):
+    """What one step is made of.
 
-    A resumed run therefore sees the batches that the uninterrupted one would have seen. Lightning calls `set_epoch`.
+    Attributes:
+        x: inputs (B, D).
+        y: targets for the loss, (B,) or (B, C).
+        weight: how much each sample counts (B,); None for all the same.
+        share: what this process's loss is multiplied by, so that the mean over the processes is that of the batch that
+            they share: 1 where each has as many rows.
     """
 
-    def __init__(self, rows: int, seed: int) -> None:
-        self.rows, self.seed, self.epoch = rows, seed, 0
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where batches are wanted.
+
+    Attributes:
+        device: of the network.
+        dtype: of the inputs, and of targets and weights that are not class numbers.
+        resident: whether the data lie there; else each batch is sent from pinned memory, one step ahead.
+        rank, processes: which part of each batch is this process's.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    resident: bool = True
+    rank: int = 0
+    processes: int = 1
+
+
+class Batches:
+    """The rows of a split, batch by batch, already in the form and at the place that the step wants them.
+
+    The order of the rows is a function of the seed and the epoch alone, and so are the augmentations: a resumed run
+    sees the batches that the uninterrupted one would have seen, from the step on that `load_state_dict` names, and
+    processes that share a batch agree on it without a word. Lightning calls `set_epoch`, on what it takes for a
+    sampler.
+
+    Args:
+        rows: the split.
+        data: the data set that it belongs to.
+        batch_size: rows a step, over all processes.
+        place: where the batches are wanted.
+        shuffle_seed: of the order; the rows' own order if None.
+        augmentation: a name of `AUGMENTATIONS`.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        data: Dataset,
+        batch_size: int,
+        place: Place,
+        shuffle_seed: int | None = None,
+        augmentation: str = "none",
+    ) -> None:
+        self.rows, self.batch_size, self.place = rows, batch_size, place
+        self.shuffle_seed, self.augmentation, self.picture = shuffle_seed, augmentation, data.facts.picture
+        self.mean, self.std = (each if each is None else each.to(place.device) for each in (data.mean, data.std))
+        self.epoch = self.done = 0
+        self.sampler = self.batch_sampler = self  # where Lightning looks for somebody to tell the epoch
+        if place.resident:
+            weight = rows.weight if rows.weight is None else rows.weight.to(place.device)
+            self.rows = Rows(rows.ids, rows.x.to(place.device), rows.y.to(place.device), weight)
+
+    def __len__(self) -> int:
+        return -(-len(self.rows.x) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is for."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[int]:
-        mixed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        return iter(torch.randperm(self.rows, generator=torch.Generator().manual_seed(mixed)).tolist())
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch have been handed out."""
+        return {"done": self.done % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next iteration behind the batches that `state_dict` counted."""
+        self.done = state["done"]
+
+    def __iter__(self) -> Iterator[Batch]:
+        first, self.done = self.done % len(self), 0
+        batches = self._batches(first)
+        # A batch that is sent from pinned memory is on its way while the step before it is computed.
+        ahead = 0 if self.place.resident else 1
+        waiting = list(islice(batches, ahead))
+        for done in range(first + 1, len(self) + 1):
+            self.done = done
+            waiting += islice(batches, 1)
+            yield waiting.pop(0)
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        order = self._order()
+        for step in range(first, len(self)):
+            rows: slice | Tensor = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            yield self._batch(rows if order is None else order[rows], step)
+
+    def _order(self) -> Tensor | None:
+        if self.shuffle_seed is None:
+            return None
+        order = torch.randperm(len(self.rows.x), generator=self._generator(0))
+        return order.to(self.rows.x.device)
+
+    def _batch(self, rows: slice | Tensor, step: int) -> Batch:
+        share = 1.0
+        if self.place.processes > 1:
+            rows, share = self._part(rows)
+        x, y, weight = self.rows.x[rows], self.rows.y[rows], self.rows.weight
+        weight = weight if weight is None else weight[rows]
+        if not self.place.resident:
+            x, y, weight = self._sent(x), self._sent(y), weight if weight is None else self._sent(weight)
+        dtype = self.place.dtype
+        if self.augmentation != "none":
+            from backhand.data.augmentation import augment
+
+            assert self.picture is not None
+            x = augment(self.augmentation, x, self.picture, self._generator(step + 1))
+        if self.mean is not None and self.std is not None:
+            x = x.float().sub_(self.mean).div_(self.std)
+        return Batch(
+            x.to(dtype),
+            y.to(dtype) if y.is_floating_point() else y,
+            weight if weight is None else weight.to(dtype),
+            share,
+        )
+
+    def _part(self, rows: slice | Tensor) -> tuple[Tensor, float]:
+        """This process's rows of a batch; where there are fewer rows than processes, some have one that counts 0."""
+        whole = torch.arange(len(self.rows.x), device=self.rows.x.device)[rows] if isinstance(rows, slice) else rows
+        mine = whole[self.place.rank :: self.place.processes]
+        counts = self.rows.weight
+        part, total = (len(mine), len(whole)) if counts is None else (counts[mine].sum(), counts[whole].sum())
+        share = float(part / total) * self.place.processes
+        return (mine, share) if len(mine) else (whole[:1], 0.0)
+
+    def _sent(self, t: Tensor) -> Tensor:
+        return t.pin_memory().to(self.place.device, non_blocking=True) if self.place.device.type == "cuda" else t
+
+    def _generator(self, use: int) -> torch.Generator:
+        """Random numbers of this epoch: 0 for the order, and one more for each step's augmentation."""
+        assert self.shuffle_seed is not None
+        key = [self.shuffle_seed, self.epoch] if use == 0 else [self.shuffle_seed, self.epoch, use]
+        mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        return torch.Generator().manual_seed(mixed)
+
+
+class Block:
+    """So many steps' batches, handed to Lightning as if they were one.
+
+    What it does between batches takes longer than a small network's step.
+    """
+
+    def __init__(self, batches: Iterator[Batch], steps: int) -> None:
+        self.batches, self.steps = batches, steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        return islice(self.batches, self.steps)
+
+
+class Blocks:
+    """Batches in blocks.
+
+    Args:
+        batches: what is to be handed out.
+        steps_at_once: how many batches the next block may have, given how many the epoch has had.
+    """
+
+    def __init__(self, batches: Batches, steps_at_once: Callable[[int], int]) -> None:
+        self.batches, self.steps_at_once = batches, steps_at_once
+        self.sampler = self.batch_sampler = batches
 
     def __len__(self) -> int:
-        return self.rows
+        """In batches: it is what Lightning's counters are kept in."""
+        return len(self.batches)
 
+    def __iter__(self) -> Iterator[Block]:
+        first, batches = self.batches.done % len(self), iter(self.batches)
+        while first < len(self):
+            steps = min(self.steps_at_once(first), len(self) - first)
+            yield Block(batches, steps)
+            first += steps
 
-def loader(rows: TensorRows, batch_size: int, shuffle_seed: int | None) -> DataLoader[Batch]:
-    """The standard `DataLoader` over the rows, shuffled anew each epoch, or in order where the seed is None."""
-    order = SequentialSampler(rows) if shuffle_seed is None else EpochShuffle(len(rows), shuffle_seed)
-    return DataLoader(rows, batch_size=batch_size, sampler=order, collate_fn=_as_it_is)
+    def state_dict(self) -> dict[str, Any]:
+        """As of the batches."""
+        return self.batches.state_dict()
 
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As of the batches."""
+        self.batches.load_state_dict(state)

@@ -58,6 +58,7 @@ def confusion(target: np.ndarray, predicted: np.ndarray, names: Sequence[str], p
 
 def predictions(target: np.ndarray, predicted: np.ndarray, path: Path) -> None:
     """Predicted against true value on the test split, in the target's own units."""
+    target, predicted = target.ravel(), predicted.ravel()
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axes = figure.subplots()
     low, high = min(target.min(), predicted.min()), max(target.max(), predicted.max())

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from backhand.config.catalogue import Facts
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
@@ -14,7 +15,7 @@ from backhand.config.validation import layer_sizes
 SHARED = ("sizes", "hidden_activation", "output_activation", "loss")
 
 
-def load(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
+def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     """The contents of a checkpoint.
 
     Raises:
@@ -32,16 +33,16 @@ def load(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     return contents
 
 
-def check_fits(path: Path, config: TrainConfig) -> None:
+def check_fits(path: Path, config: TrainConfig, facts: Facts) -> None:
     """Refuse a checkpoint that the configured run cannot go on from.
 
     Raises:
         UserError: another architecture or optimizer, or no epochs left to train.
     """
-    contents = load(path)
+    contents = read(path)
     theirs = contents["hyper_parameters"]
     ours = {
-        "sizes": layer_sizes(config),
+        "sizes": layer_sizes(config, facts),
         "hidden_activation": config.model.hidden_activation,
         "output_activation": config.model.output_activation,
         "loss": config.model.loss,

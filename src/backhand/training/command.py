@@ -37,18 +37,13 @@ class RefuseBadConfig(Callback):
 
 
 def check_run(cfg: DictConfig) -> None:
-    """Check the configuration, that the run's folder is free, and the checkpoint to go on from.
+    """Check the configuration, and that the run's folder is free.
 
     Raises:
         UserError: what is wrong, in one line.
     """
-    config = typed(cfg)
+    typed(cfg)
     folder = Path(cfg.hydra.run.dir)
     first_process = os.environ.get("LOCAL_RANK", "0") == "0"  # the other processes of a run share its folder
     if first_process and (folder / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")
-    if config.ckpt_path is not None:
-        # Only here is torch worth its seconds before the run begins: the checkpoint must be read to be judged.
-        from backhand.training.checkpoint import check_fits
-
-        check_fits(Path(config.ckpt_path), config)

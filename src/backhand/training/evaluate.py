@@ -25,7 +25,11 @@ Evaluate a run's best checkpoint.
   run=FOLDER     a run's folder (or one job's in a sweep)
   split=test     or val, train
   predict=FILE   also write one row a sample: id, target, prediction, and the probabilities where there are any;
-                 id is the row in the data set as it is shipped
+                 id is the row in the data set as it is shipped, from 0
+  input=FILE     new rows, CSV or Parquet, for a run that was trained on a table: in place of a split; with
+                 predict=FILE, or for the metrics where the file has the target column
+
+  python scripts/evaluate.py run=outputs/2026-01-31/12-00-00 input=new.csv predict=out.csv
 """
 
 
@@ -34,7 +38,8 @@ class EvaluateArguments:
     """What `scripts/evaluate.py` takes."""
 
     run: str = MISSING
-    split: str = "test"
+    split: str | None = None
+    input: str | None = None
     predict: str | None = None
 
 
@@ -54,12 +59,19 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     Raises:
         UserError: no run's folder, no readable checkpoint in it, an unknown split, or a file that exists already.
     """
+    split = arguments.split or "test"
     try:
-        check_choice("split", arguments.split, ("train", "val", "test"))
+        check_choice("split", split, ("train", "val", "test"))
     except ValueError as error:
         raise UserError(str(error)) from None
+    if arguments.input is not None and arguments.split is not None:
+        raise UserError(f"split={split}: with input={arguments.input} there is no split; give one of the two")
     folder = Path(arguments.run)
     config = read_config(folder)
+    if arguments.input is not None and config.data.name != "table":
+        raise UserError(
+            f"input={arguments.input}: new rows are for a run with data=table; this one has {config.data.name}"
+        )
     checkpoint = folder / "checkpoints" / "best.ckpt"
     check_checkpoint_file("run", checkpoint)
     if arguments.predict is not None:
@@ -69,9 +81,12 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
             raise UserError(f"predict={arguments.predict}: there is no folder {Path(arguments.predict).parent}")
 
     # The seconds that torch and Lightning take to import are spent only now.
-    from backhand.training.evaluation import evaluate_checkpoint
+    from backhand.training.evaluation import evaluate_new_rows, evaluate_split
 
-    metrics, table = evaluate_checkpoint(config, checkpoint, cast(Literal["train", "val", "test"], arguments.split))
+    if arguments.input is not None:
+        metrics, table = evaluate_new_rows(config, checkpoint, Path(arguments.input))
+    else:
+        metrics, table = evaluate_split(config, checkpoint, cast(Literal["train", "val", "test"], split))
     if arguments.predict is not None:
         with Path(arguments.predict).open("x", newline="") as file:
             csv.writer(file).writerows(table)

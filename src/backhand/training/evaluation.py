@@ -6,35 +6,67 @@ from typing import Any
 import lightning as L
 import torch
 from rich.console import Console
+from torch import Tensor
 
+from backhand.config.catalogue import Facts
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
-from backhand.data.module import Split
+from backhand.config.validation import settled
+from backhand.data.dataset import Dataset, Rows, Split
+from backhand.data.module import InMemoryData, load
 from backhand.reporting.terminal import metrics_table
-from backhand.training.checkpoint import load
+from backhand.training.checkpoint import read
 from backhand.training.module import LightningMLP
-from backhand.training.train import build_data, quiet_lightning
+from backhand.training.train import build_data, prepared, quiet_lightning
+
+Table = list[list[Any]]
 
 
-def evaluate_checkpoint(
-    config: TrainConfig, checkpoint: Path, split: Split
-) -> tuple[dict[str, float], list[list[Any]]]:
+def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple[dict[str, float], Table]:
     """Print a checkpoint's metrics on a split of its run's data.
 
     Returns:
         The metrics, and the predictions as rows under a header: id, target, prediction, a probability a class.
 
     Raises:
-        UserError: the checkpoint is damaged, or of another network than its run's.
+        UserError: the checkpoint is damaged, or of another network than its run's; or the data are no longer there.
     """
     quiet_lightning()
-    contents = load(checkpoint, key="run")
-    data = build_data(config)
-    try:
-        module = LightningMLP(**contents["hyper_parameters"])
-        module.load_state_dict(contents["state_dict"])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"run={checkpoint}: does not fit this program ({' '.join(str(error).split())})") from None
+    module = read_module(checkpoint)
+    dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
+    config = settled(config, dataset.facts)
+    return _evaluated(config, module, build_data(config, dataset), split, f"{config.data.name}, {split} split")
+
+
+def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tuple[dict[str, float], Table]:
+    """Predict the rows of another file with a checkpoint of a run on a table; print the metrics if it has the target.
+
+    Returns:
+        As `evaluate_split`; without a target there are no metrics, and no such column.
+
+    Raises:
+        UserError: the checkpoint is damaged or was not trained on a table, or the file has not in it what it must.
+    """
+    from backhand.data.table import read_new_rows
+
+    quiet_lightning()
+    module = read_module(checkpoint)
+    preprocessing = module.hparams["preprocessing"]
+    if preprocessing is None:
+        raise UserError(f"run={checkpoint}: was not trained on a table")
+    x, y = read_new_rows(path, preprocessing)
+    class_names = preprocessing["class_names"]
+    facts = Facts(features=x.shape[1], classes=len(class_names) or None)
+    absent = torch.zeros(len(x), dtype=torch.long) if class_names else torch.zeros(len(x), 1, dtype=torch.float64)
+    dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y)}, facts, class_names)
+    config = settled(config, facts)
+    data = prepared(config, dataset, module.hparams["target_mean"], module.hparams["target_std"])
+    return _evaluated(config, module, data, "test", str(path), targets=y is not None)
+
+
+def _evaluated(
+    config: TrainConfig, module: LightningMLP, data: InMemoryData, split: Split, title: str, targets: bool = True
+) -> tuple[dict[str, float], Table]:
     trainer = L.Trainer(
         accelerator="auto",
         devices=1,
@@ -45,18 +77,41 @@ def evaluate_checkpoint(
         enable_model_summary=False,
     )
     batches = data.evaluation_dataloader(split)
-    tested = trainer.test(module, batches, verbose=False)[0]
-    metrics = {name.replace("test/", f"{split}/"): value for name, value in tested.items()}
+    metrics: dict[str, float] = {}
+    console = Console()
+    console.print(f"{title}: {len(data.rows[split].ids)} samples", style="bold", highlight=False)
+    if targets:
+        (tested,) = trainer.test(module, batches, verbose=False)
+        metrics = {name.replace("test/", f"{split}/"): value for name, value in tested.items()}
+        console.print(metrics_table(metrics))
     predictions = trainer.predict(module, batches)
     assert predictions is not None
-    found = {name: torch.cat([batch[name] for batch in predictions]) for name in predictions[0]}
-    console = Console()
-    console.print(f"{config.data.name}, {split} split: {len(found['target'])} samples", style="bold")
-    console.print(metrics_table(metrics))
-
-    columns = ["id", "target", "prediction"]
-    rows = [data.part(split).ids.tolist(), found["target"].tolist(), found["prediction"].tolist()]
+    found: dict[str, Tensor] = {name: torch.cat([batch[name] for batch in predictions]) for name in predictions[0]}
+    columns: dict[str, list[Any]] = {"id": data.rows[split].ids.tolist()}
+    names = data.dataset.class_names
+    for name in ("target", "prediction") if targets else ("prediction",):
+        if names:
+            columns[name] = [names[number] for number in found[name].tolist()]
+        elif found[name].dim() == 1:
+            columns[name] = found[name].tolist()
+        else:
+            columns |= {f"{name}_{k}": column.tolist() for k, column in enumerate(found[name].T)}
     if "probabilities" in found:
-        columns += [f"probability_{name}" for name in data.class_names]
-        rows += found["probabilities"].float().T.tolist()
-    return metrics, [columns, *(list(row) for row in zip(*rows, strict=True))]
+        for name, column in zip(names, found["probabilities"].float().T, strict=True):
+            columns[f"probability_{name}"] = column.tolist()
+    return metrics, [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+
+
+def read_module(checkpoint: Path) -> LightningMLP:
+    """The trained network.
+
+    Raises:
+        UserError: the checkpoint is damaged, or of another version.
+    """
+    contents = read(checkpoint, key="run")
+    try:
+        module = LightningMLP(**contents["hyper_parameters"])
+        module.load_state_dict(contents["state_dict"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"run={checkpoint}: does not fit this program ({' '.join(str(error).split())})") from None
+    return module

@@ -1,6 +1,7 @@
 """The network as a LightningModule: its loss goes through the hand-derived Function, everything else is Lightning's."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -11,13 +12,19 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
+from backhand.checking.audit import Audit
+from backhand.data.batches import Batch
 from backhand.training.optimizers import build_optimizer, build_scheduler
-
-Batch = tuple[Tensor, Tensor]
+from backhand.training.step import WholeStep
 
 
 class LightningMLP(LightningModule):
     """A network, its loss, its metrics and its optimizer.
+
+    It takes the steps itself (what Lightning calls manual optimization), a block of them at a time, in one of three
+    ways: compiled whole; eagerly, with the derivation's gradients put where the optimizer looks for them; or by
+    autograd's engine, which calls the derivation's Function, where something hangs on that engine: the reduction over
+    processes, mixed precision, accumulation, or `gradient="autograd"`.
 
     All arguments are plain numbers, names and lists: they go into the checkpoint, which `torch.load(weights_only=True)`
     reads.
@@ -39,6 +46,11 @@ class LightningMLP(LightningModule):
         scheduler: `SchedulerConfig` as a dict.
         objective: the metric that the plateau scheduler watches.
         maximize: whether it is to grow.
+        preprocessing: how a row of a table becomes an input, as `data.table` made it; it is kept for new rows.
+        compile: whether the whole step is compiled.
+        accumulate: batches whose gradients are averaged for one step.
+        clip: what the gradient is clipped to, or None.
+        clip_algorithm: `norm` or `value`.
     """
 
     def __init__(
@@ -60,9 +72,15 @@ class LightningMLP(LightningModule):
         scheduler: dict[str, Any],
         objective: str,
         maximize: bool,
+        preprocessing: dict[str, Any] | None = None,
+        compile: bool = False,
+        accumulate: int = 1,
+        clip: float | None = None,
+        clip_algorithm: str = "norm",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.automatic_optimization = False
         self.model = MLP(
             sizes,
             hidden_activation,
@@ -78,40 +96,48 @@ class LightningMLP(LightningModule):
         self.diverged = False
         self.val_metrics = self._metrics("val/")
         self.test_metrics = self._metrics("test/")
+        self.audit: Audit | None = None
+        self._whole: WholeStep | None = None
+        self._accumulated = 0
+        self._steps: list[tuple[Tensor, ...]] = []  # of the block: rows, mean loss, and how many were right
         self._train_sums: Tensor | None = None
-        self._train_rows = 0
         self._loss_sum: Tensor | float = 0.0
-        self._loss_rows = 0
+        self._loss_rows: Tensor | float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """`ŷ` (B, C)."""
         return self.model(x)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch; its `backward()` is the derivation's."""
-        x, y = batch
-        loss, z_O = self.model.loss_and_preoutput(x, y, self.loss, **self.loss_parameters)
-        # Sums of our own: Lightning's per-step logging would cost several times the step itself.
-        rows = len(x)
-        with torch.no_grad():
-            sums = [loss.detach() * rows]
-            if self.classes is not None:
-                sums.append((self._classes_of(self.model.output(z_O)) == self._classes_of(y)).sum())
-            total = torch.stack([each.float() for each in sums])
-            self._train_sums = total if self._train_sums is None else self._train_sums + total
-        self._train_rows += rows
-        return loss
+    def training_step(self, block: Iterable[Batch], batch_idx: int) -> None:
+        """Take a block of steps, which Lightning takes for one batch."""
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        before, taken = progress.current.ready - 1, 0
+        for taken, batch in enumerate(block, 1):
+            loss, z_O = self._step(batch, last=before + taken >= self.trainer.num_training_batches)
+            self._note(batch, loss, z_O)
+        progress.increment_by(taken - 1, progress.is_last_batch)
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped += taken - 1  # the loggers' `step`
+        sums = torch.stack([torch.stack(each) for each in zip(*self._steps, strict=True)])
+        rows, means = sums[0], sums[1:]
+        total = torch.cat([rows.sum()[None], (means * rows).sum(-1)])
+        self._train_sums = total if self._train_sums is None else self._train_sums + total
+        self._steps.clear()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients where asked for."""
+        if self.hparams["clip"] is not None:
+            self.clip_gradients(optimizer, self.hparams["clip"], self.hparams["clip_algorithm"])
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's training metrics, and end the run where the loss is no longer finite."""
+        """Log the epoch's training metrics, change the learning rate, end the run where the loss is not finite."""
         assert self._train_sums is not None
-        rows = torch.tensor(float(self._train_rows), device=self.device)
-        means = (self._over_processes(self._train_sums) / self._over_processes(rows)).tolist()
-        for name, mean in zip(("train/loss", "train/acc"), means, strict=False):
-            self.log(name, mean)
-        self.log("lr", self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"])  # type: ignore[union-attr]
-        self._train_sums, self._train_rows = None, 0
-        if not math.isfinite(means[0]):
+        rows, *sums = self._over_processes(self._train_sums).tolist()
+        means = dict(zip(("train/loss", "train/acc"), (each / rows for each in sums), strict=False))
+        self.log_dict(means)
+        self.log("lr", self._optimizer.param_groups[0]["lr"])
+        self._train_sums = None
+        self._schedule(means)
+        if not math.isfinite(means["train/loss"]):
             self.diverged = True
             self.trainer.should_stop = True
 
@@ -138,7 +164,7 @@ class LightningMLP(LightningModule):
             For classes: `target`, `prediction` (B,) and `probabilities` (B, classes), the last only where the outputs
             are probabilities. For a regression: `target` and `prediction` (B,) in the target's own units.
         """
-        x, y = batch
+        x, y, *_ = batch
         yhat = self(x)
         if self.classes is None:
             return {"target": self._own_units(y), "prediction": self._own_units(self._mean(yhat))}
@@ -155,10 +181,94 @@ class LightningMLP(LightningModule):
         )
         if scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": self.hparams["objective"]},
-        }
+        return [optimizer], [scheduler]
+
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[0]
+
+    def _step(self, batch: Batch, last: bool) -> tuple[Tensor, Tensor]:
+        """The gradients of one batch, and the update when they are complete; returns the loss and z_O."""
+        step = self.trainer.global_step
+        audit = self.audit if self.audit is not None and self.audit.due(step) else None
+        if self.hparams["compile"] and self._whole is None and self._optimizer.state:
+            criterion, weight = self.model.criterion(self.loss, self.loss_parameters, batch.x)
+            self._whole = WholeStep(self.model, criterion, weight, self._optimizer)
+        if self._whole is not None and self._whole.takes(batch.x):
+            return self._take_whole_step(self._whole, batch, audit)
+        if self._needs_engine:
+            return self._step_by_engine(batch, audit, last)
+        loss, z_O = self.model.backpropagate(
+            batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
+        )
+        if audit is not None:
+            gradients = [parameter.grad for parameter in self.model.parameters()]
+            audit.compare(self.trainer, self, batch, gradients)
+        self.on_before_optimizer_step(self._optimizer)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._count_step()
+        return loss, z_O
+
+    def _take_whole_step(self, whole: WholeStep, batch: Batch, audit: Audit | None) -> tuple[Tensor, Tensor]:
+        theta = [parameter.detach().clone() for parameter in self.model.parameters()] if audit is not None else None
+        loss, z_O, gradients = whole(batch.x, batch.y, batch.weight)
+        if audit is not None:
+            audit.compare(self.trainer, self, batch, gradients, theta=theta)
+        self._count_step()
+        return loss, z_O
+
+    def _step_by_engine(self, batch: Batch, audit: Audit | None, last: bool) -> tuple[Tensor, Tensor]:
+        loss, z_O = self.model.loss_and_preoutput(
+            batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
+        )
+        scale = batch.share / self.hparams["accumulate"]
+        if audit is not None and self.model.gradient == "hand":
+            with audit.listening(self) as arrived:
+                self.manual_backward(loss * scale)
+            audit.compare(self.trainer, self, batch, arrived, scale=scale)
+        else:
+            self.manual_backward(loss * scale)
+        self._accumulated += 1
+        if last or self._accumulated == self.hparams["accumulate"]:
+            self._accumulated = 0
+            optimizer = self.optimizers()  # Lightning's, which knows of a loss that was scaled up, and counts the step
+            optimizer.step()  # type: ignore[union-attr]
+            optimizer.zero_grad()  # type: ignore[union-attr]
+        return loss.detach(), z_O.detach()
+
+    @property
+    def _needs_engine(self) -> bool:
+        by_hand = self.model.gradient == "hand" and self.hparams["accumulate"] == 1
+        return not by_hand or self.trainer.world_size > 1 or str(self.trainer.precision).endswith("-mixed")
+
+    def _count_step(self) -> None:
+        """What Lightning's wrapper of an optimizer would do in a fifth of a small network's step."""
+        self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(1)
+
+    def _note(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
+        rows = self._counted(batch)
+        noted = [torch.as_tensor(rows, dtype=torch.float32, device=loss.device), loss.float()]
+        if self.classes is not None:
+            # A share, as the loss is: the mean over an epoch is taken of both in one go.
+            noted.append((self._classes_of(self._scores(z_O)) == self._classes_of(batch.y)).float().mean())
+        self._steps.append(tuple(noted))
+
+    def _counted(self, batch: Batch) -> Tensor | float:
+        """What a batch counts in a mean: its rows, or the sum of their weights."""
+        if batch.share == 0:  # a row that another process counts
+            return 0.0
+        return float(len(batch.x)) if batch.weight is None else batch.weight.sum()
+
+    def _schedule(self, means: dict[str, float]) -> None:
+        match self.lr_schedulers():
+            case None:
+                return
+            case torch.optim.lr_scheduler.ReduceLROnPlateau() as plateau:
+                objective = self.hparams["objective"]
+                plateau.step(means[objective] if objective in means else self.trainer.callback_metrics[objective])
+            case scheduler:
+                scheduler.step()  # type: ignore[union-attr]
 
     def _metrics(self, prefix: str) -> MetricCollection:
         if self.classes is None:
@@ -167,21 +277,31 @@ class LightningMLP(LightningModule):
         return MetricCollection({"acc": accuracy}, prefix=prefix)
 
     def _evaluate(self, batch: Batch, metrics: MetricCollection) -> None:
-        x, y = batch
-        loss, z_O = self.model.loss_and_preoutput(x, y, self.loss, **self.loss_parameters)
-        self._loss_sum = self._loss_sum + loss * len(x)
-        self._loss_rows += len(x)
+        rows = self._counted(batch)
+        if batch.share == 0:
+            return
+        loss, z_O = self.model.loss_and_preoutput(
+            batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
+        )
+        self._loss_sum = self._loss_sum + loss * rows
+        self._loss_rows = self._loss_rows + rows
         if self.classes is None:
-            metrics.update(self._own_units(self._mean(self.model.output(z_O))), self._own_units(y))
+            metrics.update(self._own_units(self._mean(self.model.output(z_O))), self._own_units(batch.y))
         else:
-            metrics.update(self._classes_of(self.model.output(z_O)), self._classes_of(y))
+            metrics.update(self._classes_of(self._scores(z_O)), self._classes_of(batch.y))
 
     def _log_evaluation(self, prefix: str, metrics: MetricCollection) -> None:
-        rows = torch.tensor(float(self._loss_rows), device=self.device)
-        total = self._over_processes(torch.as_tensor(self._loss_sum, device=self.device).float())
-        self.log(f"{prefix}loss", total / self._over_processes(rows), prog_bar=prefix == "val/")
+        sums = torch.stack(
+            [torch.as_tensor(each, device=self.device).float() for each in (self._loss_sum, self._loss_rows)]
+        )
+        total, rows = self._over_processes(sums)
+        self.log(f"{prefix}loss", total / rows, prog_bar=prefix == "val/")
         self.log_dict(metrics, prog_bar=prefix == "val/")
-        self._loss_sum, self._loss_rows = 0.0, 0
+        self._loss_sum = self._loss_rows = 0.0
+
+    def _scores(self, z_O: Tensor) -> Tensor:
+        """What the class is read off: the outputs, or z_O where it has its greatest number at the same place."""
+        return z_O if self.model.network.output_activation in ("softmax", "identity") else self.model.output(z_O)
 
     def _over_processes(self, total: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(total, reduce_op="sum") if self.trainer.world_size > 1 else total
@@ -196,4 +316,6 @@ class LightningMLP(LightningModule):
         return LOSSES[self.loss].mean(yhat)
 
     def _own_units(self, y: Tensor) -> Tensor:
-        return y[:, 0].float() * self.hparams["target_std"] + self.hparams["target_mean"]
+        """(B, C) → (B,) for a single number to predict, else (B, C)."""
+        values = y.float() * self.hparams["target_std"] + self.hparams["target_mean"]
+        return values[:, 0] if values.shape[-1] == 1 else values

@@ -22,15 +22,15 @@ def draw(
     if module.classes is None:
         plots.predictions(target, predicted, folder / "predictions.png")
     else:
-        plots.confusion(target, predicted, data.class_names, folder / "confusion.png")
+        plots.confusion(target, predicted, data.dataset.class_names, folder / "confusion.png")
 
 
 @torch.no_grad()
 def _predictions(module: LightningMLP, data: InMemoryData) -> tuple[np.ndarray, np.ndarray]:
-    reference = next(module.parameters())
     target, predicted = [], []
-    for x, y in data.test_dataloader():
-        found = module.predict_step((x.to(reference.device, reference.dtype), y.to(reference.device)), 0)
+    module.to(data.place().device)  # Lightning takes it off a GPU when it is done
+    for batch in data.test_dataloader():
+        found = module.predict_step(batch, 0)
         target.append(found["target"].cpu().numpy())
         predicted.append(found["prediction"].cpu().numpy())
     return np.concatenate(target), np.concatenate(predicted)

@@ -21,19 +21,27 @@ from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units
-from backhand.data.catalogue import CATALOGUE
-from backhand.data.module import InMemoryData
+from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, settled
+from backhand.data.dataset import Dataset
+from backhand.data.module import InMemoryData, load
 from backhand.reporting.loggers import build_loggers, close_loggers
 from backhand.reporting.result import Result, Status, write_result
 from backhand.reporting.terminal import print_summary
-from backhand.training.checkpoint import load
+from backhand.training.checkpoint import check_fits, read
 from backhand.training.module import LightningMLP
 from backhand.training.pictures import draw
 
 log = logging.getLogger(__name__)
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+# What the network's numbers are in; mixed precision has float32.
+PRECISIONS = {
+    **dict.fromkeys(("64-true", "64"), torch.float64),
+    "bf16-true": torch.bfloat16,
+    "16-true": torch.float16,
+}
+# What the LightningModule does itself, for Lightning leaves it to a module that takes its own steps.
+MODULES_OWN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 
 
 def train(config: TrainConfig) -> float:
@@ -65,7 +73,11 @@ class Run:
     def __init__(self, config: TrainConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
         L.seed_everything(config.seed, workers=True, verbose=False)
-        self.data = build_data(config)
+        dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
+        self.config = config = settled(config, dataset.facts)
+        if config.ckpt_path is not None:
+            check_fits(Path(config.ckpt_path), config, dataset.facts)
+        self.data = build_data(config, dataset)
         try:
             self.module = build_module(config, self.data)
         except RuntimeError as error:
@@ -114,7 +126,7 @@ class Run:
         best = self.folder / BEST
         self.trainer.strategy.barrier()
         if best.exists():
-            self.module.load_state_dict(load(best)["state_dict"])
+            self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
         tested = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         self.metrics = {name: value for name, value in (fitted | tested).items() if "/" in name}
@@ -147,32 +159,54 @@ class Run:
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, without the logger's version number, which says nothing about the training."""
+    """Lightning's, by steps, and without the logger's version number, which says nothing about the training."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show how many steps there were so far."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, done - 1)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The metrics behind the bar."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
-def build_data(config: TrainConfig) -> InMemoryData:
-    """The data set of `config.data`, in the precision that the trainer computes in."""
+def build_data(config: TrainConfig, dataset: Dataset) -> InMemoryData:
+    """The data set for the loss, in the precision that the trainer computes in.
+
+    Raises:
+        UserError: the loss is one of counts, and there are negative ones.
+    """
+    target, y = LOSSES[config.model.loss].target, dataset.rows["train"].y
+    mean, std = 0.0, 1.0
+    if target == "counts" and float(y.min()) < 0:
+        raise UserError(f"model.loss={config.model.loss}: is for counts, and data={config.data.name} has negative ones")
+    # A teacher's targets are what a network like this one can make as they are.
+    if target == "values" and dataset.facts.classes is None and config.data.name != "teacher":
+        mean, std = float(y.mean()), float(y.std(correction=0)) or 1.0
+    return prepared(config, dataset, mean, std)
+
+
+def prepared(config: TrainConfig, dataset: Dataset, target_mean: float, target_std: float) -> InMemoryData:
+    """The data set for the loss, with the numbers to predict standardised so."""
     return InMemoryData(
-        config.data.name,
-        batch_size=config.data.batch_size,
+        dataset,
+        config.data,
         target=LOSSES[config.model.loss].target,
-        units=output_units(config),
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-        split_seed=config.data.split_seed,
+        units=output_units(config, dataset.facts),
+        target_mean=target_mean,
+        target_std=target_std,
         shuffle_seed=config.seed,
-        dtype=torch.float64 if str(config.trainer.precision).startswith("64") else torch.float32,
+        dtype=PRECISIONS.get(str(config.trainer.precision), torch.float32),
     )
 
 
 def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
     """The network of `config.model` with its optimizer."""
     return LightningMLP(
-        sizes=layer_sizes(config),
+        sizes=layer_sizes(config, data.dataset.facts),
         hidden_activation=config.model.hidden_activation,
         output_activation=config.model.output_activation,
         loss=config.model.loss,
@@ -181,13 +215,18 @@ def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
         init=config.model.init,
         init_scale=config.model.init_scale,
         seed=config.seed,
-        classes=CATALOGUE[config.data.name].classes,
+        classes=data.classes,
         target_mean=data.target_mean,
         target_std=data.target_std,
         optimizer=asdict(config.optimizer),
         scheduler=asdict(config.scheduler),
         objective=config.objective,
         maximize=larger_is_better(config.objective),
+        preprocessing=data.dataset.preprocessing,
+        compile=config.compile,
+        accumulate=config.trainer.accumulate_grad_batches,
+        clip=config.trainer.gradient_clip_val,
+        clip_algorithm=config.trainer.gradient_clip_algorithm or "norm",
     )
 
 
@@ -228,7 +267,9 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
     Raises:
         UserError: Lightning refuses the settings, for example a GPU where there is none.
     """
-    given = {key: value for key, value in asdict(config.trainer).items() if value is not None}
+    given = {
+        key: value for key, value in asdict(config.trainer).items() if value is not None and key not in MODULES_OWN
+    }
     try:
         return L.Trainer(
             **given,

@@ -1,0 +1,75 @@
+"""A data set in memory, however it was made: what every loader in this folder returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from backhand.config.catalogue import Facts
+from backhand.config.errors import UserError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass
+class Rows:
+    """One split.
+
+    Attributes:
+        ids: the rows' numbers (N,) in the data set as it is shipped, from 0.
+        x: inputs (N, D): floating-point and standardised, or uint8, then `Dataset.mean` and `std` are for the batch.
+        y: class numbers (N,), or float64 values (N, outputs) in their own units.
+        weight: how much each sample counts (N,), float64; None for all the same.
+    """
+
+    ids: Tensor
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None = None
+
+
+@dataclass
+class Dataset:
+    """A data set with its three splits.
+
+    Attributes:
+        rows: each split's.
+        facts: its shape.
+        class_names: what the class numbers stand for; empty for a regression.
+        mean: what a batch of uint8 inputs has subtracted, (D,) or (1,) of numbers between 0 and 255; None for others.
+        std: what it is then divided by, of the same shape.
+        preprocessing: how a row of the source becomes an input, as plain numbers and names, where that was fitted.
+    """
+
+    rows: dict[Split, Rows]
+    facts: Facts
+    class_names: list[str]
+    mean: Tensor | None = None
+    std: Tensor | None = None
+    preprocessing: dict[str, Any] | None = None
+
+
+def split_rows(
+    classes: Sequence[int] | np.ndarray | None, rows: int, val_fraction: float, test_fraction: float, seed: int
+) -> dict[Split, np.ndarray]:
+    """Row numbers of each split, in random order; every class keeps its share where `classes` is given.
+
+    With `test_fraction` 0 there is no test split.
+
+    Raises:
+        UserError: a class has too few rows to be in each split.
+    """
+    held_out = val_fraction + test_fraction
+    try:
+        train, val = train_test_split(np.arange(rows), test_size=held_out, stratify=classes, random_state=seed)
+        if test_fraction == 0:
+            return {"train": train, "val": val}
+        of_rest = None if classes is None else np.asarray(classes)[val]
+        val, test = train_test_split(val, test_size=test_fraction / held_out, stratify=of_rest, random_state=seed)
+    except ValueError as error:
+        raise UserError(f"data: every class must have rows for each split ({error})") from None
+    return {"train": train, "val": val, "test": test}

@@ -1,0 +1,37 @@
+"""Data whose true function is known: a fixed random network's own outputs on normally distributed inputs."""
+
+from itertools import pairwise
+
+import torch
+
+from backhand.calculus.backpropagation import Network, forward
+from backhand.config.catalogue import facts_of
+from backhand.config.schema import DataConfig
+from backhand.data.dataset import Dataset, Rows, split_rows
+
+
+def load_teacher(settings: DataConfig, hidden_activation: str, output_activation: str) -> Dataset:
+    """Inputs x ~ N(0, 1) and targets `ŷ = f(z_O)` of a network with the activations of the one that is trained.
+
+    A network with the teacher's hidden layers, or wider ones, can therefore bring a loss of differences to zero. The
+    teacher's weights are N(0, 1/n) with n inputs a unit, its biases N(0, 1/4); inputs, weights and biases are drawn
+    from `split_seed`, so that runs with other seeds learn the same function.
+    """
+    facts = facts_of(settings)
+    assert facts is not None
+    assert facts.samples is not None
+    generator = torch.Generator().manual_seed(settings.split_seed)
+    sizes = [facts.features, *(settings.hidden or []), facts.outputs]
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    weights, biases = [], []
+    for n, m in pairwise(sizes):
+        weights.append(normal(n, m) / n**0.5)
+        biases.append(normal(m) / 2)
+    x = normal(facts.samples, facts.features)
+    network = Network(hidden_activation, output_activation)
+    y = network.f(forward(network, x, weights, biases)[0])
+    split = split_rows(None, facts.samples, settings.val_fraction, settings.test_fraction, settings.split_seed)
+    return Dataset({name: Rows(torch.from_numpy(i), x[i], y[i]) for name, i in split.items()}, facts, [])

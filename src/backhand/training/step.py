@@ -1,0 +1,128 @@
+"""A training step, forward, backward and update, as one plain function of tensors that `torch.compile` takes whole.
+
+There is no autograd in it: the gradients are the derivation's. The updates are those of `torch.optim`, written on the
+optimizer's own state, so that a compiled run's checkpoint is any other's, and a step of one kind may follow one of the
+other.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from backhand.calculus.backpropagation import Criterion, gradients
+from backhand.calculus.mlp import MLP
+from backhand.config.errors import UserError
+
+Update = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor, dict[str, Any]], None]
+
+
+def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Tensor, settings: dict[str, Any]) -> None:
+    """`v ← μ v + ∇θ`, `θ ← θ − α v`; weight decay λ adds λ θ to the gradient first."""
+    if settings["weight_decay"]:
+        gradient = gradient + settings["weight_decay"] * theta
+    if settings["momentum"]:
+        (velocity,) = state
+        velocity.mul_(settings["momentum"]).add_(gradient)
+        gradient = velocity
+    theta.sub_(lr * gradient)
+
+
+def adam(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Tensor, settings: dict[str, Any]) -> None:
+    """Kingma & Ba, "Adam" (2015), algorithm 1; weight decay λ adds λ θ to the gradient first."""
+    if settings["weight_decay"] and not settings["decoupled_weight_decay"]:
+        gradient = gradient + settings["weight_decay"] * theta
+    elif settings["weight_decay"]:  # Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019)
+        theta.mul_(1 - lr * settings["weight_decay"])
+    first, second, count = state
+    beta_1, beta_2 = settings["betas"]
+    count.add_(1)
+    first.lerp_(gradient, 1 - beta_1)
+    second.mul_(beta_2).add_((1 - beta_2) * gradient * gradient)
+    t = count.to(theta.device)
+    denominator = (second / (1 - beta_2**t)).sqrt() + settings["eps"]
+    theta.sub_(lr / (1 - beta_1**t) * first / denominator)
+
+
+# Each of torch's optimizers: the update, and the names of its state in the order that the update takes it.
+UPDATES: dict[type[Optimizer], tuple[Update, tuple[str, ...]]] = {
+    torch.optim.SGD: (sgd, ("momentum_buffer",)),
+    torch.optim.Adam: (adam, ("exp_avg", "exp_avg_sq", "step")),
+    torch.optim.AdamW: (adam, ("exp_avg", "exp_avg_sq", "step")),
+}
+
+
+# Parameters below which two threads wait for each other longer than they work (64-32-10: 155 µs, and 127 with one).
+SMALL = 100_000
+
+
+class WholeStep:
+    """The compiled step of a network with its loss and its optimizer.
+
+    It is compiled for one shape of batch, the first that it is asked for; `takes` says whether another is that one.
+
+    Args:
+        model: whose parameters are updated in place.
+        criterion: the loss.
+        weight: the loss's own weight (C,), or None.
+        optimizer: one of `UPDATES` that has made a step already, so that its state is there.
+    """
+
+    def __init__(self, model: MLP, criterion: Criterion, weight: Tensor | None, optimizer: Optimizer) -> None:
+        (self.group,) = optimizer.param_groups
+        update, names = UPDATES[type(optimizer)]
+        # Detached views of the same memory: autograd has no part in this.
+        theta = [parameter.detach() for parameter in model.parameters()]
+        states = [
+            [optimizer.state[parameter][name] for name in names if optimizer.state[parameter].get(name) is not None]
+            for parameter in model.parameters()
+        ]
+        settings = {key: value for key, value in self.group.items() if key not in ("params", "lr", "initial_lr")}
+        network = model.network
+        self.lr = torch.zeros((), device=theta[0].device, dtype=torch.float64)
+        self.filled = 0.0
+        self.shape: torch.Size | None = None
+
+        def step(
+            theta: list[Tensor], states: list[list[Tensor]], lr: Tensor, x: Tensor, y: Tensor, s: Tensor | None
+        ) -> tuple[Tensor, Tensor, list[Tensor]]:
+            L, z_O, found = gradients(network, criterion, x, y, theta[::2], theta[1::2], weight, s)
+            grads = [g for pair in zip(found.weights, found.biases, strict=True) for g in pair if g is not None]
+            for parameter, gradient, state in zip(theta, grads, states, strict=True):
+                update(parameter, gradient, state, lr.to(parameter.dtype), settings)
+            return L, z_O, grads
+
+        # What torch would guard against cannot happen: the tensors are always the same, and `takes` is asked for the
+        # batch's shape. Its look at 20 guards takes longer than the two layers of a small network.
+        options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        if sum(each.numel() for each in theta) < SMALL:
+            options["cpp.threads"] = 1
+        compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+        self.run = lambda *batch: compiled(theta, states, self.lr, *batch)
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether it is compiled for batches of this shape."""
+        return self.shape in (None, x.shape)
+
+    def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """One step on a batch.
+
+        Returns:
+            L, z_O (B, C), and the gradients in the order of the parameters.
+
+        Raises:
+            UserError: torch cannot compile here.
+        """
+        if self.group["lr"] != self.filled:
+            self.filled = self.group["lr"]
+            self.lr.fill_(self.filled)
+        if self.shape is not None:
+            return self.run(x, y, sample_weight)
+        self.shape = x.shape
+        try:
+            return self.run(x, y, sample_weight)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"compile=true: torch cannot compile here ({reason}); it needs a C++ compiler") from error

@@ -1,0 +1,107 @@
+"""Batches: every row once, in an order that (seed, epoch) decides, whole, shared between processes, or gone on with."""
+
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from backhand.config.catalogue import Facts
+from backhand.data.batches import Batches, Blocks, Place
+from backhand.data.dataset import Dataset, Rows
+from backhand.data.module import MOST_STEPS_AT_ONCE, steps_at_once
+
+
+def batches(n=10, size=4, seed=0, weight=None, x=None, **place):
+    x = torch.arange(n, dtype=torch.float32).unsqueeze(-1) if x is None else x
+    rows = Rows(torch.arange(n), x, torch.arange(n), weight)
+    return Batches(rows, Dataset({"train": rows}, Facts(features=1, classes=n), []), size, Place(**place), seed)
+
+
+def order(given, epoch):
+    given.set_epoch(epoch)
+    return torch.cat([batch.y for batch in given]).tolist()
+
+
+def test_an_epoch_takes_every_row_once_with_its_own_target():
+    given = batches()
+    assert [len(batch.y) for batch in given] == [4, 4, 2]
+    assert len(given) == 3
+    assert sorted(order(given, 0)) == list(range(10))
+    assert all(torch.equal(batch.x[:, 0], batch.y.float()) for batch in given)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    first, again, other = batches(seed=1), batches(seed=1), batches(seed=2)
+    order(first, 0)
+    assert order(first, 3) == order(again, 3)
+    assert order(first, 3) != order(first, 4)
+    assert order(first, 3) != order(other, 3)
+
+
+def test_without_a_seed_the_rows_keep_their_order():
+    assert order(batches(seed=None), 5) == list(range(10))
+
+
+def test_what_does_not_lie_there_arrives_in_the_same_order():
+    assert order(batches(resident=False), 2) == order(batches(), 2)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_an_epoch_is_gone_on_with_from_the_batch_where_it_was_left(resident):
+    whole, left, resumed = batches(resident=resident), batches(resident=resident), batches(resident=resident)
+    for each in (whole, left, resumed):
+        each.set_epoch(2)
+    expected = [batch.y.tolist() for batch in whole]
+    assert [batch.y.tolist() for batch in islice(left, 2)] == expected[:2]
+    resumed.load_state_dict(left.state_dict())
+    assert [batch.y.tolist() for batch in resumed] == expected[2:]
+    assert [batch.y.tolist() for batch in resumed] == expected  # and the next iteration is whole again
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_processes_that_share_the_batches_have_the_whole_ones_mean(processes, weighted):
+    weight = torch.rand(10, dtype=torch.float64) if weighted else None
+    whole = batches(weight=weight, dtype=torch.float64)
+    parts = [batches(weight=weight, dtype=torch.float64, rank=r, processes=processes) for r in range(processes)]
+    seen = []
+    for all_of_it, *shared in zip(whole, *parts, strict=True):
+
+        def mean(batch):
+            counts = torch.ones(len(batch.x)) if batch.weight is None else batch.weight
+            return (batch.x[:, 0] * counts).sum() / counts.sum()
+
+        torch.testing.assert_close(sum(mean(b) * b.share for b in shared) / processes, mean(all_of_it))
+        seen += [row for batch in shared if batch.share for row in batch.y.tolist()]
+    assert sorted(seen) == list(range(10))
+
+
+def test_pictures_are_normalised_batch_by_batch_and_only_then():
+    x = torch.randint(256, (10, 6), dtype=torch.uint8)
+    rows = Rows(torch.arange(10), x, torch.arange(10))
+    data = Dataset({"train": rows}, Facts(6, 10), [], mean=torch.tensor([100.0]), std=torch.tensor([50.0]))
+    given = Batches(rows, data, 4, Place(dtype=torch.float64), shuffle_seed=3)
+    assert given.rows.x.dtype == torch.uint8
+    for batch in given:
+        torch.testing.assert_close(batch.x, (x[batch.y].double() - 100) / 50, rtol=1e-6, atol=1e-6)
+
+
+def test_a_block_is_so_many_batches_in_the_same_order():
+    given = batches(n=40)
+    expected = [batch.y.tolist() for batch in given]
+    blocks = Blocks(batches(n=40), lambda done: 3)
+    assert len(blocks) == 10
+    taken = [[batch.y.tolist() for batch in block] for block in blocks]
+    assert [len(block) for block in taken] == [3, 3, 3, 1]
+    assert [batch for block in taken for batch in block] == expected
+
+
+def test_a_block_ends_where_lightning_has_something_to_do():
+    trainer = SimpleNamespace(num_training_batches=300, max_steps=-1, global_step=0, val_check_batch=300)
+    assert steps_at_once(trainer, 0) == MOST_STEPS_AT_ONCE
+    assert steps_at_once(trainer, 290) == 10
+    trainer.val_check_batch = 30
+    assert [steps_at_once(trainer, done) for done in (0, 10, 30)] == [30, 20, 30]
+    trainer.max_steps, trainer.global_step = 17, 10
+    assert steps_at_once(trainer, 0) == 7
