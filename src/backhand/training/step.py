@@ -6,6 +6,7 @@ other.
 """
 
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -99,7 +100,9 @@ class WholeStep:
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         if sum(each.numel() for each in theta) < SMALL:
             options["cpp.threads"] = 1
-        compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+        # torch finds what it compiled by the code object, so that without guards each instance must have one of its own.
+        own = FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
+        compiled = torch.compile(own, fullgraph=True, dynamic=False, options=options)
         self.run = lambda *batch: compiled(theta, states, self.lr, *batch)
 
     def takes(self, x: Tensor) -> bool:

@@ -1,0 +1,165 @@
+"""The loss over the samples: weighted, gone through by rows, and without autograd's engine."""
+
+import pytest
+import torch
+from tests.calculus.settings import FITTING, LOSSES, MATCHED, RUNS, B, C, batch, network
+from torch.autograd import gradcheck, gradgradcheck
+
+from backhand import MLP
+from backhand.calculus import backpropagation, reference
+from backhand.calculus.backpropagation import Criterion
+from backhand.calculus.functions import evaluate_loss
+
+PARAMETERS = [
+    ("cross_entropy", {}),
+    ("cross_entropy", {"label_smoothing": 0.1}),
+    ("cross_entropy", {"class_weight": [1.0, 2.0, 0.5, 0.0]}),
+    ("cross_entropy", {"class_weight": [1.0, 2.0, 0.5, 3.0], "label_smoothing": 0.2}),
+    ("binary_cross_entropy", {"pos_weight": 3.0}),
+    ("huber", {"huber_delta": 0.3}),
+]
+
+
+def loss_and_gradients(model, x, y, loss, **options):
+    model.zero_grad()
+    x = x.detach().clone().requires_grad_()
+    value = model.loss(x, y, loss, **options)
+    value.sum().backward()
+    return value.detach(), [x.grad, *(parameter.grad.clone() for parameter in model.parameters())]
+
+
+@pytest.mark.parametrize(("loss", "parameters"), [*((loss, {}) for _, loss in MATCHED), *PARAMETERS])
+@pytest.mark.parametrize("gradient", ["hand", "autograd"])
+def test_a_weight_of_three_is_three_samples(loss, parameters, gradient):
+    model = network("tanh", LOSSES[loss].matched, 1, None, gradient=gradient)
+    (x, y), weight = batch(loss, None), torch.tensor([1, 3, 0, 2, 1])
+    weighted = loss_and_gradients(model, x, y, loss, sample_weight=weight.double(), **parameters)
+    repeated = loss_and_gradients(
+        model, x.repeat_interleave(weight, 0), y.repeat_interleave(weight, 0), loss, **parameters
+    )
+    torch.testing.assert_close(weighted[0], repeated[0], rtol=1e-12, atol=1e-14)
+    for ours, theirs in zip(weighted[1][1:], repeated[1][1:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("f", "loss"), FITTING)
+def test_a_weighted_loss_has_autograds_gradients(f, loss):
+    hand, auto = (network("gelu", f, 1, None, gradient=gradient) for gradient in ("hand", "autograd"))
+    auto.load_state_dict(hand.state_dict())
+    (x, y), weight = batch(loss, None), torch.rand(B, dtype=torch.float64)
+    ours, theirs = (loss_and_gradients(model, x, y, loss, sample_weight=weight) for model in (hand, auto))
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-10, atol=1e-12)
+    for found, expected in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize(("f", "loss"), MATCHED)
+def test_every_gradient_of_a_weighted_loss_passes_gradcheck(f, loss, runs):
+    model = network("tanh", f, 1, runs)
+    x, y = batch(loss, runs)
+    weight = torch.rand(*x.shape[:-1], dtype=torch.float64)
+
+    def loss_of(x, *parameters):
+        return evaluate_loss(model.network, Criterion(loss), y, None, x, parameters, sample_weight=weight)[0]
+
+    inputs = (x.requires_grad_(), *(each.detach().clone().requires_grad_() for each in model.parameters()))
+    assert gradcheck(loss_of, inputs)
+    assert gradgradcheck(loss_of, inputs)
+
+
+def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient():
+    model = network("tanh", "softmax", 1, None)
+    x, y = batch("cross_entropy", None)
+    value, (_, *gradients) = loss_and_gradients(model, x, y, "cross_entropy", sample_weight=torch.zeros(B))
+    assert value == 0
+    assert all((gradient == 0).all() for gradient in gradients)
+
+
+def test_weights_of_another_number_than_the_samples_are_refused():
+    model = network("tanh", "softmax", 1, None)
+    with pytest.raises(ValueError, match=r"sample_weight has the shape \(3,\); it must be \(…, 5\)"):
+        model.loss(*batch("cross_entropy", None), "cross_entropy", sample_weight=torch.ones(3))
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_backpropagation_without_the_engine_gives_the_engines_gradients(loss, depth, runs):
+    model = network("silu", LOSSES[loss].matched, depth, runs)
+    x, y = batch(loss, runs)
+    value, (_, *expected) = loss_and_gradients(model, x, y, loss)
+    model.zero_grad()
+    for times in (1, 2):  # the second time they are added, as a second backward() would
+        found, z_O = model.backpropagate(x, y, loss)
+        torch.testing.assert_close(found, value, rtol=0, atol=0)
+        for parameter, gradient in zip(model.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad, times * gradient, rtol=0, atol=0)
+    assert z_O.shape == (*x.shape[:-1], C)
+    assert not found.requires_grad
+
+
+LARGE = [(f, loss) for f, loss in MATCHED] + [("sigmoid", "mse")]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("f", "loss"), LARGE)
+def test_a_large_output_layer_by_rows_is_the_whole(monkeypatch, f, loss, depth, dtype):
+    model = network("gelu", f, depth, None, dtype=dtype)
+    x, y = batch(loss, None, dtype)
+    whole = loss_and_gradients(model, x, y, loss)
+    monkeypatch.setattr(backpropagation, "PIECE", 2 * C)  # two rows at a time, and the fifth alone
+    pieces = []
+    original = backpropagation.deltas_by_rows
+    monkeypatch.setattr(
+        backpropagation, "deltas_by_rows", lambda *a: (pieces.append(len(each[1])) or each for each in original(*a))
+    )
+    by_rows = loss_and_gradients(model, x, y, loss)
+    assert pieces == [2, 2, 1]
+    tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(by_rows[0], whole[0], **tolerance)
+    for found, expected in zip(by_rows[1], whole[1], strict=True):
+        torch.testing.assert_close(found, expected, **tolerance)
+    model.zero_grad()
+    model.backpropagate(x, y, loss)
+    for parameter, expected in zip(model.parameters(), whole[1][1:], strict=True):
+        torch.testing.assert_close(parameter.grad, expected, **tolerance)
+
+
+def test_a_large_output_layer_is_differentiable_twice(monkeypatch):
+    monkeypatch.setattr(backpropagation, "PIECE", C)
+    model = network("tanh", "softmax", 1, None)
+    x, y = batch("cross_entropy", None)
+
+    def loss_of(x, *parameters):
+        return evaluate_loss(model.network, Criterion("cross_entropy"), y, None, x, parameters)[0]
+
+    inputs = (x.requires_grad_(), *(each.detach().clone().requires_grad_() for each in model.parameters()))
+    assert gradgradcheck(loss_of, inputs)
+
+
+def test_a_wide_layer_before_a_narrow_one_is_the_same_product():
+    model = MLP([5, 64, 3], dtype=torch.float64)  # 64 units before 3 outputs take the transposed products
+    x, y = torch.randn(7, 5, dtype=torch.float64), torch.randint(3, (7,))
+    assert backpropagation.NARROW * 3 <= 64
+    ours = loss_and_gradients(model, x, y, "cross_entropy")
+    net = model.to_sequential()[:-1]
+    torch.nn.functional.cross_entropy(net(x), y).backward()
+    for found, expected in zip(
+        ours[1][1:], [net[0].weight.grad.T, net[0].bias.grad, net[2].weight.grad.T, net[2].bias.grad], strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_the_references_weighted_loss_is_scikit_learns():
+    from sklearn.metrics import log_loss, mean_squared_error
+
+    x, y = batch("cross_entropy", None)
+    model, weight = network("tanh", "softmax", 1, None), torch.rand(B, dtype=torch.float64)
+    z_O = reference.preoutput(model.network, x, list(model.parameters())).detach()
+    ours = reference.loss(model.network, Criterion("cross_entropy"), z_O, y, None, weight)
+    assert float(ours) == pytest.approx(log_loss(y, z_O.softmax(-1), sample_weight=weight, labels=range(C)))
+    model, (_, target) = network("tanh", "identity", 1, None), batch("mse", None)
+    ours = reference.loss(model.network, Criterion("mse"), z_O, target, None, weight)
+    assert float(ours) == pytest.approx(mean_squared_error(target, z_O, sample_weight=weight))
