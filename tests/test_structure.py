@@ -14,6 +14,7 @@ ALLOWED = {
     "reporting": {"calculus", "config", "data", "reporting"},
     "checking": {"calculus", "config", "reporting", "checking"},
     "training": {"calculus", "config", "data", "reporting", "checking", "training"},
+    "benchmarks": {"calculus", "config", "data", "training", "benchmarks"},
 }
 FOREIGN_TO_CALCULUS = {"lightning", "hydra", "omegaconf", "wandb", "torchmetrics", "sklearn", "numpy", "rich"}
 

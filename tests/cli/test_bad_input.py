@@ -37,7 +37,26 @@ TRAIN = [
     (["data.batch_size=half"], "1 or more, or full"),
     (["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
     (["data=wine", "data.test_fraction=0.01"], "are left to test"),
-    (["data=minst"], "choose from breast_cancer, diabetes, digits, wine"),
+    (["data=minst"], "did you mean mnist"),
+    (["data=table"], "data.path: data=table needs a value"),
+    (["data=table", "data.path=nowhere.csv", "data.target=y"], "data.path=nowhere.csv: no such file"),
+    (["data=table", "data.path=.", "data.target=y", "data.task=regression"], "choose from auto, classes, number"),
+    (["data=table", "data.path=.", "data.target=y", "data.missing=zero"], "choose from refuse, mean, median"),
+    (["data.path=my.csv"], "data.path: data=digits has no such setting; it belongs to data=table"),
+    (["data.augment=flip"], "it belongs to data=mnist or data=fashion_mnist"),
+    (["data=mnist", "data.augment=rotate"], "choose from none, shift, flip, crop"),
+    (["data=mnist", "data.test_fraction=0.1"], "has a test split of its own; it must be 0"),
+    (["data=teacher", "data.samples=10"], "it needs 2 or more"),
+    (["data=teacher", "data.features=0"], "data.features=0: must be at least 1"),
+    (["data=teacher", "data.hidden=[0]"], "data.hidden=0: must be at least 1"),
+    (["data.device=gpu"], "choose from auto, accelerator, cpu"),
+    (["compile=true", "model.gradient=autograd"], "compile=true does not go with model.gradient=autograd"),
+    (["compile=true", "trainer.gradient_clip_val=1"], "compile=true does not go with trainer.gradient_clip_val"),
+    (["compile=true", "trainer.precision=bf16-mixed"], "it has one precision"),
+    (["compile=true", "trainer=ddp_cpu"], "it is for one"),
+    (["compile=perhaps"], "must be true or false"),
+    (["trainer.accumulate_grad_batches=0"], "must be at least 1"),
+    (["trainer.gradient_clip_algorithm=median"], "choose from norm, value"),
     (["trainer.limit_train_batches=some"], "must be a number of batches"),
     (["optimizer.lr=1e400"], "finite"),
     (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
@@ -63,6 +82,7 @@ EVALUATE = [
     (["run"], "not of the form key=value"),
     (["rn=."], "did you mean run"),
     (["run=.", "split=tset"], "did you mean test"),
+    (["run=.", "input=new.csv", "split=test"], "give one of the two"),
 ]
 
 GRADCHECK = [
@@ -83,6 +103,15 @@ DERIVE = [
     (["model.hiden=[64]"], "did you mean model.hidden"),
     (["output=nowhere/derivation.tex"], "there is no folder nowhere"),
     (["model=mlp"], "no such key"),
+]
+BENCHMARK = [
+    ([], "name what to measure: step, memory, epoch, startup, or all"),
+    (["steps"], "did you mean step"),
+    (["step", "rounds=0"], "must be 1 or more"),
+    (["step", "rounds=many"], "must be a whole number"),
+    (["memory", "folder=nowhere"], "no such folder"),
+    (["memory", "device=cuda0"], "choose from auto, cpu, cuda"),
+    (["step", "wirte=true"], "did you mean write"),
 ]
 
 
@@ -117,6 +146,11 @@ def test_gradcheck_refuses_in_one_line(command, tmp_path, arguments, reason):
 @pytest.mark.parametrize(("arguments", "reason"), DERIVE, ids=named)
 def test_derive_refuses_in_one_line(command, tmp_path, arguments, reason):
     one_line(command("scripts/derive.py", *arguments), "derive.py", reason, tmp_path)
+
+
+@pytest.mark.parametrize(("arguments", "reason"), BENCHMARK, ids=named)
+def test_benchmark_refuses_in_one_line(command, tmp_path, arguments, reason):
+    one_line(command("scripts/benchmark.py", *arguments), "benchmark.py", reason, tmp_path)
 
 
 @pytest.mark.slow

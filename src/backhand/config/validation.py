@@ -143,8 +143,6 @@ def _check_data(data: DataConfig) -> None:
     if data.name == "table":
         check_choice("data.task", str(data.task), ("auto", "classes", "number"))
         check_choice("data.missing", str(data.missing), ("refuse", "mean", "median"))
-        if not Path(str(data.path)).exists():
-            raise UserError(f"data.path={data.path}: no such file")
     if data.name == "teacher":
         for key in ("samples", "features", "outputs"):
             _at_least(f"data.{key}", getattr(data, key), 1)
@@ -188,7 +186,7 @@ def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
         if misfit := loss.misfit(output, ACTIVATIONS[output].range):
             raise UserError(f"model.loss={model.loss} {misfit}; model.output_activation is {output}")
         parameters = loss_parameters(model)
-        if parameters.get("class_weight") == "balanced":
+        if parameters.get("class_weight") == "balanced" and "class_weight" in loss.parameters:
             parameters.pop("class_weight")
         check_parameters(model.loss, parameters, outputs)
     except ValueError as error:

@@ -1,1 +1,1 @@
-"""The data sets: what they are (`catalogue`), their splits, and the batches that training takes from them."""
+"""The data sets, each from its own source; their splits, and the batches that training takes from them."""

@@ -109,12 +109,13 @@ class Batches:
             yield waiting.pop(0)
 
     def _batches(self, first: int) -> Iterator[Batch]:
-        order = self._order()
+        order = self.order()
         for step in range(first, len(self)):
             rows: slice | Tensor = slice(step * self.batch_size, (step + 1) * self.batch_size)
             yield self._batch(rows if order is None else order[rows], step)
 
-    def _order(self) -> Tensor | None:
+    def order(self) -> Tensor | None:
+        """The epoch's order of the rows, or None for their own."""
         if self.shuffle_seed is None:
             return None
         order = torch.randperm(len(self.rows.x), generator=self._generator(0))

@@ -95,9 +95,9 @@ class InMemoryData(LightningDataModule):
         """The test split, in the order of its `ids`."""
         return self.evaluation_dataloader("test")
 
-    def evaluation_dataloader(self, split: Split) -> Batches:
+    def evaluation_dataloader(self, split: Split, size: int = EVALUATION_BATCH) -> Batches:
         """Any split in its own order, in large batches."""
-        return Batches(self.rows[split], self.dataset, EVALUATION_BATCH, self.place())
+        return Batches(self.rows[split], self.dataset, size, self.place())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batches are there already."""

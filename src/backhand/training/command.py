@@ -37,12 +37,14 @@ class RefuseBadConfig(Callback):
 
 
 def check_run(cfg: DictConfig) -> None:
-    """Check the configuration, and that the run's folder is free.
+    """Check the configuration, that there is a table to read, and that the run's folder is free.
 
     Raises:
         UserError: what is wrong, in one line.
     """
-    typed(cfg)
+    config = typed(cfg)
+    if config.data.path is not None and not Path(config.data.path).exists():  # the rest is said by who reads it
+        raise UserError(f"data.path={config.data.path}: no such file")
     folder = Path(cfg.hydra.run.dir)
     first_process = os.environ.get("LOCAL_RANK", "0") == "0"  # the other processes of a run share its folder
     if first_process and (folder / ".hydra").exists():

@@ -1,0 +1,328 @@
+"""A user's own table: how its columns become a network's inputs, for training and for new rows alike."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from backhand.calculus.choices import closest
+from backhand.config.catalogue import Facts
+from backhand.config.errors import UserError
+from backhand.config.schema import DataConfig
+from backhand.data.dataset import Dataset, Rows, split_rows
+from backhand.data.tablefile import Kind, as_text, listed, quoted, read_columns, read_names
+
+FEWEST_ROWS = 10
+MOST_CATEGORIES = 1000
+MOST_CLASSES_OF_INTEGERS = 20  # with task=auto
+FEWEST_ROWS_A_CLASS = 5  # on average, with task=auto
+LARGEST = 1e38  # below float32's largest, 3.4e38
+REMEDY = "leave it out with data.ignore, or turn it into numbers"
+
+
+def load_table(settings: DataConfig) -> Dataset:
+    """Read the file, split its rows, and fit the preprocessing on the training rows.
+
+    With `task=auto` the target holds classes if it is text, or whole numbers of which there are at most 20 different
+    ones with 5 rows each on average; otherwise it is a number to predict.
+
+    Returns:
+        x float32 (N, D), y class numbers (N,) or float64 values (N, 1), weight float64 (N,) or None; ids are the rows'
+        numbers in the file, from 0.
+
+    Raises:
+        UserError: the file, a column or a value is not as it must be.
+    """
+    assert settings.path is not None
+    where = f"data.path={settings.path}"
+    names = read_names(settings.path, where)
+    features, target, weight = _roles(settings, names, where)
+    kinds: dict[str, Kind] = {}
+    if settings.task != "auto":
+        kinds[target] = "number" if settings.task == "number" else "any"
+    if weight is not None:
+        kinds[weight] = "number"
+    columns = [*features, target] if weight is None else [*features, target, weight]
+    frame = read_columns(settings.path, where, columns, kinds, REMEDY)
+    if len(frame) < FEWEST_ROWS:
+        raise UserError(f"{where}: needs {FEWEST_ROWS} rows or more, has {len(frame)}")
+
+    _refuse_missing(frame, [target] if weight is None else [target, weight], where, "must be given for every row")
+    if settings.missing in (None, "refuse"):
+        allowed = "fill them in with data.missing=mean or median, or leave columns out with data.ignore"
+        _refuse_missing(frame, features, where, allowed)
+    _refuse_infinite(frame, where)
+    _refuse_names(frame, features, where)
+    class_names = _class_names(frame[target], settings, where)
+    y = _targets(frame[target], class_names)
+    split = _split(y.numpy() if class_names else None, class_names, len(frame), settings)
+    weights = None if weight is None else _weights(frame[weight], split["train"], where)
+
+    preprocessing = {
+        "columns": [_fit(name, frame[name], split["train"], settings.missing, where) for name in features],
+        "missing": settings.missing or "refuse",
+        "target": target,
+        "target_kind": _kind(frame[target]),
+        "task": "classes" if class_names else "number",
+        "class_names": class_names,
+        "weight": weight,
+        "ignore": list(settings.ignore or []),
+    }
+    x = _encode_finite(preprocessing, frame, where)
+    facts = Facts(features=x.shape[1], classes=len(class_names) or None, samples=len(frame), outputs=1)
+    del frame
+    rows = {
+        name: Rows(torch.from_numpy(ids), x[ids], y[ids], None if weights is None else weights[ids])
+        for name, ids in split.items()
+    }
+    return Dataset(rows, facts, class_names, preprocessing=preprocessing)
+
+
+def encode(preprocessing: dict[str, Any], frame: pd.DataFrame) -> torch.Tensor:
+    """Inputs as the network was trained on: (v − mean) / std for a number, one column a category for text.
+
+    A missing value is filled in where training filled it. What no training row had is encoded as zeros, as
+    `OneHotEncoder(handle_unknown="ignore")` does.
+
+    Args:
+        preprocessing: `Dataset.preprocessing`.
+        frame: at least the columns that were learned from, of any order and dtype.
+
+    Returns:
+        float32 (N, D); columns in the order of `preprocessing`.
+    """
+    x = np.zeros((len(frame), sum(len(c.get("categories", [0])) for c in preprocessing["columns"])), np.float32)
+    at = 0
+    for column in preprocessing["columns"]:
+        values = frame[column["name"]]
+        if column["kind"] == "number":
+            numbers = values.to_numpy(np.float64, na_value=np.nan)
+            if column["fill"] is not None:
+                numbers = np.where(np.isnan(numbers), column["fill"], numbers)
+            with np.errstate(over="ignore"):
+                x[:, at] = (numbers - column["mean"]) / column["std"]
+            at += 1
+        else:
+            codes = _codes(values, column["categories"], column["fill"])
+            known = np.flatnonzero(codes >= 0)
+            x[known, at + codes[known]] = 1
+            at += len(column["categories"])
+    return torch.from_numpy(x)
+
+
+def read_new_rows(
+    path: str | Path, preprocessing: dict[str, Any], key: str = "input"
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Rows of another file, as inputs of the network that was trained with this preprocessing, in the file's order.
+
+    Args:
+        path: a CSV or Parquet file with the columns that were learned from; the target, the weight and the columns
+            that training ignored may be there.
+        preprocessing: `Dataset.preprocessing`.
+        key: what the user gave the path with, for the messages.
+
+    Returns:
+        x float32 (N, D), and y as class numbers (N,) or float64 values (N, 1), or None where the file has no target.
+
+    Raises:
+        UserError: as for training; or columns are missing or new, or a category or class was not seen in training.
+    """
+    where = f"{key}={path}"
+    names = read_names(path, where)
+    features: list[str] = [column["name"] for column in preprocessing["columns"]]
+    target, class_names = preprocessing["target"], preprocessing["class_names"]
+    absent = [name for name in features if name not in names]
+    known = {*features, target, preprocessing["weight"], *preprocessing["ignore"]}
+    new = [name for name in names if name not in known]
+    if absent or new:
+        found = [f"lacks {listed(absent, len(absent))}"] if absent else []
+        found += [f"has {listed(new, len(new))}, which training did not have"] if new else []
+        raise UserError(f"{where}: {', and '.join(found)}; must have the columns that the run was trained on")
+
+    kinds: dict[str, Kind] = {column["name"]: column["kind"] for column in preprocessing["columns"]}
+    kinds[target] = preprocessing["target_kind"]
+    columns = [*features, target] if target in names else features
+    frame = read_columns(path, where, columns, kinds, "must be as in training")
+    if frame.empty:
+        raise UserError(f"{where}: has no rows; needs 1 or more")
+    if target in names:
+        _refuse_missing(frame, [target], where, "must be given for every row, or for none: leave the column out")
+    if preprocessing["missing"] == "refuse":
+        _refuse_missing(frame, features, where, "the run was trained with data.missing=refuse")
+    _refuse_infinite(frame, where)
+    for column in preprocessing["columns"]:
+        if column["kind"] == "text":
+            seen = column["categories"] + column["held_out"]
+            _refuse_unseen(frame[column["name"]], seen, f"{where}: {column['name']!r}", "categories")
+    x = _encode_finite(preprocessing, frame, where)
+    if target not in names:
+        return x, None
+    if class_names:
+        _refuse_unseen(_as_categories(frame[target]), class_names, f"{where}: {target!r}", "classes")
+    return x, _targets(frame[target], class_names)
+
+
+def _roles(settings: DataConfig, names: list[str], where: str) -> tuple[list[str], str, str | None]:
+    """The columns to learn from, the target and the weight."""
+    assert settings.target is not None
+    ignore = list(settings.ignore or [])
+    if len(names) == 1:
+        raise UserError(f"{where}: has one column, {quoted(names[0])}; needs two or more, separated by commas")
+    for key, name in [("target", settings.target), ("weight", settings.weight), *(("ignore", name) for name in ignore)]:
+        if name is not None and name not in names:
+            has = f"{settings.path} has {listed(names, 20)}"
+            raise UserError(f"data.{key}={name}: no such column{closest(name, names)}; {has}")
+    if settings.weight == settings.target:
+        raise UserError(f"data.weight={settings.weight}: is the target; must be another column")
+    if both := {settings.target, settings.weight} & set(ignore):
+        raise UserError(f"data.ignore={min(map(str, both))}: is the target or the weight; must be another column")
+    features = [name for name in names if name not in (settings.target, settings.weight, *ignore)]
+    if not features:
+        raise UserError(f"{where}: no column is left to learn from beside the target; needs one or more")
+    if "" in features:
+        number = names.index("") + 1
+        allowed = "name it, or leave it out with data.ignore=['']"
+        raise UserError(f"{where}: column {number} has no name (an index that pandas wrote?); {allowed}")
+    return features, settings.target, settings.weight
+
+
+def _kind(values: pd.Series) -> Kind:
+    return "text" if values.dtype == "category" else "number"
+
+
+def _refuse_missing(frame: pd.DataFrame, names: Iterable[str], where: str, allowed: str) -> None:
+    counts = {name: count for name in names if (count := int(frame[name].isna().sum()))}
+    if counts:
+        found = [f"{name!r} has {count}" for name, count in counts.items()]
+        more = f" and {len(found) - 5} more columns have some" if len(found) > 5 else ""
+        raise UserError(f"{where}: missing values: {', '.join(found[:5])}{more}; {allowed}")
+
+
+def _refuse_infinite(frame: pd.DataFrame, where: str) -> None:
+    for name in frame:
+        if _kind(frame[name]) == "number":
+            beyond = np.flatnonzero(np.abs(frame[name].to_numpy(np.float64)) > LARGEST)
+            if len(beyond):
+                value = f"row {beyond[0]} (from 0) is {frame[name].iloc[beyond[0]]}"
+                raise UserError(f"{where}: {name!r}: {value}; must be finite and at most {LARGEST:g}")
+
+
+def _refuse_names(frame: pd.DataFrame, features: list[str], where: str) -> None:
+    """A column that tells the rows apart teaches nothing about others, and has an input for each of them."""
+    for name in features:
+        if _kind(frame[name]) == "text":
+            different, rows = len(frame[name].cat.categories), int(frame[name].notna().sum())
+            if different > MOST_CATEGORIES or different == rows > 0:
+                found = f"is text with {different} different values in {rows} rows (an id?)"
+                raise UserError(f"{where}: {name!r} {found}; at most {MOST_CATEGORIES} can be learned from: {REMEDY}")
+
+
+def _refuse_unseen(values: pd.Series, seen: list[str], what: str, noun: str) -> None:
+    unseen = [value for value in values.cat.categories if value not in set(seen)]
+    if unseen:
+        row = int(np.flatnonzero(values.isin(unseen))[0])
+        found = f"has {noun} that were not in training, {listed(unseen, 3)}, first in row {row} (from 0)"
+        raise UserError(f"{what} {found}; must be of {listed(seen, 10)}")
+
+
+def _as_categories(target: pd.Series) -> pd.Series:
+    target = target.astype("category")
+    return target.cat.rename_categories([as_text(value) for value in target.cat.categories])
+
+
+def _class_names(target: pd.Series, settings: DataConfig, where: str) -> list[str]:
+    """Sorted, numbers by their value; [] where the target is a number to predict."""
+    different = target.cat.categories if _kind(target) == "text" else np.unique(target)
+    if len(different) < 2:
+        found = f"has one value only, {listed(map(as_text, different))}"
+        raise UserError(f"{where}: data.target={settings.target} {found}; needs two or more")
+    few = len(different) <= min(MOST_CLASSES_OF_INTEGERS, len(target) / FEWEST_ROWS_A_CLASS)
+    whole = _kind(target) == "number" and np.issubdtype(target.dtype, np.integer)
+    is_auto = settings.task in (None, "auto")
+    if settings.task == "number" or (is_auto and _kind(target) == "number" and not (whole and few)):
+        return []
+    if len(different) > MOST_CATEGORIES:
+        allowed = "data.task=number for a number to predict" if _kind(target) == "number" else "is it an id?"
+        found = f"has {len(different)} classes, of which there can be {MOST_CATEGORIES}"
+        raise UserError(f"{where}: data.target={settings.target} {found}; {allowed}")
+    return [as_text(value) for value in sorted(different)]
+
+
+def _targets(target: pd.Series, class_names: list[str]) -> torch.Tensor:
+    if class_names:
+        return torch.from_numpy(_codes(target, class_names).astype(np.int64))
+    return torch.from_numpy(target.to_numpy(np.float64, copy=True)).unsqueeze(-1)
+
+
+def _split(y: np.ndarray | None, class_names: list[str], rows: int, settings: DataConfig) -> dict[Any, np.ndarray]:
+    try:
+        return split_rows(y, rows, settings.val_fraction, settings.test_fraction, settings.split_seed)
+    except UserError as error:
+        if y is None:
+            raise
+        counts = np.bincount(y, minlength=len(class_names))
+        rarest = f"{class_names[counts.argmin()]!r} has {counts.min()}"
+        raise UserError(f"data.target={settings.target}: class {rarest} of {rows} rows; {error}") from None
+
+
+def _weights(values: pd.Series, train: np.ndarray, where: str) -> torch.Tensor:
+    weights = values.to_numpy(np.float64, copy=True)
+    allowed = "must be 0 or more, and not all 0 in the training rows"
+    if (weights < 0).any():
+        row = int(np.flatnonzero(weights < 0)[0])
+        raise UserError(f"{where}: weight {values.name!r}: row {row} (from 0) is {values.iloc[row]}; {allowed}")
+    if not weights[train].any():
+        raise UserError(f"{where}: weight {values.name!r}: every training row has 0; {allowed}")
+    return torch.from_numpy(weights)
+
+
+def _fit(name: str, values: pd.Series, train: np.ndarray, missing: str | None, where: str) -> dict[str, Any]:
+    """A column's preprocessing as plain data, fitted by scikit-learn on the training rows.
+
+    One column at a time: `ColumnTransformer.fit` also transforms, and holds every column once more in float64.
+    """
+    kind, fills = _kind(values), missing in ("mean", "median")
+    known = values.iloc[train].dropna()
+    if known.empty:
+        raise UserError(f"{where}: {name!r} has no value in the training rows; leave it out with data.ignore")
+    fill: Any = None
+    if kind == "text":
+        texts = known.astype(object).to_numpy().reshape(-1, 1)
+        if fills:
+            fill = str(SimpleImputer(strategy="most_frequent").fit(texts).statistics_[0])
+        categories = [str(text) for text in OneHotEncoder().fit(texts).categories_[0]]
+        held_out = sorted(set(values.cat.categories) - set(categories))
+        return {"name": name, "kind": kind, "categories": categories, "held_out": held_out, "fill": fill}
+    numbers = values.iloc[train].to_numpy(np.float64).reshape(-1, 1)
+    if fills:
+        imputer = SimpleImputer(strategy=missing).fit(numbers)
+        numbers, fill = imputer.transform(numbers), float(imputer.statistics_[0])
+    scaler = StandardScaler().fit(numbers)
+    return {"name": name, "kind": kind, "mean": float(scaler.mean_[0]), "std": float(scaler.scale_[0]), "fill": fill}
+
+
+def _codes(values: pd.Series, names: list[str], fill: str | None = None) -> np.ndarray:
+    """Each value's place among the names; −1 for another, and for a missing one without a fill."""
+    values = values.astype("category")
+    place = {name: i for i, name in enumerate(names)}
+    places = [place.get(as_text(value), -1) for value in values.cat.categories]
+    # pandas' code of a missing value is −1: the last place
+    return np.array([*places, -1 if fill is None else place[fill]])[values.cat.codes]
+
+
+def _encode_finite(preprocessing: dict[str, Any], frame: pd.DataFrame, where: str) -> torch.Tensor:
+    x = encode(preprocessing, frame)
+    at = 0
+    for column in preprocessing["columns"]:
+        if column["kind"] == "number" and not x[:, at].isfinite().all():
+            row = int((~x[:, at].isfinite()).nonzero()[0])
+            value = f"row {row} (from 0) is {frame[column['name']].iloc[row]}"
+            allowed = f"must be near the training rows' mean {column['mean']:g}, in units of {column['std']:g}"
+            raise UserError(f"{where}: {column['name']!r}: {value}; {allowed}")
+        at += len(column.get("categories", [0]))
+    return x

@@ -1,0 +1,483 @@
+"""Picture sets: what is read from their files, and what is said where they are missing or damaged."""
+
+import gzip
+import http.server
+import os
+import pickle
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.data.picture_files import (
+    IDX_FILES,
+    idx_images,
+    idx_labels,
+    md5,
+    pack_cifar,
+    random_pictures,
+    write_cifar,
+    write_idx,
+)
+from torchvision import datasets
+
+from backhand.config.catalogue import CATALOGUE, PICTURES
+from backhand.config.errors import UserError
+from backhand.config.schema import DataConfig
+from backhand.data import pictures
+from backhand.data.dataset import SPLITS
+from backhand.data.pictures import load_pictures
+
+TRAIN, TEST = random_pictures(60, (28, 28), 0), random_pictures(20, (28, 28), 1)
+COLOUR_TRAIN, COLOUR_TEST = random_pictures(60, (3, 32, 32), 2), random_pictures(20, (3, 32, 32), 3)
+ALL_NAMES = ", ".join(IDX_FILES)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No name is known but this machine's."""
+    real = socket.getaddrinfo
+
+    def look_up(host, *args, **keys):
+        if host != "127.0.0.1":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *args, **keys)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """CIFAR-10's files with other pictures, which torchvision is told to take for the original ones."""
+
+    def written(train=COLOUR_TRAIN, test=COLOUR_TEST):
+        sums = write_cifar(tmp_path, train, test)
+        monkeypatch.setattr(
+            datasets.CIFAR10, "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)]
+        )
+        monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+        monkeypatch.setattr(datasets.CIFAR10, "meta", datasets.CIFAR10.meta | {"md5": sums["batches.meta"]})
+        return tmp_path / "cifar-10-batches-py"
+
+    return written
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; what a file's name is in `cut` of it only so many bytes."""
+
+    cut: dict[str, int]
+
+    def log_message(self, *args):
+        pass
+
+    def copyfile(self, source, outputfile):
+        limit = self.cut.get(Path(self.path).name)
+        outputfile.write(source.read() if limit is None else source.read(limit))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server: its folder, its address and, for files that break off, how many of their bytes it sends."""
+    folder, cut = tmp_path / "www", {}
+    folder.mkdir()
+
+    class Here(Handler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+    Here.cut = cut
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Here) as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{running.server_port}/", cut
+        running.shutdown()
+
+
+def settings(root, name="mnist", **keys):
+    return DataConfig(name=name, dir=str(root), augment="none", **({"val_fraction": 0.25} | keys))
+
+
+def refusal(root, *words, name="mnist"):
+    with pytest.raises(UserError) as caught:
+        load_pictures(settings(root, name))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+    return message
+
+
+def as_torchvision_gives(source, channels_first):
+    """Every sample through the class's own __getitem__, which makes a PIL picture of it."""
+    pixels = [np.asarray(source[i][0]) for i in range(len(source))]
+    flat = [(each.transpose(2, 0, 1) if channels_first else each).ravel() for each in pixels]
+    return torch.from_numpy(np.stack(flat)), [source[i][1] for i in range(len(source))]
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def everything_below(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+# What is read
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", [name for name in PICTURES if name != "cifar10"])
+def test_every_pixel_and_label_is_what_torchvision_gives(tmp_path, name, packed):
+    source = pictures.SOURCES[name]
+    write_idx(tmp_path, TRAIN, TEST, source.__name__, packed)
+    data = load_pictures(settings(tmp_path, name))
+    for train, splits in ((True, ("train", "val")), (False, ("test",))):
+        x, y = as_torchvision_gives(source(tmp_path, train=train), channels_first=False)
+        for split in splits:
+            rows = data.rows[split]
+            assert torch.equal(rows.x, x[rows.ids])
+            assert rows.y.tolist() == [y[i] for i in rows.ids]
+    assert data.class_names == source.classes
+
+
+def test_every_colour_is_what_torchvision_gives_with_the_channels_first(tmp_path, cifar):
+    cifar()
+    data = load_pictures(settings(tmp_path, "cifar10"))
+    for train, splits in ((True, ("train", "val")), (False, ("test",))):
+        x, y = as_torchvision_gives(datasets.CIFAR10(tmp_path, train=train), channels_first=True)
+        for split in splits:
+            rows = data.rows[split]
+            assert torch.equal(rows.x, x[rows.ids])
+            assert rows.y.tolist() == [y[i] for i in rows.ids]
+    assert data.class_names[0] == "airplane"
+
+
+def test_the_test_files_are_the_test_split_in_their_order(tmp_path):
+    write_idx(tmp_path, TRAIN, TEST)
+    rows = load_pictures(settings(tmp_path)).rows["test"]
+    assert rows.ids.tolist() == list(range(20))
+    np.testing.assert_array_equal(rows.x.numpy(), TEST[0].reshape(20, -1))
+    np.testing.assert_array_equal(rows.y.numpy(), TEST[1])
+
+
+def test_train_and_val_are_disjoint_complete_and_stratified(tmp_path):
+    write_idx(tmp_path, random_pictures(80, (28, 28)), TEST)
+    rows = load_pictures(settings(tmp_path)).rows
+    assert sorted(rows["train"].ids.tolist() + rows["val"].ids.tolist()) == list(range(80))
+    assert torch.bincount(rows["train"].y).tolist() == [6] * 10
+    assert torch.bincount(rows["val"].y).tolist() == [2] * 10
+
+
+def test_the_split_is_a_function_of_its_seed(tmp_path):
+    write_idx(tmp_path, TRAIN, TEST)
+    first, again, other = (load_pictures(settings(tmp_path, split_seed=seed)).rows["val"].ids for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_shapes_are_those_of_the_catalogue(tmp_path, cifar, name):
+    cifar()
+    write_idx(tmp_path, TRAIN, TEST, pictures.SOURCES[name].__name__)
+    data = load_pictures(settings(tmp_path, name))
+    assert data.facts.samples == 60
+    assert (data.facts.features, data.facts.picture) == (CATALOGUE[name].features, CATALOGUE[name].picture)
+    assert len(data.class_names) == data.facts.classes
+    for split in SPLITS:
+        rows = data.rows[split]
+        assert rows.x.shape == (len(rows.ids), data.facts.features)
+        assert rows.x.dtype == torch.uint8
+        assert rows.x.is_contiguous()
+        assert rows.y.dtype == torch.int64
+
+
+def test_mean_and_std_are_numpys_of_the_training_split(tmp_path):
+    write_idx(tmp_path, TRAIN, TEST)
+    data = load_pictures(settings(tmp_path))
+    pixels = TRAIN[0][data.rows["train"].ids.numpy()].astype(np.float64)
+    assert data.mean.dtype == data.std.dtype == torch.float32
+    np.testing.assert_allclose(data.mean.numpy(), [pixels.mean()], rtol=1e-6)
+    np.testing.assert_allclose(data.std.numpy(), [pixels.std()], rtol=1e-6)
+
+
+def test_mean_and_std_of_colours_are_numpys_for_each_channel(tmp_path, cifar):
+    tinted = COLOUR_TRAIN[0] // np.array([1, 2, 3], np.uint8).reshape(3, 1, 1)
+    cifar(train=(tinted, COLOUR_TRAIN[1]))
+    data = load_pictures(settings(tmp_path, "cifar10"))
+    pixels = tinted[data.rows["train"].ids.numpy()].astype(np.float64)
+    for found, expected in ((data.mean, pixels.mean((0, 2, 3))), (data.std, pixels.std((0, 2, 3)))):
+        np.testing.assert_allclose(found.numpy(), expected.repeat(1024), rtol=1e-6)
+
+
+def test_pictures_of_one_colour_have_a_std_to_divide_by(tmp_path):
+    write_idx(tmp_path, (np.full_like(TRAIN[0], 7), TRAIN[1]), TEST)
+    data = load_pictures(settings(tmp_path))
+    assert (data.mean.tolist(), data.std.tolist()) == ([7.0], [1.0])
+
+
+def test_unpacking_leaves_nothing_but_the_files(tmp_path):
+    folder = write_idx(tmp_path, TRAIN, TEST, packed=True)
+    load_pictures(settings(tmp_path))
+    assert names_in(folder) == sorted([*IDX_FILES, *(f"{name}.gz" for name in IDX_FILES)])
+
+
+# No files, and no network
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURES if name != "cifar10"])
+def test_no_network_and_no_files_is_one_line_that_names_them(tmp_path, name):
+    folder = f"{tmp_path}/data/{pictures.SOURCES[name].__name__}/raw"
+    message = refusal(tmp_path / "data", name=name)
+    assert message == (
+        f"data={name}: the files are not in {folder} and cannot be downloaded (Name or service not known); "
+        f"put {ALL_NAMES} (or the same with .gz) there"
+    )
+    assert everything_below(tmp_path) == []
+
+
+def test_no_network_and_no_cifar_is_one_line_that_names_its_files(tmp_path):
+    refusal(
+        tmp_path,
+        f"not in {tmp_path}/cifar-10-batches-py and cannot be downloaded (Name or service not known)",
+        "put data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch, batches.meta there",
+        f"or cifar-10-python.tar.gz in {tmp_path}",
+        name="cifar10",
+    )
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_network_that_swallows_everything_is_given_up_in_time(tmp_path, monkeypatch, name):
+    released = threading.Event()
+
+    def silence(*_, **__):
+        released.wait(60)
+        raise TimeoutError
+
+    monkeypatch.setattr(urllib.request, "urlopen", silence)
+    monkeypatch.setattr(pictures, "PATIENCE", 0.2)
+    begin = time.monotonic()
+    refusal(tmp_path, "cannot be downloaded (no answer in 0.2 s)", name=name)
+    assert time.monotonic() - begin < 5
+    released.set()
+
+
+# Downloads, from a server on this machine
+
+
+def serve_mnist(server, monkeypatch, missing=()):
+    folder, address, _ = server
+    raw = write_idx(folder, TRAIN, TEST, packed=True)
+    resources = [(f"{name}.gz", md5(raw / f"{name}.gz")) for name in IDX_FILES]
+    for name in missing:
+        (raw / f"{name}.gz").unlink()
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{address}MNIST/raw/"])
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
+
+
+def test_files_that_are_not_there_are_downloaded(tmp_path, monkeypatch, server, capfd):
+    serve_mnist(server, monkeypatch)
+    data = load_pictures(settings(tmp_path / "data"))
+    np.testing.assert_array_equal(data.rows["test"].x.numpy(), TEST[0].reshape(20, -1))
+    assert everything_below(tmp_path / "data") == [
+        "MNIST",
+        "MNIST/raw",
+        *sorted(f"MNIST/raw/{name}" for name in IDX_FILES),
+    ]
+    assert capfd.readouterr() == ("", ""), "a progress bar, though nobody is looking"
+    assert socket.getdefaulttimeout() is None
+
+
+def test_files_that_are_there_are_not_downloaded(tmp_path, monkeypatch, server):
+    serve_mnist(server, monkeypatch)
+    write_idx(tmp_path / "data", random_pictures(50, (28, 28)), TEST)
+    assert load_pictures(settings(tmp_path / "data")).facts.samples == 50
+
+
+@pytest.mark.parametrize("name", IDX_FILES)
+def test_a_download_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(tmp_path, monkeypatch, server, name):
+    serve_mnist(server, monkeypatch)
+    cut = server[2]
+    cut[f"{name}.gz"] = 20
+    refusal(tmp_path / "data", "cannot be downloaded", ALL_NAMES)
+    assert everything_below(tmp_path / "data") == []
+    cut.clear()
+    assert load_pictures(settings(tmp_path / "data")).facts.samples == 60
+
+
+def test_a_file_that_the_server_lacks_is_one_line(tmp_path, monkeypatch, server):
+    serve_mnist(server, monkeypatch, missing=IDX_FILES[:1])
+    refusal(tmp_path / "data", "cannot be downloaded", "HTTP Error 404", ALL_NAMES)
+
+
+@pytest.mark.parametrize("cut", [None, 500])
+def test_cifar_is_downloaded_whole_or_not_at_all(tmp_path, monkeypatch, server, cifar, cut):
+    folder, address, limits = server
+    cifar()
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", pack_cifar(tmp_path))
+    (tmp_path / "cifar-10-python.tar.gz").rename(folder / "cifar-10-python.tar.gz")
+    monkeypatch.setattr(datasets.CIFAR10, "url", f"{address}cifar-10-python.tar.gz")
+    limits |= {} if cut is None else {"cifar-10-python.tar.gz": cut}
+    if cut is None:
+        assert load_pictures(settings(tmp_path / "data", "cifar10")).facts.samples == 60
+        assert names_in(tmp_path / "data") == ["cifar-10-batches-py"]
+    else:
+        refusal(tmp_path / "data", "cannot be downloaded", name="cifar10")
+        assert names_in(tmp_path / "data") == []
+
+
+def test_cifars_archive_is_unpacked_without_a_network(tmp_path, monkeypatch, cifar):
+    cifar()
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", pack_cifar(tmp_path))
+    assert load_pictures(settings(tmp_path, "cifar10")).facts.samples == 60
+
+
+def test_an_archive_that_is_not_cifars_is_neither_opened_nor_overwritten(tmp_path, cifar):
+    cifar()
+    before = pack_cifar(tmp_path)
+    refusal(tmp_path, "cifar-10-python.tar.gz: is not the original file", name="cifar10")
+    assert md5(tmp_path / "cifar-10-python.tar.gz") == before
+
+
+# Damaged files
+
+
+def images(samples, height=28, width=28, magic=2051, extra=0):
+    return struct.pack(">4I", magic, samples, height, width) + bytes(max(0, samples * 784 + extra))
+
+
+DAMAGE = {
+    "empty": (0, b"", "is no IDX file of 28 x 28 pictures"),
+    "half a header": (0, struct.pack(">2I", 2051, 60), "is no IDX file of 28 x 28 pictures"),
+    "a header alone": (0, struct.pack(">4I", 2051, 60, 28, 28), "has 16 bytes and a header for 60 samples"),
+    "wrong magic": (2, images(20, magic=2052), "is no IDX file of 28 x 28 pictures"),
+    "too short": (0, images(60, extra=-1), "has 47055 bytes and a header for 60 samples, which are 47056 bytes"),
+    "too long": (2, images(20, extra=1), "has 15697 bytes and a header for 20 samples, which are 15696 bytes"),
+    "other pictures": (0, images(60, 14, 56), "is no IDX file of 28 x 28 pictures"),
+    "no pictures": (2, images(0), "a header for 0 samples"),
+    "no labels": (3, struct.pack(">2I", 2049, 0), "a header for 0 samples"),
+    "text": (1, b"<!DOCTYPE html> not found", "is no IDX file of labels"),
+    "short labels": (1, idx_labels(TRAIN[1])[:-3], "has 65 bytes and a header for 60 samples, which are 68 bytes"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_one_line_that_names_it(tmp_path, damage):
+    folder = write_idx(tmp_path, TRAIN, TEST)
+    file, content, said = DAMAGE[damage]
+    (folder / IDX_FILES[file]).write_bytes(content)
+    refusal(tmp_path, f"data=mnist: {folder / IDX_FILES[file]}: ", said, "replace it")
+
+
+def test_more_labels_than_pictures_is_one_line(tmp_path):
+    folder = write_idx(tmp_path, TRAIN, TEST)
+    (folder / IDX_FILES[3]).write_bytes(idx_labels(TRAIN[1]))
+    refusal(tmp_path, f"{IDX_FILES[2]} has 20 pictures and {IDX_FILES[3]} has 60 labels")
+
+
+def test_a_label_out_of_range_is_one_line(tmp_path):
+    labels = TEST[1].copy()
+    labels[7] = 10
+    write_idx(tmp_path, TRAIN, (TEST[0], labels))
+    refusal(tmp_path, "the test files in", "label 7 (from 0) is 10; must be 0 to 9")
+
+
+@pytest.mark.parametrize("damaged", [lambda b: b[: len(b) // 2], lambda b: b"x" + b, lambda b: b[:-20] + bytes(20)])
+def test_a_damaged_gz_is_one_line_and_is_not_half_unpacked(tmp_path, damaged):
+    folder = write_idx(tmp_path, TRAIN, TEST, packed=True)
+    packed = folder / f"{IDX_FILES[2]}.gz"
+    packed.write_bytes(damaged(packed.read_bytes()))
+    refusal(tmp_path, f"{packed}: is damaged")
+    assert not [name for name in names_in(folder) if IDX_FILES[2] in name and name != packed.name]
+    packed.write_bytes(gzip.compress(idx_images(TEST[0])))
+    assert load_pictures(settings(tmp_path)).facts.samples == 60
+
+
+def test_files_of_the_users_are_not_mixed_with_downloaded_ones(tmp_path, monkeypatch, server):
+    serve_mnist(server, monkeypatch)
+    folder = write_idx(tmp_path / "data", TEST, TRAIN)
+    (folder / IDX_FILES[3]).unlink()
+    refusal(tmp_path / "data", f"not all files are in {folder}; put {IDX_FILES[3]} there")
+    assert names_in(folder) == sorted(IDX_FILES[:3])
+
+
+@pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_damaged_or_missing_batch_is_one_line_that_names_it(tmp_path, cifar, file, gone):
+    folder = cifar()
+    if gone:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes((folder / file).read_bytes()[:-10])
+    refusal(tmp_path, f"data=cifar10: {folder}: {file}: missing or damaged", f"remove {folder}", name="cifar10")
+
+
+@pytest.mark.parametrize("file", ["data_batch_1", "test_batch", "batches.meta"])
+def test_a_pickle_that_is_not_the_original_is_never_run(tmp_path, cifar, file):
+    folder, trace = cifar(), tmp_path / "was here"
+
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(trace),))
+
+    (folder / file).write_bytes(pickle.dumps(Evil()))
+    refusal(tmp_path, f"{file}: missing or damaged", name="cifar10")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ((COLOUR_TRAIN[0], COLOUR_TRAIN[1] + 5), "the training files in"),
+        ((COLOUR_TRAIN[0][:0], COLOUR_TRAIN[1][:0]), "hold 0 pictures"),
+        ((COLOUR_TRAIN[0], COLOUR_TRAIN[1][:-1]), "hold 60 pictures of 3072 pixels and 59 labels"),
+        ((COLOUR_TRAIN[0].astype(np.int16), COLOUR_TRAIN[1]), "the training files in"),
+    ],
+)
+def test_batches_that_make_no_sense_are_one_line(tmp_path, cifar, train, said):
+    cifar(train=train)
+    refusal(tmp_path, said, name="cifar10")
+
+
+# Folders
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_in_place_of_the_folder_is_one_line(tmp_path, name, below):
+    (tmp_path / "file").write_text("")
+    root = tmp_path / "file" / below
+    assert refusal(root, name=name) == f"data.dir={root}: {tmp_path / 'file'} is a file; must be a folder"
+
+
+@pytest.mark.parametrize("locked", ["", "MNIST/raw", f"MNIST/raw/{IDX_FILES[0]}"])
+def test_what_may_not_be_read_is_one_line_that_names_it(locked):
+    with tempfile.TemporaryDirectory() as folder:
+        write_idx(Path(folder), TRAIN, TEST)
+        Path(folder).chmod(0o755)
+        Path(folder, locked).chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:  # whom no permission stops
+                os.seteuid(65534)
+            refusal(folder, str(Path(folder, locked)), "cannot be read or written (Permission denied)")
+        finally:
+            os.seteuid(user)
+            Path(folder, locked).chmod(0o755)
+
+
+def test_a_folder_that_may_not_be_written_is_one_line(tmp_path, monkeypatch, server):
+    serve_mnist(server, monkeypatch)
+    shutil.rmtree(tmp_path / "data", ignore_errors=True)
+    monkeypatch.setattr(pictures.tempfile, "TemporaryDirectory", _no_space)
+    refusal(tmp_path / "data", "cannot be downloaded (No space left on device)", ALL_NAMES)
+
+
+def _no_space(**_):
+    raise OSError(28, "No space left on device")
