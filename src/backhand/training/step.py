@@ -42,7 +42,7 @@ def adam(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Tensor, s
     count.add_(1)
     first.lerp_(gradient, 1 - beta_1)
     second.mul_(beta_2).add_((1 - beta_2) * gradient * gradient)
-    t = count.to(theta.device)
+    t = count.to(theta.device, torch.float64)  # beta**t is near one
     denominator = (second / (1 - beta_2**t)).sqrt() + settings["eps"]
     theta.sub_(lr / (1 - beta_1**t) * first / denominator)
 
@@ -100,7 +100,7 @@ class WholeStep:
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         if sum(each.numel() for each in theta) < SMALL:
             options["cpp.threads"] = 1
-        # torch finds what it compiled by the code object, so that without guards each instance must have one of its own.
+        # torch finds what it compiled by the code object; without guards, each instance must have one of its own.
         own = FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
         compiled = torch.compile(own, fullgraph=True, dynamic=False, options=options)
         self.run = lambda *batch: compiled(theta, states, self.lr, *batch)
