@@ -1,18 +1,17 @@
 """What may be chosen by name, and what is said about a name that does not exist. It imports no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 GRADIENTS = ("hand", "autograd")
 
 
-def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
+def check_choice(what: str, name: str, choices: Collection[str]) -> None:
     """Refuse a name that is not among the choices.
 
     Raises:
         ValueError: one line with the name, the closest choice, and all of them.
     """
-    choices = tuple(choices)
     if name not in choices:
         raise ValueError(f"{what}={name}: no such choice{closest(name, choices)}; choose from {', '.join(choices)}")
 

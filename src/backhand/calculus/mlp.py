@@ -139,10 +139,11 @@ class MLP(nn.Module):
         criterion, weight = self._checked(x, target, loss, sample_weight, parameters)
         theta = self._parameters_in_order()
         L, z_O, found = gradients(self.network, criterion, x, target, theta[::2], theta[1::2], weight, sample_weight)
-        for kind, values in ((theta[::2], found.weights), (theta[1::2], found.biases)):
-            for parameter, gradient in zip(kind, values, strict=True):
-                assert gradient is not None
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        in_order = [each for pair in zip(found.weights, found.biases, strict=True) for each in pair]
+        for parameter, gradient in zip(theta, in_order, strict=True):
+            assert gradient is not None
+            before = parameter.grad
+            parameter.grad = gradient if before is None else before.add_(gradient)
         return L, z_O
 
     def output(self, z_O: Tensor) -> Tensor:
@@ -229,10 +230,8 @@ class MLP(nn.Module):
         return [cast(Layer, layer) for layer in self.layers]
 
     def _parameters_in_order(self) -> list[Tensor]:
-        parameters: list[Tensor] = []
-        for layer in self._layers():
-            parameters += layer.weight, layer.bias
-        return parameters
+        # Each layer's own dictionary, for `layer.weight` is looked up in three places, and this is done at every step.
+        return [parameter for layer in self._layers() for parameter in layer._parameters.values() if parameter is not None]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
