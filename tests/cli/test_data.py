@@ -59,7 +59,11 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted(command, tmp_path):
     one_line(command("scripts/evaluate.py", "run=run", "input=strange.csv"), "evaluate.py", "'Wien'")
     new[["city"]].to_csv(tmp_path / "short.csv", index=False)
     one_line(command("scripts/evaluate.py", "run=run", "input=short.csv"), "evaluate.py", "'area'")
-    one_line(command("scripts/evaluate.py", "run=run", "split=test"), "evaluate.py", "houses.csv: cannot be read (No such file")
+    one_line(
+        command("scripts/evaluate.py", "run=run", "split=test"),
+        "evaluate.py",
+        "houses.csv: cannot be read (No such file",
+    )
     one_line(command("scripts/evaluate.py", "run=run", "input=new.csv", "split=test"), "evaluate.py", "one of the two")
     assert "0: " not in evaluated.stderr
 

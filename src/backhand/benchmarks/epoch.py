@@ -58,7 +58,7 @@ def benchmark(rounds: int, device: torch.device, rows: int = 60_000, epochs: int
             "optimizer=adam",
             f"trainer={accelerator}",
         )
-        case = f"1 epoch of {rows:,} MNIST-shaped pictures, hidden 256, batch 128, Adam"
+        case = f"1 epoch of {rows:,} MNIST-shaped pictures (a tenth to validate on), hidden 256, batch 128, Adam"
         _compare(report, case, (*pictures, "trainer.max_epochs=1"), rounds, PICTURES_GOALS, Path(folder))
     case = f"{epochs} epochs of digits, hidden 64, batch 32, SGD"
     _compare(report, case, (f"trainer={accelerator}", f"trainer.max_epochs={epochs}"), rounds, DIGITS_GOALS)

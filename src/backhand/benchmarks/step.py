@@ -23,6 +23,14 @@ EAGER, FUNCTION, AUTOGRAD, COMPILED = "by hand", "by hand, as a Function", "auto
 FLOOR = "matrix products alone"
 WHOLE, EAGER_SGD, AUTOGRAD_SGD = "by hand + SGD, compiled whole", "by hand + SGD", "autograd + SGD"
 COMPILED_SGD, JAX = "autograd + SGD, torch.compile", "JAX + SGD, jitted"
+# What is compiled is compared with what is compiled; both of those include the update, the floor does not.
+WIDER = (
+    Goal(EAGER, AUTOGRAD, 1.00),
+    Goal(FUNCTION, AUTOGRAD),
+    Goal(WHOLE, COMPILED_SGD, 1.03),
+    Goal(EAGER, COMPILED),
+    Goal(WHOLE, JAX),
+)
 GOALS: dict[tuple[int, tuple[int, ...]], tuple[Goal, ...]] = {
     SMALL: (
         Goal(EAGER, AUTOGRAD, 0.90),
@@ -30,22 +38,10 @@ GOALS: dict[tuple[int, tuple[int, ...]], tuple[Goal, ...]] = {
         Goal(WHOLE, AUTOGRAD_SGD, 0.35),
         Goal(WHOLE, JAX, 1.15),
         Goal(WHOLE, COMPILED_SGD),
-        Goal(EAGER, FLOOR),
+        Goal(WHOLE, FLOOR),
     ),
-    MIDDLE: (
-        Goal(EAGER, AUTOGRAD, 1.00),
-        Goal(FUNCTION, AUTOGRAD),
-        Goal(EAGER, COMPILED, 1.03),
-        Goal(WHOLE, COMPILED_SGD),
-        Goal(EAGER, FLOOR, 1.25),
-    ),
-    WIDE: (
-        Goal(EAGER, AUTOGRAD, 1.00),
-        Goal(FUNCTION, AUTOGRAD),
-        Goal(EAGER, COMPILED, 1.03),
-        Goal(WHOLE, COMPILED_SGD),
-        Goal(EAGER, FLOOR),
-    ),
+    MIDDLE: (*WIDER, Goal(WHOLE, FLOOR, 1.25), Goal(EAGER, FLOOR)),
+    WIDE: (*WIDER, Goal(WHOLE, FLOOR), Goal(EAGER, FLOOR)),
 }
 
 

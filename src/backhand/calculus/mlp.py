@@ -231,7 +231,9 @@ class MLP(nn.Module):
 
     def _parameters_in_order(self) -> list[Tensor]:
         # Each layer's own dictionary, for `layer.weight` is looked up in three places, and this is done at every step.
-        return [parameter for layer in self._layers() for parameter in layer._parameters.values() if parameter is not None]
+        return [
+            parameter for layer in self._layers() for parameter in layer._parameters.values() if parameter is not None
+        ]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
