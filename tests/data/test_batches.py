@@ -98,10 +98,14 @@ def test_a_block_is_so_many_batches_in_the_same_order():
 
 
 def test_a_block_ends_where_lightning_has_something_to_do():
-    trainer = SimpleNamespace(num_training_batches=300, max_steps=-1, global_step=0, val_check_batch=300)
+    trainer = SimpleNamespace(
+        num_training_batches=300, max_steps=-1, global_step=0, val_check_batch=300, check_val_every_n_epoch=1
+    )
     assert steps_at_once(trainer, 0) == MOST_STEPS_AT_ONCE
     assert steps_at_once(trainer, 290) == 10
     trainer.val_check_batch = 30
     assert [steps_at_once(trainer, done) for done in (0, 10, 30)] == [30, 20, 30]
+    trainer.check_val_every_n_epoch, trainer.fit_loop = None, SimpleNamespace(total_batch_idx=40 - 1)
+    assert steps_at_once(trainer, 10) == 20
     trainer.max_steps, trainer.global_step = 17, 10
     assert steps_at_once(trainer, 0) == 7

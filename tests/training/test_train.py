@@ -45,6 +45,55 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trained, optimiz
     assert result(rest)["epochs"] == 6
 
 
+def nearly_equal(ours, theirs):
+    return all((value - theirs[name]).abs().max() <= 1e-9 * theirs[name].abs().max() for name, value in ours.items())
+
+
+def test_two_accumulated_batches_are_a_batch_of_twice_the_size(trained):
+    shared = ("data=wine", "trainer.precision=64-true", "trainer.max_epochs=3", "optimizer=adam")  # 124 rows
+    whole = trained(*shared, "data.batch_size=62")
+    halves = trained(*shared, "data.batch_size=31", "trainer.accumulate_grad_batches=2")
+    assert nearly_equal(weights(halves), weights(whole))
+    assert result(halves)["steps"] == result(whole)["steps"] == 6
+    # Three and one: at the end of an epoch a step is taken of what there is, as Lightning does.
+    assert result(trained(*shared, "data.batch_size=31", "trainer.accumulate_grad_batches=3"))["steps"] == 6
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_are_clipped_alike_by_hand_and_by_the_engine(trained, algorithm):
+    shared = ("data=wine", "trainer.precision=64-true", "trainer.max_epochs=3", "trainer.gradient_clip_val=0.01",
+              f"trainer.gradient_clip_algorithm={algorithm}")  # fmt: skip
+    hand, engine = trained(*shared), trained(*shared, "model.gradient=autograd")
+    assert nearly_equal(weights(hand), weights(engine))
+    assert not nearly_equal(weights(hand), weights(trained(*shared[:3])))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (("trainer.limit_train_batches=5",), 10),
+        (("trainer.limit_train_batches=0.5",), 40),
+        (("trainer.max_steps=57",), 57),
+        (("trainer.val_check_interval=7",), 80),
+        (("trainer.val_check_interval=25", "trainer.check_val_every_n_epoch=null"), 80),
+    ],
+)
+def test_lightnings_limits_are_counted_in_steps(trained, overrides, steps, monkeypatch):
+    validated = []
+    original = LightningMLP.on_validation_epoch_end
+    monkeypatch.setattr(
+        LightningMLP,
+        "on_validation_epoch_end",
+        lambda self: validated.append(self.trainer.fit_loop.total_batch_idx + 1) or original(self),
+    )
+    folder = trained("trainer.max_epochs=2", *overrides)  # 40 batches of digits an epoch
+    assert result(folder)["steps"] == steps
+    if "interval=7" in overrides[0]:
+        assert validated == [7, 14, 21, 28, 35, 47, 54, 61, 68, 75]
+    if "interval=25" in overrides[0]:
+        assert validated == [25, 50, 75]
+
+
 def gradient_descent_by_the_page(W_I, b_I, W_O, b_O, x, y, alpha, steps):
     """The page's algorithm in numpy: tanh, softmax, cross-entropy, one column a sample, gradients sample by sample."""
     for _ in range(steps):

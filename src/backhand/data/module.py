@@ -149,5 +149,6 @@ def steps_at_once(trainer: L.Trainer, done: int) -> int:
         stops.append(trainer.max_steps - trainer.global_step)
     check = trainer.val_check_batch
     if check is not None and check != float("inf"):
-        stops.append(check - done % check)
+        by_epoch = trainer.check_val_every_n_epoch is not None  # else the batches count on from epoch to epoch
+        stops.append(check - (done if by_epoch else trainer.fit_loop.total_batch_idx + 1) % check)
     return max(1, int(min(stops)))

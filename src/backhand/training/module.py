@@ -99,7 +99,7 @@ class LightningMLP(LightningModule):
         self.audit: Audit | None = None
         self._whole: WholeStep | None = None
         self._accumulated = 0
-        self._steps: list[tuple[Tensor, ...]] = []  # of the block: rows, mean loss, and how many were right
+        self._steps: list[tuple[Any, ...]] = []  # of the block: what each counts, its mean loss, and the share of right
         self._train_sums: Tensor | None = None
         self._loss_sum: Tensor | float = 0.0
         self._loss_rows: Tensor | float = 0.0
@@ -117,11 +117,12 @@ class LightningMLP(LightningModule):
             self._note(batch, loss, z_O)
         progress.increment_by(taken - 1, progress.is_last_batch)
         self.trainer.fit_loop.epoch_loop._batches_that_stepped += taken - 1  # the loggers' `step`
-        sums = torch.stack([torch.stack(each) for each in zip(*self._steps, strict=True)])
-        rows, means = sums[0], sums[1:]
+        counted, *noted = zip(*self._steps, strict=True)
+        self._steps.clear()
+        means = torch.stack([torch.stack(each) for each in noted])
+        rows = torch.stack([torch.as_tensor(each) for each in counted]).to(means)
         total = torch.cat([rows.sum()[None], (means * rows).sum(-1)])
         self._train_sums = total if self._train_sums is None else self._train_sums + total
-        self._steps.clear()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients where asked for."""
@@ -191,7 +192,7 @@ class LightningMLP(LightningModule):
         """The gradients of one batch, and the update when they are complete; returns the loss and z_O."""
         step = self.trainer.global_step
         audit = self.audit if self.audit is not None and self.audit.due(step) else None
-        if self.hparams["compile"] and self._whole is None and self._optimizer.state:
+        if self.hparams["compile"] and self._whole is None and step > 0:  # the first step makes the optimizer's state
             criterion, weight = self.model.criterion(self.loss, self.loss_parameters, batch.x)
             self._whole = WholeStep(self.model, criterion, weight, self._optimizer)
         if self._whole is not None and self._whole.takes(batch.x):
@@ -247,8 +248,7 @@ class LightningMLP(LightningModule):
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(1)
 
     def _note(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
-        rows = self._counted(batch)
-        noted = [torch.as_tensor(rows, dtype=torch.float32, device=loss.device), loss.float()]
+        noted = [self._counted(batch), loss.float()]
         if self.classes is not None:
             # A share, as the loss is: the mean over an epoch is taken of both in one go.
             noted.append((self._classes_of(self._scores(z_O)) == self._classes_of(batch.y)).float().mean())
