@@ -270,6 +270,7 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
     given = {
         key: value for key, value in asdict(config.trainer).items() if value is not None and key not in MODULES_OWN
     }
+    given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # null is a value of its own here
     try:
         return L.Trainer(
             **given,
