@@ -54,7 +54,7 @@ TRAIN = [
     (["compile=true", "trainer.gradient_clip_val=1"], "compile=true does not go with trainer.gradient_clip_val"),
     (["compile=true", "trainer.precision=bf16-mixed"], "it has one precision"),
     (["compile=true", "trainer=ddp_cpu"], "it is for one"),
-    (["compile=perhaps"], "must be true or false"),
+    (["compile=perhaps"], "compile=perhaps: must be true or false"),
     (["trainer.accumulate_grad_batches=0"], "must be at least 1"),
     (["trainer.gradient_clip_algorithm=median"], "choose from norm, value"),
     (["trainer.limit_train_batches=some"], "must be a number of batches"),

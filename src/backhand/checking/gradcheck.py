@@ -38,7 +38,7 @@ or check a derivation of your own, and have its mistake named:
   seed=0              of the network and the batch
 """
 
-MODES = ("reverse", "forward", "batched", "second", "per_sample", "jacobian", "hessian", "forms", "autocast")
+MODES = ("reverse", "forward", "batched", "second", "per_sample", "jacobian", "hessian", "forms", "samples", "autocast")
 
 
 @dataclass

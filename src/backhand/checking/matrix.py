@@ -7,6 +7,7 @@ pass) and with central differences of that reference; then each mode is tried.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import warnings
@@ -355,6 +356,21 @@ def _forms(subject: _Subject) -> str | None:
     return None
 
 
+def _samples(subject: _Subject) -> str | None:
+    """Weighted samples, one of them with no weight, and the derivation without autograd's engine."""
+    weight = torch.linspace(0, 1, subject.x.shape[-2], dtype=torch.float64).expand(subject.x.shape[:-1])
+    given = dict(subject.combination.parameters)
+    found = []
+    for model in (subject.hand, subject.auto):
+        loss = model.loss(subject.x, subject.y, subject.combination.loss, sample_weight=weight, **given)
+        found.append([loss, *torch.autograd.grad(loss.sum(), list(model.parameters()))])
+    if different := _agree(found[0], found[1], "with weights for the samples"):
+        return different
+    plain = copy.deepcopy(subject.hand)
+    loss, _ = plain.backpropagate(subject.x, subject.y, subject.combination.loss, sample_weight=weight, **given)
+    return _agree([loss, *(each.grad for each in plain.parameters())], found[0], "without the engine")
+
+
 def _autocast(subject: _Subject) -> str | None:
     """bfloat16 on the CPU: the result types of torch's own layers, and the same numbers within bfloat16's digits."""
     found = []
@@ -390,5 +406,6 @@ MODES: dict[str, Callable[[_Subject], str | None]] = {
     "jacobian": _jacobian,
     "hessian": _hessian,
     "forms": _forms,
+    "samples": _samples,
     "autocast": _autocast,
 }
