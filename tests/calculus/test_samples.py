@@ -76,6 +76,12 @@ def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient():
     assert all((gradient == 0).all() for gradient in gradients)
 
 
+def test_a_weight_that_is_no_number_is_not_taken_for_none():
+    model = network("tanh", "softmax", 1, None)
+    weight = torch.tensor([1.0, float("nan"), 1.0, 1.0, 1.0])
+    assert model.loss(*batch("cross_entropy", None), "cross_entropy", sample_weight=weight).isnan()
+
+
 def test_weights_of_another_number_than_the_samples_are_refused():
     model = network("tanh", "softmax", 1, None)
     with pytest.raises(ValueError, match=r"sample_weight has the shape \(3,\); it must be \(…, 5\)"):

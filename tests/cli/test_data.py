@@ -42,6 +42,15 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted(command, tmp_path):
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["test/r2"] > 0.9
+    other = table.rename(columns={"area": "size"})
+    other.to_csv(tmp_path / "other.csv", index=False)
+    resumed = command(
+        "train.py", "data=table", "data.path=other.csv", "data.target=price", "data.ignore=[sold]", "logger=none",
+        "data.weight=counts", "trainer.max_epochs=30", "ckpt_path=run/checkpoints/last.ckpt", "hydra.run.dir=rest",
+    )  # fmt: skip
+    one_line(resumed, "train.py", "was trained on another table")
+    table.head(300).to_csv(tmp_path / "houses.csv", index=False)
+    one_line(command("scripts/evaluate.py", "run=run"), "evaluate.py", "is no longer the table")
     (tmp_path / "houses.csv").unlink()  # the checkpoint knows how a row becomes an input
     new = table.sample(frac=1, random_state=1).head(50)
     new[["city", "area", "rooms"]].to_csv(tmp_path / "new.csv", index=False)
@@ -51,6 +60,13 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted(command, tmp_path):
     assert list(predicted.columns) == ["id", "prediction"]
     assert np.corrcoef(predicted.prediction, new.price)[0, 1] > 0.95
     assert abs(predicted.prediction.to_numpy() - new.price.to_numpy()).mean() < 25
+
+    # With its weights the loss is the weighted one, in the standardised units that it was trained in.
+    new[["city", "area", "rooms", "price", "counts"]].to_csv(tmp_path / "whole.csv", index=False)
+    evaluated = command("scripts/evaluate.py", "run=run", "input=whole.csv")
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    errors = (predicted.prediction.to_numpy() - new.price.to_numpy()) / saved["hyper_parameters"]["target_std"]
+    assert f"{np.average(errors**2, weights=new.counts):.4g}" in evaluated.stdout
 
     saved = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     json.dumps(saved["hyper_parameters"]["preprocessing"])  # plain names and numbers
@@ -149,22 +165,3 @@ def test_the_benchmark_leaves_its_figures(command, tmp_path):
     assert "by hand / autograd" in " ".join(result.stdout.split())
     assert json.loads((tmp_path / "benchmark.json").read_text())["benchmarks"]["memory"]["ratios"]
     assert (tmp_path / "benchmark.png").exists()
-
-
-@pytest.mark.slow
-def test_a_run_ended_by_max_steps_in_the_middle_of_an_epoch_goes_on_there(command, tmp_path):
-    shared = ("data=wine", "data.batch_size=8", "optimizer=adam", "logger=none", "callbacks=quiet", "plots=false")
-    for overrides in (
-        ("trainer.max_epochs=3", "hydra.run.dir=whole"),
-        ("trainer.max_epochs=3", "trainer.max_steps=21", "hydra.run.dir=half"),  # 16 steps an epoch
-        ("trainer.max_epochs=3", "ckpt_path=half/checkpoints/last.ckpt", "hydra.run.dir=rest"),
-    ):
-        result = command("train.py", *shared, *overrides)
-        assert result.returncode == 0, result.stderr
-    whole, rest = (
-        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("whole", "rest")
-    )
-    assert json.loads((tmp_path / "half" / "result.json").read_text())["steps"] == 21
-    assert whole["global_step"] == rest["global_step"] == 48
-    for name, value in whole["state_dict"].items():
-        assert torch.equal(value, rest["state_dict"][name]), name

@@ -451,7 +451,7 @@ def trained(tmp_path):
 
 def test_the_training_file_read_again_gives_the_training_inputs(tmp_path, trained):
     data = trained(frame(), target="kind")
-    x, y = read_new_rows(tmp_path / "train.csv", data.preprocessing)
+    x, y, _ = read_new_rows(tmp_path / "train.csv", data.preprocessing)
     assert torch.equal(x, in_file_order(data, "x"))
     assert torch.equal(y, in_file_order(data, "y"))
 
@@ -459,13 +459,13 @@ def test_the_training_file_read_again_gives_the_training_inputs(tmp_path, traine
 def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(tmp_path, trained):
     data = trained(frame(), weight="one", ignore=["kind"])
     new = frame(7, seed=1)
-    x, y = read_new_rows(written(tmp_path, new), data.preprocessing)
+    x, y, _ = read_new_rows(written(tmp_path, new), data.preprocessing)
     assert np.array_equal(y[:, 0], new.price)
     assert y.dtype == torch.float64
     expected = (new.area - columns_of(data)["area"]["mean"]) / columns_of(data)["area"]["std"]
     assert np.allclose(x[:, 0], expected)
     bare = new[["lift", "rooms", "city", "area"]]
-    again, nothing = read_new_rows(written(tmp_path, bare), data.preprocessing)
+    again, nothing, _ = read_new_rows(written(tmp_path, bare), data.preprocessing)
     assert nothing is None
     assert torch.equal(again, x)
 
@@ -486,7 +486,7 @@ def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(t
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_categories_that_look_otherwise_in_the_new_file_still_match(tmp_path, trained, training, new, code, suffix):
     data = trained(frame().assign(x=np.resize(training, N)), ignore=["kind"])
-    x, _ = read_new_rows(written(tmp_path, frame(5).assign(x=new), f"new.{suffix}"), data.preprocessing)
+    x, _, _ = read_new_rows(written(tmp_path, frame(5).assign(x=new), f"new.{suffix}"), data.preprocessing)
     names = columns_of(data)["x"]["categories"]
     assert names[code] == new
     assert x[:, -len(names) :].tolist() == [[float(i == code) for i in range(len(names))]] * 5
@@ -496,7 +496,7 @@ def test_categories_that_look_otherwise_in_the_new_file_still_match(tmp_path, tr
 def test_integer_categories_of_any_dtype_match(tmp_path, trained, value):
     data = trained(frame().assign(x=np.resize(["1", "2", "low"], N)))
     new = frame(5).assign(x=value)
-    x, _ = read_new_rows(written(tmp_path, new, "new.parquet"), data.preprocessing)
+    x, _, _ = read_new_rows(written(tmp_path, new, "new.parquet"), data.preprocessing)
     assert torch.equal(x, encode(data.preprocessing, new))
     assert x[:, columns_of_width(data, "x")].tolist() == [[1.0, 0.0, 0.0]] * 5
 
@@ -516,7 +516,7 @@ def columns_of_width(data, name):
 def test_classes_of_new_rows_are_those_of_training(tmp_path, trained, target, suffix):
     data = trained(frame().assign(y=np.resize(np.array(target), N)), target="y")
     new = frame(5).assign(y=np.array([target[1]] * 5))
-    _, y = read_new_rows(written(tmp_path, new, f"new.{suffix}"), data.preprocessing)
+    _, y, _ = read_new_rows(written(tmp_path, new, f"new.{suffix}"), data.preprocessing)
     assert y.tolist() == [data.class_names.index(str(target[1]))] * 5
 
 
@@ -559,7 +559,7 @@ def test_new_values_beyond_float32_are_refused(tmp_path, trained):
 def test_missing_values_of_new_rows_are_filled_as_in_training(tmp_path, trained):
     data = trained(frame(), missing="median")
     new = frame(5).assign(area=None, city=None)
-    x, _ = read_new_rows(written(tmp_path, new), data.preprocessing)
+    x, _, _ = read_new_rows(written(tmp_path, new), data.preprocessing)
     columns = columns_of(data)
     assert np.allclose(x[:, 0], (columns["area"]["fill"] - columns["area"]["mean"]) / columns["area"]["std"])
     assert (x[:, 3 + columns["city"]["categories"].index(columns["city"]["fill"])] == 1).all()

@@ -6,7 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
+from backhand.config.errors import UserError
+from backhand.training import train
 from backhand.training.module import LightningMLP
 
 
@@ -59,6 +62,18 @@ def test_two_accumulated_batches_are_a_batch_of_twice_the_size(trained):
     assert result(trained(*shared, "data.batch_size=31", "trainer.accumulate_grad_batches=3"))["steps"] == 6
 
 
+def test_the_last_checkpoint_is_the_last_epochs_even_where_another_was_the_best(trained):
+    folder = trained("data=wine", "optimizer.lr=1.5", "trainer.max_epochs=6")
+    best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert best["global_step"] < last["global_step"] == result(folder)["steps"] == 24
+
+
+def test_an_interval_of_validation_that_no_epoch_is_long_enough_for_is_refused(trained):
+    with pytest.raises(UserError, match=r"trainer\.val_check_interval=500: an epoch has 4 batches"):
+        trained("data=wine", "trainer.val_check_interval=500")
+    trained("data=wine", "trainer.val_check_interval=6", "trainer.check_val_every_n_epoch=null", "trainer.max_epochs=2")
+
+
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
 def test_gradients_are_clipped_alike_by_hand_and_by_the_engine(trained, algorithm):
     shared = ("data=wine", "trainer.precision=64-true", "trainer.max_epochs=3", "trainer.gradient_clip_val=0.01",
@@ -92,6 +107,38 @@ def test_lightnings_limits_are_counted_in_steps(trained, overrides, steps, monke
         assert validated == [7, 14, 21, 28, 35, 47, 54, 61, 68, 75]
     if "interval=25" in overrides[0]:
         assert validated == [25, 50, 75]
+
+
+class SaveAt(Callback):
+    """A checkpoint in the middle of an epoch."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("step", [5, 21, 31])
+def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_there(trained, monkeypatch, tmp_path, step):
+    middle = tmp_path / "middle.ckpt"
+    original = train.build_callbacks
+    monkeypatch.setattr(train, "build_callbacks", lambda *a: [*original(*a), SaveAt(step, middle)])
+    # 16 batches an epoch, in blocks that end where there is a validation.
+    shared = (
+        "data=wine",
+        "data.batch_size=8",
+        "optimizer=adam",
+        "trainer.max_epochs=3",
+        "trainer.val_check_interval=5",
+    )
+    whole = trained(*shared, "trainer.precision=64-true")
+    rest = trained(*shared, "trainer.precision=64-true", f"ckpt_path={middle}")
+    assert torch.load(middle, weights_only=True)["global_step"] == step
+    assert result(rest)["steps"] == result(whole)["steps"] == 48
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(rest)[name]), name
 
 
 def gradient_descent_by_the_page(W_I, b_I, W_O, b_O, x, y, alpha, steps):

@@ -115,7 +115,7 @@ def loss_delta(
         return _delta(network, criterion, z_O, y, weight)
     share = sample_share(sample_weight, y, weight, z_O).unsqueeze(-1)
     each = _delta(network, criterion, z_O.unsqueeze(-2), _one_a_batch(y), weight).squeeze(-2)
-    return (each * share).where(share > 0, 0.0)
+    return (each * share).where(share != 0, 0.0)
 
 
 def _delta(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
@@ -180,7 +180,7 @@ def loss_value(
         return _value(network, criterion, z_O, y, weight)
     share = sample_share(sample_weight, y, weight, z_O)
     each = _value(network, criterion, z_O.unsqueeze(-2), _one_a_batch(y), weight)
-    return (each * share).where(share > 0, 0.0).sum(-1)
+    return (each * share).where(share != 0, 0.0).sum(-1)
 
 
 def _value(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:

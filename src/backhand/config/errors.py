@@ -34,6 +34,8 @@ def one_line(error: BaseException) -> str:
             return _unknown_key(str(cause.full_key))
         if found := re.match(r"Value (.+) of type '.+' could not be converted to (\w+)", text):
             return f"{cause.full_key}={found[1].strip(chr(39))}: must be {_KINDS.get(found[2], found[2])}"
+        if found := re.match(r"Value (.+) is not a valid bool", text):
+            return f"{cause.full_key}={found[1].strip(chr(39))}: must be true or false"
         if "is not a ListConfig, list or tuple" in text:
             return f"{cause.full_key}: must be a list, such as [64] or [256,128]"
         if "is not Optional" in text:

@@ -70,6 +70,6 @@ def split_rows(
             return {"train": train, "val": val}
         of_rest = None if classes is None else np.asarray(classes)[val]
         val, test = train_test_split(val, test_size=test_fraction / held_out, stratify=of_rest, random_state=seed)
-    except ValueError as error:
-        raise UserError(f"data: every class must have rows for each split ({error})") from None
+    except ValueError:
+        raise UserError("data: every class must have rows for each split") from None
     return {"train": train, "val": val, "test": test}

@@ -117,7 +117,7 @@ def encode(preprocessing: dict[str, Any], frame: pd.DataFrame) -> torch.Tensor:
 
 def read_new_rows(
     path: str | Path, preprocessing: dict[str, Any], key: str = "input"
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Rows of another file, as inputs of the network that was trained with this preprocessing, in the file's order.
 
     Args:
@@ -127,7 +127,8 @@ def read_new_rows(
         key: what the user gave the path with, for the messages.
 
     Returns:
-        x float32 (N, D), and y as class numbers (N,) or float64 values (N, 1), or None where the file has no target.
+        x float32 (N, D); y as class numbers (N,) or float64 values (N, 1), or None where the file has no target; and
+        the rows' weights, float64 (N,), or None where it has none.
 
     Raises:
         UserError: as for training; or columns are missing or new, or a category or class was not seen in training.
@@ -146,12 +147,16 @@ def read_new_rows(
 
     kinds: dict[str, Kind] = {column["name"]: column["kind"] for column in preprocessing["columns"]}
     kinds[target] = preprocessing["target_kind"]
-    columns = [*features, target] if target in names else features
+    weight = preprocessing["weight"] if preprocessing["weight"] in names else None
+    if weight is not None:
+        kinds[weight] = "number"
+    extra = [name for name in (target, weight) if name in names]
+    columns = [*features, *extra]
     frame = read_columns(path, where, columns, kinds, "must be as in training")
     if frame.empty:
         raise UserError(f"{where}: has no rows; needs 1 or more")
-    if target in names:
-        _refuse_missing(frame, [target], where, "must be given for every row, or for none: leave the column out")
+    if extra:
+        _refuse_missing(frame, extra, where, "must be given for every row, or for none: leave the column out")
     if preprocessing["missing"] == "refuse":
         _refuse_missing(frame, features, where, "the run was trained with data.missing=refuse")
     _refuse_infinite(frame, where)
@@ -160,11 +165,12 @@ def read_new_rows(
             seen = column["categories"] + column["held_out"]
             _refuse_unseen(frame[column["name"]], seen, f"{where}: {column['name']!r}", "categories")
     x = _encode_finite(preprocessing, frame, where)
+    weights = None if weight is None else _weights(frame[weight], np.arange(len(frame)), where)
     if target not in names:
-        return x, None
+        return x, None, weights
     if class_names:
         _refuse_unseen(_as_categories(frame[target]), class_names, f"{where}: {target!r}", "classes")
-    return x, _targets(frame[target], class_names)
+    return x, _targets(frame[target], class_names), weights
 
 
 def _roles(settings: DataConfig, names: list[str], where: str) -> tuple[list[str], str, str | None]:

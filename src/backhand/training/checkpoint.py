@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from backhand.config.catalogue import Facts
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
+from backhand.data.dataset import Dataset
 
 # Settings of `LightningMLP` that a checkpoint and the run that goes on from it must share.
 SHARED = ("sizes", "hidden_activation", "output_activation", "loss")
@@ -33,7 +33,7 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     return contents
 
 
-def check_fits(path: Path, config: TrainConfig, facts: Facts) -> None:
+def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
     """Refuse a checkpoint that the configured run cannot go on from.
 
     Raises:
@@ -42,7 +42,7 @@ def check_fits(path: Path, config: TrainConfig, facts: Facts) -> None:
     contents = read(path)
     theirs = contents["hyper_parameters"]
     ours = {
-        "sizes": layer_sizes(config, facts),
+        "sizes": layer_sizes(config, dataset.facts),
         "hidden_activation": config.model.hidden_activation,
         "output_activation": config.model.output_activation,
         "loss": config.model.loss,
@@ -52,6 +52,10 @@ def check_fits(path: Path, config: TrainConfig, facts: Facts) -> None:
             raise UserError(
                 f"ckpt_path={path}: was trained with {setting}={theirs.get(setting)}, this run has {ours[setting]}"
             )
+    if theirs.get("preprocessing") != dataset.preprocessing:
+        raise UserError(
+            f"ckpt_path={path}: was trained on another table, or on other columns, rows or splits of this one"
+        )
     for group in ("optimizer", "scheduler"):
         name = theirs.get(group, {}).get("name")
         if name != (mine := getattr(config, group).name):

@@ -34,6 +34,8 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
     quiet_lightning()
     module = read_module(checkpoint)
     dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
+    if dataset.preprocessing != module.hparams["preprocessing"]:
+        raise UserError(f"data.path={config.data.path}: is no longer the table that the run was trained on")
     config = settled(config, dataset.facts)
     return _evaluated(config, module, build_data(config, dataset), split, f"{config.data.name}, {split} split")
 
@@ -54,11 +56,11 @@ def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tupl
     preprocessing = module.hparams["preprocessing"]
     if preprocessing is None:
         raise UserError(f"run={checkpoint}: was not trained on a table")
-    x, y = read_new_rows(path, preprocessing)
+    x, y, weight = read_new_rows(path, preprocessing)
     class_names = preprocessing["class_names"]
     facts = Facts(features=x.shape[1], classes=len(class_names) or None)
     absent = torch.zeros(len(x), dtype=torch.long) if class_names else torch.zeros(len(x), 1, dtype=torch.float64)
-    dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y)}, facts, class_names)
+    dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y, weight)}, facts, class_names)
     config = settled(config, facts)
     data = prepared(config, dataset, module.hparams["target_mean"], module.hparams["target_std"])
     return _evaluated(config, module, data, "test", str(path), targets=y is not None)

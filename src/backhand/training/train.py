@@ -76,14 +76,17 @@ class Run:
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
         self.config = config = settled(config, dataset.facts)
         if config.ckpt_path is not None:
-            check_fits(Path(config.ckpt_path), config, dataset.facts)
+            check_fits(Path(config.ckpt_path), config, dataset)
         self.data = build_data(config, dataset)
+        check_interval(config, len(self.data.train_dataloader()))
         try:
             self.module = build_module(config, self.data)
         except RuntimeError as error:
             if "allocate memory" not in str(error) and "out of memory" not in str(error):
                 raise
             raise UserError(f"model.hidden={config.model.hidden}: the network does not fit into memory") from None
+        if self.data.dtype == torch.float64:
+            self.module.double()  # Lightning does so after it has loaded a checkpoint, which would then be rounded
         self.callbacks = build_callbacks(config, folder)
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
@@ -246,9 +249,10 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
             filename="best",
             monitor=config.objective,
             mode=mode,
-            save_last=True,
             enable_version_counter=False,
-        )
+        ),
+        # One of its own: the one above, asked to, would save the last epoch only where that is the best so far.
+        ModelCheckpoint(dirpath=(folder / LAST).parent, filename="last", enable_version_counter=False),
     ]
     if config.callbacks.progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
@@ -284,10 +288,26 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
         raise UserError("trainer: " + " ".join(str(error).split())) from error
 
 
+def check_interval(config: TrainConfig, batches: int) -> None:
+    """Refuse an interval of validation that no epoch is long enough for.
+
+    Raises:
+        UserError: it is.
+    """
+    interval = config.trainer.val_check_interval
+    counts_on = config.trainer.check_val_every_n_epoch is None
+    if isinstance(interval, int) and not isinstance(interval, bool) and interval > batches and not counts_on:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; "
+            "with trainer.check_val_every_n_epoch=null they are counted on over epochs"
+        )
+
+
 def quiet_lightning() -> None:
     """Keep Lightning's notices in train.log, and drop the warnings that this program has an answer to."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # what is left goes to Hydra's handlers
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling tells that there is no CUDA
     for message in (
         ".*does not have many workers.*",  # batches are one indexing operation; workers would slow them down
         ".*smaller than the logging interval.*",  # metrics are logged by epoch
