@@ -91,11 +91,12 @@ def write_chart(reports: Mapping[str, Report], about: Mapping[str, Any], path: P
     axes.minorticks_off()
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(
+    picture.suptitle(
         f"Time (or memory) of one over the other: left of 1 is less. {about['device']}, {about['date']}\n"
         "|: the goal; a square misses it",
         fontsize=9,
-        loc="left",
+        x=0.01,
+        ha="left",
     )
     aside = path.with_suffix(".png.tmp")
     picture.savefig(aside, dpi=150, format="png")
