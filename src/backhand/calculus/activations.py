@@ -56,16 +56,14 @@ class Activation:
         """`a = g(z)`: (…, B, n) → (…, B, n)."""
         return narrow(self.value(wide(z)), z)
 
-    def delta(self, v: Tensor, kept: Tensor, in_place: bool = False) -> Tensor:
+    def delta(self, v: Tensor, kept: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = ∂L/∂a ⊙ g′(z)`, all of shape (…, B, n).
 
         Args:
             v: ∂L/∂a.
             kept: `a` or `z`, whichever the derivative `reads`.
-            in_place: whether v's memory may be taken for the result.
         """
-        derivative = self.derivative(wide(kept))
-        return narrow(wide(v).mul_(derivative) if in_place else wide(v) * derivative, v)
+        return narrow(wide(v) * self.derivative(wide(kept)), v)
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class RowActivation(Activation):
     product: Callable[[Tensor, Tensor], Tensor] = lambda v, a: v
     hidden: bool = False
 
-    def delta(self, v: Tensor, kept: Tensor, in_place: bool = False) -> Tensor:
+    def delta(self, v: Tensor, kept: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = Jᵀ ∂L/∂a` row by row, without forming J."""
         return narrow(self.product(wide(v), wide(kept)), v)
 

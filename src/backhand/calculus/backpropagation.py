@@ -132,7 +132,7 @@ def hidden_delta(network: Network, delta: Tensor, W: Tensor, kept: Tensor) -> Te
 
     `kept` is h, or z_I where that is what the derivative of g reads.
     """
-    return network.g.delta(delta @ W.mT, kept, in_place=True)
+    return network.g.delta(delta @ W.mT, kept)
 
 
 def weight_gradient(h: Tensor, delta: Tensor, total: Tensor | None = None) -> Tensor:

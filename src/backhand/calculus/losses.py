@@ -170,7 +170,7 @@ def _cross_entropy_delta(
     yhat = z.softmax(-1)
     if not (label_smoothing or class_weight is not None or y.is_floating_point()):
         index = _column(y, z)  # ŷ − y with no y (…, B, C) of zeros and ones made for it
-        return yhat.scatter_add(-1, index, z.new_full(index.shape, -1)).div_(z.shape[-2])
+        return yhat.scatter_add(-1, index, z.new_full(index.shape, -1)) / z.shape[-2]
     q, samples = _rows(y, z, label_smoothing, class_weight)
     if class_weight is not None or y.is_floating_point():  # else the rows of q add up to one
         yhat = yhat * q.sum(-1, keepdim=True)
