@@ -9,7 +9,7 @@ import torch
 from backhand import MLP
 from backhand.calculus.backpropagation import Criterion, gradients
 from backhand.training.module import LightningMLP
-from backhand.training.step import WholeStep
+from backhand.training.step import OptimizersStep
 
 SETTINGS = [
     (torch.optim.SGD, {"lr": 0.1}),
@@ -38,7 +38,7 @@ def test_each_update_is_torchs_and_many_steps_can_live_in_one_process():
                 each.backpropagate(x, y, "cross_entropy", sample_weight=weight)
                 optimizer.step()
                 optimizer.zero_grad()
-            pairs.append((WholeStep(model, Criterion("cross_entropy"), None, ours), model, ours, twin, theirs))
+            pairs.append((OptimizersStep(model, Criterion("cross_entropy"), None, ours), model, ours, twin, theirs))
     for step in range(3):
         for whole, _, ours, twin, theirs in pairs:
             if step == 2:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from backhand.benchmarks.timing import Goal, Report, agree, figures, interleaved, ratios
 from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.mlp import MLP
-from backhand.training.step import WholeStep
+from backhand.training.step import OptimizersStep
 
 Step = Callable[[], object]
 LOSS, LR, MOMENTUM = "cross_entropy", 0.01, 0.9
@@ -121,12 +121,12 @@ def _updates(start: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:
         sgd.zero_grad()
         return loss
 
-    compiled_step: list[WholeStep] = []
+    compiled_step: list[OptimizersStep] = []
 
     def compiled_whole() -> Tensor:
         if not compiled_step:  # the first step makes the optimizer's state
             loss = by_hand(whole, whole_sgd)
-            compiled_step.append(WholeStep(whole, Criterion(LOSS), None, whole_sgd))
+            compiled_step.append(OptimizersStep(whole, Criterion(LOSS), None, whole_sgd))
             return loss
         return compiled_step[0](x, y, None)[0]
 

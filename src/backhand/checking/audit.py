@@ -50,6 +50,14 @@ class Audit(Callback):
         self._warned: set[str] = set()
         self._last_step = -1
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on from here must know: its result.json counts all its audits."""
+        return {"times": self.times, "worst": self.worst}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self.times, self.worst = state_dict["times"], state_dict["worst"]
+
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Let the module know of this audit, where there are gradients by hand."""
         pl_module.audit = self if pl_module.model.gradient == "hand" else None
@@ -123,28 +131,45 @@ class Audit(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the worst error of each parameter, in an epoch that had an audit."""
-        if self._worst_of_epoch:
-            metrics = {f"audit/{name}": error for name, error in self._worst_of_epoch.items()}
+        if metrics := self.of_epoch():
             for logger in trainer.loggers:
                 logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, step=trainer.global_step - 1)
+
+    def of_epoch(self) -> dict[str, float]:
+        """The worst error of each parameter since the last call, as metrics."""
+        metrics = {f"audit/{name}": error for name, error in self._worst_of_epoch.items()}
         self._worst_of_epoch = {}
+        return metrics
 
     def _compare(
         self, trainer: L.Trainer, pl_module: Any, batch: Any, found: dict[str, Tensor], theta: Sequence[Tensor] | None
     ) -> str | None:
-        """Note each parameter's error; returns why the run must end, if it must."""
         model = pl_module.model
         names = [name for name, _ in model.named_parameters()]
         of_loss = (model, pl_module.loss, pl_module.loss_parameters, batch, theta or list(model.parameters()))
         exact = autograd_gradients(*of_loss, dtype=torch.float64)
         errors = {
-            name: _relative(found[name], right) for name, right in zip(names, exact, strict=True) if name in found
+            name: float(_relative(found[name], right))
+            for name, right in zip(names, exact, strict=True)
+            if name in found
         }
         rounding: dict[str, float] = {}
         if max(errors.values(), default=0.0) > self.warn:
             with trainer.precision_plugin.train_step_context():
                 own = autograd_gradients(*of_loss)
-            rounding = {name: _relative(each, right) for name, each, right in zip(names, own, exact, strict=True)}
+            rounding = {
+                name: float(_relative(each, right)) for name, each, right in zip(names, own, exact, strict=True)
+            }
+        return self.judge(errors, rounding, trainer.global_step)
+
+    def judge(self, errors: dict[str, float], rounding: dict[str, float], step: int) -> str | None:
+        """Note each parameter's error; returns why the run must end, if it must.
+
+        Args:
+            errors: of each parameter's gradient, relative.
+            rounding: torch's own there, or nothing where no error is above `warn`.
+            step: of the optimizer.
+        """
         self.times += 1
         for name, error in errors.items():
             self._worst_of_epoch[name] = max(error, self._worst_of_epoch.get(name, 0.0))
@@ -153,7 +178,6 @@ class Audit(Callback):
         if not rounding:
             return None
         beyond = {name: error for name, error in errors.items() if error > max(self.warn, ROUNDING * rounding[name])}
-        step = trainer.global_step
         for name, error in beyond.items():
             if error > self.stop:
                 return (
@@ -170,6 +194,52 @@ class Audit(Callback):
                     rounding[name],
                 )
         return None
+
+
+def audit_runs(
+    audits: dict[int, Audit],
+    model: MLP,
+    loss: str,
+    parameters: dict[str, Any],
+    batch: Any,
+    gradients: Sequence[Tensor],
+    theta: Sequence[Tensor],
+    step: int,
+) -> dict[int, str]:
+    """The same for a population: each run's gradients are judged by its own audit.
+
+    Args:
+        audits: by the run's place on the run axis; the others are passed over, and so are those that are not finite.
+        model: the population.
+        loss: a key of `LOSSES`.
+        parameters: the loss's own.
+        batch: inputs (K, B, D) or (B, D), targets and the samples' weights.
+        gradients: of each parameter, (K, …).
+        theta: the values they were taken at.
+        step: of the optimizer.
+
+    Returns:
+        Why a run must end, for those that must.
+    """
+    of_loss = (model, loss, parameters, batch, theta)
+    names = [name for name, _ in model.named_parameters()]
+    exact = autograd_gradients(*of_loss, dtype=torch.float64)
+    errors = [_relative(found, right, runs=True).tolist() for found, right in zip(gradients, exact, strict=True)]
+    finite = torch.stack([each.isfinite().flatten(1).all(1) for each in gradients]).all(0).tolist()
+    rounding: list[list[float]] = []
+    if any(max(each[run] for each in errors) > audit.warn for run, audit in audits.items() if finite[run]):
+        own = autograd_gradients(*of_loss)
+        rounding = [_relative(each, right, runs=True).tolist() for each, right in zip(own, exact, strict=True)]
+    wrong = {}
+    for run, audit in audits.items():
+        if not finite[run]:
+            continue
+        of_run = {name: each[run] for name, each in zip(names, errors, strict=True)}
+        looked = max(of_run.values()) > audit.warn
+        of_torch = {name: each[run] for name, each in zip(names, rounding, strict=True)} if looked else {}
+        if reason := audit.judge(of_run, of_torch, step):
+            wrong[run] = reason
+    return wrong
 
 
 def autograd_gradients(
@@ -208,6 +278,9 @@ def _scale(trainer: L.Trainer) -> float:
     return 1.0 if scaler is None else scaler.get_scale()
 
 
-def _relative(found: Tensor, right: Tensor) -> float:
-    error, norm = (found.double() - right.double()).norm(), right.double().norm()
-    return float(error / norm) if norm > 0 else float(error > 0)
+def _relative(found: Tensor, right: Tensor, runs: bool = False) -> Tensor:
+    """‖found − right‖ / ‖right‖, or where ‖right‖ is 0 whether it is wrong; one a run if the first axis is theirs."""
+    found, right = (each.double().reshape(len(each) if runs else 1, -1) for each in (found, right))
+    error, norm = (found - right).norm(dim=1), right.norm(dim=1)
+    relative = torch.where(norm > 0, error / norm, (error > 0).double())
+    return relative if runs else relative[0]

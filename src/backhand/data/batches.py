@@ -1,6 +1,6 @@
 """Batches out of tensors in memory: one indexing operation each, in an order that (seed, epoch) decides."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -16,17 +16,22 @@ class Batch(NamedTuple):
     """What one step is made of.
 
     Attributes:
-        x: inputs (B, D).
+        x: inputs (B, D), or (K, B, D) where each run of a population has its own; y and weight alike.
         y: targets for the loss, (B,) or (B, C).
         weight: how much each sample counts (B,); None for all the same.
         share: what this process's loss is multiplied by, so that the mean over the processes is that of the batch that
-            they share: 1 where each has as many rows.
+            they share: 1 where each has the same part of what that loss divides by.
+        part: which part of the rows of the batch that they share these are; 0 for a row that another process counts.
+        total: what the batch that they share counts in a mean over batches, its rows or the sum of their weights; None
+            where there is one process.
     """
 
     x: Tensor
     y: Tensor
     weight: Tensor | None = None
     share: float = 1.0
+    part: float = 1.0
+    total: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,10 @@ class Batches:
         data: the data set that it belongs to.
         batch_size: rows a step, over all processes.
         place: where the batches are wanted.
-        shuffle_seed: of the order; the rows' own order if None.
+        shuffle_seed: of the order; the rows' own order if None. Several, one for each run of a population, give batches
+            with a run axis.
         augmentation: a name of `AUGMENTATIONS`.
+        class_weight: how much a sample of each class counts in the loss (classes,), which divides by the sum.
     """
 
     def __init__(
@@ -70,10 +77,11 @@ class Batches:
         data: Dataset,
         batch_size: int,
         place: Place,
-        shuffle_seed: int | None = None,
+        shuffle_seed: int | Sequence[int] | None = None,
         augmentation: str = "none",
+        class_weight: Tensor | None = None,
     ) -> None:
-        self.rows, self.batch_size, self.place = rows, batch_size, place
+        self.rows, self.batch_size, self.place, self.class_weight = rows, batch_size, place, class_weight
         self.shuffle_seed, self.augmentation, self.picture = shuffle_seed, augmentation, data.facts.picture
         self.mean, self.std = (each if each is None else each.to(place.device) for each in (data.mean, data.std))
         self.epoch = self.done = 0
@@ -110,22 +118,25 @@ class Batches:
 
     def _batches(self, first: int) -> Iterator[Batch]:
         order = self.order()
+        shares = self._shares(order) if self.place.processes > 1 else None
         for step in range(first, len(self)):
             rows: slice | Tensor = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            yield self._batch(rows if order is None else order[rows], step)
+            batch = self._batch(rows if order is None else order[..., rows], step)
+            yield batch if shares is None else batch._replace(**shares[step])
 
     def order(self) -> Tensor | None:
-        """The epoch's order of the rows, or None for their own."""
+        """The epoch's order of the rows (N,), or (K, N) of each run's; None for their own."""
         if self.shuffle_seed is None:
             return None
-        order = torch.randperm(len(self.rows.x), generator=self._generator(0))
-        return order.to(self.rows.x.device)
+        seeds = [self.shuffle_seed] if isinstance(self.shuffle_seed, int) else self.shuffle_seed
+        orders = [torch.randperm(len(self.rows.x), generator=self._generator(seed, 0)) for seed in seeds]
+        return (orders[0] if isinstance(self.shuffle_seed, int) else torch.stack(orders)).to(self.rows.x.device)
 
     def _batch(self, rows: slice | Tensor, step: int) -> Batch:
-        share = 1.0
-        if self.place.processes > 1:
-            rows, share = self._part(rows)
-        x, y, weight = self.rows.x[rows], self.rows.y[rows], self.rows.weight
+        whole, rows = rows, self._part(rows)
+        # The random numbers are drawn for the whole batch, so that a row's do not hang on how many processes there are.
+        x = self.rows.x[rows if self.augmentation == "none" else whole]
+        y, weight = self.rows.y[rows], self.rows.weight
         weight = weight if weight is None else weight[rows]
         if not self.place.resident:
             x, y, weight = self._sent(x), self._sent(y), weight if weight is None else self._sent(weight)
@@ -134,32 +145,60 @@ class Batches:
             from backhand.data.augmentation import augment
 
             assert self.picture is not None
-            x = augment(self.augmentation, x, self.picture, self._generator(step + 1))
+            assert isinstance(self.shuffle_seed, int)
+            x = self._own(augment(self.augmentation, x, self.picture, self._generator(self.shuffle_seed, step + 1)))
         if self.mean is not None and self.std is not None:
             x = x.float().sub_(self.mean).div_(self.std)
         return Batch(
             x.to(dtype),
             y.to(dtype) if y.is_floating_point() else y,
             weight if weight is None else weight.to(dtype),
-            share,
         )
 
-    def _part(self, rows: slice | Tensor) -> tuple[Tensor, float]:
-        """This process's rows of a batch; where there are fewer rows than processes, some have one that counts 0."""
+    def _part(self, rows: slice | Tensor) -> slice | Tensor:
+        if self.place.processes == 1:
+            return rows
         whole = torch.arange(len(self.rows.x), device=self.rows.x.device)[rows] if isinstance(rows, slice) else rows
+        return self._own(whole)
+
+    def _own(self, whole: Tensor) -> Tensor:
+        """What is this process's of a batch; where there are fewer rows than processes, some have one that counts 0."""
+        if self.place.processes == 1:
+            return whole
         mine = whole[self.place.rank :: self.place.processes]
-        counts = self.rows.weight
-        part, total = (len(mine), len(whole)) if counts is None else (counts[mine].sum(), counts[whole].sum())
-        share = float(part / total) * self.place.processes
-        return (mine, share) if len(mine) else (whole[:1], 0.0)
+        return mine if len(mine) else whole[:1]
+
+    def _shares(self, order: Tensor | None) -> list[dict[str, float]]:
+        """For each batch of the epoch, what this process has of it: `share`, `part` and `total` of `Batch`.
+
+        Of the whole epoch at once, for a look at each batch would make a GPU wait.
+        """
+        y, weight, (rank, processes) = self.rows.y, self.rows.weight, (self.place.rank, self.place.processes)
+        rows = torch.ones(len(y), dtype=torch.float64, device=y.device)
+        counts = rows if weight is None else weight.double()
+        divisors = counts
+        if self.class_weight is not None and not y.is_floating_point():
+            divisors = counts * self.class_weight.to(y.device).double()[y]
+
+        def sums(each: Tensor) -> tuple[Tensor, Tensor]:
+            """Of this process's rows and of all, batch by batch."""
+            each = each if order is None else each[order]
+            batches = torch.nn.functional.pad(each, (0, len(self) * self.batch_size - len(each)))
+            batches = batches.view(len(self), self.batch_size)
+            return batches[:, rank::processes].sum(1), batches.sum(1)
+
+        (part, size), (_, total), (mine, whole) = sums(rows), sums(counts), sums(divisors)
+        # Where nothing of a batch counts, every process has the loss that a single one would have.
+        share = torch.where(whole > 0, mine / whole * processes, 1.0)
+        columns = (share.tolist(), (part / size).tolist(), total.tolist())
+        return [dict(zip(("share", "part", "total"), each, strict=True)) for each in zip(*columns, strict=True)]
 
     def _sent(self, t: Tensor) -> Tensor:
         return t.pin_memory().to(self.place.device, non_blocking=True) if self.place.device.type == "cuda" else t
 
-    def _generator(self, use: int) -> torch.Generator:
+    def _generator(self, seed: int, use: int) -> torch.Generator:
         """Random numbers of this epoch: 0 for the order, and one more for each step's augmentation."""
-        assert self.shuffle_seed is not None
-        key = [self.shuffle_seed, self.epoch] if use == 0 else [self.shuffle_seed, self.epoch, use]
+        key = [seed, self.epoch] if use == 0 else [seed, self.epoch, use]
         mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
         return torch.Generator().manual_seed(mixed)
 

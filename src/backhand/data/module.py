@@ -1,5 +1,6 @@
 """A data set as a LightningDataModule: its targets as the loss takes them, its batches where the network is."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning as L
@@ -53,8 +54,10 @@ class InMemoryData(LightningDataModule):
         units: C, the network's outputs: 1 for a number or a yes and no, else one a class.
         target_mean: what a regression's target has subtracted.
         target_std: what it is then divided by.
-        shuffle_seed: of the training batches' order.
+        shuffle_seed: of the training batches' order; one for each run of a population.
         dtype: of the inputs, and of targets that are values.
+        class_weight: how much a sample of each class counts in the loss: a number for all, one for each class, or
+            `balanced`; None for all the same.
     """
 
     def __init__(
@@ -66,13 +69,15 @@ class InMemoryData(LightningDataModule):
         units: int = 1,
         target_mean: float = 0.0,
         target_std: float = 1.0,
-        shuffle_seed: int = 0,
+        shuffle_seed: int | Sequence[int] = 0,
         dtype: torch.dtype = torch.float32,
+        class_weight: Any = None,
     ) -> None:
         super().__init__()
         self.dataset, self.settings, self.shuffle_seed, self.dtype = dataset, settings, shuffle_seed, dtype
         self.target, self.units, self.classes = target, units, dataset.facts.classes
         self.target_mean, self.target_std = target_mean, target_std
+        self._class_weight = class_weight
         self.rows: dict[Split, Rows] = {name: self._for_the_loss(rows) for name, rows in dataset.rows.items()}
 
     def train_dataloader(self) -> Blocks:
@@ -80,7 +85,7 @@ class InMemoryData(LightningDataModule):
         rows = self.rows["train"]
         size = len(rows.x) if self.settings.batch_size == "full" else self.settings.batch_size
         augmentation = self.settings.augment or "none"
-        batches = Batches(rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation)
+        batches = Batches(rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation, self._by_class())
         return Blocks(batches, lambda done: 1 if self.trainer is None else steps_at_once(self.trainer, done))
 
     def val_dataloader(self) -> Batches:
@@ -97,7 +102,7 @@ class InMemoryData(LightningDataModule):
 
     def evaluation_dataloader(self, split: Split, size: int = EVALUATION_BATCH) -> Batches:
         """Any split in its own order, in large batches."""
-        return Batches(self.rows[split], self.dataset, size, self.place())
+        return Batches(self.rows[split], self.dataset, size, self.place(), class_weight=self._by_class())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batches are there already."""
@@ -124,6 +129,16 @@ class InMemoryData(LightningDataModule):
         if self.target == "classes":
             return y
         return y.double().unsqueeze(-1) if self.units == 1 else torch.nn.functional.one_hot(y, self.units).double()
+
+    @property
+    def class_weight(self) -> Any:
+        """A number for all classes, one for each, or None."""
+        return self.balanced_weights() if self._class_weight == "balanced" else self._class_weight
+
+    def _by_class(self) -> Tensor | None:
+        if self.trainer is None or self.trainer.world_size == 1 or self.classes is None or self._class_weight is None:
+            return None
+        return torch.as_tensor(self.class_weight, dtype=torch.float64).expand(self.classes)
 
     def _for_the_loss(self, rows: Rows) -> Rows:
         """The rows with their numbers in `dtype`, pictures excepted, which become numbers batch by batch."""

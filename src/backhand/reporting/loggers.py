@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class EpochTable(Logger):
             self.rows.append({"epoch": epoch, "step": 0})
         self.rows[-1].update(seen, epoch=epoch, step=step or 0)
 
+    def restore(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Begin with the rows of a run that is gone on with in its own folder."""
+        self.rows, self._written, self._columns = [dict(row) for row in rows], 0, []
+
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write the last row."""
@@ -78,8 +82,17 @@ class EpochTable(Logger):
         self._columns, self._written = columns, len(self.rows)
 
 
-def build_loggers(config: TrainConfig, folder: Path) -> tuple[list[Logger], EpochTable]:
-    """The loggers of `config.logger`, and the table among them that the pictures are drawn from."""
+def build_loggers(
+    config: TrainConfig, folder: Path, rows: Sequence[Mapping[str, float]] = (), wandb_id: str | None = None
+) -> tuple[list[Logger], EpochTable]:
+    """The loggers of `config.logger`, and the table among them that the pictures are drawn from.
+
+    Args:
+        config: the configuration.
+        folder: the run's.
+        rows: the epochs that the run has behind it, where it goes on in its own folder.
+        wandb_id: of the W&B run that it then goes on with.
+    """
     table = EpochTable(folder / "metrics.csv" if config.logger.csv else None)
     loggers: list[Logger] = [table]
     if config.logger.tensorboard:
@@ -88,8 +101,14 @@ def build_loggers(config: TrainConfig, folder: Path) -> tuple[list[Logger], Epoc
         except ModuleNotFoundError:
             raise UserError("logger=tensorboard: needs the package tensorboard; pip install tensorboard") from None
     if config.logger.wandb is not None:
-        loggers.append(_wandb_logger(config, folder))
+        loggers.append(_wandb_logger(config, folder, rows, wandb_id))
+    table.restore(rows)
     return loggers, table
+
+
+def wandb_id(loggers: Sequence[Logger]) -> str | None:
+    """The W&B run's, where there is one."""
+    return next((str(logger.experiment.id) for logger in loggers if isinstance(logger, WandbLogger)), None)
 
 
 def close_loggers(loggers: list[Logger], exit_code: int) -> None:
@@ -101,7 +120,9 @@ def close_loggers(loggers: list[Logger], exit_code: int) -> None:
             wandb.finish(exit_code=exit_code)
 
 
-def _wandb_logger(config: TrainConfig, folder: Path) -> Logger:
+def _wandb_logger(
+    config: TrainConfig, folder: Path, rows: Sequence[Mapping[str, float]], wandb_id: str | None
+) -> Logger:
     import wandb
 
     settings = config.logger.wandb
@@ -117,11 +138,13 @@ def _wandb_logger(config: TrainConfig, folder: Path) -> Logger:
         "tags": config.tags,
         "dir": str(folder),
         "config": asdict(config),
+        "id": wandb_id,
     }
 
     def start(mode: str) -> Any:
         quiet = wandb.Settings(silent=True, console="off", init_timeout=20)
-        return wandb.init(**arguments, mode=mode, settings=quiet)  # type: ignore[arg-type]
+        resume = "allow" if wandb_id is not None and mode == "online" else None
+        return wandb.init(**arguments, mode=mode, resume=resume, settings=quiet)  # type: ignore[arg-type]
 
     run = None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
@@ -134,7 +157,11 @@ def _wandb_logger(config: TrainConfig, folder: Path) -> Logger:
             log.warning("W&B cannot be reached (%s); this run is logged offline, under %s", reason, folder / "wandb")
             run = start("offline")
         run.define_metric("*", step_metric="epoch")
-    return WandbLogger(save_dir=str(folder), experiment=run)
+    logger = WandbLogger(save_dir=str(folder), experiment=run)
+    if run is not None and run.offline:  # what is uploaded under the same id later replaces what was before
+        for row in rows:
+            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
+    return logger
 
 
 def _logged_in() -> bool:

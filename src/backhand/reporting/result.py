@@ -5,19 +5,21 @@ import json
 import math
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from backhand import __version__
 from backhand.config.command import CONF
 from backhand.config.schema import TrainConfig
+from backhand.config.validation import larger_is_better
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
 # What decides where a run goes on from or what is drawn, not what it computes.
-NOT_HASHED = ("ckpt_path", "plots", "name", "tags", "logger")
+NOT_HASHED = ("ckpt_path", "plots", "name", "tags", "logger", "sweep")
 
 
 @dataclass
@@ -28,7 +30,8 @@ class Result:
         status: `finished`; `diverged` (the loss is no longer finite); `failed`; `interrupted`.
         objective: the metric that chose the best checkpoint, and its best value.
         metrics: the last epoch's training and validation metrics, and the best checkpoint's on the test split.
-        seconds: of training, validation included, set-up and test left out.
+        seconds: of training, validation included, set-up and test left out; of a population, the run's share.
+        population: how many runs were trained in the same tensors; 1 for a run of its own.
         steps, epochs: completed in this run and those it went on from.
         audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
             there where it was looked at; None for never.
@@ -39,6 +42,7 @@ class Result:
     objective: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    population: int = 1
     steps: int = 0
     epochs: int = 0
     device: str = "cpu"
@@ -64,6 +68,38 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     aside = folder / "result.json.tmp"
     aside.write_text(json.dumps(_finite(record), indent=2) + "\n")
     aside.replace(folder / "result.json")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What `folder/result.json` says; None where there is none, or what is there is not one."""
+    try:
+        record = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError):
+        return None
+    known = isinstance(record, dict) and record.get("status") in get_args(Status)
+    return record if known and isinstance(record.get("objective"), dict) else None
+
+
+def is_complete(record: dict[str, Any] | None) -> bool:
+    """Whether there is nothing left to do for the run: a diverged one would diverge again."""
+    return record is not None and record["status"] in ("finished", "diverged")
+
+
+def objective_of(record: dict[str, Any]) -> float:
+    """The objective's value; where it has none, the worst there is."""
+    value = record["objective"].get("value")
+    if value is None:
+        return -math.inf if larger_is_better(record["objective"]["name"]) else math.inf
+    return float(value)
+
+
+def best_objective(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    """The objective's best value among the epochs, or the worst there is where no epoch had a finite one."""
+    maximize = larger_is_better(name)
+    finite = [row[name] for row in rows if name in row and math.isfinite(row[name])]
+    if not finite:
+        return -math.inf if maximize else math.inf
+    return max(finite) if maximize else min(finite)
 
 
 def config_hash(config: TrainConfig) -> str:

@@ -1,18 +1,96 @@
-"""Reading checkpoints: always as plain data (`weights_only=True`), never as pickled objects."""
+"""Checkpoints: written whole or not at all, read as plain data (`weights_only=True`), never as pickled objects."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
+from backhand.reporting.loggers import EpochTable, wandb_id
+from backhand.reporting.result import config_hash
 
 # Settings of `LightningMLP` that a checkpoint and the run that goes on from it must share.
 SHARED = ("sizes", "hidden_activation", "output_activation", "loss")
+
+
+BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside the one that it replaces, so that at any moment there is a whole one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write it aside, and rename it."""
+        aside = Path(f"{path}.tmp")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.save(checkpoint, aside)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        os.replace(aside, path)  # noqa: PTH105
+
+
+class OwnFolder(Callback):
+    """What a checkpoint must hold, beside Lightning's, for its run to go on in its own folder as if it had not stopped.
+
+    A run that goes on from a checkpoint in a folder of its own takes none of it.
+
+    Args:
+        config: the configuration, whose hash the checkpoint carries.
+        table: the run's epochs.
+        loggers: the run's.
+        going_on: the state to go on from, as `state_of` read it.
+    """
+
+    def __init__(
+        self, config: TrainConfig, table: EpochTable, loggers: Sequence[Logger], going_on: dict[str, Any] | None
+    ) -> None:
+        self.hash, self.table, self.loggers, self.going_on = config_hash(config), table, loggers, going_on
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add the epochs' metrics, and whether this was the last one."""
+        rows = [dict(row) for row in self.table.rows]
+        if rows and rows[-1]["epoch"] == trainer.current_epoch:
+            # What the epoch's end has just logged reaches the loggers only after the checkpoints are written.
+            logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+            rows[-1] = rows[-1] | logged | {"step": step}
+        checkpoint["own_folder"] = {
+            "config_hash": self.hash,
+            "rows": rows,
+            "wandb_id": wandb_id(self.loggers),
+            "stopped": trainer.should_stop,
+            "diverged": pl_module.diverged,
+        }
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Train no further where early stopping, or a loss that is not finite, had the last word."""
+        if self.going_on is not None:
+            pl_module.diverged = self.going_on["diverged"]
+            trainer.should_stop = self.going_on["stopped"]
+
+
+def state_of(path: Path, config: TrainConfig) -> dict[str, Any]:
+    """What `OwnFolder` put into a checkpoint.
+
+    Raises:
+        UserError: it is another configuration's, or not a checkpoint of this version.
+    """
+    state = read(path).get("own_folder")
+    if state is None or state["config_hash"] != config_hash(config):
+        raise UserError(f"{path}: is another configuration's, and nothing is overwritten; name another folder")
+    return state
 
 
 def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from backhand.calculus.mlp import MLP
 from backhand.checking.audit import Audit
 from backhand.data.batches import Batch
 from backhand.training.optimizers import build_optimizer, build_scheduler
-from backhand.training.step import WholeStep
+from backhand.training.step import OptimizersStep
 
 
 class LightningMLP(LightningModule):
@@ -97,7 +97,7 @@ class LightningMLP(LightningModule):
         self.val_metrics = self._metrics("val/")
         self.test_metrics = self._metrics("test/")
         self.audit: Audit | None = None
-        self._whole: WholeStep | None = None
+        self._whole: OptimizersStep | None = None
         self._accumulated = 0
         self._steps: list[tuple[Any, ...]] = []  # of the block: what each counts, its mean loss, and the share of right
         self._train_sums: Tensor | None = None
@@ -122,7 +122,7 @@ class LightningMLP(LightningModule):
         means = torch.stack([torch.stack(each) for each in noted])
         rows = torch.stack([torch.as_tensor(each) for each in counted]).to(means)
         total = torch.cat([rows.sum()[None], (means * rows).sum(-1)])
-        self._train_sums = total if self._train_sums is None else self._train_sums + total
+        self._train_sums = total if self._train_sums is None else self._train_sums.to(total) + total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients where asked for."""
@@ -184,6 +184,15 @@ class LightningMLP(LightningModule):
             return optimizer
         return [optimizer], [scheduler]
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the epoch's training metrics are made of, where it is written in the middle of one."""
+        if self._train_sums is not None:
+            checkpoint["train_sums"] = self._train_sums
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._train_sums = checkpoint.get("train_sums")
+
     @property
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]
@@ -194,7 +203,7 @@ class LightningMLP(LightningModule):
         audit = self.audit if self.audit is not None and self.audit.due(step) else None
         if self.hparams["compile"] and self._whole is None and step > 0:  # the first step makes the optimizer's state
             criterion, weight = self.model.criterion(self.loss, self.loss_parameters, batch.x)
-            self._whole = WholeStep(self.model, criterion, weight, self._optimizer)
+            self._whole = OptimizersStep(self.model, criterion, weight, self._optimizer)
         if self._whole is not None and self._whole.takes(batch.x):
             return self._take_whole_step(self._whole, batch, audit)
         if self._needs_engine:
@@ -211,7 +220,7 @@ class LightningMLP(LightningModule):
         self._count_step()
         return loss, z_O
 
-    def _take_whole_step(self, whole: WholeStep, batch: Batch, audit: Audit | None) -> tuple[Tensor, Tensor]:
+    def _take_whole_step(self, whole: OptimizersStep, batch: Batch, audit: Audit | None) -> tuple[Tensor, Tensor]:
         theta = [parameter.detach().clone() for parameter in self.model.parameters()] if audit is not None else None
         loss, z_O, gradients = whole(batch.x, batch.y, batch.weight)
         if audit is not None:
@@ -224,12 +233,14 @@ class LightningMLP(LightningModule):
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
         )
         scale = batch.share / self.hparams["accumulate"]
+        # A process whose rows have no weight has no loss, 0/0, and yet it takes part in the others' mean.
+        scaled = loss * scale if scale else z_O.sum() * 0
         if audit is not None and self.model.gradient == "hand":
             with audit.listening(self) as arrived:
-                self.manual_backward(loss * scale)
+                self.manual_backward(scaled)
             audit.compare(self.trainer, self, batch, arrived, scale=scale)
         else:
-            self.manual_backward(loss * scale)
+            self.manual_backward(scaled)
         self._accumulated += 1
         if last or self._accumulated == self.hparams["accumulate"]:
             self._accumulated = 0
@@ -248,17 +259,25 @@ class LightningMLP(LightningModule):
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(1)
 
     def _note(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
-        noted = [self._counted(batch), loss.float()]
+        noted = [self._counted(batch), self._own_part(batch, loss.float())]
         if self.classes is not None:
             # A share, as the loss is: the mean over an epoch is taken of both in one go.
             noted.append((self._classes_of(self._scores(z_O)) == self._classes_of(batch.y)).float().mean())
         self._steps.append(tuple(noted))
 
     def _counted(self, batch: Batch) -> Tensor | float:
-        """What a batch counts in a mean: its rows, or the sum of their weights."""
-        if batch.share == 0:  # a row that another process counts
-            return 0.0
+        """What a batch counts in a mean: its rows, or the sum of their weights; where it is shared, by this one's rows."""
+        if batch.total is not None:
+            return batch.total * batch.part
         return float(len(batch.x)) if batch.weight is None else batch.weight.sum()
+
+    def _own_part(self, batch: Batch, loss: Tensor) -> Tensor:
+        """A batch's loss such that, times what it counts, it adds up over the processes to the whole batch's loss."""
+        if batch.total is None:
+            return loss
+        if batch.share == 0 or batch.part == 0:
+            return torch.zeros_like(loss)
+        return loss * (batch.share / (batch.part * self.trainer.world_size))
 
     def _schedule(self, means: dict[str, float]) -> None:
         match self.lr_schedulers():
@@ -278,12 +297,12 @@ class LightningMLP(LightningModule):
 
     def _evaluate(self, batch: Batch, metrics: MetricCollection) -> None:
         rows = self._counted(batch)
-        if batch.share == 0:
+        if batch.part == 0:  # a row that another process counts
             return
         loss, z_O = self.model.loss_and_preoutput(
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
         )
-        self._loss_sum = self._loss_sum + loss * rows
+        self._loss_sum = self._loss_sum + self._own_part(batch, loss) * rows
         self._loss_rows = self._loss_rows + rows
         if self.classes is None:
             metrics.update(self._own_units(self._mean(self.model.output(z_O))), self._own_units(batch.y))

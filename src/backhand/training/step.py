@@ -17,34 +17,51 @@ from backhand.calculus.backpropagation import Criterion, gradients
 from backhand.calculus.mlp import MLP
 from backhand.config.errors import UserError
 
+# A setting is a number, or for a population (K,), one for each run.
+Setting = float | Tensor
 Update = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor, dict[str, Any]], None]
 
 
 def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Tensor, settings: dict[str, Any]) -> None:
     """`v ← μ v + ∇θ`, `θ ← θ − α v`; weight decay λ adds λ θ to the gradient first."""
-    if settings["weight_decay"]:
-        gradient = gradient + settings["weight_decay"] * theta
-    if settings["momentum"]:
+    if _given(settings["weight_decay"]):
+        gradient = gradient + _like(settings["weight_decay"], theta) * theta
+    if _given(settings["momentum"]):
         (velocity,) = state
-        velocity.mul_(settings["momentum"]).add_(gradient)
+        velocity.mul_(_like(settings["momentum"], theta)).add_(gradient)
         gradient = velocity
-    theta.sub_(lr * gradient)
+    theta.addcmul_(_like(lr, theta), gradient, value=-1)
 
 
 def adam(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Tensor, settings: dict[str, Any]) -> None:
     """Kingma & Ba, "Adam" (2015), algorithm 1; weight decay λ adds λ θ to the gradient first."""
-    if settings["weight_decay"] and not settings["decoupled_weight_decay"]:
-        gradient = gradient + settings["weight_decay"] * theta
-    elif settings["weight_decay"]:  # Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019)
-        theta.mul_(1 - lr * settings["weight_decay"])
+    if _given(settings["weight_decay"]) and not settings["decoupled_weight_decay"]:
+        gradient = gradient + _like(settings["weight_decay"], theta) * theta
+    elif _given(settings["weight_decay"]):  # Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019)
+        theta.mul_(_like(1 - lr * settings["weight_decay"], theta))
     first, second, count = state
     beta_1, beta_2 = settings["betas"]
     count.add_(1)
-    first.lerp_(gradient, 1 - beta_1)
-    second.mul_(beta_2).add_((1 - beta_2) * gradient * gradient)
+    first.lerp_(gradient, _like(1 - beta_1, theta))
+    second.mul_(_like(beta_2, theta)).add_(_like(1 - beta_2, theta) * gradient * gradient)
     t = count.to(theta.device, torch.float64)  # beta**t is near one
-    denominator = (second / (1 - beta_2**t)).sqrt() + settings["eps"]
-    theta.sub_(lr / (1 - beta_1**t) * first / denominator)
+    denominator = (second / _like(1 - beta_2**t, theta)).sqrt() + _like(settings["eps"], theta)
+    theta.sub_(_like(lr / (1 - beta_1**t), theta) * first / denominator)
+
+
+def _given(setting: Setting) -> bool:
+    """Whether it is anything but zero."""
+    return isinstance(setting, Tensor) or bool(setting)
+
+
+def _like(setting: Setting, theta: Tensor) -> Any:
+    """The setting (K,) as (K, 1, …), for θ (K, n, m) or (K, m).
+
+    It is rounded to the parameter's precision only here: 1 − 0.999 in float32 is off by 2e-5.
+    """
+    if not isinstance(setting, Tensor):
+        return setting
+    return setting.to(theta.dtype).view(-1, *(1,) * (theta.dim() - 1)) if setting.dim() else setting.to(theta.dtype)
 
 
 # Each of torch's optimizers: the update, and the names of its state in the order that the update takes it.
@@ -60,9 +77,90 @@ SMALL = 100_000
 
 
 class WholeStep:
-    """The compiled step of a network with its loss and its optimizer.
+    """A step of one network, or of a population of K, with its loss and its optimizer.
 
-    It is compiled for one shape of batch, the first that it is asked for; `takes` says whether another is that one.
+    Compiled it is for one shape of batch, the first that it is asked for; `takes` says whether another is that one.
+
+    Args:
+        model: whose parameters are updated in place.
+        criterion: the loss.
+        weight: the loss's own weight (C,), or None.
+        states: what the optimizer keeps for each parameter, in the order that `UPDATES` has.
+        update: the optimizer's rule.
+        settings: its settings by name, without the learning rate.
+        lr: the learning rate, () or (K,) of float64; it is read at every step.
+        compiled: whether the step is compiled whole.
+    """
+
+    def __init__(
+        self,
+        model: MLP,
+        criterion: Criterion,
+        weight: Tensor | None,
+        states: Sequence[Sequence[Tensor]],
+        update: Update,
+        settings: dict[str, Any],
+        lr: Tensor,
+        *,
+        compiled: bool = True,
+    ) -> None:
+        # Detached views of the same memory: autograd has no part in this.
+        theta = [parameter.detach() for parameter in model.parameters()]
+        network = model.network
+        self.compiled = compiled
+        self.shape: torch.Size | None = None
+
+        def step(
+            theta: list[Tensor],
+            states: Sequence[Sequence[Tensor]],
+            lr: Tensor,
+            x: Tensor,
+            y: Tensor,
+            sample_weight: Tensor | None,
+        ) -> tuple[Tensor, Tensor, list[Tensor]]:
+            L, z_O, found = gradients(network, criterion, x, y, theta[::2], theta[1::2], weight, sample_weight)
+            grads = [g for pair in zip(found.weights, found.biases, strict=True) for g in pair if g is not None]
+            for parameter, gradient, state in zip(theta, grads, states, strict=True):
+                update(parameter, gradient, state, lr, settings)
+            return L, z_O, grads
+
+        run = step
+        if compiled:
+            # What torch would guard against cannot happen: the tensors are always the same, and `takes` is asked for
+            # the batch's shape. Its look at 20 guards takes longer than the two layers of a small network.
+            options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+            if sum(each.numel() for each in theta) < SMALL:
+                options["cpp.threads"] = 1
+            # torch finds what it compiled by the code object; without guards, each instance must have one of its own.
+            own = FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
+            run = torch.compile(own, fullgraph=True, dynamic=False, options=options)
+        self.run = lambda *batch: run(theta, states, lr, *batch)
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether it is made for batches of this shape."""
+        return not self.compiled or self.shape in (None, x.shape)
+
+    def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """One step on a batch.
+
+        Returns:
+            L (…), z_O (…, B, C), and the gradients in the order of the parameters.
+
+        Raises:
+            UserError: torch cannot compile here.
+        """
+        if self.shape is not None:
+            return self.run(x, y, sample_weight)
+        self.shape = x.shape
+        try:
+            return self.run(x, y, sample_weight)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"compile=true: torch cannot compile here ({reason}); it needs a C++ compiler") from error
+
+
+class OptimizersStep(WholeStep):
+    """The compiled step that does what one of torch's optimizers does, on that one's own state and learning rate.
 
     Args:
         model: whose parameters are updated in place.
@@ -74,58 +172,18 @@ class WholeStep:
     def __init__(self, model: MLP, criterion: Criterion, weight: Tensor | None, optimizer: Optimizer) -> None:
         (self.group,) = optimizer.param_groups
         update, names = UPDATES[type(optimizer)]
-        # Detached views of the same memory: autograd has no part in this.
-        theta = [parameter.detach() for parameter in model.parameters()]
         states = [
             [optimizer.state[parameter][name] for name in names if optimizer.state[parameter].get(name) is not None]
             for parameter in model.parameters()
         ]
         settings = {key: value for key, value in self.group.items() if key not in ("params", "lr", "initial_lr")}
-        network = model.network
-        self.lr = torch.zeros((), device=theta[0].device, dtype=torch.float64)
+        self.lr = torch.zeros((), device=next(model.parameters()).device, dtype=torch.float64)
         self.filled = 0.0
-        self.shape: torch.Size | None = None
-
-        def step(
-            theta: list[Tensor], states: list[list[Tensor]], lr: Tensor, x: Tensor, y: Tensor, s: Tensor | None
-        ) -> tuple[Tensor, Tensor, list[Tensor]]:
-            L, z_O, found = gradients(network, criterion, x, y, theta[::2], theta[1::2], weight, s)
-            grads = [g for pair in zip(found.weights, found.biases, strict=True) for g in pair if g is not None]
-            for parameter, gradient, state in zip(theta, grads, states, strict=True):
-                update(parameter, gradient, state, lr.to(parameter.dtype), settings)
-            return L, z_O, grads
-
-        # What torch would guard against cannot happen: the tensors are always the same, and `takes` is asked for the
-        # batch's shape. Its look at 20 guards takes longer than the two layers of a small network.
-        options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-        if sum(each.numel() for each in theta) < SMALL:
-            options["cpp.threads"] = 1
-        # torch finds what it compiled by the code object; without guards, each instance must have one of its own.
-        own = FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
-        compiled = torch.compile(own, fullgraph=True, dynamic=False, options=options)
-        self.run = lambda *batch: compiled(theta, states, self.lr, *batch)
-
-    def takes(self, x: Tensor) -> bool:
-        """Whether it is compiled for batches of this shape."""
-        return self.shape in (None, x.shape)
+        super().__init__(model, criterion, weight, states, update, settings, self.lr)
 
     def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """One step on a batch.
-
-        Returns:
-            L, z_O (B, C), and the gradients in the order of the parameters.
-
-        Raises:
-            UserError: torch cannot compile here.
-        """
+        """One step on a batch, at the optimizer's learning rate of now."""
         if self.group["lr"] != self.filled:
             self.filled = self.group["lr"]
             self.lr.fill_(self.filled)
-        if self.shape is not None:
-            return self.run(x, y, sample_weight)
-        self.shape = x.shape
-        try:
-            return self.run(x, y, sample_weight)
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"compile=true: torch cannot compile here ({reason}); it needs a C++ compiler") from error
+        return super().__call__(x, y, sample_weight)

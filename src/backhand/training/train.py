@@ -1,11 +1,11 @@
 """The train task: fit, test the best checkpoint, and leave a folder that says what happened."""
 
 import logging
-import math
 import shutil
 import time
 import warnings
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,23 @@ from backhand.config.validation import larger_is_better, layer_sizes, loss_param
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, load
 from backhand.reporting.loggers import build_loggers, close_loggers
-from backhand.reporting.result import Result, Status, write_result
+from backhand.reporting.result import (
+    Result,
+    Status,
+    best_objective,
+    config_hash,
+    is_complete,
+    objective_of,
+    read_result,
+    write_result,
+)
 from backhand.reporting.terminal import print_summary
-from backhand.training.checkpoint import check_fits, read
+from backhand.training.checkpoint import BEST, LAST, OwnFolder, WholeFiles, check_fits, read, state_of
 from backhand.training.module import LightningMLP
 from backhand.training.pictures import draw
 
 log = logging.getLogger(__name__)
 
-BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 # What the network's numbers are in; mixed precision has float32.
 PRECISIONS = {
     **dict.fromkeys(("64-true", "64"), torch.float64),
@@ -47,6 +55,8 @@ MODULES_OWN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_al
 def train(config: TrainConfig) -> float:
     """Train one network in the folder that Hydra made for it.
 
+    A sweep's job that is complete is not run again, and one that was cut off goes on from its last checkpoint.
+
     Returns:
         The best value of `config.objective`, for Hydra's sweepers.
 
@@ -54,29 +64,76 @@ def train(config: TrainConfig) -> float:
         UserError: a trainer setting that this machine or Lightning refuses.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
     quiet_lightning()
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _train_job(config, folder)
     try:
         run = Run(config, folder)
-    except UserError as error:
-        if sweeping:
-            _write(Result("failed", {"name": config.objective, "value": None}, error=str(error)), config, folder)
-        else:
-            _remove_unused(folder)
+    except UserError:
+        _remove_unused(folder)
         raise
-    return run.train(plots=config.plots if config.plots is not None else not sweeping)
+    return run.train(plots=config.plots is not False)
+
+
+def _train_job(config: TrainConfig, folder: Path) -> float:
+    record = read_result(folder)
+    if record is not None and record.get("config_hash") != config_hash(config):
+        raise UserError(f"{folder}: holds another configuration's run, and nothing is overwritten; name another folder")
+    if record is not None and is_complete(record):
+        log.info("complete already: %s", folder)
+        return objective_of(record)
+    settings = in_sweep(config, folder)
+    if config.ckpt_path is None and (folder / LAST).exists():
+        settings = replace(settings, ckpt_path=str(folder / LAST))
+    try:
+        run = Run(settings, folder, composed=config)
+    except Exception as error:
+        _write(failure(error, config), config, folder)
+        raise
+    return run.train(plots=config.plots is True, summary=False)
+
+
+def in_sweep(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The configuration of one job: no progress bar of its own, and its W&B run in the sweep's group."""
+    wandb = config.logger.wandb
+    if wandb is not None and wandb.group is None:
+        sweep = Path(HydraConfig.get().sweep.dir).absolute()
+        wandb = replace(wandb, group="/".join(sweep.parts[-2:]))
+    return replace(
+        config,
+        callbacks=replace(config.callbacks, progress_bar=False),
+        logger=replace(config.logger, wandb=wandb),
+    )
+
+
+def failure(error: BaseException, config: TrainConfig) -> Result:
+    """The result of a run that did not come to an end."""
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return Result("failed", {"name": config.objective, "value": None}, error=reason)
 
 
 class Run:
-    """One run: what it trains with, and what has become of it so far."""
+    """One run: what it trains with, and what has become of it so far.
 
-    def __init__(self, config: TrainConfig, folder: Path) -> None:
-        self.config, self.folder = config, folder
+    Args:
+        config: its configuration. Where `ckpt_path` is the last checkpoint of `folder` itself, the run goes on as if
+            it had never stopped.
+        folder: where it writes.
+        composed: the configuration as the user gave it, whose hash the folder carries; `config` if None.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path, composed: TrainConfig | None = None) -> None:
+        self.config, self.folder, self.composed = config, folder, composed or config
         L.seed_everything(config.seed, workers=True, verbose=False)
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
         self.config = config = settled(config, dataset.facts)
+        going_on = None
         if config.ckpt_path is not None:
-            check_fits(Path(config.ckpt_path), config, dataset)
+            checkpoint = Path(config.ckpt_path)
+            if checkpoint.resolve() == (folder / LAST).resolve():
+                going_on = state_of(checkpoint, self.composed)
+            else:
+                check_fits(checkpoint, config, dataset)
         self.data = build_data(config, dataset)
         check_interval(config, len(self.data.train_dataloader()))
         try:
@@ -90,13 +147,15 @@ class Run:
         self.callbacks = build_callbacks(config, folder)
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
-        loggers, self.table = build_loggers(config, folder)
+        rows, wandb_id = (going_on["rows"], going_on["wandb_id"]) if going_on is not None else ([], None)
+        loggers, self.table = build_loggers(config, folder, rows, wandb_id)
+        self.callbacks.append(OwnFolder(self.composed, self.table, loggers, going_on))
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=loggers)
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
 
-    def train(self, plots: bool) -> float:
-        """Fit, test, draw, and write result.json last, whichever way it ends."""
+    def train(self, plots: bool, summary: bool = True) -> float:
+        """Fit, test, draw, print, and write result.json last, whichever way it ends."""
         try:
             self._fit()
             diverged = self.module.diverged
@@ -110,10 +169,13 @@ class Run:
                 log.warning("interrupted; to go on: python train.py ckpt_path=%s ...", self.folder / LAST)
             raise SystemExit(130) from None
         except BaseException as error:
-            self._end("failed", 1, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+            self._end("failed", 1, failure(error, self.config).error)
             raise
-        result = self._end("diverged" if diverged else "finished", 0)
-        if self.trainer.is_global_zero:
+        if diverged:
+            result = self._end("diverged", 0, f"the training loss is not finite in epoch {self.trainer.current_epoch}")
+        else:
+            result = self._end("finished", 0)
+        if summary and self.trainer.is_global_zero:
             print_summary(result, self.folder)
         return self.best
 
@@ -125,24 +187,18 @@ class Run:
             self.seconds = time.perf_counter() - started
 
     def _test(self) -> None:
-        fitted = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         best = self.folder / BEST
         self.trainer.strategy.barrier()
         if best.exists():
             self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
-        tested = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        self.metrics = {name: value for name, value in (fitted | tested).items() if "/" in name}
+        tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
+        self.metrics = final_metrics(self.table.rows) | tested
 
     @property
     def best(self) -> float:
         """The objective's best value among the epochs, or the worst there is where no epoch had a finite one."""
-        values = [row[self.config.objective] for row in self.table.rows if self.config.objective in row]
-        finite = [value for value in values if math.isfinite(value)]
-        maximize = larger_is_better(self.config.objective)
-        if not finite:
-            return -math.inf if maximize else math.inf
-        return max(finite) if maximize else min(finite)
+        return best_objective(self.table.rows, self.config.objective)
 
     def _end(self, status: Status, exit_code: int, error: str | None = None) -> Result:
         close_loggers(self.trainer.loggers, exit_code)
@@ -157,8 +213,14 @@ class Run:
             audit=next((each.summary() for each in self.callbacks if isinstance(each, Audit)), None),
             error=error,
         )
-        _write(result, self.config, self.folder)
+        _write(result, self.composed, self.folder)
         return result
+
+
+def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The last that was seen of each training and validation metric."""
+    names = ("train/", "val/")
+    return {name: value for row in rows for name, value in row.items() if name.startswith(names)}
 
 
 class ProgressBar(RichProgressBar):
@@ -203,6 +265,7 @@ def prepared(config: TrainConfig, dataset: Dataset, target_mean: float, target_s
         target_std=target_std,
         shuffle_seed=config.seed,
         dtype=PRECISIONS.get(str(config.trainer.precision), torch.float32),
+        class_weight=config.model.class_weight,
     )
 
 
@@ -236,7 +299,7 @@ def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
 def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
     parameters = loss_parameters(config.model)
     if parameters.get("class_weight") == "balanced":
-        parameters["class_weight"] = data.balanced_weights()
+        parameters["class_weight"] = data.class_weight
     return parameters
 
 
@@ -281,6 +344,7 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
             callbacks=callbacks,
             logger=logger,
             default_root_dir=folder,
+            plugins=[WholeFiles()],
             enable_progress_bar=config.callbacks.progress_bar,
             enable_checkpointing=bool(callbacks),
         )
@@ -314,6 +378,7 @@ def quiet_lightning() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own affair
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The dirpath has changed from.*",  # a resumed run has a folder of its own
+        ".*`srun` command is available.*",  # a Slurm on the machine is no reason to use it
         ".*sync_dist=True.*",  # the sums are already reduced over processes
         ".*trying to infer the `batch_size`.*",
     ):
