@@ -208,7 +208,8 @@ def usual(config: TrainConfig, files: Path) -> tuple[float, float]:
 def scikit_learn(config: TrainConfig) -> tuple[float, None]:
     """The same sizes, optimizer, batch size and epochs; initial weights and order are its own, so the loss is, too."""
     data, *_ = _start(config)
-    train = next(iter(data.evaluation_dataloader("train", len(data.rows["train"].x))))
+    data.evaluation_batch = len(data.rows["train"].x)
+    train = next(iter(data.evaluation_dataloader("train")))
     peer = MLPClassifier(
         tuple(config.model.hidden),
         activation="tanh",

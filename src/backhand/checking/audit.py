@@ -125,7 +125,9 @@ class Audit(Callback):
         if all(gradient.isfinite().all() for gradient in found.values()):
             wrong = self._compare(trainer, pl_module, batch, found, theta)
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(wrong is not None, all=False):
-            wrong = wrong or "audit: stopped, for another process found a wrong gradient"
+            found_by: list[str | None] = [None] * trainer.world_size  # each says what the first of them has found
+            torch.distributed.all_gather_object(found_by, wrong)
+            wrong = next(filter(None, found_by))
         if wrong:
             raise AuditError(wrong)
 

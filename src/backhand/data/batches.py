@@ -122,7 +122,7 @@ class Batches:
         for step in range(first, len(self)):
             rows: slice | Tensor = slice(step * self.batch_size, (step + 1) * self.batch_size)
             batch = self._batch(rows if order is None else order[..., rows], step)
-            yield batch if shares is None else batch._replace(**shares[step])
+            yield batch if shares is None else batch._replace(**shares[step])  # type: ignore[arg-type]
 
     def order(self) -> Tensor | None:
         """The epoch's order of the rows (N,), or (K, N) of each run's; None for their own."""

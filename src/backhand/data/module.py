@@ -78,6 +78,7 @@ class InMemoryData(LightningDataModule):
         self.target, self.units, self.classes = target, units, dataset.facts.classes
         self.target_mean, self.target_std = target_mean, target_std
         self._class_weight = class_weight
+        self.evaluation_batch = EVALUATION_BATCH
         self.rows: dict[Split, Rows] = {name: self._for_the_loss(rows) for name, rows in dataset.rows.items()}
 
     def train_dataloader(self) -> Blocks:

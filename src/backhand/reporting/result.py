@@ -51,7 +51,7 @@ class Result:
 
 
 def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
-    """Write `folder/result.json` aside and rename it, so that it is whole or not there.
+    """Write `folder/result.json`.
 
     A number that is not finite becomes null, for JSON has no other word for it.
     """
@@ -65,9 +65,18 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
             **{name: version(name) for name in ("torch", "lightning", "hydra-core", "wandb")},
         },
     }
-    aside = folder / "result.json.tmp"
-    aside.write_text(json.dumps(_finite(record), indent=2) + "\n")
-    aside.replace(folder / "result.json")
+    write_whole(folder / "result.json", json.dumps(_finite(record), indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file aside and rename it, so that it is whole or as it was."""
+    aside = path.with_name(f"{path.name}.tmp")
+    try:
+        aside.write_text(text)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    aside.replace(path)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """The command `python train.py`: torch and Lightning are imported only once the configuration has been accepted."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,17 @@ from omegaconf import DictConfig
 from backhand.config.command import command, report
 from backhand.config.errors import USER_ERRORS, UserError
 from backhand.config.validation import typed
+from backhand.training.processes import is_first, refuse_sweep, without_a_folder
+
+
+def main() -> None:
+    """The command."""
+    with without_a_folder():
+        train_command()
 
 
 @command
-def main(cfg: DictConfig) -> Any:
+def train_command(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
     config = typed(cfg)
     from backhand.training.train import train
@@ -35,6 +41,13 @@ class RefuseBadConfig(Callback):
         except USER_ERRORS as error:
             sys.exit(report(error))
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse to begin a sweep in one of several processes."""
+        try:
+            refuse_sweep()
+        except USER_ERRORS as error:
+            sys.exit(report(error))
+
 
 def check_run(cfg: DictConfig) -> None:
     """Check the configuration, that there is a table to read, and that the run's folder is free.
@@ -46,6 +59,5 @@ def check_run(cfg: DictConfig) -> None:
     if config.data.path is not None and not Path(config.data.path).exists():  # the rest is said by who reads it
         raise UserError(f"data.path={config.data.path}: no such file")
     folder = Path(cfg.hydra.run.dir)
-    first_process = os.environ.get("LOCAL_RANK", "0") == "0"  # the other processes of a run share its folder
-    if first_process and (folder / ".hydra").exists():
+    if is_first() and (folder / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")

@@ -204,7 +204,7 @@ class LightningMLP(LightningModule):
         if self.hparams["compile"] and self._whole is None and step > 0:  # the first step makes the optimizer's state
             criterion, weight = self.model.criterion(self.loss, self.loss_parameters, batch.x)
             self._whole = OptimizersStep(self.model, criterion, weight, self._optimizer)
-        if self._whole is not None and self._whole.takes(batch.x):
+        if self._whole is not None:
             return self._take_whole_step(self._whole, batch, audit)
         if self._needs_engine:
             return self._step_by_engine(batch, audit, last)
@@ -266,7 +266,7 @@ class LightningMLP(LightningModule):
         self._steps.append(tuple(noted))
 
     def _counted(self, batch: Batch) -> Tensor | float:
-        """What a batch counts in a mean: its rows, or the sum of their weights; where it is shared, by this one's rows."""
+        """What a batch counts in a mean: its rows, or the sum of their weights; of a shared one, this one's part."""
         if batch.total is not None:
             return batch.total * batch.part
         return float(len(batch.x)) if batch.weight is None else batch.weight.sum()
@@ -326,15 +326,15 @@ class LightningMLP(LightningModule):
         return self.trainer.strategy.reduce(total, reduce_op="sum") if self.trainer.world_size > 1 else total
 
     def _classes_of(self, y: Tensor) -> Tensor:
-        """Class numbers (B,) of class numbers (B,), of one probability (B, 1) or of a score for each class (B, C)."""
-        if y.dim() == 1:
+        """Class numbers (…, B): of themselves, of one probability (…, B, 1) or of a score for each class (…, B, C)."""
+        if not y.is_floating_point():
             return y
-        return (y[:, 0] > 0.5).long() if y.shape[-1] == 1 else y.argmax(-1)
+        return (y[..., 0] > 0.5).long() if y.shape[-1] == 1 else y.argmax(-1)
 
     def _mean(self, yhat: Tensor) -> Tensor:
         return LOSSES[self.loss].mean(yhat)
 
     def _own_units(self, y: Tensor) -> Tensor:
-        """(B, C) → (B,) for a single number to predict, else (B, C)."""
+        """(…, B, C) → (…, B) for a single number to predict, else (…, B, C)."""
         values = y.float() * self.hparams["target_std"] + self.hparams["target_mean"]
-        return values[:, 0] if values.shape[-1] == 1 else values
+        return values[..., 0] if values.shape[-1] == 1 else values

@@ -79,7 +79,7 @@ SMALL = 100_000
 class WholeStep:
     """A step of one network, or of a population of K, with its loss and its optimizer.
 
-    Compiled it is for one shape of batch, the first that it is asked for; `takes` says whether another is that one.
+    Compiled it is for one shape of batch, the first that it is asked for; others are computed eagerly.
 
     Args:
         model: whose parameters are updated in place.
@@ -135,10 +135,7 @@ class WholeStep:
             own = FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
             run = torch.compile(own, fullgraph=True, dynamic=False, options=options)
         self.run = lambda *batch: run(theta, states, lr, *batch)
-
-    def takes(self, x: Tensor) -> bool:
-        """Whether it is made for batches of this shape."""
-        return not self.compiled or self.shape in (None, x.shape)
+        self.run_eagerly = lambda *batch: step(theta, states, lr, *batch)
 
     def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
         """One step on a batch.
@@ -149,8 +146,9 @@ class WholeStep:
         Raises:
             UserError: torch cannot compile here.
         """
-        if self.shape is not None:
-            return self.run(x, y, sample_weight)
+        if self.shape is not None or not self.compiled:
+            run = self.run if x.shape == self.shape else self.run_eagerly
+            return run(x, y, sample_weight)
         self.shape = x.shape
         try:
             return self.run(x, y, sample_weight)

@@ -39,6 +39,7 @@ from backhand.reporting.terminal import print_summary
 from backhand.training.checkpoint import BEST, LAST, OwnFolder, WholeFiles, check_fits, read, state_of
 from backhand.training.module import LightningMLP
 from backhand.training.pictures import draw
+from backhand.training.processes import Processes, is_first, launched, processes_to_start, quiet_others
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +66,14 @@ def train(config: TrainConfig) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     quiet_lightning()
+    quiet_others()
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return _train_job(config, folder)
     try:
-        run = Run(config, folder)
+        run = start(config, folder, config)
     except UserError:
-        _remove_unused(folder)
+        if is_first():
+            _remove_unused(folder)
         raise
     return run.train(plots=config.plots is not False)
 
@@ -86,7 +89,7 @@ def _train_job(config: TrainConfig, folder: Path) -> float:
     if config.ckpt_path is None and (folder / LAST).exists():
         settings = replace(settings, ckpt_path=str(folder / LAST))
     try:
-        run = Run(settings, folder, composed=config)
+        run = start(settings, folder, config)
     except Exception as error:
         _write(failure(error, config), config, folder)
         raise
@@ -110,6 +113,20 @@ def failure(error: BaseException, config: TrainConfig) -> Result:
     """The result of a run that did not come to an end."""
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return Result("failed", {"name": config.objective, "value": None}, error=reason)
+
+
+def start(config: TrainConfig, folder: Path, composed: TrainConfig) -> "Run | Processes":
+    """The run, here, or in processes of its own where it needs several; the arguments are those of `Run`.
+
+    Raises:
+        UserError: what a run refuses.
+    """
+    asked = config.trainer
+    if launched() is not None or asked.strategy != "auto" or asked.devices != 1 or asked.num_nodes != 1:
+        trainer = build_trainer(config, folder, callbacks=[], logger=False)
+        if processes_to_start(trainer) > 0:
+            return Processes(config, folder, composed, trainer)
+    return Run(config, folder, composed)
 
 
 class Run:
@@ -187,8 +204,8 @@ class Run:
             self.seconds = time.perf_counter() - started
 
     def _test(self) -> None:
-        best = self.folder / BEST
         self.trainer.strategy.barrier()
+        best = Path(self.trainer.strategy.broadcast(str(self.folder))) / BEST  # the first process's
         if best.exists():
             self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
@@ -209,7 +226,7 @@ class Run:
             seconds=round(self.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
-            device=_device_name(self.trainer),
+            device=device_name(self.trainer),
             audit=next((each.summary() for each in self.callbacks if isinstance(each, Audit)), None),
             error=error,
         )
@@ -400,6 +417,7 @@ def _write(result: Result, config: TrainConfig, folder: Path) -> None:
     write_result(result, config, folder)
 
 
-def _device_name(trainer: L.Trainer) -> str:
+def device_name(trainer: L.Trainer) -> str:
+    """What result.json calls the device."""
     device = trainer.strategy.root_device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

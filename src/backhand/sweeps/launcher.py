@@ -1,0 +1,270 @@
+"""The population launcher: trains the jobs of a sweep that can be, as populations, and leaves what each would alone."""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.types import HydraContext, TaskFunction
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from backhand.config.errors import UserError
+from backhand.config.schema import TrainConfig
+from backhand.config.validation import layer_sizes, settled
+from backhand.data.dataset import Dataset
+from backhand.data.module import load
+from backhand.reporting.loggers import build_loggers, close_loggers
+from backhand.reporting.result import Result, best_objective, objective_of, write_result, write_whole
+from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
+from backhand.sweeps.jobs import Composer, Job
+from backhand.sweeps.population import Population, member, rows_at_once
+from backhand.training.checkpoint import BEST, LAST, WholeFiles
+from backhand.training.pictures import draw
+from backhand.training.train import (
+    PRECISIONS,
+    build_data,
+    build_trainer,
+    device_name,
+    failure,
+    final_metrics,
+    in_sweep,
+    quiet_lightning,
+)
+
+log = logging.getLogger(__name__)
+
+# Where a sweep's folder keeps its populations while they train, each with the list of its members.
+POPULATIONS, MEMBERS = "populations", "members.json"
+
+
+class PopulationSweep:
+    """Runs the jobs of a sweep: in populations where they can be, the others one by one.
+
+    Args:
+        composer: of the jobs' configurations.
+        hydra_context: Hydra's.
+        task_function: what runs a job alone.
+        max_runs: the most runs of a population; by the memory if None.
+    """
+
+    def __init__(
+        self, composer: Composer, hydra_context: HydraContext, task_function: TaskFunction, max_runs: int | None
+    ) -> None:
+        self.composer, self.hydra_context, self.task_function = composer, hydra_context, task_function
+        self.max_runs = max_runs
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """What each job returns, in their order.
+
+        Jobs that are complete are not run again, and a population that was cut off goes on with the members it had.
+        """
+        quiet_lightning()
+        jobs = [self.composer.job(initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
+        returns = {job.number: _completed(job) for job in jobs if job.complete}
+        for group in _started(jobs):
+            returns |= self._population(group, returns)
+        groups, alone = divided([job for job in jobs if job.number not in returns])
+        for job in jobs:
+            if job.number in alone:
+                log.info("job %d runs by itself: %s", job.number, alone[job.number])
+                returns[job.number] = self._run(job, self.task_function)
+        for group in groups:
+            returns |= self._populations(group)
+        return [returns[job.number] for job in jobs]
+
+    def _populations(self, group: Sequence[Job]) -> dict[int, JobReturn]:
+        """Train a group, in as many populations as the memory asks for."""
+        try:
+            dataset = _load(group[0])
+            most = self.max_runs or most_runs(group[0].config, dataset)
+        except UserError as error:
+            return self._failed(group, error)
+        returns: dict[int, JobReturn] = {}
+        for start in range(0, len(group), most):
+            returns |= self._population(group[start : start + most], {}, dataset)
+        return returns
+
+    def _population(
+        self, group: Sequence[Job], returns: dict[int, JobReturn], dataset: Dataset | None = None
+    ) -> dict[int, JobReturn]:
+        """Train one population, and write what each of its members leaves, unless it has done so already."""
+        try:
+            population, seconds = train_population(group, dataset or _load(group[0]))
+        except torch.OutOfMemoryError as error:
+            if len(group) == 1:
+                return self._failed(group, error)
+            half = len(group) // 2
+            log.warning("a population of %d runs does not fit into memory; %d at a time", len(group), len(group) - half)
+            _forget(group)
+            return self._population(group[:half], returns) | self._population(group[half:], returns)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                log.exception("a population of %d runs failed", len(group))
+            return self._failed([job for job in group if job.number not in returns], error)
+        written = {}
+        for run, job in enumerate(group):
+            if job.number not in returns:
+                written[job.number] = self._run(job, partial(finish, population, run, seconds))
+        _forget(group)
+        return written
+
+    def _failed(self, group: Sequence[Job], error: Exception) -> dict[int, JobReturn]:
+        """Leave the reason with every one of them."""
+
+        def fail(job: Job, _: Any) -> None:
+            write_result(failure(error, job.config), job.config, job.folder)
+            raise error
+
+        return {job.number: self._run(job, partial(fail, job)) for job in group}
+
+    def _run(self, job: Job, task_function: TaskFunction) -> JobReturn:
+        """What Hydra does around a job: its folder, its log, its `.hydra`."""
+        return run_job(
+            hydra_context=self.hydra_context,
+            task_function=task_function,
+            config=job.cfg,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+def train_population(group: Sequence[Job], dataset: Dataset) -> tuple[Population, float]:
+    """Train the jobs of a group together, from where they were cut off if they were.
+
+    Returns:
+        The population, tested; and the seconds that its training took.
+
+    Raises:
+        UserError: a setting that this machine or Lightning refuses.
+    """
+    configs = [settled(job.config, dataset.facts) for job in group]
+    first = replace(configs[0], callbacks=replace(configs[0].callbacks, progress_bar=False))
+    L.seed_everything(first.seed, workers=True, verbose=False)
+    data = build_data(first, dataset)
+    seeds = [config.seed for config in configs]
+    data.shuffle_seed = seeds if len(set(seeds)) > 1 else seeds[0]
+    members = [member(config, job.config, job.folder, data) for config, job in zip(configs, group, strict=True)]
+    data.evaluation_batch = rows_at_once(members)
+    population = Population(members, data)
+    folder = _folder(group)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / MEMBERS, json.dumps([_name(job) for job in group]))
+    checkpoint = folder / "last.ckpt"
+    callbacks: list[Callback] = [ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]
+    trainer = build_trainer(first, folder, callbacks=callbacks, logger=False)
+    started = time.perf_counter()
+    trainer.fit(population, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
+    seconds = time.perf_counter() - started
+    trainer.test(population, datamodule=data, verbose=False)
+    return population, seconds
+
+
+def finish(population: Population, run: int, seconds: float, _: Any) -> float:
+    """Write what a run of its own would have written, result.json last; returns its objective.
+
+    Raises:
+        UserError: the run ended with a wrong gradient.
+    """
+    each = population.members[run]
+    folder, config = each.folder, in_sweep(each.config, each.folder)
+    files: tuple[tuple[Literal["best", "last"], str], ...] = (("best", BEST), ("last", LAST))
+    for which, name in files:
+        if (contents := population.checkpoint(run, which)) is not None:
+            WholeFiles().save_checkpoint(contents, folder / name)
+    assert each.status is not None
+    rows = population.rows(run)
+    tested = {name: values[run] for name, values in population.tested.items()} if each.best is not None else {}
+    loggers, _ = build_loggers(config, folder)
+    for logger in loggers:
+        logger.log_hyperparams(dict(each.module.hparams))
+        for row in rows:
+            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
+        logger.log_metrics(tested | {"epoch": each.epochs}, population.last_steps[-1] + 1)
+        logger.finalize("success")
+    close_loggers(loggers, 1 if each.status == "failed" else 0)
+    if config.plots and (best := population.checkpoint(run, "best")) is not None:
+        each.module.load_state_dict(best["state_dict"])
+        draw(population.trainer, each.module, population.in_memory, rows, folder / "plots")
+    result = Result(
+        status=each.status,
+        objective={"name": config.objective, "value": best_objective(rows, config.objective)},
+        metrics=final_metrics(rows) | tested,
+        seconds=round(seconds / len(population.members), 3),
+        population=len(population.members),
+        steps=population.steps(run),
+        epochs=each.epochs,
+        device=device_name(population.trainer),
+        audit=None if each.audit is None else each.audit.summary(),
+        error=each.error,
+    )
+    write_result(result, each.composed, folder)
+    if each.status == "failed":
+        raise UserError(str(each.error))
+    return float(result.objective["value"])
+
+
+def most_runs(config: TrainConfig, dataset: Dataset) -> int:
+    """How many runs like this one fit into the free memory, with room to spare."""
+    sizes = layer_sizes(config, dataset.facts)
+    samples = len(dataset.rows["train"].x)
+    batch = samples if config.data.batch_size == "full" else min(samples, config.data.batch_size)
+    states = {"sgd": 1, "adam": 2, "adamw": 2}[config.optimizer.name]
+    itemsize = 8 if PRECISIONS.get(str(config.trainer.precision)) == torch.float64 else 4
+    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
+    return max(1, int(SHARE_OF_MEMORY * free / bytes_a_run(sizes, batch, samples, states, itemsize)))
+
+
+def _load(job: Job) -> Dataset:
+    return load(job.config.data, job.config.model.hidden_activation, job.config.model.output_activation)
+
+
+def _completed(job: Job) -> JobReturn:
+    log.info("complete already: %s", job.folder)
+    record = job.record
+    assert record is not None
+    return JobReturn(
+        overrides=list(job.overrides),
+        cfg=job.cfg,
+        working_dir=str(job.folder),
+        status=JobStatus.COMPLETED,
+        _return_value=objective_of(record),
+    )
+
+
+def _name(job: Job) -> list[str]:
+    return [str(job.number), job.hash]
+
+
+def _folder(group: Sequence[Job]) -> Path:
+    key = hashlib.sha256(json.dumps([_name(job) for job in group]).encode()).hexdigest()[:12]
+    return Path(str(group[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS / key
+
+
+def _started(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The populations that were cut off, with the members that they had."""
+    known = {tuple(_name(job)): job for job in jobs}
+    root = Path(str(jobs[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS
+    groups = []
+    for file in sorted(root.glob(f"*/{MEMBERS}")):
+        names = [tuple(each) for each in json.loads(file.read_text())]
+        if all(each in known for each in names):
+            groups.append([known[each] for each in names])
+    return groups
+
+
+def _forget(group: Sequence[Job]) -> None:
+    """Remove what a population kept while it trained."""
+    folder = _folder(group)
+    shutil.rmtree(folder)
+    if not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
