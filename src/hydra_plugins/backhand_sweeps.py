@@ -1,15 +1,24 @@
-"""The launcher and the sweepers as Hydra finds them: it imports this file at every start, so nothing heavy here."""
+"""The launchers and the sweepers as Hydra finds them: it imports this file at every start, so nothing heavy here."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.utils import JobReturn
+from hydra.core.config_store import ConfigStore
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.hydra_submitit_launcher import submitit_launcher
+from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from backhand.sweeps.jobs import Composer
+    from backhand.sweeps.jobs import Job
+    from backhand.sweeps.sweep import Sweep
+
+Note = Callable[[str], None]
 
 
 class PopulationLauncher(Launcher):
@@ -21,18 +30,124 @@ class PopulationLauncher(Launcher):
 
     def __init__(self, max_runs: int | None) -> None:
         self.max_runs = max_runs
-        self.composer: Composer | None = None  # a sweeper of ours leaves the one that it has checked the jobs with
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's call before the first launch."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; returns what each of them returns, in their order."""
-        from backhand.sweeps.jobs import Composer
+        """Run the jobs of any of Hydra's sweepers; returns what each of them returns, in their order."""
+        return self.launch_jobs(_composed(self.hydra_context, self.config, enumerate(job_overrides, initial_job_idx)))
+
+    def launch_jobs(self, jobs: "Sequence[Job]", note: Note = lambda text: None) -> Sequence[JobReturn]:
+        """Run jobs that have been composed and checked; `note` is told how far a population is."""
         from backhand.sweeps.launcher import PopulationSweep
 
-        if self.composer is None:
-            self.composer = Composer(self.hydra_context, self.config)
-        sweep = PopulationSweep(self.composer, self.hydra_context, self.task_function, self.max_runs)
-        return sweep.launch(job_overrides, initial_job_idx)
+        return PopulationSweep(self.hydra_context, self.task_function, self.max_runs, note).launch(jobs)
+
+
+@dataclass
+class SlurmConfig(SlurmQueueConf):
+    """The keys of `hydra.launcher`: submitit's, and what is ours."""
+
+    _target_: str = "hydra_plugins.backhand_sweeps.SlurmLauncher"
+    name: str = "backhand"
+    timeout_min: int = 240
+    cpus_per_task: int | None = 1
+    array_parallelism: int = 64  # jobs at a time
+    max_num_timeout: int = 10  # so often a job whose time is up is put into the queue again; a preempted one always is
+    population: bool = False  # each population as a job, instead of each run
+    max_runs: int | None = None  # the most runs of a population; null: as many as the node's memory holds
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SlurmConfig(), provider="backhand")
+
+
+class SlurmLauncher(submitit_launcher.SlurmLauncher):
+    """`hydra/launcher=slurm`: each job, or each population, is an element of one Slurm job array.
+
+    A job that Slurm stops with a signal (a time limit, a preemption) is put into the queue again, and goes on from its
+    last checkpoint. One that is lost for good costs the others nothing.
+
+    Args:
+        population: whether what can be is trained as populations.
+        max_runs: the most runs of a population; as many as the memory holds if None.
+        params: what sbatch is told, by submitit's names.
+    """
+
+    def __init__(self, population: bool, max_runs: int | None, **params: Any) -> None:
+        super().__init__(**params)
+        self.population, self.max_runs = population, max_runs
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs of any of Hydra's sweepers; returns what each of them returns, in their order."""
+        return self.launch_jobs(_composed(self.hydra_context, self.config, enumerate(job_overrides, initial_job_idx)))
+
+    def launch_jobs(self, jobs: "Sequence[Job]", note: Note = lambda text: None) -> Sequence[JobReturn]:
+        """Submit jobs that have been composed and checked, and wait for all of them."""
+        from backhand.sweeps.slurm import submit
+
+        assert self.config is not None
+        return submit(self, jobs, self.params, str(self.config.hydra.sweep.dir), self.population, note)
+
+    def __call__(self, jobs: Sequence[tuple[int, Sequence[str]]], singleton_state: Any) -> Sequence[JobReturn]:
+        """Run some of the jobs, on a node."""
+        from backhand.sweeps.launcher import PopulationSweep
+
+        Singleton.set_state(singleton_state)
+        setup_globals()
+        assert self.hydra_context is not None
+        assert self.task_function is not None
+        composed = _composed(self.hydra_context, self.config, jobs)
+        return PopulationSweep(self.hydra_context, self.task_function, self.max_runs).launch(composed)
+
+
+class GridSweeper(Sweeper):
+    """`search=grid`: every combination of the values that are listed.
+
+    Args:
+        params: what is swept, by key; the command line's own lists come on top.
+    """
+
+    def __init__(self, params: dict[str, Any] | None) -> None:
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's call before the sweep."""
+        self.begin = lambda: _sweep(config, hydra_context, task_function)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep."""
+        from backhand.sweeps.grid import run_grid
+
+        return run_grid(self.begin(), self.params, arguments)
+
+
+class OptunaSweeper(Sweeper):
+    """`search=optuna`: Optuna chooses the values; the arguments are those of `sweeps.search.SearchSettings`."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's call before the sweep."""
+        self.begin = lambda: _sweep(config, hydra_context, task_function)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep."""
+        from backhand.sweeps.search import SearchSettings, run_search
+
+        return run_search(self.begin(), SearchSettings(**self.settings), arguments)
+
+
+def _sweep(config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> "Sweep":
+    from backhand.sweeps.sweep import Sweep
+
+    return Sweep(config, hydra_context, task_function)
+
+
+def _composed(hydra_context: Any, config: Any, jobs: Any) -> "Sequence[Job]":
+    from backhand.sweeps.jobs import Composer
+
+    composer = Composer(hydra_context, config)
+    return [composer.job(number, overrides) for number, overrides in jobs]

@@ -164,6 +164,14 @@ class CallbacksConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What a sweep (-m) does beside its runs; who chooses the runs is `search`, who runs them `hydra/launcher`."""
+
+    max_failures: int | None = 0  # jobs that may fail or diverge before the exit status is 1; null: any number
+    top: int = 10  # rows of the closing table
+
+
+@dataclass
 class TrainConfig:
     """The whole configuration of `train.py`."""
 
@@ -174,6 +182,7 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0  # initialisation and shuffling
     objective: str = "val/loss"  # picks the best checkpoint, drives early stopping, is handed to the sweeper
     compile: bool = False  # forward, backward and update as one compiled function

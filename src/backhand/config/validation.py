@@ -100,6 +100,9 @@ def _check(config: TrainConfig) -> None:
     _check_trainer(config)
     if config.compile:
         _check_compile(config)
+    if config.sweep.max_failures is not None:
+        _at_least("sweep.max_failures", config.sweep.max_failures, 0)
+    _at_least("sweep.top", config.sweep.top, 1)
     _at_least("seed", config.seed, 0)
     if config.seed >= 2**32:
         raise UserError(f"seed={config.seed}: must be below 2^32")
@@ -282,6 +285,16 @@ def _check_trainer(config: TrainConfig) -> None:
     check_choice("trainer.gradient_clip_algorithm", trainer.gradient_clip_algorithm or "norm", ("norm", "value"))
     precisions = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true", "32", "64", "bf16", "16")
     check_choice("trainer.precision", str(trainer.precision), precisions)
+
+
+def check_table_file(config: TrainConfig) -> None:
+    """Refuse a table that is not there; the rest is said by who reads it.
+
+    Raises:
+        UserError: no such file.
+    """
+    if config.data.path is not None and not Path(config.data.path).exists():
+        raise UserError(f"data.path={config.data.path}: no such file")
 
 
 def check_checkpoint_file(key: str, path: Path) -> None:

@@ -27,9 +27,12 @@ class Result:
     """The outcome of a run.
 
     Attributes:
-        status: `finished`; `diverged` (the loss is no longer finite); `failed`; `interrupted`.
+        status: `finished`; `diverged` (the training loss is not finite, or 10,000 times the first step's); `failed`;
+            `interrupted`.
         objective: the metric that chose the best checkpoint, and its best value.
         metrics: the last epoch's training and validation metrics, and the best checkpoint's on the test split.
+        best: the metrics of the epoch whose checkpoint is the best one.
+        parameters: how many numbers the network has to learn.
         seconds: of training, validation included, set-up and test left out; of a population, the run's share.
         population: how many runs were trained in the same tensors; 1 for a run of its own.
         steps, epochs: completed in this run and those it went on from.
@@ -41,6 +44,8 @@ class Result:
     status: Status
     objective: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    parameters: int = 0
     seconds: float = 0.0
     population: int = 1
     steps: int = 0
@@ -109,6 +114,17 @@ def best_objective(rows: Sequence[Mapping[str, float]], name: str) -> float:
     if not finite:
         return -math.inf if maximize else math.inf
     return max(finite) if maximize else min(finite)
+
+
+def best_epoch(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, float]:
+    """The metrics of the first epoch that has the objective's best value; none where no epoch has a finite one."""
+    best = best_objective(rows, name)
+    return next((metrics_of(row) for row in rows if row.get(name) == best), {})
+
+
+def metrics_of(row: Mapping[str, float]) -> dict[str, float]:
+    """An epoch's training and validation metrics."""
+    return {name: value for name, value in row.items() if name.startswith(("train/", "val/"))}
 
 
 def config_hash(config: TrainConfig) -> str:

@@ -14,7 +14,7 @@ def print_summary(result: Result, folder: Path) -> None:
     """The end of a run: its final metrics, how long it took, and where the files are."""
     title = {
         "finished": "Finished",
-        "diverged": "Diverged: the loss is no longer finite; try a smaller optimizer.lr",
+        "diverged": "Diverged: the loss grew beyond all bounds; try a smaller optimizer.lr",
     }[result.status]
     table = metrics_table(result.metrics)
     table.add_section()

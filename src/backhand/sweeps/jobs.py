@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from backhand.config.errors import USER_ERRORS, UserError, one_line
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import typed
+from backhand.config.validation import check_table_file, typed
 from backhand.reporting.result import config_hash, is_complete, read_result
 
 # What may differ between the runs of a population: it is a number for each, or decides how its weights begin.
@@ -102,6 +102,7 @@ class Composer:
                 with open_dict(cfg.hydra.job):
                     cfg.hydra.job.id = cfg.hydra.job.num = number
                 config = typed(cfg)
+                check_table_file(config)
             except USER_ERRORS as error:
                 raise UserError(f"job {number} ({' '.join(overrides)}): {one_line(error)}") from error
             folder = Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir)

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,9 @@ from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import load
 from backhand.reporting.loggers import build_loggers, close_loggers
-from backhand.reporting.result import Result, best_objective, objective_of, write_result, write_whole
+from backhand.reporting.result import Result, best_epoch, best_objective, objective_of, write_result, write_whole
 from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
-from backhand.sweeps.jobs import Composer, Job
+from backhand.sweeps.jobs import Job
 from backhand.sweeps.population import Population, member, rows_at_once
 from backhand.training.checkpoint import BEST, LAST, WholeFiles
 from backhand.training.pictures import draw
@@ -50,27 +50,29 @@ class PopulationSweep:
     """Runs the jobs of a sweep: in populations where they can be, the others one by one.
 
     Args:
-        composer: of the jobs' configurations.
         hydra_context: Hydra's.
         task_function: what runs a job alone.
         max_runs: the most runs of a population; by the memory if None.
+        note: told how far a population is.
     """
 
     def __init__(
-        self, composer: Composer, hydra_context: HydraContext, task_function: TaskFunction, max_runs: int | None
+        self,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        max_runs: int | None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.composer, self.hydra_context, self.task_function = composer, hydra_context, task_function
-        self.max_runs = max_runs
+        self.hydra_context, self.task_function, self.max_runs, self.note = hydra_context, task_function, max_runs, note
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+    def launch(self, jobs: Sequence[Job]) -> list[JobReturn]:
         """What each job returns, in their order.
 
         Jobs that are complete are not run again, and a population that was cut off goes on with the members it had.
         """
         quiet_lightning()
-        jobs = [self.composer.job(initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
-        returns = {job.number: _completed(job) for job in jobs if job.complete}
-        for group in _started(jobs):
+        returns = {job.number: completed(job) for job in jobs if job.complete}
+        for group in started(jobs):
             returns |= self._population(group, returns)
         groups, alone = divided([job for job in jobs if job.number not in returns])
         for job in jobs:
@@ -98,7 +100,7 @@ class PopulationSweep:
     ) -> dict[int, JobReturn]:
         """Train one population, and write what each of its members leaves, unless it has done so already."""
         try:
-            population, seconds = train_population(group, dataset or _load(group[0]))
+            population, seconds = train_population(group, dataset or _load(group[0]), self.note)
         except torch.OutOfMemoryError as error:
             if len(group) == 1:
                 return self._failed(group, error)
@@ -137,7 +139,18 @@ class PopulationSweep:
         )
 
 
-def train_population(group: Sequence[Job], dataset: Dataset) -> tuple[Population, float]:
+class _Note(Callback):
+    """Tells at every epoch how far a population is."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.note = note
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        of = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        self.note(f"{len(pl_module.going)} in one population, epoch {trainer.current_epoch + 1}{of}")
+
+
+def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str], None]) -> tuple[Population, float]:
     """Train the jobs of a group together, from where they were cut off if they were.
 
     Returns:
@@ -159,7 +172,7 @@ def train_population(group: Sequence[Job], dataset: Dataset) -> tuple[Population
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MEMBERS, json.dumps([_name(job) for job in group]))
     checkpoint = folder / "last.ckpt"
-    callbacks: list[Callback] = [ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]
+    callbacks = [_Note(note), ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]
     trainer = build_trainer(first, folder, callbacks=callbacks, logger=False)
     started = time.perf_counter()
     trainer.fit(population, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
@@ -198,6 +211,8 @@ def finish(population: Population, run: int, seconds: float, _: Any) -> float:
         status=each.status,
         objective={"name": config.objective, "value": best_objective(rows, config.objective)},
         metrics=final_metrics(rows) | tested,
+        best=best_epoch(rows, config.objective),
+        parameters=sum(parameter.numel() for parameter in each.module.parameters()),
         seconds=round(seconds / len(population.members), 3),
         population=len(population.members),
         steps=population.steps(run),
@@ -228,7 +243,8 @@ def _load(job: Job) -> Dataset:
     return load(job.config.data, job.config.model.hidden_activation, job.config.model.output_activation)
 
 
-def _completed(job: Job) -> JobReturn:
+def completed(job: Job) -> JobReturn:
+    """What a job that is complete returned."""
     log.info("complete already: %s", job.folder)
     record = job.record
     assert record is not None
@@ -250,7 +266,7 @@ def _folder(group: Sequence[Job]) -> Path:
     return Path(str(group[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS / key
 
 
-def _started(jobs: Sequence[Job]) -> list[list[Job]]:
+def started(jobs: Sequence[Job]) -> list[list[Job]]:
     """The populations that were cut off, with the members that they had."""
     known = {tuple(_name(job)): job for job in jobs}
     root = Path(str(jobs[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS

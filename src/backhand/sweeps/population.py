@@ -31,7 +31,7 @@ from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData
 from backhand.reporting.result import config_hash
 from backhand.training.checkpoint import BEST, LAST
-from backhand.training.module import LightningMLP
+from backhand.training.module import LightningMLP, divergence, has_diverged
 from backhand.training.optimizers import build_optimizer, build_scheduler
 from backhand.training.step import UPDATES, WholeStep
 from backhand.training.train import build_callbacks, build_module
@@ -157,7 +157,7 @@ class Population(LightningModule):
     """K runs that differ in `PER_RUN` settings alone, as one LightningModule.
 
     Lightning drives it as it drives one run: epochs, batches, validation, its one checkpoint. What ends a run (early
-    stopping, a loss that is not finite, a wrong gradient) freezes it: its learning rate is zero from then on, and what
+    stopping, divergence, a wrong gradient) freezes it: its learning rate is zero from then on, and what
     it leaves was copied at that moment. When none is left, the training ends.
 
     Args:
@@ -185,6 +185,7 @@ class Population(LightningModule):
         audit = self.members[0].audit
         self.audited_every = None if audit is None else audit.every
         self.history: list[dict[str, list[float]]] = []  # of each epoch, each metric's value for each run
+        self.first_losses: list[float] = []  # of the first step, what divergence is measured by
         self.last_steps: list[int] = []  # of each epoch, what the loggers call it by
         self.loops: dict[int, dict[str, Any]] = {}  # Lightning's counters at the end of the epochs that are kept
         self.tested: dict[str, list[float]] = {}
@@ -269,6 +270,8 @@ class Population(LightningModule):
         progress.increment_by(len(noted) - 1, progress.is_last_batch)
         epoch_loop._batches_that_stepped += len(noted) - 1  # the loggers' `step`
         means = torch.stack([torch.stack(each) for each in zip(*noted, strict=True)])
+        if not self.first_losses:
+            self.first_losses = noted[0][0].tolist()
         rows = torch.stack(counted).to(means)
         rows = rows if rows.dim() == 2 else rows[:, None]
         total = torch.cat([rows.sum(0).expand(1, len(self.members)), (means * rows).sum(1)])
@@ -317,7 +320,7 @@ class Population(LightningModule):
             each = self.members[run]
             value = metrics[each.config.objective][run]
             self._schedule(each, value)
-            self._end_where_due(each, value, means["train/loss"][run], epoch)
+            self._end_where_due(each, value, means["train/loss"][run], self.first_losses[run], epoch)
             if math.isnan(value):
                 value = -math.inf if each.maximize else math.inf
             if each.best is None or (value > each.best.best if each.maximize else value < each.best.best):
@@ -350,6 +353,7 @@ class Population(LightningModule):
             "best": self.best.tensors,
             "last": self.last.tensors if len(self.going) < len(self.members) else None,
             "history": _columns(self.history),
+            "first_losses": self.first_losses,
             "last_steps": self.last_steps,
             "loops": self.loops,
             "members": [
@@ -406,6 +410,7 @@ class Population(LightningModule):
             "callbacks": moment.callbacks | _checkpoint_callbacks(each, moment),
             "optimizer_states": [of_optimizer],
             "lr_schedulers": [] if moment.schedule is None else [moment.schedule],
+            "first_loss": self.first_losses[run],
             "hparams_name": each.module._hparams_name,
             "hyper_parameters": dict(each.module.hparams),
             "own_folder": {
@@ -455,6 +460,7 @@ class Population(LightningModule):
         if state["last"] is not None:
             self.last.fill(state["last"])
         self.history, self.last_steps, self.loops = _rows(state["history"]), state["last_steps"], state["loops"]
+        self.first_losses = state["first_losses"]
         for each, kept in zip(self.members, state["members"], strict=True):
             each.status, each.error, each.stopped = kept["status"], kept["error"], kept["stopped"]
             each.epochs = kept["epochs"]
@@ -493,15 +499,15 @@ class Population(LightningModule):
         elif each.scheduler is not None:
             each.scheduler.step()
 
-    def _end_where_due(self, each: Member, value: float, loss: float, epoch: int) -> None:
+    def _end_where_due(self, each: Member, value: float, loss: float, first: float, epoch: int) -> None:
         if each.stopping is not None:
             stop, _ = each.stopping._evaluate_stopping_criteria(torch.tensor(value))
             if stop:
                 each.stopping.stopped_epoch, each.stopped = epoch, True
                 each.end("finished", epoch + 1)
-        if not math.isfinite(loss):
+        if has_diverged(loss, first):
             each.stopped = True
-            each.end("diverged", epoch + 1, f"the training loss is not finite in epoch {epoch + 1}")
+            each.end("diverged", epoch + 1, divergence(loss, epoch + 1))
 
     def _right(self, z_O: Tensor, y: Tensor) -> Tensor:
         return self.one._classes_of(self.one._scores(z_O)) == self.one._classes_of(y)

@@ -75,7 +75,7 @@ class OwnFolder(Callback):
         }
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Train no further where early stopping, or a loss that is not finite, had the last word."""
+        """Train no further where early stopping, or divergence, had the last word."""
         if self.going_on is not None:
             pl_module.diverged = self.going_on["diverged"]
             trainer.should_stop = self.going_on["stopped"]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from backhand.config.command import command, report
 from backhand.config.errors import USER_ERRORS, UserError
-from backhand.config.validation import typed
+from backhand.config.validation import check_table_file, typed
 from backhand.training.processes import is_first, refuse_sweep, without_a_folder
 
 
@@ -56,8 +56,7 @@ def check_run(cfg: DictConfig) -> None:
         UserError: what is wrong, in one line.
     """
     config = typed(cfg)
-    if config.data.path is not None and not Path(config.data.path).exists():  # the rest is said by who reads it
-        raise UserError(f"data.path={config.data.path}: no such file")
+    check_table_file(config)
     folder = Path(cfg.hydra.run.dir)
     if is_first() and (folder / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")

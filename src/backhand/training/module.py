@@ -17,6 +17,21 @@ from backhand.data.batches import Batch
 from backhand.training.optimizers import build_optimizer, build_scheduler
 from backhand.training.step import OptimizersStep
 
+# A training loss so many times that of the first step, or so large where that was below 1, does not come back: the
+# weights are then so far out that every unit is saturated or dead.
+BEYOND_RETURN = 1e4
+
+
+def has_diverged(loss: float, first: float) -> bool:
+    """Whether an epoch's mean training loss says that the run is lost, given the loss of its first step."""
+    return not math.isfinite(loss) or loss > BEYOND_RETURN * max(1.0, abs(first))
+
+
+def divergence(loss: float, epoch: int) -> str:
+    """The reason that result.json gives."""
+    what = f"{loss:.3g}" if math.isfinite(loss) else "not finite"
+    return f"the training loss is {what} in epoch {epoch}"
+
 
 class LightningMLP(LightningModule):
     """A network, its loss, its metrics and its optimizer.
@@ -94,6 +109,7 @@ class LightningMLP(LightningModule):
         self.loss_parameters = loss_parameters
         self.classes = classes
         self.diverged = False
+        self.first_loss: float | None = None
         self.val_metrics = self._metrics("val/")
         self.test_metrics = self._metrics("test/")
         self.audit: Audit | None = None
@@ -123,6 +139,9 @@ class LightningMLP(LightningModule):
         rows = torch.stack([torch.as_tensor(each) for each in counted]).to(means)
         total = torch.cat([rows.sum()[None], (means * rows).sum(-1)])
         self._train_sums = total if self._train_sums is None else self._train_sums.to(total) + total
+        if self.first_loss is None:
+            loss, rows_of_all = self._over_processes(torch.stack([means[0, 0] * rows[0], rows[0]])).tolist()
+            self.first_loss = loss / rows_of_all
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients where asked for."""
@@ -130,7 +149,7 @@ class LightningMLP(LightningModule):
             self.clip_gradients(optimizer, self.hparams["clip"], self.hparams["clip_algorithm"])
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's training metrics, change the learning rate, end the run where the loss is not finite."""
+        """Log the epoch's training metrics, change the learning rate, end the run where it has diverged."""
         assert self._train_sums is not None
         rows, *sums = self._over_processes(self._train_sums).tolist()
         means = dict(zip(("train/loss", "train/acc"), (each / rows for each in sums), strict=False))
@@ -138,7 +157,8 @@ class LightningMLP(LightningModule):
         self.log("lr", self._optimizer.param_groups[0]["lr"])
         self._train_sums = None
         self._schedule(means)
-        if not math.isfinite(means["train/loss"]):
+        assert self.first_loss is not None
+        if has_diverged(means["train/loss"], self.first_loss):
             self.diverged = True
             self.trainer.should_stop = True
 
@@ -185,12 +205,14 @@ class LightningMLP(LightningModule):
         return [optimizer], [scheduler]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch's training metrics are made of, where it is written in the middle of one."""
+        """Keep what divergence is measured by, and in the middle of an epoch what its training metrics are made of."""
+        checkpoint["first_loss"] = self.first_loss
         if self._train_sums is not None:
             checkpoint["train_sums"] = self._train_sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
+        self.first_loss = checkpoint.get("first_loss")
         self._train_sums = checkpoint.get("train_sums")
 
     @property

@@ -308,7 +308,7 @@ class Processes:
         """See to it that result.json says why the run failed: the first process may know the consequence alone."""
         if not is_first():
             return
-        from backhand.reporting.result import write_result
+        from backhand.reporting.result import write_result, write_whole
         from backhand.training.train import failure
 
         result = failure(error, self.config)
@@ -317,9 +317,7 @@ class Processes:
             write_result(result, self.config, self.folder)
             return
         record = json.loads(path.read_text()) | {"error": result.error}
-        aside = path.with_suffix(".json.tmp")
-        aside.write_text(json.dumps(record, indent=2) + "\n")
-        aside.replace(path)
+        write_whole(path, json.dumps(record, indent=2) + "\n")
 
 
 @contextmanager
@@ -337,10 +335,12 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _logging() -> dict[str, Any]:
-    """How Hydra made this process log."""
+    """How Hydra made this process log, if it did."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    if not HydraConfig.initialized():
+        return {}
     return OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)  # type: ignore[return-value]
 
 

@@ -1,6 +1,7 @@
 """The train task: fit, test the best checkpoint, and leave a folder that says what happened."""
 
 import logging
+import math
 import shutil
 import time
 import warnings
@@ -28,16 +29,18 @@ from backhand.reporting.loggers import build_loggers, close_loggers
 from backhand.reporting.result import (
     Result,
     Status,
+    best_epoch,
     best_objective,
     config_hash,
     is_complete,
+    metrics_of,
     objective_of,
     read_result,
     write_result,
 )
 from backhand.reporting.terminal import print_summary
 from backhand.training.checkpoint import BEST, LAST, OwnFolder, WholeFiles, check_fits, read, state_of
-from backhand.training.module import LightningMLP
+from backhand.training.module import LightningMLP, divergence
 from backhand.training.pictures import draw
 from backhand.training.processes import Processes, is_first, launched, processes_to_start, quiet_others
 
@@ -89,11 +92,13 @@ def _train_job(config: TrainConfig, folder: Path) -> float:
     if config.ckpt_path is None and (folder / LAST).exists():
         settings = replace(settings, ckpt_path=str(folder / LAST))
     try:
-        run = start(settings, folder, config)
+        return start(settings, folder, config).train(plots=config.plots is True, summary=False)
     except Exception as error:
-        _write(failure(error, config), config, folder)
+        if not isinstance(error, UserError):
+            log.exception("the job failed")
+        if record is None and read_result(folder) is None:
+            _write(failure(error, config), config, folder)
         raise
-    return run.train(plots=config.plots is True, summary=False)
 
 
 def in_sweep(config: TrainConfig, folder: Path) -> TrainConfig:
@@ -189,7 +194,8 @@ class Run:
             self._end("failed", 1, failure(error, self.config).error)
             raise
         if diverged:
-            result = self._end("diverged", 0, f"the training loss is not finite in epoch {self.trainer.current_epoch}")
+            loss = final_metrics(self.table.rows).get("train/loss", math.nan)
+            result = self._end("diverged", 0, divergence(loss, self.trainer.current_epoch))
         else:
             result = self._end("finished", 0)
         if summary and self.trainer.is_global_zero:
@@ -223,6 +229,8 @@ class Run:
             status=status,
             objective={"name": self.config.objective, "value": self.best},
             metrics=self.metrics,
+            best=best_epoch(self.table.rows, self.config.objective),
+            parameters=sum(each.numel() for each in self.module.parameters()),
             seconds=round(self.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
@@ -236,8 +244,7 @@ class Run:
 
 def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The last that was seen of each training and validation metric."""
-    names = ("train/", "val/")
-    return {name: value for row in rows for name, value in row.items() if name.startswith(names)}
+    return {name: value for row in rows for name, value in metrics_of(row).items()}
 
 
 class ProgressBar(RichProgressBar):
@@ -397,6 +404,8 @@ def quiet_lightning() -> None:
         ".*The dirpath has changed from.*",  # a resumed run has a folder of its own
         ".*`srun` command is available.*",  # a Slurm on the machine is no reason to use it
         ".*sync_dist=True.*",  # the sums are already reduced over processes
+        ".*Grad strides do not match bucket view strides.*",  # those of a narrow layer lie the other way round
+        ".*`LightningModule.configure_optimizers` returned `None`.*",  # a population's runs have one each
         ".*trying to infer the `batch_size`.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,0 +1,59 @@
+"""The sweep that runs every combination of the values that are listed."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+
+from backhand.config.errors import UserError
+from backhand.sweeps.progress import SweepProgress
+from backhand.sweeps.summary import summarise
+from backhand.sweeps.sweep import Sweep
+
+
+def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) -> list[float | None]:
+    """Run them all, and sum up what they found.
+
+    Args:
+        sweep: the sweep.
+        params: the search's own, by key; what the command line says of a key counts more.
+        arguments: of the command line.
+
+    Returns:
+        Each job's objective, in their order; None for those without.
+
+    Raises:
+        UserError: a job that is wrong, before the first of them runs; or a folder that is another sweep's.
+        SystemExit: more jobs failed than `sweep.max_failures` allows.
+    """
+    overrides = combinations(sweep.parse(params, arguments))
+    jobs = [sweep.composer.job(number, each) for number, each in enumerate(overrides)]
+    sweep.claim({"search": "grid"}, [job.hash for job in jobs])
+    with SweepProgress(len(jobs), jobs[0].config.objective) as progress, sweep.interruptible():
+        outcomes = sweep.run(jobs, progress)
+    summarise(sweep)
+    return [outcome.value for outcome in outcomes]
+
+
+def combinations(overrides: Sequence[Override]) -> list[list[str]]:
+    """Every combination, as overrides of a job each; the last key's values change fastest.
+
+    Raises:
+        UserError: a key without values, or with an interval for them.
+    """
+    choices: dict[str, list[str]] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+            continue
+        if not override.is_discrete_sweep():
+            raise UserError(
+                f"{override.input_line}: a grid takes lists (1,2,3, choice(…) or range(…)); "
+                "intervals are for search=optuna"
+            )
+        choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        if not choices[key]:
+            raise UserError(f"{override.input_line}: has no values")
+    return [list(each) for each in itertools.product(*choices.values())]

@@ -1,0 +1,298 @@
+"""The sweep whose jobs Optuna chooses, a batch of trials at a time, from what the ones before them have found."""
+
+import fcntl
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
+
+from backhand.calculus.choices import check_choice
+from backhand.config.errors import UserError
+from backhand.config.validation import larger_is_better
+from backhand.sweeps.progress import SweepProgress
+from backhand.sweeps.summary import summarise
+from backhand.sweeps.sweep import COSTS, Sweep
+
+JOURNAL = "study.journal"
+SAMPLERS = sorted(
+    name
+    for name, kind in vars(optuna.samplers).items()
+    if isinstance(kind, type) and issubclass(kind, BaseSampler) and not name.startswith("Base")
+)
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+@dataclass
+class SearchSettings:
+    """What `conf/hydra/sweeper/optuna.yaml` can set.
+
+    Attributes:
+        params: the search space by key, for a command line that has none of its own.
+        n_trials: in all, those of earlier calls with the same folder included.
+        n_jobs: trials that are asked for at a time; with a population, what is trained in one step.
+        sampler: a class of `optuna.samplers`.
+        sampler_options: its arguments beside the seed.
+        seed: of the sampler; trial n's suggestion is a function of it, of n, and of the trials before.
+        objectives: what is optimised instead of `objective`: metrics at the best epoch, `seconds`, `parameters`.
+    """
+
+    params: Mapping[str, Any] | None
+    n_trials: Any
+    n_jobs: Any
+    sampler: str
+    sampler_options: Mapping[str, Any] | None
+    seed: int
+    objectives: Sequence[str] | None
+
+    def check(self) -> None:
+        """Refuse numbers and names that mean nothing.
+
+        Raises:
+            UserError: the first of them.
+        """
+        for name in ("n_trials", "n_jobs"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"hydra.sweeper.{name}={value}: must be a whole number, 1 or more")
+        try:
+            check_choice("hydra.sweeper.sampler", self.sampler, SAMPLERS)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        self.build_sampler(0)
+
+    def build_sampler(self, number: int) -> BaseSampler:
+        """The sampler for one trial: what it draws must not hang on how often the search was interrupted before.
+
+        Raises:
+            UserError: an option that it has not.
+        """
+        kind, options = getattr(optuna.samplers, self.sampler), dict(self.sampler_options or {})
+        parameters = inspect.signature(kind).parameters
+        if "constant_liar" in parameters and self.n_jobs > 1:
+            options.setdefault("constant_liar", True)  # else the trials of a batch crowd around the same place
+        if "seed" in parameters:
+            options["seed"] = (self.seed * 1_000_003 + number) % 2**32
+        try:
+            return kind(**options)
+        except (TypeError, ValueError, ImportError) as error:
+            raise UserError(f"hydra.sweeper.sampler={self.sampler}: {' '.join(str(error).split())}") from None
+
+
+def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str]) -> dict[str, Any]:
+    """Run the trials that are left of `n_trials`, and sum up what all of them found.
+
+    Args:
+        sweep: the sweep.
+        settings: the search's.
+        arguments: of the command line.
+
+    Returns:
+        The best trial's overrides and value, or those of the Pareto front where there are several objectives.
+
+    Raises:
+        UserError: a setting that is wrong, before anything is written; a folder that is another sweep's; a study that
+            cannot be read.
+        SystemExit: more jobs failed than `sweep.max_failures` allows.
+    """
+    settings.check()
+    overrides = sweep.parse({}, arguments)
+    if not any(each.is_sweep_override() for each in overrides):
+        overrides = sweep.parse(settings.params or {}, arguments)
+    space = {each.get_key_element(): distribution(each) for each in overrides if each.is_sweep_override()}
+    fixed = [
+        f"{each.get_key_element()}={each.get_value_element_as_str()}"
+        for each in overrides
+        if not each.is_sweep_override()
+    ]
+    if not space:
+        raise UserError(
+            "search=optuna: nothing to search; give a key an interval, a range or a choice, "
+            "such as 'optimizer.lr=tag(log, interval(0.001, 1))'"
+        )
+    first = _probe(sweep, fixed, space)
+    names = _objectives(settings, first.config.objective)
+    identity = {
+        "search": "optuna",
+        "space": {key: repr(each) for key, each in space.items()},
+        "sampler": [settings.sampler, dict(settings.sampler_options or {}), settings.seed],
+        "objectives": names,
+        "config": first.hash,
+    }
+    sweep.claim(identity)
+    study = _study(sweep.folder / JOURNAL, names)
+    with SweepProgress(settings.n_trials, names[0]) as progress, sweep.interruptible():
+        _restore(sweep, study, fixed, progress)
+        for batch in _batches(study, settings, space):
+            _run_batch(sweep, study, batch, fixed, names, progress)
+    summarise(sweep, names)
+    return {
+        "best": [
+            {"number": trial.number, "params": trial.params, "values": trial.values} for trial in study.best_trials
+        ]
+    }
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """What Optuna draws a swept key from.
+
+    `interval(a, b)` is a real number, with `int(…)` around it a whole one, on a logarithmic scale with `tag(log, …)`;
+    `range(a, b, step)` goes up to, and not including, b; `choice(…)` and a list are categories.
+
+    Raises:
+        UserError: there is nothing to draw from.
+    """
+    swept, text = override.value(), override.input_line
+    log = isinstance(swept, IntervalSweep | RangeSweep) and "log" in swept.tags
+    try:
+        if isinstance(swept, IntervalSweep):
+            low, high = swept.start, swept.end
+            assert low is not None
+            assert high is not None
+            if isinstance(low, int) and isinstance(high, int):
+                return IntDistribution(low, high, log=log)
+            return FloatDistribution(float(low), float(high), log=log)
+        if isinstance(swept, RangeSweep):
+            values = list(swept.range())
+            if all(isinstance(value, int) for value in values):
+                return IntDistribution(values[0], values[-1], log=log, step=1 if log else abs(int(swept.step)))
+            return FloatDistribution(float(values[0]), float(values[-1]), step=float(swept.step))
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    except (ValueError, IndexError, TypeError) as error:
+        raise UserError(f"{text}: {' '.join(str(error).split()) or 'has no values'}") from None
+
+
+def _probe(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Any:
+    """Compose and check a job at the ends of every interval and with every choice; returns the first of them.
+
+    Raises:
+        UserError: a value that no trial could be run with, and why.
+    """
+    ends = {key: _ends(each) for key, each in space.items()}
+    middle = {key: values[0] for key, values in ends.items()}
+    jobs = [
+        sweep.composer.job(0, [*fixed, *(f"{k}={v}" for k, v in (middle | {key: value}).items())])
+        for key, values in ends.items()
+        for value in values
+    ]
+    return jobs[0]
+
+
+def _ends(each: BaseDistribution) -> list[Any]:
+    if isinstance(each, CategoricalDistribution):
+        return list(each.choices)
+    assert isinstance(each, FloatDistribution | IntDistribution)
+    return [each.low, each.high]
+
+
+def _objectives(settings: SearchSettings, objective: str) -> list[str]:
+    names = list(settings.objectives or [objective])
+    for name in names:
+        split, _, metric = name.partition("/")
+        if name not in COSTS and not (split in ("train", "val") and metric):
+            raise UserError(
+                f"hydra.sweeper.objectives={names}: {name} is no metric of an epoch (train/…, val/…), "
+                f"nor one of {', '.join(COSTS)}"
+            )
+    return names
+
+
+class _Flock:
+    """A lock on the journal that the system lets go of when its holder is killed; Optuna's own would stay behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("ab")
+
+    def acquire(self) -> bool:
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_UN)
+
+
+def _study(path: Path, names: Sequence[str]) -> optuna.Study:
+    """The study in the sweep's folder, begun or gone on with.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    directions: list[Literal["minimize", "maximize"]] = [
+        "maximize" if larger_is_better(name) else "minimize" for name in names
+    ]
+    try:
+        if path.exists() and not (written := path.read_bytes()).endswith(b"\n"):
+            path.write_bytes(written[: written.rfind(b"\n") + 1])  # a line that was cut off while it was written
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Flock(path)))  # type: ignore[arg-type]
+        return optuna.create_study(storage=storage, study_name="sweep", directions=directions, load_if_exists=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is no study that can be read ({type(error).__name__}: {error})") from None
+
+
+def _batches(
+    study: optuna.Study, settings: SearchSettings, space: Mapping[str, BaseDistribution]
+) -> Iterator[list[Trial]]:
+    """The trials that are to be run at a time: those that were cut off first, to the end of the batch they were in."""
+    while True:
+        known = study.get_trials(deepcopy=False)
+        waiting = [trial for trial in known if not trial.state.is_finished()]
+        place = waiting[0].number if waiting else len(known)
+        until = min((place // settings.n_jobs + 1) * settings.n_jobs, settings.n_trials)
+        numbers = [trial.number for trial in waiting] + list(range(len(known), until))
+        if not numbers:
+            return
+        batch = []
+        for number in numbers:
+            study.sampler = settings.build_sampler(number)
+            trial = Trial(study, known[number]._trial_id) if number < len(known) else study.ask()
+            for key, each in space.items():
+                trial._suggest(key, each)
+            batch.append(trial)
+        yield batch
+
+
+def _overrides(fixed: Sequence[str], params: Mapping[str, Any]) -> list[str]:
+    return [*fixed, *(f"{key}={value}" for key, value in params.items())]
+
+
+def _restore(sweep: Sweep, study: optuna.Study, fixed: Sequence[str], progress: SweepProgress) -> None:
+    """What earlier calls found."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished():
+            progress.add(sweep.found(trial.number, _overrides(fixed, trial.params)))
+
+
+def _run_batch(
+    sweep: Sweep,
+    study: optuna.Study,
+    batch: Sequence[Trial],
+    fixed: Sequence[str],
+    names: Sequence[str],
+    progress: SweepProgress,
+) -> None:
+    """Run trials, and tell the study what they found."""
+    jobs = []
+    for trial in batch:
+        overrides = _overrides(fixed, trial.params)
+        try:
+            jobs.append(sweep.composer.job(trial.number, overrides))
+        except UserError as error:  # values that fit one by one, and not together
+            progress.add(sweep.unfit(trial.number, overrides, str(error)))
+    sweep.run(jobs, progress)
+    for trial in batch:
+        values = sweep.outcomes[trial.number].values(names)
+        known = [value for value in values if value is not None]
+        if len(known) < len(names):
+            study.tell(trial.number, state=TrialState.FAIL)
+        else:
+            study.tell(trial.number, values=known)

@@ -1,0 +1,82 @@
+"""A sweep's jobs as elements of a Slurm job array."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+
+from backhand.config.errors import UserError
+from backhand.sweeps.groups import divided
+from backhand.sweeps.jobs import Job
+from backhand.sweeps.launcher import completed, started
+
+log = logging.getLogger(__name__)
+
+
+def submit(
+    on_node: Callable[..., Any],
+    jobs: Sequence[Job],
+    params: dict[str, Any],
+    folder: str,
+    population: bool,
+    note: Callable[[str], None],
+) -> list[JobReturn]:
+    """Run the jobs on Slurm, and wait for all of them.
+
+    Args:
+        on_node: what runs some of the jobs, given their numbers and overrides and Hydra's state; it is pickled.
+        jobs: all that there are.
+        params: what sbatch is told, by submitit's names.
+        folder: the sweep's.
+        population: whether what can be is trained as populations, each of them an element of the array.
+        note: told what was submitted.
+
+    Returns:
+        What each job returned, in their order. One that Slurm lost has failed, with the reason.
+
+    Raises:
+        UserError: there is no Slurm here, or it refuses what it is told.
+    """
+    returns = {job.number: completed(job) for job in jobs if job.complete}
+    units = _units(jobs, population)
+    units = [unit for unit in units if any(job.number not in returns for job in unit)]
+    if not units:
+        return [returns[job.number] for job in jobs]
+    base = set(BaseQueueConf.__dataclass_fields__)
+    given = {key: value for key, value in params.items() if key not in ("submitit_folder", "max_num_timeout")}
+    try:
+        executor = submitit.AutoExecutor(
+            cluster="slurm", folder=params["submitit_folder"], slurm_max_num_timeout=params["max_num_timeout"]
+        )
+        executor.update_parameters(
+            **{key if key in base else f"slurm_{key}": value for key, value in given.items() if value is not None}
+        )
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        arguments = [[(job.number, list(job.overrides)) for job in unit] for unit in units]
+        submitted = executor.map_array(on_node, arguments, [Singleton.get_state()] * len(arguments))
+    except (RuntimeError, TypeError, ValueError, submitit.core.utils.FailedJobError) as error:
+        raise UserError(f"hydra/launcher=slurm: {' '.join(str(error).split())}") from error
+    note(f"Slurm job {submitted[0].job_id.split('_')[0]}")
+    for unit, element in zip(units, submitted, strict=True):
+        try:
+            found = element.results()[0]  # of the first task: the others of a job on several processes return the same
+        except Exception as error:
+            log.warning("Slurm job %s: %s", element.job_id, str(error).strip().splitlines()[0])
+            found = [JobReturn(status=JobStatus.FAILED, _return_value=error) for _ in unit]
+        returns |= {job.number: each for job, each in zip(unit, found, strict=True)}
+    return [returns[job.number] for job in jobs]
+
+
+def _units(jobs: Sequence[Job], population: bool) -> list[list[Job]]:
+    """What goes together: a population, or a single job."""
+    if not population:
+        return [[job] for job in jobs]
+    begun = started(jobs)
+    taken = {job.number for group in begun for job in group}
+    groups, alone = divided([job for job in jobs if job.number not in taken and not job.complete])
+    return begun + groups + [[job] for job in jobs if job.number in alone]

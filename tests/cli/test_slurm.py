@@ -1,0 +1,108 @@
+"""Sweeps on a real Slurm of one node, each worker's own."""
+
+import csv
+import json
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+from tests.cli.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = ROOT / "scripts" / "slurm_dev.sh"
+CANNOT_BE_INSTALLED = 77
+BATCHES = 40
+
+
+@pytest.fixture(scope="module")
+def slurm_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slurm")
+    started = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True)
+    if started.returncode == CANNOT_BE_INSTALLED:
+        pytest.skip(started.stderr.strip())
+    assert started.returncode == 0, started.stderr
+    yield folder
+    subprocess.run([SCRIPT, "stop", folder], check=True)
+
+
+@pytest.fixture
+def slurm(slurm_folder, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", str(slurm_folder / "slurm.conf"))
+    return slurm_folder
+
+
+@pytest.fixture
+def sweep(slurm, start):
+    """`sweep("seed=0,1")` submits the jobs; each one's folder is sweep/<number>."""
+    return lambda *arguments: start(
+        "train.py", "-m", "hydra/launcher=slurm", "hydra.sweep.dir=sweep", "logger=csv", "trainer=cpu", *arguments
+    )
+
+
+def finish(process):
+    """Wait for the sweep, and return what it told; a job that is lost would keep it waiting for ever."""
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+
+
+def answer(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def epochs(folder):
+    """The epochs in metrics.csv, row by row; none before there is one."""
+    path = folder / "metrics.csv"
+    return [int(row["epoch"]) for row in csv.DictReader(path.open())] if path.exists() else []
+
+
+def test_starting_it_twice_is_starting_it_once(slurm):
+    again = subprocess.run([SCRIPT, "start", slurm], capture_output=True, text=True, check=True)
+    assert again.stdout == f"export SLURM_CONF={slurm}/slurm.conf\n"
+    assert "runs already" in again.stderr
+    assert len(set(answer("srun", "--ntasks=2", "sh", "-c", "echo $SLURM_PROCID").split())) == 2
+
+
+def test_every_job_of_a_sweep_finishes(sweep, tmp_path):
+    finish(sweep("seed=0,1", "optimizer.lr=0.03,0.1", "trainer.max_epochs=2"))
+    results = [result(tmp_path / "sweep" / str(job)) for job in range(4)]
+    assert Counter(each["status"] for each in results) == {"finished": 4}
+    assert len({each["objective"]["value"] for each in results}) == 4
+
+
+def test_a_job_of_two_tasks_trains_one_network(sweep, tmp_path):
+    two = ("hydra.launcher.tasks_per_node=2", "trainer=ddp_cpu", "trainer.devices=2")
+    finish(sweep(*two, "trainer.max_epochs=2"))
+    folder = tmp_path / "sweep" / "0"
+    assert result(folder)["status"] == "finished"
+    assert epochs(folder) == [0, 1]
+    assert "Starting with 2 processes" in (folder / "train.log").read_text()
+
+
+def test_a_preempted_job_is_requeued_and_goes_on(sweep, tmp_path):
+    process = sweep("trainer.max_epochs=300")
+    folder = tmp_path / "sweep" / "0"
+    until(lambda: len(epochs(folder)) >= 3)
+    answer("srun", "--partition=urgent", "--ntasks=2", "true")  # takes both cores, and gives them back
+    before = epochs(folder)
+    assert len(before) < 300
+    finish(process)
+    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_0_log.out")
+    assert log.read_text().count("Starting with JobEnvironment") == 2
+    assert "Restored all states from the checkpoint" in (folder / "train.log").read_text()
+    assert result(folder)["status"] == "finished"
+    assert result(folder)["epochs"] == 300
+    assert result(folder)["steps"] == 300 * BATCHES
+    assert epochs(folder) == list(range(300))

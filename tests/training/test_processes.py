@@ -1,0 +1,225 @@
+"""Several processes train the network that one does, and none is left behind by a job of a sweep."""
+
+import csv
+import json
+import os
+
+import pytest
+import torch
+
+from backhand.config.catalogue import Facts
+from backhand.config.errors import UserError
+from backhand.data.batches import Batches, Place
+from backhand.data.dataset import Dataset, Rows
+from backhand.training import processes, train
+from backhand.training.processes import Launched, ProcessError, Processes, launched, refuse_sweep
+
+CLASS_WEIGHT = torch.tensor([1.0, 0.0, 5.0], dtype=torch.float64)
+
+
+def shared_batches(count, weight, class_weight):
+    """The same epoch's batches of four rows, the last of one, for a process alone and for each of `count`."""
+    classes = torch.tensor([0, 1, 2, 2, 1, 0, 1, 1, 2])
+    rows = Rows(torch.arange(9), torch.arange(9.0, dtype=torch.float64).unsqueeze(-1), classes, weight)
+    data = Dataset({"train": rows}, Facts(features=1, classes=3), [])
+    places = [Place(dtype=torch.float64), *(Place(dtype=torch.float64, rank=r, processes=count) for r in range(count))]
+    return zip(*(Batches(rows, data, 4, place, None, class_weight=class_weight) for place in places), strict=True)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("weight", [None, torch.linspace(0.1, 2, 9, dtype=torch.float64)])
+@pytest.mark.parametrize("class_weight", [None, CLASS_WEIGHT])
+def test_the_shares_are_of_what_the_loss_divides_by(count, weight, class_weight):
+    logits = torch.randn(9, 3, dtype=torch.float64)
+
+    def divisor(batch):
+        each = torch.ones(len(batch.y), dtype=torch.float64) if batch.weight is None else batch.weight
+        return each if class_weight is None else each * class_weight[batch.y]
+
+    def loss(batch):
+        each = torch.nn.functional.cross_entropy(logits[batch.x[:, 0].long()], batch.y, reduction="none")
+        return (each * divisor(batch)).sum() / divisor(batch).sum()
+
+    for whole, *parts in shared_batches(count, weight, class_weight):
+        counts = len(whole.y) if weight is None else whole.weight.sum()
+        assert all(part.total == pytest.approx(float(counts)) for part in parts)
+        assert sum(part.part for part in parts) == pytest.approx(1)
+        assert sum(part.share for part in parts) == pytest.approx(count)
+        means = [loss(part) * part.share for part in parts if part.share]
+        torch.testing.assert_close(sum(means) / count, loss(whole))
+
+
+def test_a_batch_of_which_nothing_counts_is_left_to_the_loss():
+    weight = torch.tensor([0.0] * 4 + [1.0] * 5, dtype=torch.float64)
+    first, *_ = shared_batches(2, weight, None)
+    assert [part.share for part in first[1:]] == [1.0, 1.0]
+
+
+def test_augmented_pictures_are_those_that_a_process_alone_has():
+    x = torch.randint(256, (10, 3 * 28 * 28), dtype=torch.uint8)
+    rows = Rows(torch.arange(10), x, torch.arange(10))
+    data = Dataset({"train": rows}, Facts(3 * 28 * 28, 10, picture=(3, 28, 28)), [])
+    alone, first, second = (
+        Batches(rows, data, 4, place, shuffle_seed=1, augmentation="shift")
+        for place in (Place(), Place(rank=0, processes=2), Place(rank=1, processes=2))
+    )
+    for whole, *parts in zip(alone, first, second, strict=True):
+        assert torch.equal(whole.x[::2], parts[0].x)
+        assert torch.equal(whole.x[1::2], parts[1].x)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        (
+            {"TORCHELASTIC_RUN_ID": "1", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"},
+            Launched("torchrun", 3, 1, 4),
+        ),
+        (
+            {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"},
+            Launched("srun", 1, 0, 2),
+        ),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, None),  # a batch script that calls no srun
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
+        ({"NODE_RANK": "1"}, Launched("NODE_RANK and LOCAL_RANK", 1, 0, None)),
+    ],
+)
+def test_who_started_this_process_is_read_from_the_environment(monkeypatch, environment, expected):
+    for name in list(os.environ):
+        if name.startswith(("SLURM", "TORCHELASTIC")) or name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launched() == expected
+    if expected is None:
+        refuse_sweep()
+    else:
+        with pytest.raises(UserError, match=f"--multirun under {expected.by}: .* python train.py -m"):
+            refuse_sweep()
+
+
+def test_processes_must_be_as_many_as_the_settings_say(configured, monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "launched", lambda: Launched("torchrun", 0, 0, 2))
+    monkeypatch.setattr(train, "launched", processes.launched)
+    for devices in (1, 3):
+        config = configured("trainer=ddp_cpu", f"trainer.devices={devices}", "logger=none")
+        with pytest.raises(UserError, match=f"torchrun started 2 processes, and the settings are for {devices}"):
+            train.start(config, tmp_path, config)
+
+
+def test_a_strategy_whose_processes_keep_their_results_is_refused(configured, tmp_path):
+    config = configured("trainer=ddp_cpu", "trainer.strategy=ddp_spawn", "logger=none")
+    with pytest.raises(UserError, match=r"trainer\.strategy: .* take ddp"):
+        train.start(config, tmp_path, config)
+
+
+@pytest.fixture
+def distributed(configured, tmp_path):
+    """Train in processes of their own with the given overrides, quietly; returns the run's folder."""
+
+    def run(*overrides):
+        folder = tmp_path / f"shared{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", *overrides)
+        before = dict(os.environ)
+        started = train.start(config, folder, config)
+        assert isinstance(started, Processes)
+        try:
+            returned = started.train(plots=False, summary=False)
+        finally:
+            assert all(member.returncode is not None for member in started.members)
+            assert dict(os.environ) == before
+            assert not torch.distributed.is_initialized()
+        assert returned == json.loads((folder / "result.json").read_text())["objective"]["value"]
+        return folder
+
+    return run
+
+
+def of(folder):
+    """A run's weights, its result, and its epochs."""
+    with (folder / "metrics.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state, json.loads((folder / "result.json").read_text()), rows
+
+
+@pytest.fixture
+def weighted_table(tmp_path):
+    """A table of 97 rows in two classes, some of which count nothing."""
+    path, generator = tmp_path / "table.csv", torch.Generator().manual_seed(0)
+    x = torch.randn(97, 2, generator=generator)
+    counts = torch.randint(4, (97,), generator=generator)
+    kinds = ["ab"[int(total > 0.3)] for total in x.sum(1)]
+    lines = [f"{a:.4f},{b:.4f},{n},{kind}" for (a, b), n, kind in zip(x.tolist(), counts.tolist(), kinds, strict=True)]
+    path.write_text("\n".join(["u,v,count,kind", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "overrides"),
+    [
+        # 124 rows to train on: the last batch has 24, 3 or 1 of them.
+        (2, ("data=wine", "data.batch_size=50", "model.class_weight=[1,3,0.2]", "scheduler=plateau",
+             "scheduler.patience=0")),
+        (2, ("data=wine", "data.batch_size=11", "model.class_weight=[1,0,5]", "optimizer=adam")),
+        (3, ("data=wine", "data.batch_size=41", "model.class_weight=balanced", "trainer.accumulate_grad_batches=2")),
+        (3, ("data=diabetes", "data.batch_size=100", "trainer.gradient_clip_val=0.1", "objective=val/r2")),
+        (2, ("data=table", "data.target=kind", "+data.weight=count", "data.batch_size=16", "model.loss=cross_entropy",
+             "model.output_activation=softmax", "model.class_weight=balanced", "callbacks.early_stopping.patience=1")),
+    ],
+    ids=["class weights, plateau", "a class without", "a row for three, accumulated", "a number", "both weights"],
+)  # fmt: skip
+def test_processes_train_the_network_that_one_does(trained, distributed, weighted_table, count, overrides):
+    if "data=table" in overrides:
+        overrides = (
+            "callbacks=early_stopping",
+            "callbacks.progress_bar=false",
+            *overrides,
+            f"data.path={weighted_table}",
+        )
+    shared = ("trainer.precision=64-true", "trainer.max_epochs=4", *overrides)
+    state, result, rows = of(distributed(f"trainer.devices={count}", *shared))
+    expected_state, expected_result, expected_rows = of(trained("logger=csv", *shared))
+    for name, value in expected_state.items():
+        torch.testing.assert_close(state[name], value, rtol=1e-9, atol=1e-12)
+    assert [result[name] for name in ("status", "steps", "epochs")] == [
+        expected_result[name] for name in ("status", "steps", "epochs")
+    ]
+    assert result["metrics"] == pytest.approx(expected_result["metrics"], rel=1e-6)
+    assert len(rows) == len(expected_rows)
+    for row, expected in zip(rows, expected_rows, strict=True):
+        assert row == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_what_a_process_fails_with_is_what_the_run_fails_with(distributed, tmp_path):
+    # An epoch of three batches is too short for such an interval, which Lightning finds out as it begins.
+    with pytest.raises(ProcessError, match=r"process \d: ValueError: .*val_check_interval"):
+        distributed("data=wine", "trainer.limit_train_batches=3", "trainer.val_check_interval=4")
+    (record,) = [json.loads(path.read_text()) for path in tmp_path.glob("*/result.json")]
+    assert record["status"] == "failed"
+    assert "val_check_interval" in record["error"]
+
+
+@pytest.mark.slow
+def test_what_a_run_refuses_its_processes_refuse(trained, distributed):
+    other = trained("data=wine", "trainer.max_epochs=1", "model.hidden=[8]")
+    with pytest.raises(UserError, match=r"ckpt_path=.* was trained with sizes=\[13, 8, 3\]"):
+        distributed("data=wine", f"ckpt_path={other}/checkpoints/last.ckpt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_is_gone_ends_the_others(configured, tmp_path, monkeypatch, lost):
+    monkeypatch.setattr(processes, "GRACE", 1.0)
+    config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", "data=wine")
+    run = train.start(config, tmp_path, config)
+    run.members[lost].kill()
+    with pytest.raises(ProcessError, match=f"process {lost} was ended by SIGKILL"):
+        run.train(plots=False)
+    assert all(member.returncode is not None for member in run.members)
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert (record["status"], record["error"]) == ("failed", f"ProcessError: process {lost} was ended by SIGKILL")
