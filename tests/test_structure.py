@@ -14,7 +14,8 @@ ALLOWED = {
     "reporting": {"calculus", "config", "data", "reporting"},
     "checking": {"calculus", "config", "reporting", "checking"},
     "training": {"calculus", "config", "data", "reporting", "checking", "training"},
-    "benchmarks": {"calculus", "config", "data", "training", "benchmarks"},
+    "sweeps": {"calculus", "config", "data", "reporting", "checking", "training", "sweeps"},
+    "benchmarks": {"calculus", "config", "data", "training", "sweeps", "benchmarks"},
 }
 FOREIGN_TO_CALCULUS = {"lightning", "hydra", "omegaconf", "wandb", "torchmetrics", "sklearn", "numpy", "rich"}
 

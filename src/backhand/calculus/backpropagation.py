@@ -76,9 +76,12 @@ NARROW = 16
 
 def preactivation(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """`z = h W + b`: (…, B, n), (…, n, m), (…, m) → (…, B, m)."""
-    if W.dim() > 2:
+    # One kernel, which rounds once instead of twice; the batched one gives each run the bits that it has by itself.
+    if W.dim() == 3:
+        W = W.mT.contiguous().mT if _narrow(W) else W
+        return torch.baddbmm(b.unsqueeze(-2), h.expand(len(W), *h.shape[-2:]), W)
+    if W.dim() > 3:
         return h @ W + b.unsqueeze(-2)
-    # The same in one kernel, which rounds once instead of twice.
     if _narrow(W) or h.dim() > 2:
         return torch.nn.functional.linear(h, W.mT.contiguous() if _narrow(W) else W.mT, b)
     return torch.addmm(b, h, W)

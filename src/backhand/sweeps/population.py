@@ -229,7 +229,7 @@ class Population(LightningModule):
             each.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule asks for it
         update, self._names = UPDATES[type(self.members[0].optimizer)]
         shared = self._settings()
-        if shared.get("momentum", 1.0) == 0.0:
+        if all(each.optimizer.param_groups[0].get("momentum") == 0.0 for each in self.members):
             self._names = ()  # plain gradient descent keeps nothing
         self.states = [[self._state(name, each) for name in self._names] for each in theta]
         for run, each in enumerate(self.members):

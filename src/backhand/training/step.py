@@ -25,33 +25,41 @@ Update = Callable[[Tensor, Tensor, Sequence[Tensor], Tensor, dict[str, Any]], No
 def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Tensor, settings: dict[str, Any]) -> None:
     """`v ← μ v + ∇θ`, `θ ← θ − α v`; weight decay λ adds λ θ to the gradient first."""
     if _given(settings["weight_decay"]):
-        gradient = gradient + _like(settings["weight_decay"], theta) * theta
+        gradient = _added(gradient, settings["weight_decay"], theta)
     if _given(settings["momentum"]):
         (velocity,) = state
         velocity.mul_(_like(settings["momentum"], theta)).add_(gradient)
         gradient = velocity
+    # One kernel rounds once, as torch.optim's does: a run of a population has the bits that it has by itself.
     theta.addcmul_(_like(lr, theta), gradient, value=-1)
 
 
 def adam(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Tensor, settings: dict[str, Any]) -> None:
     """Kingma & Ba, "Adam" (2015), algorithm 1; weight decay λ adds λ θ to the gradient first."""
     if _given(settings["weight_decay"]) and not settings["decoupled_weight_decay"]:
-        gradient = gradient + _like(settings["weight_decay"], theta) * theta
+        gradient = _added(gradient, settings["weight_decay"], theta)
     elif _given(settings["weight_decay"]):  # Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019)
         theta.mul_(_like(1 - lr * settings["weight_decay"], theta))
     first, second, count = state
     beta_1, beta_2 = settings["betas"]
     count.add_(1)
     first.lerp_(gradient, _like(1 - beta_1, theta))
-    second.mul_(_like(beta_2, theta)).add_(_like(1 - beta_2, theta) * gradient * gradient)
+    second.mul_(_like(beta_2, theta)).addcmul_(_like(1 - beta_2, theta) * gradient, gradient)
     t = count.to(theta.device, torch.float64)  # beta**t is near one
-    denominator = (second / _like(1 - beta_2**t, theta)).sqrt() + _like(settings["eps"], theta)
+    denominator = second.sqrt() / _like((1 - beta_2**t).sqrt(), theta) + _like(settings["eps"], theta)
     theta.sub_(_like(lr / (1 - beta_1**t), theta) * first / denominator)
 
 
 def _given(setting: Setting) -> bool:
     """Whether it is anything but zero."""
     return isinstance(setting, Tensor) or bool(setting)
+
+
+def _added(gradient: Tensor, decay: Setting, theta: Tensor) -> Tensor:
+    """`∇θ + λ θ`."""
+    if isinstance(decay, Tensor):
+        return torch.addcmul(gradient, _like(decay, theta), theta)
+    return gradient.add(theta, alpha=decay)
 
 
 def _like(setting: Setting, theta: Tensor) -> Any:

@@ -1,0 +1,67 @@
+"""Populations trained in this process, and the same runs one by one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from backhand.data.module import load
+from backhand.sweeps.jobs import Job
+from backhand.sweeps.launcher import finish, train_population
+from backhand.sweeps.population import Population
+from backhand.training.train import Run, quiet_lightning
+
+QUIET = ("logger=csv", "trainer=cpu", "callbacks.progress_bar=false")
+
+
+@pytest.fixture
+def jobs(configured: Callable, tmp_path: Path) -> Callable[..., list[Job]]:
+    """The jobs of a sweep over the given settings, each a list of overrides, with what they share."""
+
+    def make(each: Sequence[Sequence[str]], *shared: str) -> list[Job]:
+        sweep = tmp_path / f"sweep{len(list(tmp_path.iterdir()))}"
+        sweep.mkdir()
+        made = []
+        for number, overrides in enumerate(each):
+            config = configured(*QUIET, *shared, *overrides)
+            cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}})
+            made.append(Job(number, tuple(overrides), cfg, config, sweep / str(number)))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Population]:
+    """Train jobs as one population, and write what each leaves into its folder."""
+    monkeypatch.setattr("backhand.sweeps.launcher.in_sweep", lambda config, folder: config)
+
+    def train(jobs: list[Job]) -> Population:
+        quiet_lightning()
+        config = jobs[0].config
+        dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
+        population, seconds = train_population(jobs, dataset, lambda text: None)
+        for run, job in enumerate(jobs):
+            job.folder.mkdir(exist_ok=True)
+            finish(population, run, seconds, None)
+        return population
+
+    return train
+
+
+@pytest.fixture
+def one_by_one() -> Callable[[list[Job]], list[Path]]:
+    """Train the same jobs each as a run of its own; returns their folders."""
+
+    def train(jobs: list[Job]) -> list[Path]:
+        folders = []
+        quiet_lightning()
+        for job in jobs:
+            folder = job.folder.parent / f"alone{job.number}"
+            folder.mkdir()
+            Run(job.config, folder).train(plots=False, summary=False)
+            folders.append(folder)
+        return folders
+
+    return train

@@ -1,0 +1,252 @@
+"""Each run of a population against the same run by itself."""
+
+import csv
+import itertools
+import json
+import math
+
+import pytest
+import torch
+
+from backhand.sweeps import launcher
+from backhand.training import step
+from backhand.training.train import Run
+
+SGD = [
+    [f"seed={seed}", f"optimizer.lr={lr}", f"optimizer.momentum={momentum}", f"optimizer.weight_decay={decay}"]
+    for seed, lr, momentum, decay in zip(
+        range(16), (0.01, 0.03, 0.1, 0.05) * 4, (0.0, 0.5, 0.9, 0.9) * 4, (0.0, 0.0, 1e-3, 1e-4) * 4, strict=True
+    )
+]
+ADAM = [
+    [f"seed={seed}", f"optimizer.lr={lr}", f"optimizer.betas=[{beta},0.99]", f"optimizer.weight_decay={decay}"]
+    for seed, lr, beta, decay in zip(
+        range(16), (1e-3, 2e-3, 5e-3, 1e-2) * 4, (0.8, 0.9) * 8, (0.0, 1e-3, 1e-2, 0.1) * 4, strict=True
+    )
+]
+
+
+def tensors(folder, which="last"):
+    contents = torch.load(folder / "checkpoints" / f"{which}.ckpt", weights_only=True)
+    state = contents["optimizer_states"][0]["state"]
+    kept = {f"{k}.{name}": value for k, of_one in state.items() for name, value in of_one.items() if value is not None}
+    return contents["state_dict"] | kept
+
+
+def largest_difference(ours, theirs, which="last"):
+    ours, theirs = tensors(ours, which), tensors(theirs, which)
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[k].double() - theirs[k].double()).norm() / theirs[k].double().norm()) for k in theirs)
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def rows(folder):
+    return [
+        {name: float(value) for name, value in row.items() if value and not name.startswith("audit/")}
+        for row in csv.DictReader((folder / "metrics.csv").open())
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [("64-true", 1e-9), ("32-true", 1e-4)],
+)
+@pytest.mark.parametrize(
+    ("optimizer", "settings"), [("sgd", SGD), ("adam", ADAM), ("adamw", ADAM)], ids=["sgd", "adam", "adamw"]
+)
+def test_sixteen_mixed_runs_are_what_each_is_by_itself(
+    jobs, together, one_by_one, precision, tolerance, optimizer, settings
+):
+    made = jobs(settings, f"optimizer={optimizer}", f"trainer.precision={precision}", "trainer.max_epochs=10")
+    together(made)
+    for job, alone in zip(made, one_by_one(made), strict=True):
+        for which in ("best", "last"):
+            assert largest_difference(job.folder, alone, which) <= tolerance
+        ours, theirs = result(job.folder), result(alone)
+        assert ours["status"] == theirs["status"] == "finished"
+        assert ours["config_hash"] == theirs["config_hash"]
+        assert (ours["steps"], ours["epochs"], ours["parameters"]) == (400, 10, theirs["parameters"])
+        if precision == "64-true":
+            assert ours["metrics"]["test/acc"] == theirs["metrics"]["test/acc"]
+        for one, other in zip(rows(job.folder), rows(alone), strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
+
+
+SHORT = ("data=wine", "trainer.max_epochs=12", "trainer.precision=64-true")
+KINDS = {
+    "schedules": (
+        [[f"scheduler.factor={f}", f"scheduler.patience={p}", "optimizer.lr=0.5"] for f, p in ((0.1, 0), (0.5, 1))],
+        ("scheduler=plateau", *SHORT),
+    ),
+    "cosine": ([[f"scheduler.min_lr={m}"] for m in (0.0, 0.01)], ("scheduler=cosine", *SHORT)),
+    "early stopping": (
+        [["optimizer.lr=0.001"], ["optimizer.lr=1.0"], ["optimizer.lr=3.0"]],
+        (
+            "callbacks=early_stopping",
+            "callbacks.early_stopping.patience=2",
+            "callbacks.early_stopping.min_delta=0.001",
+            *SHORT,
+        ),
+    ),
+    "one seed": ([[f"optimizer.lr={lr}"] for lr in (0.01, 0.1)], SHORT),
+    "a number to predict": ([["seed=0"], ["seed=1"]], ("data=diabetes", *SHORT[1:], "optimizer.lr=0.01")),
+    "several numbers": ([["seed=0"], ["seed=1"]], ("data=teacher", "data.outputs=2", *SHORT[1:], "optimizer.lr=0.01")),
+    "an objective to maximise": ([["seed=0"], ["seed=1"]], ("objective=val/acc", *SHORT)),
+    "two classes": ([["seed=0"], ["seed=1"]], ("data=breast_cancer", *SHORT[1:])),
+    "class weights": ([["seed=0"], ["seed=1"]], ("model.class_weight=balanced", *SHORT)),
+    "initialisations": (
+        [["model.init=xavier"], ["model.init=kaiming"], ["model.init=normal", "model.init_scale=0.1"]],
+        ("model.hidden=[8,8]", "model.hidden_activation=relu", *SHORT),
+    ),
+    "the whole split in a step": ([["seed=0"], ["seed=1"]], ("data.batch_size=full", *SHORT)),
+    "a part of each epoch": ([["seed=0"], ["seed=1"]], ("trainer.limit_train_batches=2", *SHORT)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_a_run_has_it_has_in_a_population(jobs, together, one_by_one, kind):
+    each, shared = KINDS[kind]
+    made = jobs(each, *shared)
+    together(made)
+    for job, alone in zip(made, one_by_one(made), strict=True):
+        for which in ("best", "last"):
+            assert largest_difference(job.folder, alone, which) <= 1e-9
+        ours, theirs = result(job.folder), result(alone)
+        assert {key: ours[key] for key in ("status", "epochs", "steps", "error")} == {
+            key: theirs[key] for key in ("status", "epochs", "steps", "error")
+        }
+        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5, abs=1e-6)
+        assert ours["best"] == pytest.approx(theirs["best"], rel=1e-5, abs=1e-6)
+        for one, other in zip(rows(job.folder), rows(alone), strict=True):
+            assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
+def test_a_checkpoint_has_all_that_a_runs_own_has(jobs, together, one_by_one):
+    made = jobs([["seed=0"], ["seed=1"]], "callbacks=early_stopping", "scheduler=plateau", *SHORT)
+    together(made)
+    (alone, *_) = one_by_one(made)
+    ours, theirs = (
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (made[0].folder, alone)
+    )
+
+    def shape(value):
+        if isinstance(value, dict):
+            return {str(key).replace(str(made[0].folder), str(alone)): shape(each) for key, each in value.items()}
+        return [shape(each) for each in value] if isinstance(value, list) else type(value)
+
+    assert shape(ours) == shape(theirs)
+    assert ours["loops"] == theirs["loops"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoint_that_a_population_left(jobs, together, one_by_one, configured, tmp_path):
+    settings = [["seed=0", "optimizer.lr=0.01"], ["seed=1", "optimizer.lr=0.1"]]
+    made = jobs(settings, "optimizer=adam", *SHORT)
+    together(made)
+    longer = jobs(settings, "optimizer=adam", *SHORT, "trainer.max_epochs=15")
+    for job, alone, before in zip(longer, one_by_one(longer), made, strict=True):
+        config = configured(
+            "logger=csv",
+            "trainer=cpu",
+            "callbacks.progress_bar=false",
+            "optimizer=adam",
+            *SHORT,
+            *job.overrides,
+            "trainer.max_epochs=15",
+            f"ckpt_path={before.folder / 'checkpoints/last.ckpt'}",
+        )
+        folder = tmp_path / f"on{job.number}"
+        folder.mkdir()
+        Run(config, folder).train(plots=False, summary=False)
+        assert largest_difference(folder, alone) <= 1e-9
+
+
+@pytest.mark.slow
+def test_a_diverging_run_costs_the_others_nothing(jobs, together):
+    calm = [[f"seed={seed}"] for seed in range(16)]
+    with_one = jobs([*calm[:7], ["seed=7", "optimizer.lr=1e6"], *calm[8:]], "trainer.max_epochs=3")
+    without = jobs(calm, "trainer.max_epochs=3")
+    together(with_one)
+    together(without)
+    assert result(with_one[7].folder)["status"] == "diverged"
+    assert "training loss" in result(with_one[7].folder)["error"]
+    for job, other in zip(with_one[:7] + with_one[8:], without[:7] + without[8:], strict=True):
+        assert result(job.folder)["status"] == "finished"
+        assert largest_difference(job.folder, other.folder) == 0
+        assert result(job.folder)["metrics"] == result(other.folder)["metrics"]
+
+
+@pytest.mark.slow
+def test_numbers_that_are_not_finite_stay_in_their_run(jobs, together):
+    settings = [["seed=0"], ["seed=1", "optimizer.lr=1e30"], ["seed=2"]]
+    made = jobs(settings, "model.hidden_activation=relu", "data=wine", "trainer.max_epochs=4")
+    together(made)
+    assert [result(job.folder)["status"] for job in made] == ["finished", "diverged", "finished"]
+    assert result(made[1].folder)["objective"]["value"] is None or math.isfinite(
+        result(made[1].folder)["objective"]["value"]
+    )
+    for job in (made[0], made[2]):
+        assert all(value.isfinite().all() for value in tensors(job.folder).values())
+
+
+def test_a_wrong_gradient_of_one_run_ends_that_run_alone(jobs, together, monkeypatch):
+    honest = step.gradients
+
+    def wrong_in_run_one(*arguments):
+        L, z_O, found = honest(*arguments)
+        found.weights[0][1] *= 1.5
+        return L, z_O, found
+
+    monkeypatch.setattr(step, "gradients", wrong_in_run_one)
+    made = jobs([["seed=0"], ["seed=1"], ["seed=2"]], *SHORT)
+    with pytest.raises(Exception, match=r"gradient of layers\.0\.weight at step 0"):
+        together(made)
+    assert [result(job.folder)["status"] for job in made[:2]] == ["finished", "failed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_population_that_was_cut_off_goes_on_bit_for_bit(jobs, together, optimizer, monkeypatch):
+    settings = [[f"seed={seed}", f"optimizer.lr={lr}"] for seed, lr in itertools.product((0, 1), (0.01, 1e6))]
+    shared = (f"optimizer={optimizer}", "scheduler=cosine", "callbacks=early_stopping", *SHORT)
+    whole, cut = jobs(settings, *shared), jobs(settings, *shared)
+    together(whole)
+
+    class CutError(Exception):
+        pass
+
+    real = launcher.Population.on_train_epoch_start
+
+    def cut_off(self):
+        if self.trainer.current_epoch == 5:
+            raise CutError
+        real(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(launcher.Population, "on_train_epoch_start", cut_off)
+        with pytest.raises(CutError):
+            together(cut)
+    together(cut)
+    for job, other in zip(whole, cut, strict=True):
+        for which in ("best", "last"):
+            assert largest_difference(other.folder, job.folder, which) == 0
+        assert (job.folder / "metrics.csv").read_bytes() == (other.folder / "metrics.csv").read_bytes()
+        ours, theirs = result(job.folder), result(other.folder)
+        assert {k: v for k, v in ours.items() if k != "seconds"} == {k: v for k, v in theirs.items() if k != "seconds"}
+
+
+@pytest.mark.slow
+def test_a_compiled_population_is_the_eager_one(jobs, together):
+    for optimizer, settings in (("sgd", SGD), ("adam", ADAM)):
+        eager, compiled = (
+            jobs(settings[:4], f"optimizer={optimizer}", *SHORT, f"compile={c}") for c in ("false", "true")
+        )
+        together(eager)
+        together(compiled)
+        for job, other in zip(eager, compiled, strict=True):
+            assert largest_difference(other.folder, job.folder) <= 1e-9
