@@ -19,6 +19,7 @@ Measure the program beside other ways to do the same work, in turn, in one proce
   memory         the peak of activations and gradients
   epoch          an epoch of MNIST-shaped pictures, 30 of digits: a bare loop, Lightning as usual, scikit-learn
   startup        from the command to the first step
+  sweep          populations of 64 and 256: a network-step; 64 runs on digits beside the same one by one
   all            all of them: a quarter of an hour
 
   rounds=N       how often each has its turn; 15 for steps, 5 for epochs and start-up
@@ -26,7 +27,7 @@ Measure the program beside other ways to do the same work, in turn, in one proce
   folder=.       where benchmark.json and benchmark.png are written (those of an earlier call are replaced)
   write=false    true: also put the figures into docs/benchmarks.md, with this machine's description
 """
-NAMES = ("step", "memory", "epoch", "startup")
+NAMES = ("step", "memory", "epoch", "startup", "sweep")
 
 
 @dataclass
@@ -108,6 +109,10 @@ def _measure(name: str, rounds: int | None, device):  # type: ignore[no-untyped-
         from backhand.benchmarks import epoch
 
         return epoch.benchmark(rounds or 5, device)
+    if name == "sweep":
+        from backhand.benchmarks import sweep
+
+        return sweep.benchmark(rounds or 15, device)
     from backhand.benchmarks import startup
 
     return startup.benchmark(rounds or 5)

@@ -135,7 +135,7 @@ class Batches:
     def _batch(self, rows: slice | Tensor, step: int) -> Batch:
         whole, rows = rows, self._part(rows)
         # The random numbers are drawn for the whole batch, so that a row's do not hang on how many processes there are.
-        x = self.rows.x[rows if self.augmentation == "none" else whole]
+        x = _taken(self.rows.x, rows if self.augmentation == "none" else whole)
         y, weight = self.rows.y[rows], self.rows.weight
         weight = weight if weight is None else weight[rows]
         if not self.place.resident:
@@ -201,6 +201,13 @@ class Batches:
         key = [seed, self.epoch] if use == 0 else [seed, self.epoch, use]
         mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
         return torch.Generator().manual_seed(mixed)
+
+
+def _taken(x: Tensor, rows: slice | Tensor) -> Tensor:
+    """`x[rows]`; for several runs at once `index_select` takes a third of the time."""
+    if isinstance(rows, slice) or rows.dim() == 1:
+        return x[rows]
+    return x.index_select(0, rows.reshape(-1)).view(*rows.shape, *x.shape[1:])
 
 
 class Block:

@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 
 # Where a sweep's folder keeps its populations while they train, each with the list of its members.
 POPULATIONS, MEMBERS = "populations", "members.json"
+
+
+# How much of the time writing the checkpoint may take.
+SHARE_OF_TIME = 0.05
 
 
 class PopulationSweep:
@@ -139,6 +143,22 @@ class PopulationSweep:
         )
 
 
+class _Keep(Checkpoint):
+    """Keeps the population's one checkpoint up to date, at the ends of epochs.
+
+    Of many short epochs it writes only some: they may not take longer to write than to compute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.next = path, 0.0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it, if that is due."""
+        if (began := time.perf_counter()) >= self.next:
+            trainer.save_checkpoint(self.path)
+            self.next = time.perf_counter() + (time.perf_counter() - began) / SHARE_OF_TIME
+
+
 class _Note(Callback):
     """Tells at every epoch how far a population is."""
 
@@ -172,11 +192,12 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MEMBERS, json.dumps([_name(job) for job in group]))
     checkpoint = folder / "last.ckpt"
-    callbacks = [_Note(note), ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)]
+    callbacks = [_Note(note), _Keep(checkpoint)]
     trainer = build_trainer(first, folder, callbacks=callbacks, logger=False)
     started = time.perf_counter()
     trainer.fit(population, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
     seconds = time.perf_counter() - started
+    trainer.save_checkpoint(checkpoint)  # what is left is to write a folder for each run
     trainer.test(population, datamodule=data, verbose=False)
     return population, seconds
 

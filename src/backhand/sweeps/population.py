@@ -6,7 +6,6 @@ callbacks that a run of its own would have, its parameters and its optimizer's s
 tensors, and a checkpoint of it is what that run would have written.
 """
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -114,8 +113,8 @@ class Member:
         return Moment(
             epoch,
             self.optimizer.param_groups[0]["lr"],
-            None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict()),
-            {each.state_key: copy.deepcopy(each.state_dict()) for each in own},
+            None if self.scheduler is None else self.scheduler.state_dict(),
+            {each.state_key: each.state_dict() for each in own},
             best,
         )
 
@@ -244,7 +243,9 @@ class Population(LightningModule):
             self._restore(self._restored)
         criterion, weight = self.model.criterion(self.one.loss, self.one.loss_parameters, theta[0])
         compiled = self.members[0].config.compile
-        self._step = WholeStep(self.model, criterion, weight, self.states, update, shared, self.lr, compiled=compiled)
+        self._step = WholeStep(
+            self.model, criterion, weight, self.states, update, shared, self.lr, note=self._noted, compiled=compiled
+        )
 
     def on_train_start(self) -> None:
         """Train no further where every run has ended already."""
@@ -260,13 +261,10 @@ class Population(LightningModule):
         epoch_loop = self.trainer.fit_loop.epoch_loop
         progress = epoch_loop.batch_progress
         counted: list[Tensor] = []  # of each step: what it counts, () or (K,), its mean loss and share of right, (K,)
-        noted: list[list[Tensor]] = []
+        noted: list[Sequence[Tensor]] = []
         for batch in block:
-            loss, z_O = self._take(batch)
+            noted.append(self._take(batch))
             counted.append(_counted(batch))
-            noted.append([loss.float()])
-            if self.one.classes is not None:
-                noted[-1].append(self._right(z_O, batch.y).float().mean(-1))
         progress.increment_by(len(noted) - 1, progress.is_last_batch)
         epoch_loop._batches_that_stepped += len(noted) - 1  # the loggers' `step`
         means = torch.stack([torch.stack(each) for each in zip(*noted, strict=True)])
@@ -314,7 +312,7 @@ class Population(LightningModule):
         metrics = self._validated | self._audits_of_epoch() | means | {"lr": self.lr.float().tolist()}
         self.history.append(metrics)
         self.last_steps.append(self.trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
-        self.loops[epoch] = {f"{name}_loop": copy.deepcopy(_loop(self.trainer, name)) for name in LOOPS}
+        self.loops[epoch] = {f"{name}_loop": _loop(self.trainer, name) for name in LOOPS}
         better, ended = [], []
         for run in self.going:
             each = self.members[run]
@@ -362,9 +360,9 @@ class Population(LightningModule):
                     "error": each.error,
                     "stopped": each.stopped,
                     "epochs": each.epochs,
-                    "now": asdict(each.moment(epoch, 0.0)),
-                    "best": None if each.best is None else asdict(each.best),
-                    "last": None if each.last is None else asdict(each.last),
+                    "now": vars(each.moment(epoch, 0.0)),
+                    "best": None if each.best is None else vars(each.best),
+                    "last": None if each.last is None else vars(each.last),
                 }
                 for each in self.members
             ],
@@ -467,18 +465,24 @@ class Population(LightningModule):
             each.restore(Moment(**kept["now"]))
             each.best, each.last = (None if kept[at] is None else Moment(**kept[at]) for at in ("best", "last"))
 
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One step of all runs; returns their losses (K,) and z_O (K, B, C)."""
+    def _noted(self, loss: Tensor, z_O: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """What an epoch's training metrics are made of: each run's loss and, of classes, its share of right (K,)."""
+        if self.one.classes is None:
+            return (loss.float(),)
+        return loss.float(), self._right(z_O, y).float().mean(-1)
+
+    def _take(self, batch: Batch) -> Sequence[Tensor]:
+        """One step of all runs; returns what `_noted` says of it."""
         assert self._step is not None
         step = self.trainer.global_step
         if self.audited_every is None or step % self.audited_every:
-            loss, z_O, _ = self._step(batch.x, batch.y, batch.weight)
+            *noted, _ = self._step(batch.x, batch.y, batch.weight)
         else:
             theta = [each.clone() for each in self.theta]
-            loss, z_O, gradients = self._step(batch.x, batch.y, batch.weight)
+            *noted, gradients = self._step(batch.x, batch.y, batch.weight)
             self._audit(batch, gradients, theta, step)
         self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_by(1)
-        return loss, z_O
+        return noted
 
     def _audit(self, batch: Batch, gradients: Sequence[Tensor], theta: Sequence[Tensor], step: int) -> None:
         audits = {run: audit for run in self.going if (audit := self.members[run].audit) is not None}

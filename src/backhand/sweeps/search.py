@@ -2,6 +2,8 @@
 
 import fcntl
 import inspect
+import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +16,23 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from backhand.calculus.choices import check_choice
+from backhand.config.catalogue import Facts, facts_of
 from backhand.config.errors import UserError
-from backhand.config.validation import larger_is_better
+from backhand.config.schema import TrainConfig
+from backhand.config.validation import larger_is_better, metric_names
 from backhand.sweeps.progress import SweepProgress
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import COSTS, Sweep
 
 JOURNAL = "study.journal"
+# What is noted with a study whose sampler has nothing left to try.
+EXHAUSTED = "exhausted"
+# The data sets that a table may turn out to be, for the metrics that there may be.
+TABLES = (Facts(features=1, classes=2), Facts(features=1, classes=None))
 SAMPLERS = sorted(
     name
     for name, kind in vars(optuna.samplers).items()
@@ -69,6 +78,15 @@ class SearchSettings:
             check_choice("hydra.sweeper.sampler", self.sampler, SAMPLERS)
         except ValueError as error:
             raise UserError(str(error)) from None
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise UserError(f"hydra.sweeper.seed={self.seed}: must be a whole number")
+        if not isinstance(self.sampler_options or {}, Mapping):
+            raise UserError(
+                f"hydra.sweeper.sampler_options={self.sampler_options}: must be the sampler's arguments by name, "
+                "such as {n_startup_trials: 5}"
+            )
+        if isinstance(self.objectives, str) or not isinstance(self.objectives or [], Sequence):
+            raise UserError(f"hydra.sweeper.objectives={self.objectives}: must be a list, as in [val/loss,parameters]")
         self.build_sampler(0)
 
     def build_sampler(self, number: int) -> BaseSampler:
@@ -121,7 +139,8 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
             "such as 'optimizer.lr=tag(log, interval(0.001, 1))'"
         )
     first = _probe(sweep, fixed, space)
-    names = _objectives(settings, first.config.objective)
+    names = _objectives(settings, first.config)
+    _rehearse(settings, space, names)
     identity = {
         "search": "optuna",
         "space": {key: repr(each) for key, each in space.items()},
@@ -130,11 +149,14 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
         "config": first.hash,
     }
     sweep.claim(identity)
-    study = _study(sweep.folder / JOURNAL, names)
+    study = _study(sweep.folder / JOURNAL, names, len(space))
     with SweepProgress(settings.n_trials, names[0]) as progress, sweep.interruptible():
-        _restore(sweep, study, fixed, progress)
-        for batch in _batches(study, settings, space):
-            _run_batch(sweep, study, batch, fixed, names, progress)
+        try:
+            _restore(sweep, study, fixed, progress)
+            for batch in _batches(study, settings, space):
+                _run_batch(sweep, study, batch, fixed, names, progress)
+        except OSError as error:
+            raise UserError(f"hydra.sweep.dir={sweep.folder}: cannot be written ({error.strerror or error})") from None
     summarise(sweep, names)
     return {
         "best": [
@@ -163,13 +185,15 @@ def distribution(override: Override) -> BaseDistribution:
                 return IntDistribution(low, high, log=log)
             return FloatDistribution(float(low), float(high), log=log)
         if isinstance(swept, RangeSweep):
-            values = list(swept.range())
+            values = sorted(swept.range())
             if all(isinstance(value, int) for value in values):
                 return IntDistribution(values[0], values[-1], log=log, step=1 if log else abs(int(swept.step)))
-            return FloatDistribution(float(values[0]), float(values[-1]), step=float(swept.step))
+            return FloatDistribution(float(values[0]), float(values[-1]), step=abs(float(swept.step)))
         return CategoricalDistribution(list(override.sweep_string_iterator()))
-    except (ValueError, IndexError, TypeError) as error:
-        raise UserError(f"{text}: {' '.join(str(error).split()) or 'has no values'}") from None
+    except IndexError:
+        raise UserError(f"{text}: has no values") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{text}: {' '.join(str(error).split())}") from None
 
 
 def _probe(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Any:
@@ -195,16 +219,33 @@ def _ends(each: BaseDistribution) -> list[Any]:
     return [each.low, each.high]
 
 
-def _objectives(settings: SearchSettings, objective: str) -> list[str]:
-    names = list(settings.objectives or [objective])
-    for name in names:
-        split, _, metric = name.partition("/")
-        if name not in COSTS and not (split in ("train", "val") and metric):
-            raise UserError(
-                f"hydra.sweeper.objectives={names}: {name} is no metric of an epoch (train/…, val/…), "
-                f"nor one of {', '.join(COSTS)}"
-            )
+def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
+    names = [str(name) for name in settings.objectives or [config.objective]]
+    facts = facts_of(config.data)
+    metrics = dict.fromkeys(name for each in (TABLES if facts is None else [facts]) for name in metric_names(each))
+    try:
+        for name in names:
+            check_choice("hydra.sweeper.objectives", name, (*metrics, *COSTS))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if len(set(names)) < len(names):
+        raise UserError(f"hydra.sweeper.objectives=[{','.join(names)}]: names one twice")
     return names
+
+
+def _rehearse(settings: SearchSettings, space: Mapping[str, BaseDistribution], names: Sequence[str]) -> None:
+    """Draw two trials that nobody runs: of some options a sampler finds only then that they are wrong.
+
+    Raises:
+        UserError: it cannot draw from this space, for these objectives, or with these options.
+    """
+    study = optuna.create_study(directions=_directions(names))
+    try:
+        for number in (0, 1):
+            _ask(study, settings, space, number)
+            _tell(study, number, [0.0] * len(names))
+    except Exception as error:  # whatever a sampler raises: it has had nothing but these settings
+        raise UserError(f"hydra.sweeper.sampler={settings.sampler}: {' '.join(str(error).split())}") from None
 
 
 class _Flock:
@@ -221,43 +262,79 @@ class _Flock:
         fcntl.flock(self.file, fcntl.LOCK_UN)
 
 
-def _study(path: Path, names: Sequence[str]) -> optuna.Study:
+def _directions(names: Sequence[str]) -> list[Literal["minimize", "maximize"]]:
+    return ["maximize" if larger_is_better(name) else "minimize" for name in names]
+
+
+def _study(path: Path, names: Sequence[str], settings: int) -> optuna.Study:
     """The study in the sweep's folder, begun or gone on with.
+
+    Args:
+        path: of the journal.
+        names: the objectives.
+        settings: how many every trial draws.
 
     Raises:
         UserError: the file cannot be read.
     """
-    directions: list[Literal["minimize", "maximize"]] = [
-        "maximize" if larger_is_better(name) else "minimize" for name in names
-    ]
     try:
-        if path.exists() and not (written := path.read_bytes()).endswith(b"\n"):
-            path.write_bytes(written[: written.rfind(b"\n") + 1])  # a line that was cut off while it was written
+        if path.exists() and (whole := _whole(path.read_bytes(), settings)) < path.stat().st_size:
+            os.truncate(path, whole)
         storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Flock(path)))  # type: ignore[arg-type]
+        directions = _directions(names)
         return optuna.create_study(storage=storage, study_name="sweep", directions=directions, load_if_exists=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: is no study that can be read ({type(error).__name__}: {error})") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: is no study that can be read ({type(error).__name__}: {reason})") from None
+
+
+def _whole(journal: bytes, settings: int) -> int:
+    """How many of a journal's bytes to go on from.
+
+    What was cut off while it was written is left out: a line, or the draws of the last trial. Drawn again from the
+    beginning they are what they would have been, and from the middle they are not, for the sampler's random numbers
+    begin anew.
+    """
+    end = journal.rfind(b"\n") + 1
+    position = begun = drawn = 0
+    for line in journal[:end].splitlines(keepends=True):
+        operation = json.loads(line)["op_code"]
+        if operation == JournalOperation.CREATE_TRIAL:
+            begun, drawn = position, 0
+        drawn += operation == JournalOperation.SET_TRIAL_PARAM
+        position += len(line)
+    return begun if begun and drawn < settings else end
+
+
+def _ask(study: optuna.Study, settings: SearchSettings, space: Mapping[str, BaseDistribution], number: int) -> Trial:
+    study.sampler = settings.build_sampler(number)
+    return study.ask(dict(space))
+
+
+def _tell(study: optuna.Study, number: int, values: Sequence[float] | None) -> None:
+    """Tell what a trial found; None for nothing."""
+    try:
+        study.tell(number, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
+    except RuntimeError:  # a sampler that has tried all that there is: it stops a loop of Optuna's, which this is not
+        study.set_user_attr(EXHAUSTED, True)
 
 
 def _batches(
     study: optuna.Study, settings: SearchSettings, space: Mapping[str, BaseDistribution]
-) -> Iterator[list[Trial]]:
+) -> Iterator[list[FrozenTrial | Trial]]:
     """The trials that are to be run at a time: those that were cut off first, to the end of the batch they were in."""
     while True:
         known = study.get_trials(deepcopy=False)
         waiting = [trial for trial in known if not trial.state.is_finished()]
         place = waiting[0].number if waiting else len(known)
         until = min((place // settings.n_jobs + 1) * settings.n_jobs, settings.n_trials)
-        numbers = [trial.number for trial in waiting] + list(range(len(known), until))
-        if not numbers:
+        if study.user_attrs.get(EXHAUSTED):
+            until = len(known)
+        batch: list[FrozenTrial | Trial] = list(waiting)
+        batch += [_ask(study, settings, space, number) for number in range(len(known), until)]
+        if not batch:
             return
-        batch = []
-        for number in numbers:
-            study.sampler = settings.build_sampler(number)
-            trial = Trial(study, known[number]._trial_id) if number < len(known) else study.ask()
-            for key, each in space.items():
-                trial._suggest(key, each)
-            batch.append(trial)
+        study.sampler = settings.build_sampler(batch[-1].number)
         yield batch
 
 
@@ -269,13 +346,17 @@ def _restore(sweep: Sweep, study: optuna.Study, fixed: Sequence[str], progress: 
     """What earlier calls found."""
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished():
-            progress.add(sweep.found(trial.number, _overrides(fixed, trial.params)))
+            overrides = _overrides(fixed, trial.params)
+            try:
+                progress.add(sweep.found(trial.number, overrides))
+            except UserError as error:
+                progress.add(sweep.unfit(trial.number, overrides, str(error)))
 
 
 def _run_batch(
     sweep: Sweep,
     study: optuna.Study,
-    batch: Sequence[Trial],
+    batch: Sequence[FrozenTrial | Trial],
     fixed: Sequence[str],
     names: Sequence[str],
     progress: SweepProgress,
@@ -292,7 +373,4 @@ def _run_batch(
     for trial in batch:
         values = sweep.outcomes[trial.number].values(names)
         known = [value for value in values if value is not None]
-        if len(known) < len(names):
-            study.tell(trial.number, state=TrialState.FAIL)
-        else:
-            study.tell(trial.number, values=known)
+        _tell(study, trial.number, known if len(known) == len(names) else None)

@@ -25,8 +25,9 @@ from backhand.sweeps.progress import SweepProgress
 log = logging.getLogger(__name__)
 
 CLAIM = "sweep.json"
-# What a sweep may find in its folder without a claim: its jobs' processes may have begun to write there.
-HARMLESS = {"multirun.yaml", ".submitit"}
+# What a sweep may find in its folder without a claim: its jobs' processes may have begun to write there, or it was
+# killed as it wrote the claim.
+HARMLESS = {"multirun.yaml", ".submitit", f"{CLAIM}.tmp"}
 # What a run can be judged by beside its metrics: less is better.
 COSTS = ("seconds", "parameters")
 
@@ -79,6 +80,9 @@ class Sweep:
         config: the sweep's own configuration.
         hydra_context: Hydra's.
         task_function: what a job runs.
+
+    Raises:
+        UserError: a setting of the launcher that means nothing.
     """
 
     def __init__(self, config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> None:
@@ -87,6 +91,11 @@ class Sweep:
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        most = getattr(self.launcher, "max_runs", None)
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise UserError(
+                f"hydra.launcher.max_runs={most}: must be a whole number, 1 or more, or null for what the memory holds"
+            )
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
         self.outcomes: dict[int, Outcome] = {}
 
@@ -150,7 +159,8 @@ class Sweep:
             try:
                 returned = self._launch(jobs, todo, progress)
             except Exception as raised:  # a worker was killed, a scheduler refused: what was written stays
-                log.exception("the launcher failed")
+                if not isinstance(raised, UserError):
+                    log.exception("the launcher failed")
                 error = raised
         outcomes = [self._outcome(job, returned.get(job.number), error) for job in jobs]
         self.outcomes |= {outcome.number: outcome for outcome in outcomes}

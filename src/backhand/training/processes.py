@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backhand.config.errors import UserError
-from backhand.config.schema import TrainConfig
+from backhand.config.schema import TrainConfig, TrainerConfig
 
 if TYPE_CHECKING:
     import lightning as L
+    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 # Seconds that the other processes have to end by themselves once one has failed, and that the first one has to write
 # its last files once it was interrupted.
@@ -125,6 +126,21 @@ def refuse_sweep() -> None:
             f"--multirun under {place.by}: a sweep starts each job's processes itself; leave {place.by} out, as in "
             "python train.py -m trainer=ddp optimizer.lr=0.03,0.1, or give each job its tasks with hydra/launcher=slurm"
         )
+
+
+def asks_for_several(asked: TrainerConfig) -> bool:
+    """Whether these settings may need more than one process."""
+    return asked.strategy != "auto" or asked.devices != 1 or asked.num_nodes != 1
+
+
+def own_cluster(asked: TrainerConfig) -> "list[ClusterEnvironment]":
+    """What Lightning must be told of where it runs: it takes any job of Slurm for one whose processes srun started."""
+    place = launched()
+    if "SLURM_NTASKS" not in os.environ or not asks_for_several(asked) or (place is not None and place.by == "srun"):
+        return []
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+    return [LightningEnvironment()]
 
 
 def processes_to_start(trainer: "L.Trainer") -> int:
@@ -348,6 +364,8 @@ def take_part() -> None:
     """Be one process of a run: say that it is ready, be told to begin, say how it ended."""
     threading.Thread(target=_end_with_starter, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm's may be for all, and are for the one that was submitted
+        signal.signal(number, signal.SIG_IGN)
     pipe = connection.Connection(int(sys.argv[1]))
     logging_config, config, folder, composed = pipe.recv()
     try:

@@ -97,6 +97,7 @@ class WholeStep:
         update: the optimizer's rule.
         settings: its settings by name, without the learning rate.
         lr: the learning rate, () or (K,) of float64; it is read at every step.
+        note: what is wanted of the loss, z_O and y; the loss and z_O themselves if None.
         compiled: whether the step is compiled whole.
     """
 
@@ -110,6 +111,7 @@ class WholeStep:
         settings: dict[str, Any],
         lr: Tensor,
         *,
+        note: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None,
         compiled: bool = True,
     ) -> None:
         # Detached views of the same memory: autograd has no part in this.
@@ -125,12 +127,12 @@ class WholeStep:
             x: Tensor,
             y: Tensor,
             sample_weight: Tensor | None,
-        ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        ) -> tuple[Any, ...]:
             L, z_O, found = gradients(network, criterion, x, y, theta[::2], theta[1::2], weight, sample_weight)
             grads = [g for pair in zip(found.weights, found.biases, strict=True) for g in pair if g is not None]
             for parameter, gradient, state in zip(theta, grads, states, strict=True):
                 update(parameter, gradient, state, lr, settings)
-            return L, z_O, grads
+            return *((L, z_O) if note is None else note(L, z_O, y)), grads
 
         run = step
         if compiled:
@@ -145,11 +147,11 @@ class WholeStep:
         self.run = lambda *batch: run(theta, states, lr, *batch)
         self.run_eagerly = lambda *batch: step(theta, states, lr, *batch)
 
-    def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Any, ...]:
         """One step on a batch.
 
         Returns:
-            L (…), z_O (…, B, C), and the gradients in the order of the parameters.
+            L (…) and z_O (…, B, C), or what `note` made of them, and the gradients in the order of the parameters.
 
         Raises:
             UserError: torch cannot compile here.
@@ -187,7 +189,7 @@ class OptimizersStep(WholeStep):
         self.filled = 0.0
         super().__init__(model, criterion, weight, states, update, settings, self.lr)
 
-    def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def __call__(self, x: Tensor, y: Tensor, sample_weight: Tensor | None) -> tuple[Any, ...]:
         """One step on a batch, at the optimizer's learning rate of now."""
         if self.group["lr"] != self.filled:
             self.filled = self.group["lr"]

@@ -2,7 +2,9 @@
 
 import logging
 import math
+import os
 import shutil
+import signal
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -42,7 +44,15 @@ from backhand.reporting.terminal import print_summary
 from backhand.training.checkpoint import BEST, LAST, OwnFolder, WholeFiles, check_fits, read, state_of
 from backhand.training.module import LightningMLP, divergence
 from backhand.training.pictures import draw
-from backhand.training.processes import Processes, is_first, launched, processes_to_start, quiet_others
+from backhand.training.processes import (
+    Processes,
+    asks_for_several,
+    is_first,
+    launched,
+    own_cluster,
+    processes_to_start,
+    quiet_others,
+)
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +136,7 @@ def start(config: TrainConfig, folder: Path, composed: TrainConfig) -> "Run | Pr
     Raises:
         UserError: what a run refuses.
     """
-    asked = config.trainer
-    if launched() is not None or asked.strategy != "auto" or asked.devices != 1 or asked.num_nodes != 1:
+    if launched() is not None or asks_for_several(config.trainer):
         trainer = build_trainer(config, folder, callbacks=[], logger=False)
         if processes_to_start(trainer) > 0:
             return Processes(config, folder, composed, trainer)
@@ -327,6 +336,21 @@ def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
     return parameters
 
 
+class LeaveTermination(Callback):
+    """Keeps what was to be done on SIGTERM, for which Lightning has an answer of its own.
+
+    Before it preempts a job, Slurm sends one along with the signal that submitit puts the job into the queue again on;
+    submitit passes it over, and Lightning would end the run, and the job with it, first.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put it back."""
+        signal.signal(signal.SIGTERM, self.handler)
+
+
 def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
     """Checkpoints, and what `config.callbacks` asks for."""
     mode = "max" if larger_is_better(config.objective) else "min"
@@ -362,13 +386,15 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
         key: value for key, value in asdict(config.trainer).items() if value is not None and key not in MODULES_OWN
     }
     given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # null is a value of its own here
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        callbacks = [*callbacks, LeaveTermination()]
     try:
         return L.Trainer(
             **given,
             callbacks=callbacks,
             logger=logger,
             default_root_dir=folder,
-            plugins=[WholeFiles()],
+            plugins=[WholeFiles(), *own_cluster(config.trainer)],
             enable_progress_bar=config.callbacks.progress_bar,
             enable_checkpointing=bool(callbacks),
         )

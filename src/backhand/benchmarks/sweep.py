@@ -1,0 +1,163 @@
+"""A population's step beside the floor and JAX, and a whole sweep beside the same runs one by one."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from backhand.benchmarks.timing import Goal, Ratio, Report, agree, figures, interleaved, ratios
+from backhand.calculus.backpropagation import Criterion
+from backhand.calculus.mlp import MLP
+from backhand.config.command import CONF
+from backhand.training.step import WholeStep, sgd
+
+Step = Callable[[], object]
+LOSS, BATCH, SIZES = "cross_entropy", 32, (64, 32, 10)
+COMPILED, EAGER, JAX, FLOOR = "compiled", "eager", "JAX, vmap, jitted", "matrix products alone"
+STEP_GOALS = (Goal(COMPILED, JAX, 0.65), Goal(COMPILED, FLOOR, 2.0), Goal(EAGER, FLOOR), Goal(EAGER, JAX))
+POPULATION, ONE_BY_ONE = "hydra/launcher=population", "hydra/launcher=basic"
+COMPILED_SWEEP = "hydra/launcher=population compile=true"
+
+
+def benchmark(rounds: int, device: torch.device, runs: tuple[int, int] = (64, 256), seeds: int = 16) -> Report:
+    """Time a network-step in populations of both sizes, and sweeps of `seeds` × 4 runs on digits.
+
+    Raises:
+        AssertionError: two contenders do not compute the same losses.
+        subprocess.CalledProcessError: a sweep failed.
+    """
+    report = Report("Sweeps", [], [])
+    of_ours: list[list[float]] = []
+    for count in runs:
+        case = f"{count} × {'-'.join(map(str, SIZES))}, batch {BATCH}, a network-step"
+        contenders = _steps(count, device, case)
+        # In each round those of one size only: what is compared between the sizes is compared with a floor of its own.
+        times = {
+            name: [seconds / count for seconds in each]
+            for name, each in interleaved(contenders, rounds, device).items()
+        }
+        report.figures += figures(case, times)
+        report.ratios += ratios(case, times, STEP_GOALS)
+        of_ours.append(times[COMPILED])
+    few, many = (sorted(times)[len(times) // 2] for times in of_ours)
+    larger = many / few
+    report.ratios.append(Ratio("", f"a network-step of {runs[1]} / of {runs[0]}", larger, larger, larger, at_most=1.5))
+    _sweeps(report, seeds)
+    return report
+
+
+def _steps(count: int, device: torch.device, case: str) -> dict[str, Step]:
+    torch.manual_seed(0)
+    x = torch.randn(count, BATCH, SIZES[0], device=device)
+    y = torch.randint(SIZES[-1], (count, BATCH), device=device)
+    start = MLP(SIZES, "relu", runs=count, device=device)
+    begun = [each.detach().clone() for each in start.parameters()]
+    contenders: dict[str, Step] = {name: _ours(begun, x, y, compiled=name == COMPILED) for name in (COMPILED, EAGER)}
+    if (jax := _jax(begun, x, y)) is not None:
+        contenders[JAX] = jax
+    losses = {name: [float(step()) for _ in range(5)] for name, step in contenders.items()}  # type: ignore[arg-type]
+    agree(case, losses, 1e-4)
+    return {**contenders, FLOOR: floor(begun, x)}
+
+
+def _ours(begun: list[Tensor], x: Tensor, y: Tensor, *, compiled: bool) -> Step:
+    """A population's step as training takes it, each run with a learning rate of its own; returns their mean loss."""
+    count = len(x)
+    model = MLP(SIZES, "relu", runs=count, device=x.device)
+    with torch.no_grad():
+        for own, value in zip(model.parameters(), begun, strict=True):
+            own.copy_(value)
+    lr = torch.linspace(0.005, 0.02, count, dtype=torch.float64, device=x.device)
+    states = [[torch.zeros_like(each)] for each in begun]
+    settings = {"momentum": 0.9, "weight_decay": 0.0}
+    step = WholeStep(model, Criterion(LOSS), None, states, sgd, settings, lr, compiled=compiled)
+    return lambda: step(x, y, None)[0].mean()
+
+
+def _jax(begun: list[Tensor], x: Tensor, y: Tensor) -> Step | None:
+    """The same in JAX, vmapped over the runs, jitted, with its buffers given up; None where JAX is not installed."""
+    try:
+        import jax
+        import jax.numpy as jnp
+    except ModuleNotFoundError:
+        return None
+    device = jax.devices("gpu" if x.is_cuda else "cpu")[0]
+    theta = [jax.device_put(each.cpu().numpy(), device) for each in begun]
+    velocity = [jnp.zeros_like(each) for each in theta]
+    inputs, labels = (jax.device_put(each.cpu().numpy(), device) for each in (x, y))
+    rates = jnp.linspace(0.005, 0.02, len(x))
+
+    def loss(theta, x, y):  # type: ignore[no-untyped-def]
+        W_I, b_I, W_O, b_O = theta
+        h = jax.nn.relu(x @ W_I + b_I)
+        return -jnp.take_along_axis(jax.nn.log_softmax(h @ W_O + b_O), y[:, None], axis=1).mean()
+
+    def step(theta, velocity, lr, x, y):  # type: ignore[no-untyped-def]
+        value, gradients = jax.value_and_grad(loss)(theta, x, y)
+        velocity = [0.9 * v + g for v, g in zip(velocity, gradients, strict=True)]
+        return [p - lr * v for p, v in zip(theta, velocity, strict=True)], velocity, value
+
+    run = jax.jit(jax.vmap(step), donate_argnums=(0, 1))
+
+    def once() -> float:
+        nonlocal theta, velocity
+        theta, velocity, value = run(theta, velocity, rates, inputs, labels)
+        return value.mean().block_until_ready()
+
+    return once
+
+
+def floor(theta: list[Tensor], x: Tensor) -> Step:
+    """The step's batched matrix products and nothing else, with the places for their results made beforehand."""
+    weights = theta[::2]
+    values = [x, *(torch.randn(*x.shape[:2], n, device=x.device) for n in SIZES[1:])]  # h, and as large, its δ
+    results = [torch.empty_like(value) for value in values]
+    gradients = [torch.empty(len(x), n, m, device=x.device) for n, m in pairwise(SIZES)]
+
+    def products() -> None:
+        for i, W in enumerate(weights):
+            torch.bmm(values[i], W, out=results[i + 1])
+        for i in reversed(range(len(weights))):
+            torch.bmm(values[i].mT, values[i + 1], out=gradients[i])
+            if i > 0:
+                torch.bmm(values[i + 1], weights[i].mT, out=results[i])
+
+    return products
+
+
+def _sweeps(report: Report, seeds: int, epochs: int = 30) -> None:
+    """The same runs as populations and one by one: whole commands with CSV and W&B offline, and training alone."""
+    rates = "0.01,0.03,0.1,0.3"
+    settings = [f"seed=range({seeds})", f"optimizer.lr={rates}", "model.hidden=[32]", f"trainer.max_epochs={epochs}"]
+    whole, training = {}, {}
+    for name in (POPULATION, COMPILED_SWEEP, ONE_BY_ONE):
+        whole[name], training[name] = ([seconds] for seconds in sweep_seconds([*settings, *name.split()]))
+    runs = f"{4 * seeds} runs of {'-'.join(map(str, SIZES))} on digits, {epochs} epochs, "
+    for case, times, at_most in ((runs + "whole command", whole, 1 / 8), (runs + "training alone", training, 1 / 60)):
+        report.figures += figures(case, times, "s")
+        goals = [Goal(POPULATION, ONE_BY_ONE, at_most), Goal(COMPILED_SWEEP, ONE_BY_ONE)]
+        report.ratios += ratios(case, times, goals)
+
+
+def sweep_seconds(overrides: list[str]) -> tuple[float, float]:
+    """Seconds that a sweep takes as a command, and those that its runs say they trained, in all.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(CONF.parent / "train.py"), "-m", *overrides, f"hydra.sweep.dir={folder}/sweep"]
+        environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "120"}
+        start = time.perf_counter()
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        seconds = time.perf_counter() - start
+        results = [json.loads(file.read_text()) for file in Path(folder).glob("sweep/*/result.json")]
+        return seconds, sum(result["seconds"] for result in results)
