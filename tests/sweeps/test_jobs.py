@@ -1,0 +1,156 @@
+"""What a sweep's jobs are, which of them go together, and what Optuna draws their values from."""
+
+from types import SimpleNamespace
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from backhand.config.command import CONF
+from backhand.config.errors import UserError
+from backhand.sweeps.grid import combinations
+from backhand.sweeps.groups import divided, obstacle
+from backhand.sweeps.jobs import PER_RUN, Composer, shared_settings
+from backhand.sweeps.search import distribution
+
+
+@pytest.fixture
+def composer():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("train", ["hydra.sweep.dir=/nowhere"], run_mode=RunMode.MULTIRUN)
+        yield Composer(SimpleNamespace(config_loader=loader), config)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=3"],
+        ["optimizer.lr=0.5", "optimizer=adam", "seed=1"],
+        ["optimizer.lr=1e-3", "optimizer.lr=2e-3"],
+        ["name=a b", "tags=[x,y]", "model.init=xavier"],
+        ["optimizer={lr: 0.7}", "optimizer.lr=0.2"],
+        ["optimizer=adamw", "optimizer.betas=[0.8,0.9]", "data=wine", "trainer.precision=64-true"],
+        ["optimizer.lr=${optimizer.weight_decay}", "optimizer.weight_decay=0.1", "hydra.sweep.subdir=elsewhere"],
+        ["experiment=gradient_descent", "optimizer.momentum=0.5"],
+    ],
+)
+def test_a_job_is_composed_as_hydra_composes_it(composer, overrides):
+    for _ in range(2):  # the second time from what the first one left
+        ours, theirs = composer.compose(overrides), composer.loader.load_sweep_config(composer.config, overrides)
+        assert OmegaConf.to_container(ours) == OmegaConf.to_container(theirs)
+
+
+def test_a_value_of_one_job_does_not_reach_another(composer):
+    first = composer.job(0, ["optimizer.lr=0.5", "seed=7"])
+    second = composer.job(1, ["seed=8"])
+    assert (first.config.optimizer.lr, second.config.optimizer.lr) == (0.5, 0.1)
+    assert (first.config.seed, second.config.seed) == (7, 8)
+    assert (first.folder.name, second.folder.name) == ("0", "1")
+    assert composer.job(0, ["optimizer.lr=0.5", "seed=7"]) is first
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=-1", r"job 4 \(optimizer.lr=-1\): optimizer.lr=-1.0: must be above 0"),
+        ("seed=x", r"job 4 \(seed=x\): seed=x: must be a whole number"),
+        ("model.init=xavir", r"job 4 .*did you mean xavier"),
+        ("nothing=1", r"job 4 \(nothing=1\): nothing: no such key"),
+    ],
+)
+def test_a_wrong_job_is_named(composer, override, message):
+    with pytest.raises(UserError, match=message):
+        composer.job(4, [override])
+
+
+def test_what_may_differ_in_a_population_are_keys_that_there_are(configured):
+    whole, rest = configured("scheduler=plateau"), shared_settings(configured("scheduler=plateau"))
+    for key in PER_RUN:
+        node, *inner = key.split(".")
+        assert hasattr(whole, node)
+        assert not inner or inner[0] not in rest[node]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.gradient=autograd"],
+        ["trainer=ddp_cpu"],
+        ["trainer.precision=bf16-mixed"],
+        ["trainer.accumulate_grad_batches=2"],
+        ["trainer.gradient_clip_val=1"],
+        ["trainer.max_steps=10"],
+        ["trainer.val_check_interval=0.5"],
+        ["data=mnist", "data.augment=shift"],
+    ],
+)
+def test_what_no_population_does_is_named(configured, overrides):
+    assert obstacle(configured("trainer=cpu")) is None
+    reason = obstacle(configured(*overrides))
+    assert reason is not None
+    key = reason.split("=")[0]
+    assert any(key in override or "ddp" in override for override in overrides)
+
+
+def test_jobs_of_one_shape_go_together_and_the_others_are_told_why(jobs):
+    made = jobs(
+        [
+            ["seed=0"],
+            ["model.hidden=[8]"],
+            ["seed=1", "optimizer.lr=0.5"],
+            ["model.hidden=[8]", "seed=3"],
+            ["model.gradient=autograd"],
+            ["model.hidden=[9]"],
+            ["model.init=normal", "optimizer.momentum=0"],
+        ]
+    )
+    (made[6].folder / "checkpoints").mkdir(parents=True)
+    groups, alone = divided(made)
+    assert [[job.number for job in group] for group in groups] == [[0, 2], [1, 3]]
+    assert set(alone) == {4, 5, 6}
+    assert "autograd" in alone[4]
+    assert "shape" in alone[5]
+    assert "checkpoint" in alone[6]
+
+
+def parsed(text):
+    (override,) = OverridesParser.create().parse_overrides([text])
+    return override
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=interval(0.1,2)", FloatDistribution(0.1, 2)),
+        ("a=tag(log,interval(0.001,1))", FloatDistribution(0.001, 1, log=True)),
+        ("a=int(interval(1,8))", IntDistribution(1, 8)),
+        ("a=tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
+        ("a=range(1,10)", IntDistribution(1, 9)),
+        ("a=range(0,10,3)", IntDistribution(0, 9, step=3)),
+        ("a=range(0.0,1.0,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
+        ("a=choice(x,y)", CategoricalDistribution(["x", "y"])),
+        ("a=1,2", CategoricalDistribution(["1", "2"])),
+        ("a=[8],[16,8]", CategoricalDistribution(["[8]", "[16,8]"])),
+    ],
+)
+def test_hydras_words_are_optunas_distributions(text, expected):
+    assert distribution(parsed(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)"])
+def test_a_space_with_nothing_in_it_is_refused(text):
+    with pytest.raises(UserError, match=r"^a="):
+        distribution(parsed(text))
+
+
+def test_a_grid_is_every_combination_and_the_last_key_is_the_fastest():
+    overrides = [parsed(text) for text in ("seed=0,1", "x=5", "lr=choice(a,b)")]
+    assert combinations(overrides) == [[f"seed={seed}", "x=5", f"lr={lr}"] for seed in (0, 1) for lr in ("a", "b")]
+    for text in ("lr=interval(0,1)", "seed=range(0)"):
+        with pytest.raises(UserError, match=r"intervals are for search=optuna|has no values"):
+            combinations([parsed(text)])
