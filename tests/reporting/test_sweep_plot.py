@@ -13,7 +13,7 @@ def drawn(settings, objectives, maximize=False):
 
 def several(settings, runs):
     generator = np.random.default_rng(0)
-    kinds = (["1e-05", "0.1", ""], ["[64,32]", "[8]"], ["${a}$", "x" * 60, ""], ["true", "false"], ["3", "null", "20"])
+    kinds = (["1e-05", "0.1", ""], ["[64,32]", "[8]"], ["${a_}$", "x" * 60, ""], ["true", "false"], ["3", "null", "20"])
     return {f"model.hidden_activation_{n}": list(generator.choice(kinds[n % 5], runs)) for n in range(settings)}
 
 
@@ -38,6 +38,7 @@ def test_every_sweep_becomes_a_png_of_readable_size(sweep, tmp_path):
         assert len(image.convert("RGB").getcolors(1 << 24)) > 50
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("values", "kind"),
     [

@@ -154,3 +154,24 @@ def test_a_grid_is_every_combination_and_the_last_key_is_the_fastest():
     for text in ("lr=interval(0,1)", "seed=range(0)"):
         with pytest.raises(UserError, match=r"intervals are for search=optuna|has no values"):
             combinations([parsed(text)])
+
+
+def test_a_population_that_does_not_fit_into_memory_is_halved(jobs, monkeypatch):
+    from backhand.sweeps import launcher
+
+    made, trained = jobs([[f"seed={seed}"] for seed in range(5)]), []
+
+    def train(group, dataset, note):
+        if len(group) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        trained.append([job.number for job in group])
+        return SimpleNamespace(members=group), 0.0
+
+    monkeypatch.setattr(launcher, "train_population", train)
+    monkeypatch.setattr(launcher, "_forget", lambda group: None)
+    monkeypatch.setattr(launcher, "_load", lambda job: None)
+    monkeypatch.setattr(launcher, "most_runs", lambda config, dataset: 4)
+    sweep = launcher.PopulationSweep(None, lambda cfg: None, None)
+    monkeypatch.setattr(sweep, "_run", lambda job, task: job.number)
+    assert sweep.launch(made) == [0, 1, 2, 3, 4]
+    assert trained == [[0, 1], [2, 3], [4]]

@@ -108,6 +108,13 @@ def test_processes_must_be_as_many_as_the_settings_say(configured, monkeypatch, 
             train.start(config, tmp_path, config)
 
 
+def test_a_job_of_slurm_with_a_single_task_starts_its_processes_itself(configured, tmp_path, monkeypatch):
+    for name, value in {"NTASKS": "1", "NTASKS_PER_NODE": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    trainer = train.build_trainer(configured("trainer=ddp_cpu"), tmp_path, callbacks=[], logger=False)
+    assert processes.processes_to_start(trainer) == 2
+
+
 def test_a_strategy_whose_processes_keep_their_results_is_refused(configured, tmp_path):
     config = configured("trainer=ddp_cpu", "trainer.strategy=ddp_spawn", "logger=none")
     with pytest.raises(UserError, match=r"trainer\.strategy: .* take ddp"):

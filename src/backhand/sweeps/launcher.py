@@ -23,10 +23,19 @@ from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import load
 from backhand.reporting.loggers import build_loggers, close_loggers
-from backhand.reporting.result import Result, best_epoch, best_objective, objective_of, write_result, write_whole
+from backhand.reporting.result import (
+    Result,
+    best_epoch,
+    best_objective,
+    objective_of,
+    read_result,
+    write_result,
+    write_whole,
+)
 from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.population import Population, member, rows_at_once
+from backhand.sweeps.sweep import POPULATIONS
 from backhand.training.checkpoint import BEST, LAST, WholeFiles
 from backhand.training.pictures import draw
 from backhand.training.train import (
@@ -42,10 +51,8 @@ from backhand.training.train import (
 
 log = logging.getLogger(__name__)
 
-# Where a sweep's folder keeps its populations while they train, each with the list of its members.
-POPULATIONS, MEMBERS = "populations", "members.json"
-
-
+# What is kept of a population while it trains has the list of its members beside it.
+MEMBERS = "members.json"
 # How much of the time writing the checkpoint may take.
 SHARE_OF_TIME = 0.05
 
@@ -77,12 +84,14 @@ class PopulationSweep:
         quiet_lightning()
         returns = {job.number: completed(job) for job in jobs if job.complete}
         for group in started(jobs):
-            returns |= self._population(group, returns)
+            if all(job.number in returns for job in group):
+                _forget(group)
+            else:
+                returns |= self._population(group, returns)
         groups, alone = divided([job for job in jobs if job.number not in returns])
         for job in jobs:
             if job.number in alone:
-                log.info("job %d runs by itself: %s", job.number, alone[job.number])
-                returns[job.number] = self._run(job, self.task_function)
+                returns[job.number] = self._run(job, partial(self._alone, alone[job.number]))
         for group in groups:
             returns |= self._populations(group)
         return [returns[job.number] for job in jobs]
@@ -105,23 +114,27 @@ class PopulationSweep:
         """Train one population, and write what each of its members leaves, unless it has done so already."""
         try:
             population, seconds = train_population(group, dataset or _load(group[0]), self.note)
-        except torch.OutOfMemoryError as error:
-            if len(group) == 1:
-                return self._failed(group, error)
+        except Exception as error:
+            if not _is_out_of_memory(error) or len(group) == 1:
+                if not isinstance(error, UserError):
+                    log.exception("a population of %d runs failed", len(group))
+                return self._failed([job for job in group if job.number not in returns], error)
             half = len(group) // 2
             log.warning("a population of %d runs does not fit into memory; %d at a time", len(group), len(group) - half)
             _forget(group)
             return self._population(group[:half], returns) | self._population(group[half:], returns)
-        except Exception as error:
-            if not isinstance(error, UserError):
-                log.exception("a population of %d runs failed", len(group))
-            return self._failed([job for job in group if job.number not in returns], error)
         written = {}
         for run, job in enumerate(group):
             if job.number not in returns:
                 written[job.number] = self._run(job, partial(finish, population, run, seconds))
-        _forget(group)
+        if all(read_result(job.folder) is not None for job in group):  # else what could not be written may be yet
+            _forget(group)
         return written
+
+    def _alone(self, reason: str, cfg: Any) -> Any:
+        """Run a job as any other launcher would, and note in its train.log why."""
+        log.info("runs by itself, and in no population: %s", reason)
+        return self.task_function(cfg)
 
     def _failed(self, group: Sequence[Job], error: Exception) -> dict[int, JobReturn]:
         """Leave the reason with every one of them."""
@@ -206,9 +219,10 @@ def finish(population: Population, run: int, seconds: float, _: Any) -> float:
     """Write what a run of its own would have written, result.json last; returns its objective.
 
     Raises:
-        UserError: the run ended with a wrong gradient.
+        UserError: the run ended with a wrong gradient, or its files cannot be written.
     """
     each = population.members[run]
+    log.info("one of a population of %d runs, which trained for %.1f s", len(population.members), seconds)
     folder, config = each.folder, in_sweep(each.config, each.folder)
     files: tuple[tuple[Literal["best", "last"], str], ...] = (("best", BEST), ("last", LAST))
     for which, name in files:
@@ -258,6 +272,10 @@ def most_runs(config: TrainConfig, dataset: Dataset) -> int:
     on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
     return max(1, int(SHARE_OF_MEMORY * free / bytes_a_run(sizes, batch, samples, states, itemsize)))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def _load(job: Job) -> Dataset:

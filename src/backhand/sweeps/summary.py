@@ -98,7 +98,13 @@ def draw(sweep: Sweep, outcomes: Sequence[Outcome], settings: dict[str, list[str
         return
     columns = {key: [column[number] for number, _ in usable] for key, column in settings.items()}
     objectives = {name: [values[place] for _, values in usable] for place, name in enumerate(names)}
-    sweep_plot(Swept(columns, objectives, larger_is_better(names[0])), sweep.folder / "sweep.png")
+    aside = sweep.folder / "sweep.part.png"
+    try:
+        sweep_plot(Swept(columns, objectives, larger_is_better(names[0])), aside)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    aside.replace(sweep.folder / "sweep.png")
 
 
 def _print(sweep: Sweep, best: Sequence[Outcome], settings: dict[str, list[str]], names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ CLAIM = "sweep.json"
 # What a sweep may find in its folder without a claim: its jobs' processes may have begun to write there, or it was
 # killed as it wrote the claim.
 HARMLESS = {"multirun.yaml", ".submitit", f"{CLAIM}.tmp"}
+# Where a sweep's folder keeps its populations while they train.
+POPULATIONS = "populations"
 # What a run can be judged by beside its metrics: less is better.
 COSTS = ("seconds", "parameters")
 
@@ -162,6 +165,8 @@ class Sweep:
                 if not isinstance(raised, UserError):
                     log.exception("the launcher failed")
                 error = raised
+        if all(job.complete for job in jobs):  # the launcher may have been killed before it removed them
+            shutil.rmtree(self.folder / POPULATIONS, ignore_errors=True)
         outcomes = [self._outcome(job, returned.get(job.number), error) for job in jobs]
         self.outcomes |= {outcome.number: outcome for outcome in outcomes}
         for outcome in outcomes:

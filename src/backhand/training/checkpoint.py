@@ -30,13 +30,20 @@ class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint beside the one that it replaces, so that at any moment there is a whole one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write it aside, and rename it."""
+        """Write it aside, and rename it.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
         aside = Path(f"{path}.tmp")
         aside.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.save(checkpoint, aside)
-        except BaseException:
+        except BaseException as error:
             aside.unlink(missing_ok=True)
+            # Torch's writer, which is not Python's, does not say why: it finds itself where it should not be.
+            if isinstance(error, OSError) or "inline_container" in str(error):
+                raise UserError(f"{path}: cannot be written; is the disk full?") from None
             raise
         os.replace(aside, path)  # noqa: PTH105
 
