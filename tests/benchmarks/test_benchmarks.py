@@ -154,3 +154,34 @@ def test_an_epoch_is_the_same_work_for_all(tmp_path):
     timing.agree("an epoch", losses, 1e-4)
     seconds, _ = epoch.scikit_learn(config)
     assert seconds > 0
+
+
+def test_a_populations_contenders_do_the_work_of_separate_runs():
+    from backhand.benchmarks import sweep
+
+    torch.manual_seed(0)
+    x, y = torch.randn(3, sweep.BATCH, sweep.SIZES[0]), torch.randint(sweep.SIZES[-1], (3, sweep.BATCH))
+    start = sweep.MLP(sweep.SIZES, "relu", runs=3)
+    begun = [each.detach().clone() for each in start.parameters()]
+    alone = [step.MLP(sweep.SIZES, "relu") for _ in range(3)]
+    optimizers = []
+    for run, (model, lr) in enumerate(zip(alone, torch.linspace(0.005, 0.02, 3).tolist(), strict=True)):
+        for own, value in zip(model.parameters(), begun, strict=True):
+            own.data = value[run].clone()
+        optimizers.append(torch.optim.SGD(model.parameters(), lr, 0.9))
+    contenders = {"eager": sweep._ours(begun, x, y, compiled=False)}
+    if (jax := sweep._jax(begun, x, y)) is not None:
+        contenders["jax"] = jax
+    found = {name: [float(each()) for _ in range(4)] for name, each in contenders.items()}
+    expected = []
+    for _ in range(4):
+        losses = []
+        for run, (model, optimizer) in enumerate(zip(alone, optimizers, strict=True)):
+            losses.append(torch.nn.functional.cross_entropy(step.logits(model)(x[run]), y[run]).item())
+            optimizer.zero_grad()
+            model.loss(x[run], y[run], "cross_entropy").backward()
+            optimizer.step()
+        expected.append(sum(losses) / 3)
+    timing.agree("case", {"one by one": expected, **found}, 1e-4)
+    assert expected[-1] < expected[0]
+    sweep.floor(begun, x)()

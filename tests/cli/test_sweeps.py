@@ -244,7 +244,8 @@ def test_a_study_that_cannot_be_read_is_refused_and_one_that_was_cut_off_goes_on
     sweep = tmp_path / "sweep"
     arguments = ("-m", "search=optuna", *SMALL, "trainer.max_epochs=1", POPULATION, "hydra.sweep.dir=sweep")
     space = "optimizer.lr=interval(0.01, 0.1)"
-    first = command("train.py", *arguments, space, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    two = ("hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    first = command("train.py", *arguments, space, *two)
     assert first.returncode == 0, first.stderr
     assert_all_of_it(sweep, 2)
     journal = sweep / "study.journal"
@@ -265,7 +266,7 @@ def test_a_study_that_cannot_be_read_is_refused_and_one_that_was_cut_off_goes_on
     assert contents(sweep) == before
     for garbage in (b"\x00\xff\n", b"{}\n", b"[]\n", b"{\n" + whole, whole.replace(b'"op_code":5', b'"op_code":77')):
         journal.write_bytes(garbage)
-        refused = command("train.py", *arguments, space)
+        refused = command("train.py", *arguments, space, *two)
         assert_one_line(refused)
         assert "study.journal: is no study that can be read" in refused.stderr
         assert contents(sweep) == before | {journal: garbage}
@@ -376,7 +377,7 @@ def test_what_diverges_is_listed_and_changes_nothing_for_the_others(command, tmp
     arguments = (*shared, "optimizer.lr=0.1,1e6", "hydra.sweep.dir=sweep")
     result = command("train.py", *arguments)
     assert (result.returncode, result.stderr) == (1, "")
-    assert "2 of 4 failed:\n  job 1 (model.hidden=[8] optimizer.lr=1e6) diverged: " in result.stdout
+    assert "2 of 4 failed:\n  job 1 (model.hidden=[8] optimizer.lr=1000000.0) diverged: " in result.stdout
     rows = table(tmp_path / "sweep")
     assert [row["status"] for row in rows] == ["finished", "diverged"] * 2
     for row, record in zip(rows, (records(tmp_path / "sweep")[number] for number in range(4)), strict=True):

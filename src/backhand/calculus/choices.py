@@ -18,5 +18,6 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> None:
 
 def closest(name: str, choices: Iterable[str]) -> str:
     """` (did you mean …?)`, or nothing where no choice is close."""
-    found = get_close_matches(name.lower(), tuple(choices), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
+    lowered = {choice.lower(): choice for choice in choices}
+    found = get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    return f" (did you mean {lowered[found[0]]}?)" if found else ""
