@@ -298,7 +298,7 @@ def _whole(journal: bytes, settings: int) -> int:
     end = journal.rfind(b"\n") + 1
     position = begun = drawn = 0
     for line in journal[:end].splitlines(keepends=True):
-        operation = json.loads(line)["op_code"]
+        operation = JournalOperation(json.loads(line)["op_code"])
         if operation == JournalOperation.CREATE_TRIAL:
             begun, drawn = position, 0
         drawn += operation == JournalOperation.SET_TRIAL_PARAM
