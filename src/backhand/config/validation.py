@@ -1,5 +1,6 @@
 """What is refused before anything is imported, created or trained. Beyond this edge the configuration is trusted."""
 
+import functools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -40,13 +41,19 @@ def typed(cfg: DictConfig) -> TrainConfig:
     """
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     tree.pop("hydra", None)
-    config = cast(TrainConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), tree)))
+    config = cast(TrainConfig, OmegaConf.to_object(OmegaConf.merge(_schema(), tree)))
     try:
         _check(config)
     except ValueError as error:
         raise UserError(str(error)) from None
     facts = facts_of(config.data)
     return config if facts is None else settled(config, facts)
+
+
+@functools.cache
+def _schema() -> Any:
+    """The dataclasses as OmegaConf has them; to make that takes a third of a check, and a sweep checks many."""
+    return OmegaConf.structured(TrainConfig)
 
 
 def settled(config: TrainConfig, facts: Facts) -> TrainConfig:
