@@ -99,7 +99,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         assert self.hydra_context is not None
         assert self.task_function is not None
         composed = _composed(self.hydra_context, self.config, jobs)
-        return PopulationSweep(self.hydra_context, self.task_function, self.max_runs).launch(composed)
+        sweep = PopulationSweep(self.hydra_context, self.task_function, self.max_runs)
+        return sweep.launch(composed) if self.population else sweep.one_by_one(composed)
 
 
 class GridSweeper(Sweeper):

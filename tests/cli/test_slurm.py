@@ -106,3 +106,21 @@ def test_a_preempted_job_is_requeued_and_goes_on(sweep, tmp_path):
     assert result(folder)["epochs"] == 300
     assert result(folder)["steps"] == 300 * BATCHES
     assert epochs(folder) == list(range(300))
+
+
+def test_a_preempted_population_is_requeued_and_goes_on(sweep, tmp_path):
+    kept = tmp_path / "sweep" / "populations"
+    process = sweep("seed=0,1,2", "optimizer.lr=0.03,0.1", "hydra.launcher.population=true", "trainer.max_epochs=300")
+    until(lambda: any(kept.glob("*/last.ckpt")))
+    answer("srun", "--partition=urgent", "--ntasks=2", "true")
+    assert not any((tmp_path / "sweep").glob("*/result.json"))
+    finish(process)
+    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_log.out")
+    assert log.read_text().count("Starting with JobEnvironment") == 2
+    results = [result(tmp_path / "sweep" / str(job)) for job in range(6)]
+    assert Counter((each["status"], each["population"], each["epochs"]) for each in results) == {
+        ("finished", 6, 300): 6
+    }
+    assert len({each["objective"]["value"] for each in results}) == 6
+    assert all(epochs(tmp_path / "sweep" / str(job)) == list(range(300)) for job in range(6))
+    assert not kept.exists()

@@ -101,6 +101,10 @@ class PopulationSweep:
             returns |= self._populations(group)
         return [returns[job.number] for job in jobs]
 
+    def one_by_one(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        """The same without populations."""
+        return [self._run(job, self.task_function) for job in jobs]
+
     def _populations(self, group: Sequence[Job]) -> dict[int, JobReturn]:
         """Train a group, in as many populations as the memory asks for."""
         try:

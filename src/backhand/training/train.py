@@ -421,6 +421,7 @@ def quiet_lightning() -> None:
     """Keep Lightning's notices in train.log, and drop the warnings that this program has an answer to."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # what is left goes to Hydra's handlers
+        logging.getLogger(name).propagate = True  # where it was imported before there were any, it keeps to itself
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling tells that there is no CUDA
     for message in (
         ".*does not have many workers.*",  # batches are one indexing operation; workers would slow them down
