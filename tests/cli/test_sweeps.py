@@ -404,7 +404,7 @@ def test_what_diverges_is_listed_and_changes_nothing_for_the_others(command, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "population"])
 def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(command, start, tmp_path, launcher):
-    arguments = ("-m", *SMALL, "trainer.max_epochs=300", f"hydra/launcher={launcher}", "seed=0,1")
+    arguments = ("-m", *SMALL, "trainer.max_epochs=120", f"hydra/launcher={launcher}", "seed=0,1")
     process = start("train.py", *arguments, "hydra.sweep.dir=sweep")
     deadline = time.monotonic() + 100
     while not list((tmp_path / "sweep").rglob("last.ckpt")):

@@ -41,10 +41,10 @@ def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Populatio
         quiet_lightning()
         config = jobs[0].config
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
-        population, seconds = train_population(jobs, dataset, lambda text: None)
+        population = train_population(jobs, dataset, lambda text: None)
         for run, job in enumerate(jobs):
             job.folder.mkdir(exist_ok=True)
-            finish(population, run, seconds, None)
+            finish(population, run, None)
         return population
 
     return train

@@ -100,20 +100,27 @@ def is_complete(record: dict[str, Any] | None) -> bool:
 
 
 def objective_of(record: dict[str, Any]) -> float:
-    """The objective's value; where it has none, the worst there is."""
+    """The objective's value; the worst there is where it has none, or where the run diverged.
+
+    Before it does, or where the numbers of a lost run overflow to a loss of 0, its best epoch may look good.
+    """
     value = record["objective"].get("value")
-    if value is None:
-        return -math.inf if larger_is_better(record["objective"]["name"]) else math.inf
+    if value is None or record["status"] == "diverged":
+        return worst_objective(record["objective"]["name"])
     return float(value)
+
+
+def worst_objective(name: str) -> float:
+    """Beyond any value that a run could have."""
+    return -math.inf if larger_is_better(name) else math.inf
 
 
 def best_objective(rows: Sequence[Mapping[str, float]], name: str) -> float:
     """The objective's best value among the epochs, or the worst there is where no epoch had a finite one."""
-    maximize = larger_is_better(name)
     finite = [row[name] for row in rows if name in row and math.isfinite(row[name])]
     if not finite:
-        return -math.inf if maximize else math.inf
-    return max(finite) if maximize else min(finite)
+        return worst_objective(name)
+    return max(finite) if larger_is_better(name) else min(finite)
 
 
 def best_epoch(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, float]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Override
+from rich.console import Console
 
 from backhand.config.errors import UserError
 from backhand.sweeps.progress import SweepProgress
@@ -28,7 +29,11 @@ def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) 
         SystemExit: more jobs failed than `sweep.max_failures` allows.
     """
     overrides = combinations(sweep.parse(params, arguments))
-    jobs = [sweep.composer.job(number, each) for number, each in enumerate(overrides)]
+    with Console(stderr=True).status(f"checking {len(overrides)} jobs"):
+        jobs = [sweep.composer.job(number, each) for number, each in enumerate(overrides)]
+    folders = {job.folder for job in jobs}
+    if len(folders) < len(jobs):
+        raise UserError(f"hydra.sweep.subdir: {len(jobs)} jobs would share {len(folders)} folders; leave it as it is")
     sweep.claim({"search": "grid"}, [job.hash for job in jobs])
     with SweepProgress(len(jobs), jobs[0].config.objective) as progress, sweep.interruptible():
         outcomes = sweep.run(jobs, progress)

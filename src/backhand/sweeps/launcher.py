@@ -30,6 +30,7 @@ from backhand.reporting.result import (
     best_objective,
     objective_of,
     read_result,
+    worst_objective,
     write_result,
     write_whole,
 )
@@ -122,7 +123,7 @@ class PopulationSweep:
     ) -> dict[int, JobReturn]:
         """Train one population, and write what each of its members leaves, unless it has done so already."""
         try:
-            population, seconds = train_population(group, dataset or _load(group[0]), self.note)
+            population = train_population(group, dataset or _load(group[0]), self.note)
         except Exception as error:
             if not _is_out_of_memory(error) or len(group) == 1:
                 if not isinstance(error, UserError):
@@ -135,7 +136,7 @@ class PopulationSweep:
         written = {}
         for run, job in enumerate(group):
             if job.number not in returns:
-                written[job.number] = self._run(job, partial(finish, population, run, seconds))
+                written[job.number] = self._run(job, partial(finish, population, run))
         if all(read_result(job.folder) is not None for job in group):  # else what could not be written may be yet
             _forget(group)
         return written
@@ -192,11 +193,11 @@ class _Note(Callback):
         self.note(f"{len(pl_module.going)} in one population, epoch {trainer.current_epoch + 1}{of}")
 
 
-def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str], None]) -> tuple[Population, float]:
+def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str], None]) -> Population:
     """Train the jobs of a group together, from where they were cut off if they were.
 
     Returns:
-        The population, tested; and the seconds that its training took.
+        The population, tested.
 
     Raises:
         UserError: a setting that this machine or Lightning refuses.
@@ -216,14 +217,12 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     checkpoint = folder / "last.ckpt"
     callbacks = [_Note(note), _Keep(checkpoint)]
     trainer = build_trainer(first, folder, callbacks=callbacks, logger=False)
-    started = time.perf_counter()
     with _threads_for(population, data):
         resumed = checkpoint if checkpoint.exists() else None
         trainer.fit(population, datamodule=data, ckpt_path=resumed, weights_only=True)
-        seconds = time.perf_counter() - started
         trainer.save_checkpoint(checkpoint)  # what is left is to write a folder for each run
         trainer.test(population, datamodule=data, verbose=False)
-    return population, seconds
+    return population
 
 
 @contextlib.contextmanager
@@ -239,14 +238,14 @@ def _threads_for(population: Population, data: InMemoryData) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def finish(population: Population, run: int, seconds: float, _: Any) -> float:
+def finish(population: Population, run: int, _: Any) -> float:
     """Write what a run of its own would have written, result.json last; returns its objective.
 
     Raises:
         UserError: the run ended with a wrong gradient, or its files cannot be written.
     """
     each = population.members[run]
-    log.info("one of a population of %d runs, which trained for %.1f s", len(population.members), seconds)
+    log.info("one of a population of %d runs, which trained for %.1f s", len(population.members), population.seconds)
     folder, config = each.folder, in_sweep(each.config, each.folder)
     files: tuple[tuple[Literal["best", "last"], str], ...] = (("best", BEST), ("last", LAST))
     for which, name in files:
@@ -272,7 +271,7 @@ def finish(population: Population, run: int, seconds: float, _: Any) -> float:
         metrics=final_metrics(rows) | tested,
         best=best_epoch(rows, config.objective),
         parameters=sum(parameter.numel() for parameter in each.module.parameters()),
-        seconds=round(seconds / len(population.members), 3),
+        seconds=round(population.seconds / len(population.members), 3),
         population=len(population.members),
         steps=population.steps(run),
         epochs=each.epochs,
@@ -283,7 +282,7 @@ def finish(population: Population, run: int, seconds: float, _: Any) -> float:
     write_result(result, each.composed, folder)
     if each.status == "failed":
         raise UserError(str(each.error))
-    return float(result.objective["value"])
+    return worst_objective(config.objective) if each.status == "diverged" else float(result.objective["value"])
 
 
 def most_runs(config: TrainConfig, dataset: Dataset) -> int:

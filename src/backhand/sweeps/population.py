@@ -7,10 +7,11 @@ tensors, and a checkpoint of it is what that run would have written.
 """
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -188,6 +189,7 @@ class Population(LightningModule):
         self.last_steps: list[int] = []  # of each epoch, what the loggers call it by
         self.loops: dict[int, dict[str, Any]] = {}  # Lightning's counters at the end of the epochs that are kept
         self.tested: dict[str, list[float]] = {}
+        self._before, self._began = 0.0, cast(float | None, None)
         self.states: list[list[Tensor]] = []
         self._names: tuple[str, ...] = ()
         self._step: WholeStep | None = None
@@ -195,6 +197,11 @@ class Population(LightningModule):
         self._train_sums: Tensor | None = None
         self._validated: dict[str, list[float]] = {}
         self._begin_evaluation()
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, those before the population was cut off included."""
+        return self._before + (0.0 if self._began is None else time.perf_counter() - self._began)
 
     @property
     def going(self) -> list[int]:
@@ -216,6 +223,7 @@ class Population(LightningModule):
 
     def on_fit_start(self) -> None:
         """Give every run an optimizer whose state is a part of the population's, where the network now is."""
+        self._began = time.perf_counter()
         theta = self.theta
         for run, each in enumerate(self.members):
             for own, whole in zip(each.module.model.parameters(), theta, strict=True):
@@ -342,6 +350,7 @@ class Population(LightningModule):
             each.last = each.moment(len(self.history) - 1, each.best.best)
             each.end("finished", len(self.history))
         self.last.take(self.tensors, ended)
+        self._before, self._began = self.seconds, None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the runs have behind them."""
@@ -351,6 +360,7 @@ class Population(LightningModule):
             "best": self.best.tensors,
             "last": self.last.tensors if len(self.going) < len(self.members) else None,
             "history": _columns(self.history),
+            "seconds": self.seconds,
             "first_losses": self.first_losses,
             "last_steps": self.last_steps,
             "loops": self.loops,
@@ -414,6 +424,7 @@ class Population(LightningModule):
             "own_folder": {
                 "config_hash": config_hash(each.composed),
                 "rows": self.rows(run)[: moment.epoch + 1],
+                "seconds": self.seconds / len(self.members),
                 "wandb_id": None,
                 "stopped": ended_here and each.stopped,
                 "diverged": ended_here and each.status == "diverged",
@@ -458,7 +469,7 @@ class Population(LightningModule):
         if state["last"] is not None:
             self.last.fill(state["last"])
         self.history, self.last_steps, self.loops = _rows(state["history"]), state["last_steps"], state["loops"]
-        self.first_losses = state["first_losses"]
+        self.first_losses, self._before = state["first_losses"], state["seconds"]
         for each, kept in zip(self.members, state["members"], strict=True):
             each.status, each.error, each.stopped = kept["status"], kept["error"], kept["stopped"]
             each.epochs = kept["epochs"]

@@ -1,5 +1,6 @@
 """How far a sweep is, on the terminal: jobs done, the best value so far, and what is being trained."""
 
+import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ class SweepProgress:
             self._show()
 
     def _show(self) -> None:
-        values = [value for value in self.values.values() if value is not None]
+        values = [value for value in self.values.values() if value is not None and math.isfinite(value)]
         pick = max if larger_is_better(self.objective) else min
         best = f", best {self.objective} {pick(values):.4g}" if values else ""
         remark = f" ({self.remark})" if self.remark else ""

@@ -85,7 +85,7 @@ class SearchSettings:
                 f"hydra.sweeper.sampler_options={self.sampler_options}: must be the sampler's arguments by name, "
                 "such as {n_startup_trials: 5}"
             )
-        if isinstance(self.objectives, str) or not isinstance(self.objectives or [], Sequence):
+        if self.objectives is not None and (isinstance(self.objectives, str) or not list(self.objectives)):
             raise UserError(f"hydra.sweeper.objectives={self.objectives}: must be a list, as in [val/loss,parameters]")
         self.build_sampler(0)
 

@@ -114,11 +114,15 @@ def _print(sweep: Sweep, best: Sequence[Outcome], settings: dict[str, list[str]]
     places = {each.number: place for place, each in enumerate(outcomes)}
     if best:
         table = Table(title=f"the best {min(top, len(best))} of {len(outcomes)}", title_justify="left")
-        for name in ("job", *settings, *names, "test"):
-            table.add_column(name, justify="right" if name == "job" or name in names else "left", overflow="fold")
+        ends = [key.rpartition(".")[2] for key in settings]
+        heads = [end if ends.count(end) == 1 else key for key, end in zip(settings, ends, strict=True)]
+        for head in ("job", *heads, *names, "test"):
+            numbers = head in ("job", "test", *names)
+            table.add_column(Text(head), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)
         for outcome in best[:top]:
             found = ("" if value is None else f"{value:.4g}" for value in outcome.values(names))
-            own = (_short(column[places[outcome.number]]) for column in settings.values())
+            # As Text, for a user's own brackets are no markup.
+            own = (Text(_short(column[places[outcome.number]])) for column in settings.values())
             table.add_row(str(outcome.number), *own, *found, _tested(outcome))
         console.print(table)
     failures = sweep.failures()

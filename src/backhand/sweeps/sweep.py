@@ -1,8 +1,10 @@
 """One sweep, whichever way its jobs are chosen: its folder, its jobs' outcomes, and what it leaves at the end."""
 
 import contextlib
+import fcntl
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from backhand.config.errors import UserError
-from backhand.reporting.result import is_complete, objective_of, write_whole
+from backhand.reporting.result import is_complete, objective_of, read_result, write_whole
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
 
@@ -70,7 +72,7 @@ class Outcome:
         return [self.value] if list(names) == [self.objective] else [self._measured(name) for name in names]
 
     def _measured(self, name: str) -> float | None:
-        if self.record is None:
+        if self.value is None or self.record is None or not math.isfinite(self.value):
             return None
         value = self.record.get(name) if name in COSTS else self.record.get("best", {}).get(name)
         return None if value is None else float(value)
@@ -99,6 +101,8 @@ class Sweep:
             raise UserError(
                 f"hydra.launcher.max_runs={most}: must be a whole number, 1 or more, or null for what the memory holds"
             )
+        if "SlurmLauncher" in str(config.hydra.launcher._target_) and shutil.which("sbatch") is None:
+            raise UserError("hydra/launcher=slurm: there is no sbatch here; scripts/slurm_dev.sh starts a Slurm to try")
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
         self.outcomes: dict[int, Outcome] = {}
 
@@ -114,7 +118,7 @@ class Sweep:
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
-            done = len([each for each in self.outcomes.values() if each.value is not None])
+            done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
             log.warning(
                 "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
             )
@@ -131,6 +135,7 @@ class Sweep:
             UserError: the folder is another sweep's, or cannot be written.
         """
         where = f"hydra.sweep.dir={self.folder}"
+        self.reserve()
         claim = self.folder / CLAIM
         if claim.exists():
             try:
@@ -140,10 +145,10 @@ class Sweep:
                 raise UserError(f"{where}: its {CLAIM} cannot be read; name another folder") from None
             if theirs != identity or before != list(jobs)[: len(before)]:
                 raise UserError(
-                    f"{where}: belongs to a sweep of another configuration, and nothing is overwritten; "
-                    "name another folder"
+                    f"{where}: belongs to a sweep of another configuration, which may only grow at its end; nothing is "
+                    "overwritten; name another folder"
                 )
-        elif self.folder.exists() and not {path.name for path in self.folder.iterdir()} <= HARMLESS:
+        elif not {path.name for path in self.folder.iterdir()} <= HARMLESS:
             raise UserError(f"{where}: holds something else, and nothing is overwritten; name another folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +156,24 @@ class Sweep:
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
         except OSError as error:
             raise UserError(f"{where}: cannot be written ({error.strerror})") from None
+
+    def reserve(self) -> None:
+        """Keep other commands out of the folder for as long as this process lives, however it ends.
+
+        Raises:
+            UserError: another one is at work there; or the folder cannot be made.
+        """
+        where = f"hydra.sweep.dir={self.folder}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.folder, os.O_RDONLY)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{where}: another command is at work in it; wait for it, or name another folder") from None
+        except OSError as error:
+            if not self.folder.is_dir():
+                raise UserError(f"{where}: cannot be made ({error.strerror})") from None
+            log.info("%s: the file system knows no locks", self.folder)
 
     def run(self, jobs: Sequence[Job], progress: SweepProgress) -> list[Outcome]:
         """Run those of the jobs that are not complete, and say what became of each."""
@@ -161,9 +184,10 @@ class Sweep:
             progress.watch([job.folder for job in todo])
             try:
                 returned = self._launch(jobs, todo, progress)
-            except Exception as raised:  # a worker was killed, a scheduler refused: what was written stays
-                if not isinstance(raised, UserError):
-                    log.exception("the launcher failed")
+            except UserError:  # it would say the same of every job
+                raise
+            except Exception as raised:  # a worker was killed, say: what the others have written stays
+                log.warning("the launcher failed (%s: %s)", type(raised).__name__, str(raised).partition("\n")[0])
                 error = raised
         if all(job.complete for job in jobs):  # the launcher may have been killed before it removed them
             shutil.rmtree(self.folder / POPULATIONS, ignore_errors=True)

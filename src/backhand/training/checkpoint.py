@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read as plain data (`weights_only=True`), never as pickled objects."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -64,6 +65,17 @@ class OwnFolder(Callback):
         self, config: TrainConfig, table: EpochTable, loggers: Sequence[Logger], going_on: dict[str, Any] | None
     ) -> None:
         self.hash, self.table, self.loggers, self.going_on = config_hash(config), table, loggers, going_on
+        self.before = 0.0 if going_on is None else going_on["seconds"]
+        self.began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, those before the run was cut off included."""
+        return self.before + time.perf_counter() - self.began
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Begin to count."""
+        self.began = time.perf_counter()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add the epochs' metrics, and whether this was the last one."""
@@ -76,6 +88,7 @@ class OwnFolder(Callback):
         checkpoint["own_folder"] = {
             "config_hash": self.hash,
             "rows": rows,
+            "seconds": self.seconds,
             "wandb_id": wandb_id(self.loggers),
             "stopped": trainer.should_stop,
             "diverged": pl_module.diverged,

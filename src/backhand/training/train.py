@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import signal
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -38,6 +37,7 @@ from backhand.reporting.result import (
     metrics_of,
     objective_of,
     read_result,
+    worst_objective,
     write_result,
 )
 from backhand.reporting.terminal import print_summary
@@ -180,7 +180,8 @@ class Run:
         build_trainer(config, folder, callbacks=[], logger=False)
         rows, wandb_id = (going_on["rows"], going_on["wandb_id"]) if going_on is not None else ([], None)
         loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        self.callbacks.append(OwnFolder(self.composed, self.table, loggers, going_on))
+        self.own_folder = OwnFolder(self.composed, self.table, loggers, going_on)
+        self.callbacks.append(self.own_folder)
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=loggers)
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
@@ -196,7 +197,7 @@ class Run:
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns Ctrl-C into SystemExit(1) after it has put its affairs in order.
             self._end("interrupted", 1)
-            if (self.folder / LAST).exists():
+            if summary and (self.folder / LAST).exists():  # a sweep has its own way to go on
                 log.warning("interrupted; to go on: python train.py ckpt_path=%s ...", self.folder / LAST)
             raise SystemExit(130) from None
         except BaseException as error:
@@ -209,14 +210,13 @@ class Run:
             result = self._end("finished", 0)
         if summary and self.trainer.is_global_zero:
             print_summary(result, self.folder)
-        return self.best
+        return worst_objective(self.config.objective) if diverged else self.best
 
     def _fit(self) -> None:
-        started = time.perf_counter()
         try:
             self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
         finally:
-            self.seconds = time.perf_counter() - started
+            self.seconds = self.own_folder.seconds
 
     def _test(self) -> None:
         self.trainer.strategy.barrier()
