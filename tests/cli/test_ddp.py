@@ -49,6 +49,7 @@ def test_each_job_of_a_sweep_runs_in_its_own_two_processes(command, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"alone", "sweep"}
 
 
+@pytest.mark.stress
 def test_jobs_that_run_at_once_do_not_meet(command, tmp_path):
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep")
     overlapping = ("trainer.max_epochs=100", "optimizer.lr=0.01,0.02")
@@ -114,7 +115,9 @@ def wait_for(path, process):
 
 
 @linux
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.stress) for each in (signal.SIGTERM, signal.SIGKILL))]
+)
 def test_all_processes_end_with_the_command(start, tmp_path, how):
     endless = ("trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
     process = start("train.py", *TWO, *endless)

@@ -56,7 +56,9 @@ def rows(folder):
     [("64-true", 1e-9), ("32-true", 1e-4)],
 )
 @pytest.mark.parametrize(
-    ("optimizer", "settings"), [("sgd", SGD), ("adam", ADAM), ("adamw", ADAM)], ids=["sgd", "adam", "adamw"]
+    ("optimizer", "settings"),
+    [("sgd", SGD), ("adam", ADAM), pytest.param("adamw", ADAM, marks=pytest.mark.stress)],
+    ids=["sgd", "adam", "adamw"],
 )
 def test_sixteen_mixed_runs_are_what_each_is_by_itself(
     jobs, together, one_by_one, precision, tolerance, optimizer, settings

@@ -171,8 +171,14 @@ def weighted_table(tmp_path):
         # 124 rows to train on: the last batch has 24, 3 or 1 of them.
         (2, ("data=wine", "data.batch_size=50", "model.class_weight=[1,3,0.2]", "scheduler=plateau",
              "scheduler.patience=0")),
-        (2, ("data=wine", "data.batch_size=11", "model.class_weight=[1,0,5]", "optimizer=adam")),
-        (3, ("data=wine", "data.batch_size=41", "model.class_weight=balanced", "trainer.accumulate_grad_batches=2")),
+        pytest.param(
+            2, ("data=wine", "data.batch_size=11", "model.class_weight=[1,0,5]", "optimizer=adam"),
+            marks=pytest.mark.stress,
+        ),
+        pytest.param(
+            3, ("data=wine", "data.batch_size=41", "model.class_weight=balanced", "trainer.accumulate_grad_batches=2"),
+            marks=pytest.mark.stress,
+        ),
         (3, ("data=diabetes", "data.batch_size=100", "trainer.gradient_clip_val=0.1", "objective=val/r2")),
         (2, ("data=table", "data.target=kind", "+data.weight=count", "data.batch_size=16", "model.loss=cross_entropy",
              "model.output_activation=softmax", "model.class_weight=balanced", "callbacks.early_stopping.patience=1")),
@@ -219,7 +225,7 @@ def test_what_a_run_refuses_its_processes_refuse(trained, distributed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [pytest.param(0, marks=pytest.mark.stress), 1])
 def test_a_process_that_is_gone_ends_the_others(configured, tmp_path, monkeypatch, lost):
     monkeypatch.setattr(processes, "GRACE", 1.0)
     config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", "data=wine")
