@@ -105,7 +105,7 @@ DERIVE = [
     (["model=mlp"], "no such key"),
 ]
 BENCHMARK = [
-    ([], "name what to measure: step, memory, epoch, startup, or all"),
+    ([], "name what to measure: step, memory, epoch, startup, sweep, or all"),
     (["steps"], "did you mean step"),
     (["step", "rounds=0"], "must be 1 or more"),
     (["step", "rounds=many"], "must be a whole number"),

@@ -114,13 +114,13 @@ def test_a_run_from_start_to_evaluation(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_gives_every_job_a_folder_and_draws_nothing(command, tmp_path):
+def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(command, tmp_path):
     result = command("train.py", "-m", "debug=fast", "seed=0,1", "hydra.sweep.dir=sweep")
     assert result.returncode == 0, result.stderr
     records = [json.loads((tmp_path / "sweep" / job / "result.json").read_text()) for job in ("0", "1")]
     assert [record["status"] for record in records] == ["finished", "finished"]
     assert records[0]["config_hash"] != records[1]["config_hash"]
-    assert not list(tmp_path.rglob("*.png"))
+    assert list(tmp_path.rglob("*.png")) == [tmp_path / "sweep" / "sweep.png"]
 
 
 @pytest.mark.slow
