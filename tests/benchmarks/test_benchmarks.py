@@ -53,13 +53,15 @@ def test_the_steps_eager_contenders_have_the_same_gradients_and_updates(monkeypa
     assert losses[step.EAGER_SGD][0] > losses[step.EAGER_SGD][-1]
 
 
-def test_the_floor_is_the_steps_own_products(monkeypatch):
+@pytest.mark.parametrize(("runs", "product"), [((), "mm"), ((2,), "bmm")])
+def test_the_floor_is_the_steps_own_products(monkeypatch, runs, product):
     done = []
-    original = torch.mm
-    monkeypatch.setattr(torch, "mm", lambda a, b, out: done.append((*a.shape, b.shape[1])) or original(a, b, out=out))
-    step.floor(step.MLP([6, 5, 4]), torch.randn(7, 6))()
+    original = getattr(torch, product)
+    noted = lambda a, b, out: done.append((*a.shape, b.shape[-1])) or original(a, b, out=out)  # noqa: E731
+    monkeypatch.setattr(torch, product, noted)
+    step.floor(step.MLP([6, 5, 4], runs=runs[0] if runs else None), torch.randn(*runs, 7, 6))()
     # z_I, z_O, ∇W_O, what goes down, ∇W_I; there is no ∇x
-    assert done == [(7, 6, 5), (7, 5, 4), (5, 7, 4), (7, 4, 5), (6, 7, 5)]
+    assert done == [(*runs, *shape) for shape in ((7, 6, 5), (7, 5, 4), (5, 7, 4), (7, 4, 5), (6, 7, 5))]
 
 
 def test_the_peak_is_what_is_alive_at_once():
@@ -184,4 +186,3 @@ def test_a_populations_contenders_do_the_work_of_separate_runs():
         expected.append(sum(losses) / 3)
     timing.agree("case", {"one by one": expected, **found}, 1e-4)
     assert expected[-1] < expected[0]
-    sweep.floor(begun, x)()

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -189,20 +188,23 @@ def _jax(start: MLP, x: Tensor, y: Tensor) -> Step | None:
 
 
 def floor(start: MLP, x: Tensor) -> Step:
-    """The step's matrix products and nothing else, with the places for their results made beforehand."""
-    batch, sizes = len(x), start.sizes
-    weights = [p.detach() for p in start.parameters() if p.dim() == 2]
-    values = [x, *(torch.randn(batch, n, device=x.device) for n in sizes[1:])]  # h of each layer, and as large, its δ
+    """The step's matrix products and nothing else, with the places for their results made beforehand.
+
+    Of a population (a run axis in `start` and x) they are the batched ones.
+    """
+    product = torch.mm if x.dim() == 2 else torch.bmm
+    weights = [p.detach() for p in start.parameters()][::2]
+    values = [x, *(torch.randn(*x.shape[:-1], n, device=x.device) for n in start.sizes[1:])]  # h, and as large, its δ
     results = [torch.empty_like(value) for value in values]
-    gradients = [torch.empty(n, m, device=x.device) for n, m in pairwise(sizes)]
+    gradients = [torch.empty_like(W) for W in weights]
 
     def products() -> None:
         for i, W in enumerate(weights):
-            torch.mm(values[i], W, out=results[i + 1])
+            product(values[i], W, out=results[i + 1])
         for i in reversed(range(len(weights))):
-            torch.mm(values[i].mT, values[i + 1], out=gradients[i])
+            product(values[i].mT, values[i + 1], out=gradients[i])
             if i > 0:
-                torch.mm(values[i + 1], weights[i].mT, out=results[i])
+                product(values[i + 1], weights[i].mT, out=results[i])
 
     return products
 

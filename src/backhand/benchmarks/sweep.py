@@ -6,20 +6,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from backhand.benchmarks.step import Step, floor
 from backhand.benchmarks.timing import Goal, Ratio, Report, agree, figures, interleaved, ratios
 from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.mlp import MLP
 from backhand.config.command import CONF
 from backhand.training.step import WholeStep, sgd
 
-Step = Callable[[], object]
 LOSS, BATCH, SIZES = "cross_entropy", 32, (64, 32, 10)
 COMPILED, EAGER, JAX, FLOOR = "compiled", "eager", "JAX, vmap, jitted", "matrix products alone"
 STEP_GOALS = (Goal(COMPILED, JAX, 0.65), Goal(COMPILED, FLOOR, 2.0), Goal(EAGER, FLOOR), Goal(EAGER, JAX))
@@ -65,7 +63,7 @@ def _steps(count: int, device: torch.device, case: str) -> dict[str, Step]:
         contenders[JAX] = jax
     losses = {name: [float(step()) for _ in range(5)] for name, step in contenders.items()}  # type: ignore[arg-type]
     agree(case, losses, 1e-4)
-    return {**contenders, FLOOR: floor(begun, x)}
+    return {**contenders, FLOOR: floor(start, x)}
 
 
 def _ours(begun: list[Tensor], x: Tensor, y: Tensor, *, compiled: bool) -> Step:
@@ -113,24 +111,6 @@ def _jax(begun: list[Tensor], x: Tensor, y: Tensor) -> Step | None:
         return value.mean().block_until_ready()
 
     return once
-
-
-def floor(theta: list[Tensor], x: Tensor) -> Step:
-    """The step's batched matrix products and nothing else, with the places for their results made beforehand."""
-    weights = theta[::2]
-    values = [x, *(torch.randn(*x.shape[:2], n, device=x.device) for n in SIZES[1:])]  # h, and as large, its δ
-    results = [torch.empty_like(value) for value in values]
-    gradients = [torch.empty(len(x), n, m, device=x.device) for n, m in pairwise(SIZES)]
-
-    def products() -> None:
-        for i, W in enumerate(weights):
-            torch.bmm(values[i], W, out=results[i + 1])
-        for i in reversed(range(len(weights))):
-            torch.bmm(values[i].mT, values[i + 1], out=gradients[i])
-            if i > 0:
-                torch.bmm(values[i + 1], weights[i].mT, out=results[i])
-
-    return products
 
 
 def _sweeps(report: Report, seeds: int, epochs: int = 30) -> None:
