@@ -1,5 +1,6 @@
 """The launchers and the sweepers as Hydra finds them: it imports this file at every start, so nothing heavy here."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_submitit_launcher import submitit_launcher
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import DictConfig
+
+from backhand.config.errors import UserError
 
 if TYPE_CHECKING:
     from backhand.sweeps.jobs import Job
@@ -32,7 +35,12 @@ class PopulationLauncher(Launcher):
         self.max_runs = max_runs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's call before the first launch."""
+        """Hydra's call before the first launch.
+
+        Raises:
+            UserError: `max_runs` is no number of runs.
+        """
+        _check_max_runs(self.max_runs)
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -78,6 +86,17 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
     def __init__(self, population: bool, max_runs: int | None, **params: Any) -> None:
         super().__init__(**params)
         self.population, self.max_runs = population, max_runs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's call before the first launch.
+
+        Raises:
+            UserError: there is no Slurm here, or `max_runs` is no number of runs.
+        """
+        _check_max_runs(self.max_runs)
+        if shutil.which("sbatch") is None:
+            raise UserError("hydra/launcher=slurm: there is no sbatch here; scripts/slurm_dev.sh starts a Slurm to try")
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs of any of Hydra's sweepers; returns what each of them returns, in their order."""
@@ -139,6 +158,13 @@ class OptunaSweeper(Sweeper):
         from backhand.sweeps.search import SearchSettings, run_search
 
         return run_search(self.begin(), SearchSettings(**self.settings), arguments)
+
+
+def _check_max_runs(most: Any) -> None:
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise UserError(
+            f"hydra.launcher.max_runs={most}: must be a whole number, 1 or more, or null for what the memory holds"
+        )
 
 
 def _sweep(config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> "Sweep":

@@ -96,13 +96,6 @@ class Sweep:
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        most = getattr(self.launcher, "max_runs", None)
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-            raise UserError(
-                f"hydra.launcher.max_runs={most}: must be a whole number, 1 or more, or null for what the memory holds"
-            )
-        if "SlurmLauncher" in str(config.hydra.launcher._target_) and shutil.which("sbatch") is None:
-            raise UserError("hydra/launcher=slurm: there is no sbatch here; scripts/slurm_dev.sh starts a Slurm to try")
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
         self.outcomes: dict[int, Outcome] = {}
 
