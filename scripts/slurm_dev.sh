@@ -87,7 +87,8 @@ CONF
 start() {
     # The script is the lock: there is one dpkg for all folders.
     if ! (flock 8 && (installed || install_slurm)) 8<"$0" >"$folder/install.log" </dev/null; then
-        say "Slurm is missing and cannot be installed here; as root: apt-get install slurm-wlm munge"
+        say "Slurm is missing and cannot be installed here (as root: apt-get install slurm-wlm munge)" \
+            "$(tail -n 1 "$folder/install.log")"
         exit 77
     fi
     if running munged >/dev/null && running slurmctld >/dev/null && running slurmd >/dev/null; then
