@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -216,10 +215,10 @@ def test_a_folder_of_another_sweep_is_refused_untouched_and_one_of_fewer_jobs_go
 
     before = contents(tmp_path)
     wrong = (
-        (("seed=0,1", "optimizer.lr=0.2"), "belongs to a sweep of another configuration"),
-        (("seed=1,0",), "belongs to a sweep of another configuration"),
-        (("seed=0",), "belongs to a sweep of another configuration"),
-        (("search=optuna",), "belongs to a sweep of another configuration"),
+        (("seed=0,1", "optimizer.lr=0.2"), "belongs to another sweep (data=wine "),
+        (("seed=1,0",), "belongs to another sweep (data=wine "),
+        (("seed=0",), "belongs to another sweep (data=wine "),
+        (("search=optuna",), "belongs to another sweep (data=wine "),
         (("seed=0,1,-1",), "job 2 (data=wine"),
         (("seed=0,1", "hydra.sweep.dir=notes"), "holds something else, and nothing is overwritten"),
     )
@@ -251,7 +250,7 @@ def test_a_study_that_cannot_be_read_is_refused_and_one_that_was_cut_off_goes_on
     whole = journal.read_bytes()
 
     before = contents(sweep)
-    another = "belongs to a sweep of another configuration"
+    another = "belongs to another sweep (data=wine "
     for wrong, reason in (
         (("optimizer.lr=interval(0.01, 0.2)",), another),
         ((space, "model.hidden=[9]"), another),
@@ -437,8 +436,8 @@ def test_a_search_may_have_two_objectives_end_early_and_meet_settings_that_do_no
     arguments = (
         *("-m", "data=wine", "trainer=cpu", "logger=csv", "trainer.max_epochs=2", POPULATION, "hydra.sweep.dir=sweep"),
         *("search=optuna", "hydra.sweeper.objectives=[val/loss,parameters]", "hydra.sweeper.sampler=BruteForceSampler"),
-        *("model.hidden=choice([8],[16])", "optimizer.lr=choice(0.5,0.1)"),
-        *("scheduler=cosine", "scheduler.min_lr=choice(0.0,0.3)", "hydra.sweeper.n_jobs=4"),
+        *("model.hidden=choice([8],[16])", "optimizer.lr=choice(0.1,0.5)"),
+        *("scheduler=cosine", "scheduler.min_lr=choice(0.3,0.0)", "hydra.sweeper.n_jobs=4"),
     )
     result = command("train.py", *arguments)
     assert (result.returncode, result.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """result.json: what became of a run. It is the last file that a run writes."""
 
+import functools
 import hashlib
 import json
 import math
@@ -140,7 +141,9 @@ def config_hash(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+@functools.cache
 def _git_commit() -> str | None:
+    """Of the code that this process runs; a sweep asks for it once for each job."""
     command = ["git", "-C", str(CONF.parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -2,10 +2,11 @@
 
 import fcntl
 import inspect
+import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from backhand.config.catalogue import Facts, facts_of
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better, metric_names
+from backhand.sweeps.jobs import Job
 from backhand.sweeps.progress import SweepProgress
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import COSTS, Sweep
@@ -196,20 +198,35 @@ def distribution(override: Override) -> BaseDistribution:
         raise UserError(f"{text}: {' '.join(str(error).split())}") from None
 
 
-def _probe(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Any:
+def _probe(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Job:
     """Compose and check a job at the ends of every interval and with every choice; returns the first of them.
+
+    A value that fits only some of another setting's is not wrong: a trial that draws two that do not fit is recorded
+    as failed.
 
     Raises:
         UserError: a value that no trial could be run with, and why.
     """
     ends = {key: _ends(each) for key, each in space.items()}
-    middle = {key: values[0] for key, values in ends.items()}
-    jobs = [
-        sweep.composer.job(0, [*fixed, *(f"{k}={v}" for k, v in (middle | {key: value}).items())])
-        for key, values in ends.items()
-        for value in values
-    ]
+    first = {key: values[0] for key, values in ends.items()}
+    jobs = []
+    for key, values in ends.items():
+        for value in values:
+            tried = first | {key: value}
+            others = ({other: each} for other in ends if other != key for each in ends[other][1:])
+            jobs.append(_first_that_fits(sweep, fixed, (tried | other for other in itertools.chain([{}], others))))
     return jobs[0]
+
+
+def _first_that_fits(sweep: Sweep, fixed: Sequence[str], candidates: Iterable[Mapping[str, Any]]) -> Job:
+    refused = None
+    for params in candidates:
+        try:
+            return sweep.composer.job(0, _overrides(fixed, params))
+        except UserError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
 
 
 def _ends(each: BaseDistribution) -> list[Any]:

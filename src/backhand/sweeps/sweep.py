@@ -133,19 +133,20 @@ class Sweep:
         if claim.exists():
             try:
                 known = json.loads(claim.read_text())
-                theirs, before = known["sweep"], known["jobs"]
+                theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
             except (OSError, ValueError, KeyError, TypeError):
                 raise UserError(f"{where}: its {CLAIM} cannot be read; name another folder") from None
             if theirs != identity or before != list(jobs)[: len(before)]:
                 raise UserError(
-                    f"{where}: belongs to a sweep of another configuration, which may only grow at its end; nothing is "
+                    f"{where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
                     "overwritten; name another folder"
                 )
         elif not {path.name for path in self.folder.iterdir()} <= HARMLESS:
             raise UserError(f"{where}: holds something else, and nothing is overwritten; name another folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs)}) + "\n")
+            told = list(self.config.hydra.overrides.task)
+            write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs), "overrides": told}) + "\n")
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
         except OSError as error:
             raise UserError(f"{where}: cannot be written ({error.strerror})") from None
