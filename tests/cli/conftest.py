@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.cli import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +51,35 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         )
         started.append(process)
         return process
+
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def warm_command(warm_start: Callable[..., warm.Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `command`, without the seconds of imports."""
+
+    def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = warm_start(script, *arguments, **environment)
+        stdout, stderr = process.communicate(timeout=120)
+        return subprocess.CompletedProcess([script, *arguments], process.returncode, stdout, stderr)
+
+    return run
+
+
+@pytest.fixture
+def warm_start(tmp_path: Path) -> Iterator[Callable[..., warm.Command]]:
+    """As `start`, without the seconds of imports."""
+    started = []
+
+    def run(script: str, *arguments: str, **environment: str) -> warm.Command:
+        variables = {**os.environ, "COLUMNS": "120", **environment}
+        started.append(warm.Command(ROOT / script, arguments, tmp_path, variables))
+        return started[-1]
 
     yield run
     for process in started:

@@ -53,7 +53,7 @@ def run_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_from_start_to_evaluation(command, tmp_path):
+def test_a_run_from_start_to_evaluation(command, warm_command, tmp_path):
     trained = command("train.py", "data=wine", "trainer.max_epochs=2")
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
@@ -76,7 +76,7 @@ def test_a_run_from_start_to_evaluation(command, tmp_path):
     assert record["status"] == "finished"
     assert f"files: {folder.relative_to(tmp_path)}" in trained.stdout
 
-    evaluated = command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
+    evaluated = warm_command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
     assert evaluated.returncode == 0, evaluated.stderr
     assert f"{record['metrics']['test/acc']:.2%}" in evaluated.stdout
     with (tmp_path / "predictions.csv").open() as file:
@@ -85,11 +85,11 @@ def test_a_run_from_start_to_evaluation(command, tmp_path):
     assert right == pytest.approx(record["metrics"]["test/acc"])
     assert all(sum(float(row[f"probability_class_{k}"]) for k in range(3)) == pytest.approx(1) for row in rows)
 
-    again = command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
+    again = warm_command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
     assert again.returncode == 1
     assert "nothing is overwritten" in again.stderr
 
-    same_folder = command("train.py", f"hydra.run.dir={folder}")
+    same_folder = warm_command("train.py", f"hydra.run.dir={folder}")
     assert same_folder.returncode == 1
     assert "holds a run already" in same_folder.stderr
 
@@ -100,7 +100,7 @@ def test_a_run_from_start_to_evaluation(command, tmp_path):
         (["data=wine", "trainer.max_epochs=5", "optimizer=adam"], "was trained with optimizer=sgd"),
         (["data=wine", "trainer.max_epochs=2"], "has 2 epochs behind it already"),
     ):
-        refused = command("train.py", f"ckpt_path={last}", "hydra.run.dir=refused", *overrides)
+        refused = warm_command("train.py", f"ckpt_path={last}", "hydra.run.dir=refused", *overrides)
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
         assert reason in refused.stderr
         assert not (tmp_path / "refused").exists()
@@ -108,14 +108,14 @@ def test_a_run_from_start_to_evaluation(command, tmp_path):
     (tmp_path / "damaged.ckpt").write_bytes(last.read_bytes()[:-3000])
     (folder / "checkpoints" / "best.ckpt").write_bytes((tmp_path / "damaged.ckpt").read_bytes())
     for script, argument in (("train.py", "ckpt_path=damaged.ckpt"), ("scripts/evaluate.py", f"run={folder}")):
-        refused = command(script, argument)
+        refused = warm_command(script, argument)
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
         assert "damaged" in refused.stderr
 
 
 @pytest.mark.slow
-def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(command, tmp_path):
-    result = command("train.py", "-m", "debug=fast", "seed=0,1", "hydra.sweep.dir=sweep")
+def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(warm_command, tmp_path):
+    result = warm_command("train.py", "-m", "debug=fast", "seed=0,1", "hydra.sweep.dir=sweep")
     assert result.returncode == 0, result.stderr
     records = [json.loads((tmp_path / "sweep" / job / "result.json").read_text()) for job in ("0", "1")]
     assert [record["status"] for record in records] == ["finished", "finished"]
@@ -141,8 +141,8 @@ def test_ctrl_c_ends_a_run_as_interrupted(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offline(command, tmp_path):
-    result = command(
+def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offline(warm_command, tmp_path):
+    result = warm_command(
         "train.py",
         "debug=fast",
         "logger=wandb",
@@ -157,10 +157,10 @@ def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offli
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_network_that_one_does(command, tmp_path):
+def test_two_processes_train_the_network_that_one_does(warm_command, tmp_path):
     shared = ("data=wine", "trainer.max_epochs=2", "logger=csv", "trainer.precision=64-true", "plots=false")
     for overrides in (("trainer=ddp_cpu", "hydra.run.dir=two"), ("trainer=cpu", "hydra.run.dir=one")):
-        result = command("train.py", *shared, *overrides)
+        result = warm_command("train.py", *shared, *overrides)
         assert result.returncode == 0, result.stderr
     states, metrics = [], []
     for folder in ("two", "one"):
@@ -178,8 +178,8 @@ def test_two_processes_train_the_network_that_one_does(command, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("logger", ["tensorboard", "none"])
-def test_the_other_loggers_work(command, tmp_path, logger):
-    result = command("train.py", "debug=fast", f"logger={logger}", "hydra.run.dir=run")
+def test_the_other_loggers_work(warm_command, tmp_path, logger):
+    result = warm_command("train.py", "debug=fast", f"logger={logger}", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr
     assert bool(list(tmp_path.rglob("events.out.tfevents.*"))) == (logger == "tensorboard")
     assert not (tmp_path / "run" / "metrics.csv").exists()
@@ -191,13 +191,13 @@ def test_the_commands_work_from_any_folder(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_gradcheck_proves_what_it_is_told_to(command, tmp_path):
-    result = command("scripts/gradcheck.py", "only=hardtanh,l1")
+def test_gradcheck_proves_what_it_is_told_to(warm_command, tmp_path):
+    result = warm_command("scripts/gradcheck.py", "only=hardtanh,l1")
     assert result.returncode == 0, result.stderr
     assert "all pass" in " ".join(result.stdout.split())
     assert json.loads((tmp_path / "gradcheck.json").read_text())["passes"]
     assert (tmp_path / "gradcheck.png").read_bytes().startswith(b"\x89PNG")
-    again = command("scripts/gradcheck.py", "only=hardtanh,l1,forms")  # it replaces its own files
+    again = warm_command("scripts/gradcheck.py", "only=hardtanh,l1,forms")  # it replaces its own files
     assert again.returncode == 0
     assert json.loads((tmp_path / "gradcheck.json").read_text())["modes"] == ["forms"]
 
@@ -226,9 +226,9 @@ def test_ctrl_c_ends_gradcheck_and_its_processes(start, tmp_path, delay):
 
 
 @pytest.mark.slow
-def test_gradcheck_names_a_mistake(command):
+def test_gradcheck_names_a_mistake(warm_command):
     target = f"target={ROOT / 'examples' / 'wrong_factor.py'}:backward"
-    result = command("scripts/gradcheck.py", target, "model.hidden_activation=sigmoid")
+    result = warm_command("scripts/gradcheck.py", target, "model.hidden_activation=sigmoid")
     assert result.returncode == 1
     assert "dW_I and db_I are wrong because delta_I is: the factor g′(z_I) is missing" in result.stdout
     assert result.stderr == ""
@@ -236,20 +236,20 @@ def test_gradcheck_names_a_mistake(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["terminal", "latex", "markdown", "html"])
-def test_derive_prints_and_writes_the_same(command, tmp_path, form):
+def test_derive_prints_and_writes_the_same(warm_command, tmp_path, form):
     arguments = (f"format={form}", "model.hidden=[4]", "model.loss=mse", "model.output_activation=sigmoid")
-    printed = command("scripts/derive.py", *arguments)
+    printed = warm_command("scripts/derive.py", *arguments)
     assert printed.returncode == 0, printed.stderr
-    assert command("scripts/derive.py", *arguments, "output=derivation.txt").returncode == 0
+    assert warm_command("scripts/derive.py", *arguments, "output=derivation.txt").returncode == 0
     if form != "terminal":
         assert (tmp_path / "derivation.txt").read_text() == printed.stdout
-    refused = command("scripts/derive.py", *arguments, "output=derivation.txt")
+    refused = warm_command("scripts/derive.py", *arguments, "output=derivation.txt")
     assert refused.returncode == 1
     assert refused.stderr.endswith("exists already, and nothing is overwritten\n")
 
 
 @pytest.mark.slow
-def test_a_default_run_is_audited_and_says_so(command):
-    result = command("train.py", "logger=csv", "plots=false")
+def test_a_default_run_is_audited_and_says_so(warm_command):
+    result = warm_command("train.py", "logger=csv", "plots=false")
     assert result.returncode == 0, result.stderr
     assert "gradients audited: 12 times, worst relative error " in result.stdout

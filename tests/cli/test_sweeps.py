@@ -20,6 +20,16 @@ SMALL = ("data=wine", "trainer=cpu", "logger=csv", "model.hidden=[8]")
 POPULATION = "hydra/launcher=population"
 
 
+@pytest.fixture
+def command(warm_command):
+    return warm_command
+
+
+@pytest.fixture
+def start(warm_start):
+    return warm_start
+
+
 def records(folder):
     """Each job's result.json by the job's number."""
     return {int(path.parent.name): json.loads(path.read_text()) for path in folder.glob("*/result.json")}
@@ -147,7 +157,7 @@ KILLED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KILLED)
+@pytest.mark.parametrize("kind", [*list(KILLED)[:3], pytest.param("search with populations", marks=pytest.mark.stress)])
 def test_a_sweep_killed_at_any_moment_goes_on_to_what_it_would_have_been(command, start, tmp_path, kind):
     arguments, jobs, moments = KILLED[kind]
     arguments = ("-m", *SMALL, *arguments)
@@ -250,7 +260,7 @@ def test_a_study_that_cannot_be_read_is_refused_and_one_that_was_cut_off_goes_on
     whole = journal.read_bytes()
 
     before = contents(sweep)
-    another = "belongs to another sweep (data=wine "
+    another = "belongs to another sweep (search=optuna data=wine "
     for wrong, reason in (
         (("optimizer.lr=interval(0.01, 0.2)",), another),
         ((space, "model.hidden=[9]"), another),
