@@ -62,7 +62,7 @@ def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
     loss, accuracy = drawn[0].axes
     assert [line.get_ydata().tolist() for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 2, 2]]
     assert len(accuracy.lines) == 1
-    plots.confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), ["no", "yes"], tmp_path / "b.png")
+    plots.confusion(np.array([[1, 1], [0, 1]]), ["no", "yes"], tmp_path / "b.png")
     assert drawn[1].axes[0].images[0].get_array().tolist() == [[1, 1], [0, 1]]
     plots.predictions(np.array([1.0, 2.0]), np.array([1.5, 2.5]), tmp_path / "c.png")
     assert drawn[2].axes[0].lines[1].get_xydata().tolist() == [[1, 1.5], [2, 2.5]]

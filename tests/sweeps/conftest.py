@@ -60,7 +60,7 @@ def one_by_one() -> Callable[[list[Job]], list[Path]]:
         for job in jobs:
             folder = job.folder.parent / f"alone{job.number}"
             folder.mkdir()
-            Run(job.config, folder).train(plots=False, summary=False)
+            Run(job.config, folder).train(alone=False)
             folders.append(folder)
         return folders
 

@@ -164,7 +164,7 @@ def test_a_run_goes_on_from_the_checkpoint_that_a_population_left(jobs, together
         )
         folder = tmp_path / f"on{job.number}"
         folder.mkdir()
-        Run(config, folder).train(plots=False, summary=False)
+        Run(config, folder).train(alone=False)
         assert largest_difference(folder, alone) <= 1e-9
 
 

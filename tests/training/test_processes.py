@@ -133,7 +133,7 @@ def distributed(configured, tmp_path):
         started = train.start(config, folder, config)
         assert isinstance(started, Processes)
         try:
-            returned = started.train(plots=False, summary=False)
+            returned = started.train(alone=False)
         finally:
             assert all(member.returncode is not None for member in started.members)
             assert dict(os.environ) == before
@@ -232,7 +232,7 @@ def test_a_process_that_is_gone_ends_the_others(configured, tmp_path, monkeypatc
     run = train.start(config, tmp_path, config)
     run.members[lost].kill()
     with pytest.raises(ProcessError, match=f"process {lost} was ended by SIGKILL"):
-        run.train(plots=False)
+        run.train(alone=False)
     assert all(member.returncode is not None for member in run.members)
     record = json.loads((tmp_path / "result.json").read_text())
     assert (record["status"], record["error"]) == ("failed", f"ProcessError: process {lost} was ended by SIGKILL")

@@ -115,7 +115,7 @@ def ours(config: TrainConfig) -> tuple[float, float]:
     """Seconds of a run's training, and its last epoch's training loss."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, Path(folder))
-        run.train(plots=False)
+        run.train(alone=False)
         return run.seconds, run.metrics["train/loss"]
 
 

@@ -126,6 +126,7 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     mode: str = "auto"  # or online, offline, disabled
+    histograms_every: int | None = 10  # epochs between two histograms of z, h and δ of every layer; null: none
 
 
 @dataclass
@@ -155,12 +156,20 @@ class AuditConfig:
 
 
 @dataclass
+class FlowConfig:
+    """Log what goes through the layers of a fixed batch, at the end of every epoch: δ, gradients, units at rest."""
+
+    samples: int = 256  # of the training split
+
+
+@dataclass
 class CallbacksConfig:
     """What runs beside the training."""
 
     progress_bar: bool = True
     early_stopping: EarlyStoppingConfig | None = None
     audit: AuditConfig | None = None
+    flow: FlowConfig | None = None
 
 
 @dataclass
@@ -188,6 +197,7 @@ class TrainConfig:
     compile: bool = False  # forward, backward and update as one compiled function
     ckpt_path: str | None = None  # a checkpoint to go on from
     plots: bool | None = None  # null: for a single run, not for a sweep's
+    report: bool | None = None  # report.html; null: of a single run, and of a sweep as a whole
     name: str | None = None
     tags: list[str] = field(default_factory=list)
 

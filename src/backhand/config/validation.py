@@ -118,6 +118,10 @@ def _check(config: TrainConfig) -> None:
     if config.callbacks.early_stopping:
         _at_least("callbacks.early_stopping.patience", config.callbacks.early_stopping.patience, 1)
         _at_least("callbacks.early_stopping.min_delta", config.callbacks.early_stopping.min_delta, 0)
+    if flow := config.callbacks.flow:
+        _at_least("callbacks.flow.samples", flow.samples, 1)
+    if (wandb := config.logger.wandb) and wandb.histograms_every is not None:
+        _at_least("logger.wandb.histograms_every", wandb.histograms_every, 1)
     if audit := config.callbacks.audit:
         _at_least("callbacks.audit.every", audit.every, 1)
         _at_least("callbacks.audit.warn", audit.warn, 0, above=True)

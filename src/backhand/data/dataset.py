@@ -42,6 +42,7 @@ class Dataset:
         class_names: what the class numbers stand for; empty for a regression.
         mean: what a batch of uint8 inputs has subtracted, (D,) or (1,) of numbers between 0 and 255; None for others.
         std: what it is then divided by, of the same shape.
+        centre, scale: of standardised inputs that were pixels, `x × scale + centre` is what they were, (D,) each.
         preprocessing: how a row of the source becomes an input, as plain numbers and names, where that was fitted.
     """
 
@@ -50,6 +51,8 @@ class Dataset:
     class_names: list[str]
     mean: Tensor | None = None
     std: Tensor | None = None
+    centre: Tensor | None = None
+    scale: Tensor | None = None
     preprocessing: dict[str, Any] | None = None
 
 

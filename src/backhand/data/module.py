@@ -1,6 +1,7 @@
 """A data set as a LightningDataModule: its targets as the loss takes them, its batches where the network is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -104,6 +105,13 @@ class InMemoryData(LightningDataModule):
     def evaluation_dataloader(self, split: Split, size: int = EVALUATION_BATCH) -> Batches:
         """Any split in its own order, in large batches."""
         return Batches(self.rows[split], self.dataset, size, self.place(), class_weight=self._by_class())
+
+    def whole(self, split: Split, samples: int | None = None) -> Batches:
+        """A split in its own order, or its first samples: all of them for this process, whatever the others do."""
+        rows = self.rows[split]
+        weight = rows.weight if rows.weight is None else rows.weight[:samples]
+        few = Rows(rows.ids[:samples], rows.x[:samples], rows.y[:samples], weight)
+        return Batches(few, self.dataset, EVALUATION_BATCH, replace(self.place(), rank=0, processes=1))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batches are there already."""

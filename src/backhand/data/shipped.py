@@ -26,4 +26,6 @@ def load_shipped(settings: DataConfig) -> Dataset:
         },
         facts,
         [] if facts.classes is None else [str(name) for name in bunch.target_names],
+        centre=torch.from_numpy(scaler.mean_) if facts.picture else None,
+        scale=torch.from_numpy(scaler.scale_) if facts.picture else None,
     )

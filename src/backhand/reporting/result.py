@@ -20,7 +20,7 @@ from backhand.config.validation import larger_is_better
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
 # What decides where a run goes on from or what is drawn, not what it computes.
-NOT_HASHED = ("ckpt_path", "plots", "name", "tags", "logger", "sweep")
+NOT_HASHED = ("ckpt_path", "plots", "report", "name", "tags", "logger", "sweep")
 
 
 @dataclass

@@ -34,12 +34,13 @@ from backhand.reporting.result import (
     write_result,
     write_whole,
 )
+from backhand.reporting.wandb_content import log_findings, log_histograms
 from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.population import Population, member, rows_at_once
 from backhand.sweeps.sweep import POPULATIONS
 from backhand.training.checkpoint import BEST, LAST, WholeFiles
-from backhand.training.pictures import draw
+from backhand.training.findings import draw, find
 from backhand.training.train import (
     PRECISIONS,
     build_data,
@@ -49,6 +50,7 @@ from backhand.training.train import (
     final_metrics,
     in_sweep,
     quiet_lightning,
+    wanted,
 )
 
 log = logging.getLogger(__name__)
@@ -256,15 +258,22 @@ def finish(population: Population, run: int, _: Any) -> float:
     tested = {name: values[run] for name, values in population.tested.items()} if each.best is not None else {}
     loggers, _ = build_loggers(config, folder)
     for logger in loggers:
-        logger.log_hyperparams(dict(each.module.hparams))
         for row in rows:
             logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
         logger.log_metrics(tested | {"epoch": each.epochs}, population.last_steps[-1] + 1)
         logger.finalize("success")
-    close_loggers(loggers, 1 if each.status == "failed" else 0)
-    if config.plots and (best := population.checkpoint(run, "best")) is not None:
+    for epoch, histograms in population.histograms.items():
+        if epoch < each.epochs:
+            of_run = {name: kept for name, runs in histograms.items() if (kept := runs[run]) is not None}
+            log_histograms(loggers, of_run, epoch, population.last_steps[epoch])
+    if (best := population.checkpoint(run, "best")) is not None:
         each.module.load_state_dict(best["state_dict"])
-        draw(population.trainer, each.module, population.in_memory, rows, folder / "plots")
+        findings = find(each.module, population.in_memory)
+        findings.write(folder)
+        log_findings(loggers, findings, folder / BEST, final_metrics(rows) | tested)
+        if wanted(config.plots, alone=False):
+            draw(rows, findings, folder / "plots")
+    close_loggers(loggers, 1 if each.status == "failed" else 0)
     result = Result(
         status=each.status,
         objective={"name": config.objective, "value": best_objective(rows, config.objective)},

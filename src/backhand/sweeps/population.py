@@ -30,7 +30,9 @@ from backhand.config.validation import larger_is_better
 from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData
 from backhand.reporting.result import config_hash
+from backhand.reporting.wandb_content import Histogram
 from backhand.training.checkpoint import BEST, LAST
+from backhand.training.flow import FlowMetrics, flow, histograms, measures
 from backhand.training.module import LightningMLP, divergence, has_diverged
 from backhand.training.optimizers import build_optimizer, build_scheduler
 from backhand.training.step import UPDATES, WholeStep
@@ -186,6 +188,7 @@ class Population(LightningModule):
         self.audited_every = None if audit is None else audit.every
         self.history: list[dict[str, list[float]]] = []  # of each epoch, each metric's value for each run
         self.first_losses: list[float] = []  # of the first step, what divergence is measured by
+        self.histograms: dict[int, dict[str, list[Histogram | None]]] = {}  # of some epochs, each run's
         self.last_steps: list[int] = []  # of each epoch, what the loggers call it by
         self.loops: dict[int, dict[str, Any]] = {}  # Lightning's counters at the end of the epochs that are kept
         self.tested: dict[str, list[float]] = {}
@@ -317,7 +320,8 @@ class Population(LightningModule):
         means = {name: (each / rows).tolist() for name, each in zip(("train/loss", "train/acc"), sums, strict=False)}
         self._train_sums = None
         epoch = self.trainer.current_epoch
-        metrics = self._validated | self._audits_of_epoch() | means | {"lr": self.lr.float().tolist()}
+        lr = {"lr": self.lr.float().tolist()}
+        metrics = self._validated | self._audits_of_epoch() | self._flow_of_epoch(epoch) | means | lr
         self.history.append(metrics)
         self.last_steps.append(self.trainer.fit_loop.epoch_loop._batches_that_stepped - 1)
         self.loops[epoch] = {f"{name}_loop": _loop(self.trainer, name) for name in LOOPS}
@@ -360,6 +364,7 @@ class Population(LightningModule):
             "best": self.best.tensors,
             "last": self.last.tensors if len(self.going) < len(self.members) else None,
             "history": _columns(self.history),
+            "histograms": _plain(self.histograms),
             "seconds": self.seconds,
             "first_losses": self.first_losses,
             "last_steps": self.last_steps,
@@ -469,6 +474,7 @@ class Population(LightningModule):
         if state["last"] is not None:
             self.last.fill(state["last"])
         self.history, self.last_steps, self.loops = _rows(state["history"]), state["last_steps"], state["loops"]
+        self.histograms = _histograms(state["histograms"])
         self.first_losses, self._before = state["first_losses"], state["seconds"]
         for each, kept in zip(self.members, state["members"], strict=True):
             each.status, each.error, each.stopped = kept["status"], kept["error"], kept["stopped"]
@@ -507,6 +513,18 @@ class Population(LightningModule):
         of_runs = [audit.of_epoch() if (audit := each.audit) is not None else {} for each in self.members]
         names = dict.fromkeys(name for each in of_runs for name in each)
         return {name: [each.get(name, math.nan) for each in of_runs] for name in names}
+
+    def _flow_of_epoch(self, epoch: int) -> dict[str, list[float]]:
+        """What a run's `FlowMetrics` logs, of each run; its histograms are kept for the runs' ends."""
+        callback = next((each for each in self.members[0].callbacks if isinstance(each, FlowMetrics)), None)
+        if callback is None:
+            return {}
+        batch = next(iter(self.in_memory.whole("train", callback.samples)))
+        found = flow(self.model, self.one.loss, self.one.loss_parameters, batch)
+        if callback.has_histograms(epoch):
+            self.histograms[epoch] = histograms(found)
+        metrics = measures(self.model, found)
+        return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
 
     def _schedule(self, each: Member, value: float) -> None:
         if isinstance(each.scheduler, ReduceLROnPlateau):
@@ -633,3 +651,19 @@ def _rows(columns: dict[str, Any]) -> list[dict[str, list[float]]]:
         for epoch, of_runs in zip(epochs, values.tolist(), strict=True):
             history[epoch][name] = of_runs
     return history
+
+
+def _plain(histograms: dict[int, dict[str, list[Histogram | None]]]) -> dict[int, dict[str, list[Any]]]:
+    """The histograms as a checkpoint takes them, which has no classes."""
+    return {
+        epoch: {name: [each and tuple(each) for each in runs] for name, runs in of_epoch.items()}
+        for epoch, of_epoch in histograms.items()
+    }
+
+
+def _histograms(plain: dict[int, dict[str, list[Any]]]) -> dict[int, dict[str, list[Histogram | None]]]:
+    """What `_plain` was given."""
+    return {
+        epoch: {name: [each and Histogram(*each) for each in runs] for name, runs in of_epoch.items()}
+        for epoch, of_epoch in plain.items()
+    }

@@ -1,36 +1,92 @@
-"""The pictures of one finished run, from its epochs and its predictions on the test split."""
+"""What a finished run found out: its predictions on the test split, the worst of them, its first layer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
+from torch import Tensor
 
+from backhand.calculus.backpropagation import forward, loss_value
+from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData
 from backhand.reporting import plots
+from backhand.reporting.findings import WORST, Findings, picture, thinned, weight_pictures
 from backhand.training.module import LightningMLP
 
 
-def draw(
-    trainer: Trainer, module: LightningMLP, data: InMemoryData, rows: Sequence[Mapping[str, float]], folder: Path
-) -> None:
+@torch.no_grad()
+def find(module: LightningMLP, data: InMemoryData) -> Findings:
+    """Look at every sample of the test split with the module's present weights."""
+    module.to(data.place().device)  # Lightning takes it off a GPU when it is done
+    parts = [module.predict_step(batch, 0) | {"loss": _losses(module, batch)} for batch in data.whole("test")]
+    found = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
+    target, predicted = found["target"], found["prediction"]
+    names, facts = data.dataset.class_names or None, data.dataset.facts
+    confusion = scatter = None
+    if names is None:
+        columns = {"target": target.flatten(), "prediction": predicted.flatten()}
+        scatter = {name: thinned(column.tolist()) for name, column in columns.items()}
+    else:
+        counts = torch.bincount(target * len(names) + predicted, minlength=len(names) ** 2)
+        confusion = counts.view(len(names), -1).tolist()
+    # NaN, of a network that has diverged, is as bad as it gets.
+    worst = found["loss"].nan_to_num(torch.inf).argsort(descending=True, stable=True)[:WORST].tolist()
+    pixels = None if facts.picture is None else _pixels(data, worst)
+    W = next(module.model.parameters()).detach()
+    shown = facts.picture is not None and bool(torch.isfinite(W).all())
+    return Findings(
+        classes=names,
+        confusion=confusion,
+        scatter=scatter,
+        worst=[
+            {
+                "id": int(data.rows["test"].ids[sample]),
+                "target": _named(target[sample], names),
+                "prediction": _named(predicted[sample], names),
+                "loss": float(found["loss"][sample]),
+                "probability": float(found["probabilities"][sample, int(target[sample])])
+                if "probabilities" in found
+                else None,
+                "picture": None if pixels is None else picture(pixels[place]),
+            }
+            for place, sample in enumerate(worst)
+        ],
+        weights=weight_pictures(W.float().cpu().numpy(), facts.picture) if shown and facts.picture else None,
+    )
+
+
+def draw(rows: Sequence[Mapping[str, float]], findings: Findings, folder: Path) -> None:
     """Write curves.png, and confusion.png (classes) or predictions.png (a number)."""
     folder.mkdir(exist_ok=True)
     plots.curves(rows, folder / "curves.png")
-    target, predicted = _predictions(module, data)
-    if module.classes is None:
+    if findings.classes is not None and findings.confusion is not None:
+        plots.confusion(np.array(findings.confusion), findings.classes, folder / "confusion.png")
+    if findings.scatter is not None:
+        target, predicted = (np.array(findings.scatter[name]) for name in ("target", "prediction"))
         plots.predictions(target, predicted, folder / "predictions.png")
-    else:
-        plots.confusion(target, predicted, data.dataset.class_names, folder / "confusion.png")
 
 
-@torch.no_grad()
-def _predictions(module: LightningMLP, data: InMemoryData) -> tuple[np.ndarray, np.ndarray]:
-    target, predicted = [], []
-    module.to(data.place().device)  # Lightning takes it off a GPU when it is done
-    for batch in data.test_dataloader():
-        found = module.predict_step(batch, 0)
-        target.append(found["target"].cpu().numpy())
-        predicted.append(found["prediction"].cpu().numpy())
-    return np.concatenate(target), np.concatenate(predicted)
+def _losses(module: LightningMLP, batch: Batch) -> Tensor:
+    """The loss of each sample by itself (B,)."""
+    model = module.model
+    criterion, weight = model.criterion(module.loss, module.loss_parameters, batch.x)
+    theta = list(model.parameters())
+    z_O, *_ = forward(model.network, batch.x, theta[::2], theta[1::2])
+    return loss_value(model.network, criterion, z_O.unsqueeze(1), batch.y.unsqueeze(1), weight)
+
+
+def _named(value: Tensor, names: Sequence[str] | None) -> Any:
+    return value.tolist() if names is None else names[int(value)]
+
+
+def _pixels(data: InMemoryData, samples: Sequence[int]) -> np.ndarray:
+    """Samples of the test split as they were before they were standardised (N, channels, height, width), 0 to 255."""
+    dataset = data.dataset
+    assert dataset.facts.picture is not None
+    x = dataset.rows["test"].x[samples]
+    if dataset.centre is not None and dataset.scale is not None:
+        x = x * dataset.scale + dataset.centre
+        x = x * (255 / x.max())
+    return x.reshape(-1, *dataset.facts.picture).numpy()

@@ -94,7 +94,7 @@ class LightningMLP(LightningModule):
         clip_algorithm: str = "norm",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # a logger has the configuration
         self.automatic_optimization = False
         self.model = MLP(
             sizes,

@@ -212,7 +212,7 @@ class Processes:
             self._end(GRACE if isinstance(error, Exception) else 0)
             raise
 
-    def train(self, plots: bool, summary: bool = True) -> float:
+    def train(self, alone: bool = True) -> float:
         """As of `Run`.
 
         Raises:
@@ -223,7 +223,7 @@ class Processes:
             try:
                 for pipe in self.pipes:
                     with suppress(OSError):  # it is gone; its answer will say so
-                        pipe.send((plots, summary))
+                        pipe.send(alone)
                 objective, *_ = self._answers("done")
             except (KeyboardInterrupt, SystemExit):
                 self._interrupt()
@@ -378,8 +378,7 @@ def take_part() -> None:
         quiet_lightning()
         run = Run(config, folder, composed)
         pipe.send(("ready", None))
-        plots, summary = pipe.recv()
-        answer: tuple[Any, ...] = ("done", run.train(plots, summary))
+        answer: tuple[Any, ...] = ("done", run.train(alone=pipe.recv()))
     except UserError as error:
         answer = ("refused", str(error))
     except KeyboardInterrupt:

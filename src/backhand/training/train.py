@@ -41,9 +41,11 @@ from backhand.reporting.result import (
     write_result,
 )
 from backhand.reporting.terminal import print_summary
+from backhand.reporting.wandb_content import log_findings
 from backhand.training.checkpoint import BEST, LAST, OwnFolder, WholeFiles, check_fits, read, state_of
+from backhand.training.findings import draw, find
+from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP, divergence
-from backhand.training.pictures import draw
 from backhand.training.processes import (
     Processes,
     asks_for_several,
@@ -88,7 +90,7 @@ def train(config: TrainConfig) -> float:
         if is_first():
             _remove_unused(folder)
         raise
-    return run.train(plots=config.plots is not False)
+    return run.train()
 
 
 def _train_job(config: TrainConfig, folder: Path) -> float:
@@ -102,7 +104,7 @@ def _train_job(config: TrainConfig, folder: Path) -> float:
     if config.ckpt_path is None and (folder / LAST).exists():
         settings = replace(settings, ckpt_path=str(folder / LAST))
     try:
-        return start(settings, folder, config).train(plots=config.plots is True, summary=False)
+        return start(settings, folder, config).train(alone=False)
     except Exception as error:
         if not isinstance(error, UserError):
             log.exception("the job failed")
@@ -186,18 +188,22 @@ class Run:
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
 
-    def train(self, plots: bool, summary: bool = True) -> float:
-        """Fit, test, draw, print, and write result.json last, whichever way it ends."""
+    def train(self, alone: bool = True) -> float:
+        """Fit, test, draw, print, and write result.json last, whichever way it ends.
+
+        Args:
+            alone: whether it is a run by itself, whose outcome is to be shown, or a sweep's.
+        """
         try:
             self._fit()
             diverged = self.module.diverged
             self._test()
-            if plots and self.trainer.is_global_zero:
-                draw(self.trainer, self.module, self.data, self.table.rows, self.folder / "plots")
+            if self.trainer.is_global_zero:
+                self._show(alone)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns Ctrl-C into SystemExit(1) after it has put its affairs in order.
             self._end("interrupted", 1)
-            if summary and (self.folder / LAST).exists():  # a sweep has its own way to go on
+            if alone and (self.folder / LAST).exists():  # a sweep has its own way to go on
                 log.warning("interrupted; to go on: python train.py ckpt_path=%s ...", self.folder / LAST)
             raise SystemExit(130) from None
         except BaseException as error:
@@ -208,7 +214,7 @@ class Run:
             result = self._end("diverged", 0, divergence(loss, self.trainer.current_epoch))
         else:
             result = self._end("finished", 0)
-        if summary and self.trainer.is_global_zero:
+        if alone and self.trainer.is_global_zero:
             print_summary(result, self.folder)
         return worst_objective(self.config.objective) if diverged else self.best
 
@@ -226,6 +232,13 @@ class Run:
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
         tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
         self.metrics = final_metrics(self.table.rows) | tested
+
+    def _show(self, alone: bool) -> None:
+        findings = find(self.module, self.data)
+        findings.write(self.folder)
+        log_findings(self.trainer.loggers, findings, self.folder / BEST, self.metrics)
+        if wanted(self.config.plots, alone):
+            draw(self.table.rows, findings, self.folder / "plots")
 
     @property
     def best(self) -> float:
@@ -249,6 +262,11 @@ class Run:
         )
         _write(result, self.composed, self.folder)
         return result
+
+
+def wanted(setting: bool | None, alone: bool) -> bool:
+    """Whether a run leaves pictures, or a report: if asked to, and by itself unless asked not to."""
+    return alone if setting is None else setting
 
 
 def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -371,6 +389,9 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
         callbacks.append(
             EarlyStopping(config.objective, stopping.min_delta, stopping.patience, mode=mode, check_finite=False)
         )
+    if flow := config.callbacks.flow:
+        wandb = config.logger.wandb
+        callbacks.append(FlowMetrics(flow.samples, None if wandb is None else wandb.histograms_every))
     if audit := config.callbacks.audit:
         callbacks.append(Audit(audit.every, audit.warn, audit.stop))
     return callbacks

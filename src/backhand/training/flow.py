@@ -1,0 +1,161 @@
+"""What goes through the layers of a network on one batch: z and h on the way up, δ and gradients on the way down."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from backhand.calculus.activations import ACTIVATIONS, narrow, wide
+from backhand.calculus.backpropagation import bias_gradient, hidden_delta, loss_delta, preactivation, weight_gradient
+from backhand.calculus.mlp import MLP
+from backhand.data.batches import Batch
+from backhand.reporting.wandb_content import Histogram, log_histograms
+
+# A unit is saturated on a sample where its slope is below this share of the activation's steepest: |tanh z| > 0.99.
+FLAT = 0.02
+BINS = 64
+
+
+@dataclass
+class Flow:
+    """The quantities of every layer, first layer first; the dots are the run axis of a population.
+
+    Attributes:
+        preactivations: z (…, B, n), the output's last.
+        hidden: h (…, B, n).
+        deltas: δ (…, B, n), the output's last.
+        gradients: ∇W and ∇b of each layer, in the order of the parameters.
+    """
+
+    preactivations: list[Tensor]
+    hidden: list[Tensor]
+    deltas: list[Tensor]
+    gradients: list[Tensor]
+
+
+@torch.no_grad()
+def flow(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> Flow:
+    """Forward and backward on a batch, everything kept."""
+    network, theta = model.network, [each.detach() for each in model.parameters()]
+    weights, biases = theta[::2], theta[1::2]
+    criterion, weight = model.criterion(loss, parameters, batch.x)
+    z, h = [], [batch.x]
+    for W, b in zip(weights, biases, strict=True):
+        z.append(preactivation(h[-1], W, b))
+        h.append(network.g(z[-1]))
+    hidden = h[1:-1]
+    delta = [narrow(loss_delta(network, criterion, z[-1], batch.y, weight, batch.weight), z[-1])]
+    for i in reversed(range(1, len(weights))):
+        kept = z[i - 1] if network.g.reads == "z" else hidden[i - 1]
+        delta.insert(0, hidden_delta(network, delta[0], weights[i], kept))
+    gradients = [
+        g for below, d in zip(h[:-1], delta, strict=True) for g in (weight_gradient(below, d), bias_gradient(d))
+    ]
+    return Flow(z, hidden, delta, gradients)
+
+
+def layer_names(layers: int) -> list[str]:
+    """What the metrics call the layers: `hidden_0`, …, `output`."""
+    return [*(f"hidden_{i}" for i in range(layers - 1)), "output"]
+
+
+def measures(model: MLP, found: Flow) -> dict[str, Tensor]:
+    """The metrics of one flow, each (…), in float32.
+
+    `delta/<layer>` is the root mean square of δ, `grad/<parameter>` the Frobenius norm of a gradient. Of the hidden
+    units, `units/dead_<layer>` is the share that has the slope 0 on every sample, and for an activation with two ends,
+    `units/saturated_<layer>` the share of units and samples where the slope is below `FLAT` of the steepest.
+    """
+    names, runs = layer_names(len(found.deltas)), found.preactivations[0].dim() - 2
+    metrics = {
+        f"delta/{name}": each.float().square().mean((-2, -1)).sqrt()
+        for name, each in zip(names, found.deltas, strict=True)
+    }
+    for (name, _), each in zip(model.named_parameters(), found.gradients, strict=True):
+        metrics[f"grad/{name}"] = each.float().flatten(runs).norm(dim=-1)
+    g, steepest = model.network.g, _steepest(model.network.hidden_activation)
+    for name, z, h in zip(names, found.preactivations, found.hidden, strict=False):
+        slope = g.derivative(wide(z if g.reads == "z" else h)).expand(h.shape).abs()
+        if steepest is None:
+            metrics[f"units/dead_{name}"] = (slope == 0).all(-2).float().mean(-1)
+        else:
+            metrics[f"units/saturated_{name}"] = (slope < FLAT * steepest).float().mean((-2, -1))
+    return metrics
+
+
+@functools.cache
+def _steepest(activation: str) -> float | None:
+    """The steepest slope of an activation with two ends; None for one that grows without bounds."""
+    g = ACTIVATIONS[activation]
+    z = torch.linspace(-1e3, 1e3, 200_001, dtype=torch.float64)
+    a = g(z)
+    if float(a.abs().max()) > 100:
+        return None
+    return float(g.derivative(z if g.reads == "z" else a).abs().max())
+
+
+def histograms(found: Flow) -> dict[str, list[Histogram | None]]:
+    """How z, h and δ of each layer are spread, one histogram a run; None where a number is not finite."""
+    names = layer_names(len(found.deltas))
+    kinds: tuple[tuple[str, Sequence[Tensor]], ...] = (
+        ("z", found.preactivations), ("h", found.hidden), ("delta", found.deltas)
+    )  # fmt: skip
+    return {
+        f"histograms/{kind}/{name}": _histograms(each)
+        for kind, tensors in kinds
+        for name, each in zip(names, tensors, strict=False)
+    }
+
+
+def _histograms(t: Tensor) -> list[Histogram | None]:
+    """Of (…, B, n), one for each run."""
+    values = t.double().reshape(-1, t.shape[-2] * t.shape[-1])
+    low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
+    finite = torch.isfinite(values).all(1).tolist()
+    width = torch.where(high > low, (high - low) / BINS, 1.0)
+    places = ((values - low) / width).nan_to_num().long().clamp(0, BINS - 1)
+    counts = torch.zeros(len(values), BINS, dtype=torch.long, device=t.device)
+    counts.scatter_add_(1, places, torch.ones_like(places))
+    rows = zip(counts.tolist(), low[:, 0].tolist(), width[:, 0].tolist(), finite, strict=True)
+    return [Histogram(count, start, step) if known else None for count, start, step, known in rows]
+
+
+class FlowMetrics(Callback):
+    """Logs the flow of one batch at the end of every epoch, and its histograms to W&B at some.
+
+    The batch is the beginning of the training split, without augmentation: the same at every epoch, and in every run
+    with the same data.
+
+    Args:
+        samples: in the batch.
+        histograms_every: epochs between two histograms; the first epoch has one. None for none.
+    """
+
+    def __init__(self, samples: int, histograms_every: int | None) -> None:
+        self.samples, self.histograms_every = samples, histograms_every
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Take the batch."""
+        self.batch = next(iter(trainer.datamodule.whole("train", self.samples)))  # type: ignore[attr-defined]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Log."""
+        found = flow(pl_module.model, pl_module.loss, pl_module.loss_parameters, self.batch)
+        metrics = measures(pl_module.model, found)
+        values = torch.stack(list(metrics.values())).tolist()  # one look at the device
+        logged = dict(zip(metrics, values, strict=True)) | {"epoch": trainer.current_epoch}
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+        for logger in trainer.loggers:  # what the module's own `log` does beside takes longer than all of this
+            logger.log_metrics(logged, step)
+        if self.has_histograms(trainer.current_epoch):
+            of_run = {name: each for name, (each,) in histograms(found).items() if each is not None}
+            log_histograms(trainer.loggers, of_run, trainer.current_epoch, step)
+
+    def has_histograms(self, epoch: int) -> bool:
+        """Whether it is an epoch for them."""
+        return self.histograms_every is not None and epoch % self.histograms_every == 0

@@ -1,0 +1,65 @@
+"""What a run finds out on its test split, against scikit-learn and torch's own losses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.metrics import confusion_matrix
+
+from backhand.data.module import load
+from backhand.reporting.findings import image, weight_pictures
+from backhand.training.evaluation import read_module
+from backhand.training.findings import find
+from backhand.training.train import build_data
+
+
+def found(trained, configured, *overrides):
+    folder = trained("trainer.max_epochs=2", *overrides)
+    config = configured(*overrides)
+    data = build_data(config, load(config.data))
+    module = read_module(folder / "checkpoints" / "best.ckpt")
+    return folder, module, data
+
+
+def test_the_worst_digits_are_those_with_the_greatest_losses(trained, configured):
+    folder, module, data = found(trained, configured)
+    findings = find(module, data)
+    assert json.loads((folder / "findings.json").read_text()) == json.loads(json.dumps(vars(findings)))
+    rows = data.rows["test"]
+    with torch.no_grad():
+        z_O = module.model.to_sequential()[:-1](rows.x)
+    losses = torch.nn.functional.cross_entropy(z_O, rows.y, reduction="none")
+    worst = losses.argsort(descending=True)[:50]
+    assert [each["id"] for each in findings.worst] == rows.ids[worst].tolist()
+    assert [each["loss"] for each in findings.worst] == pytest.approx(losses[worst].tolist(), rel=1e-5)
+    assert [each["probability"] for each in findings.worst] == pytest.approx((-losses[worst]).exp().tolist(), rel=1e-5)
+    assert findings.confusion == confusion_matrix(rows.y, z_O.argmax(-1)).tolist()
+    assert findings.scatter is None
+    pixels = load_digits().images
+    for each in findings.worst[:5]:
+        shown = np.asarray(image(each["picture"]))[::7, ::7]
+        assert np.abs(shown / 255 * 16 - pixels[each["id"]]).max() < 0.07
+        assert each["target"] == str(load_digits().target[each["id"]])
+    assert len(findings.weights) == 64
+
+
+def test_a_regression_has_its_predictions_in_their_own_units(trained, configured):
+    _, module, data = found(trained, configured, "data=diabetes", "optimizer.lr=0.01")
+    findings = find(module, data)
+    assert findings.classes is findings.confusion is findings.weights is None
+    assert findings.scatter["target"] == pytest.approx(data.dataset.rows["test"].y.flatten().tolist())
+    errors = np.abs(np.subtract(findings.scatter["target"], findings.scatter["prediction"]))
+    assert findings.worst[0]["id"] == int(data.rows["test"].ids[errors.argmax()])
+    assert findings.worst[0]["prediction"] == pytest.approx(findings.scatter["prediction"][errors.argmax()])
+    assert findings.worst[0]["picture"] is findings.worst[0]["probability"] is None
+
+
+def test_weights_are_red_for_and_blue_against():
+    W = np.zeros((4, 2))
+    W[0, 0], W[3, 1] = 2.0, -2.0
+    first, second = (np.asarray(image(each)) for each in weight_pictures(W, (1, 2, 2)))
+    assert first[0, 0].tolist() == [255, 0, 0]
+    assert second[-1, -1].tolist() == [0, 0, 255]
+    assert first[-1, -1].tolist() == second[0, 0].tolist() == [255, 255, 255]
