@@ -4,6 +4,10 @@ import csv
 import functools
 import logging
 import os
+import shutil
+import socket
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,10 +17,17 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from backhand.config.command import CONF
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
+from backhand.reporting.wandb_content import define_metrics
 
 log = logging.getLogger(__name__)
+
+# Seconds that the end of a run may wait for uploads; what is not uploaded by then is on the disk.
+FINISH_TIMEOUT = 60.0
+# The folder that was chosen here, for this process and those that it starts to know it from one that the user chose.
+STAGED = "BACKHAND_WANDB_DATA_DIR"
 
 
 class EpochTable(Logger):
@@ -124,8 +135,6 @@ def close_loggers(loggers: list[Logger], exit_code: int) -> None:
 def _wandb_logger(
     config: TrainConfig, folder: Path, rows: Sequence[Mapping[str, float]], wandb_id: str | None
 ) -> Logger:
-    import wandb
-
     settings = config.logger.wandb
     assert settings is not None
     mode = settings.mode
@@ -137,34 +146,71 @@ def _wandb_logger(
         "group": settings.group,
         "name": config.name,
         "tags": config.tags,
+        "job_type": "train",
         "dir": str(folder),
         "config": asdict(config),
         "id": wandb_id,
     }
 
-    _list_packages_once()
-
-    def start(mode: str) -> Any:
-        quiet = wandb.Settings(silent=True, console="off", init_timeout=20)
-        resume = "allow" if wandb_id is not None and mode == "online" else None
-        return wandb.init(**arguments, mode=mode, resume=resume, settings=quiet)  # type: ignore[arg-type]
-
     run = None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        try:
-            run = start(mode)
-        except wandb.errors.Error as error:
-            if mode != "online":
-                raise
-            reason = str(error).strip().splitlines()[0]
-            log.warning("W&B cannot be reached (%s); this run is logged offline, under %s", reason, folder / "wandb")
-            run = start("offline")
-        run.define_metric("*", step_metric="epoch")
+        _list_packages_once()
+        _stage_in(folder / "wandb")
+        run = _start(arguments, mode, resumed=wandb_id is not None)
+        define_metrics(run)
     logger = WandbLogger(save_dir=str(folder), experiment=run)
     if run is not None and run.offline:  # what is uploaded under the same id later replaces what was before
         for row in rows:
             logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
     return logger
+
+
+def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
+    """Begin a W&B run, offline where there is no answer from the server."""
+    import wandb
+
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=20,
+        finish_timeout=FINISH_TIMEOUT,
+        # This project's commit, and the changes to it, wherever the command is run from; the code itself is not copied.
+        git_root=str(CONF.parent),
+        save_code=True,
+        disable_code=True,
+    )
+    folder = Path(arguments["dir"]) / "wandb"
+    if mode == "online":
+        before = set(folder.glob("run-*"))
+        try:
+            _knock(wandb.setup().settings.base_url)
+            return wandb.init(**arguments, mode="online", resume="allow" if resumed else None, settings=settings)
+        except (OSError, wandb.errors.Error) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            log.warning("W&B cannot be reached (%s); this run is logged offline, under %s", reason, folder)
+            for begun in set(folder.glob("run-*")) - before:
+                shutil.rmtree(begun, ignore_errors=True)
+        mode = "offline"
+    return wandb.init(**arguments, mode=mode, settings=settings)  # type: ignore[arg-type]
+
+
+def _knock(url: str) -> None:
+    """See whether somebody is at home, which W&B would wait for much longer.
+
+    Raises:
+        OSError: nobody.
+    """
+    if urllib.request.getproxies():  # then it is not us who is to reach it
+        return
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    socket.create_connection((parts.hostname or "", port), timeout=5).close()
+
+
+def _stage_in(folder: Path) -> None:
+    """Let W&B keep what it has yet to upload in the run's folder, unless the user has named another."""
+    if os.environ.get("WANDB_DATA_DIR") in (None, os.environ.get(STAGED)):
+        os.environ["WANDB_DATA_DIR"] = os.environ[STAGED] = str(folder)
 
 
 @functools.cache
@@ -180,6 +226,7 @@ def _logged_in() -> bool:
     """Whether there is a key, without asking for one and without the network."""
     import wandb
 
+    wandb.setup(wandb.Settings(silent=True))  # else it tells where it has the key from
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -1,5 +1,6 @@
 """What a command prints when it is done."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,8 +28,22 @@ def print_summary(result: Result, folder: Path) -> None:
         times, worst, torchs = (result.audit[key] for key in ("times", "worst", "torch"))
         line = f"gradients audited: {times} {'time' if times == 1 else 'times'}, worst relative error {worst:.0e}"
         console.print(line + (f" (torch's own: {torchs:.0e})" if torchs is not None else ""), highlight=False)
+    if (command := upload_command(Path(shown(folder)))) is not None:
+        console.print(Text(f"upload: {command}"), soft_wrap=True)
     # Not a cell of the table: a path that is cut off or wrapped cannot be copied.
     console.print(Text(f"files: {shown(folder)}"), soft_wrap=True)
+
+
+def upload_command(folder: Path) -> str | None:
+    """What uploads the folder's W&B runs that are not on a server; None where there are none.
+
+    Args:
+        folder: of a run or of a sweep, as it is to be typed.
+    """
+    for pattern in ("wandb/offline-run-*", "*/wandb/offline-run-*"):
+        if any(folder.glob(pattern)):
+            return f"wandb sync {os.path.join(folder, pattern)}"  # noqa: PTH118
+    return None
 
 
 def metrics_table(metrics: Mapping[str, float]) -> Table:

@@ -5,6 +5,7 @@ import io
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.result import write_whole
-from backhand.reporting.terminal import shown
+from backhand.reporting.terminal import shown, upload_command
 from backhand.sweeps.sweep import Outcome, Sweep
 
 
@@ -131,6 +132,8 @@ def _print(sweep: Sweep, best: Sequence[Outcome], settings: dict[str, list[str]]
         for outcome in failures:
             given = " ".join(f"{key}={column[places[outcome.number]]}" for key, column in settings.items())
             console.print(Text(f"  job {outcome.number} ({given}) {outcome.status}: {outcome.error}"), soft_wrap=True)
+    if (command := upload_command(Path(shown(sweep.folder)))) is not None:
+        console.print(Text(f"upload: {command}"), soft_wrap=True)
     console.print(Text(f"files: {shown(sweep.folder)}"), soft_wrap=True)
 
 

@@ -1,0 +1,161 @@
+"""What W&B's own reader finds in the runs that the real command leaves."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.cli.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def command(warm_command):
+    return warm_command
+
+
+def inspected(*arguments):
+    wandb = [sys.executable, "-m", "wandb", "leet", "inspect", *map(str, arguments)]
+    return subprocess.run(wandb, capture_output=True, text=True, check=True).stdout
+
+
+def wandb_file(folder):
+    (file,) = folder.glob("wandb/*run-*/*.wandb")
+    return file
+
+
+def records(folder):
+    """The records of a run's file by their kind."""
+    found = defaultdict(list)
+    for line in inspected("--json", wandb_file(folder)).splitlines():
+        record = json.loads(line)
+        found[record["type"]].append(record[record["type"]])
+    return found
+
+
+def summary(folder):
+    """What `--summary` prints, as words, and the config's and the summary's lines by their first word."""
+    lines = [line.split(None, 1) for line in inspected("--summary", wandb_file(folder)).splitlines() if line.strip()]
+    return {line[0]: line[1] if len(line) > 1 else "" for line in lines}
+
+
+def epochs(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def history(folder):
+    """Each epoch's values by name, from every record of it; the last of a name counts."""
+    found = defaultdict(dict)
+    for each in records(folder)["history"]:
+        if "epoch" in each["item"]:
+            found[each["item"]["epoch"]] |= each["item"]
+    return found
+
+
+def assert_history_is_the_table(folder):
+    seen, rows = history(folder), epochs(folder)
+    assert len(rows) > 1
+    for row in rows:
+        for name, value in row.items():
+            if name != "step" and value:
+                assert seen[int(row["epoch"])][name] == float(value), name
+
+
+def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
+    settings = ("trainer.max_epochs=12", "name=first", "tags=[a,b]", "callbacks.audit.every=100")
+    result = command("train.py", *settings, "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "run"
+    assert f"upload: wandb sync {Path('run', 'wandb', 'offline-run-*')}" in result.stdout
+    shown, ended = summary(folder), json.loads((folder / "result.json").read_text())
+    assert shown["state"] == "finished (exit code 0)"
+    for name in ("test/acc", "test/loss"):
+        assert float(shown[name]) == pytest.approx(ended["metrics"][name], rel=1e-12)
+    assert float(shown["val/loss.min"]) == ended["objective"]["value"]
+    assert float(shown["val/acc.last"]) == ended["metrics"]["val/acc"]
+    composed = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+    assert float(shown["optimizer.lr"]) == composed["optimizer"]["lr"]
+    assert shown["model.output_activation"] == "softmax"  # an interpolation, resolved
+    assert not {"sizes", "init_scale"} & shown.keys()
+
+    assert_history_is_the_table(folder)
+    seen = history(folder)
+    for epoch in range(12):
+        of_epoch = [name for name in seen[epoch] if name.startswith("histograms/") and name.endswith(".values")]
+        assert len(of_epoch) == (5 if epoch % 10 == 0 else 0)
+    assert sum(seen[0]["histograms/delta/output.values"]) == 256 * 10
+    found = records(folder)
+    (run,) = found["run"][:1]
+    assert (run["display_name"], run["tags"], run["job_type"]) == ("first", ["a", "b"], "train")
+    logged = {name.partition(".")[0] for each in found["history"] for name in each["item"]}
+    assert {"worst_predictions", "confusion_matrix_table", "first_layer"} <= logged
+    models = [each for each in found["artifact"] if each["type"] == "model"]
+    assert len(models) == 1
+    assert str(folder / "checkpoints" / "best.ckpt") in json.dumps(models)
+    # All that is to be uploaded lies in the run's folder.
+    assert str(Path.home()) not in json.dumps(found["artifact"])
+    table = next(folder.glob("wandb/offline-run-*/files/media/table/worst_predictions*"))
+    assert len(json.loads(table.read_text())["data"]) == 50
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert commit.strip() in json.dumps(found["environment"])
+
+
+def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):
+    settings = ("data=wine", "trainer=cpu", "trainer.max_epochs=3", "model.hidden_activation=relu")
+    alone = command("train.py", *settings, "seed=1", "hydra.run.dir=alone")
+    swept = command("train.py", "-m", *settings, "seed=0,1", "hydra/launcher=population", "hydra.sweep.dir=sweep")
+    assert (alone.returncode, swept.returncode) == (0, 0), swept.stderr
+    assert f"upload: wandb sync {Path('sweep', '*', 'wandb', 'offline-run-*')}" in swept.stdout
+    folder = tmp_path / "sweep" / "1"
+    assert_history_is_the_table(folder)
+    mine, theirs = summary(tmp_path / "alone"), summary(folder)
+    assert {name for name in mine if "/" in name} == {name for name in theirs if "/" in name}
+    assert theirs["state"] == "finished (exit code 0)"
+    for name in ("test/acc", "val/loss.min", "units/dead_hidden_0", "delta/hidden_0", "grad/layers.0.weight"):
+        assert float(theirs[name]) == pytest.approx(float(mine[name]), rel=1e-4)
+    ours, solo = history(folder), history(tmp_path / "alone")
+    for name in ("histograms/z/hidden_0", "histograms/delta/output"):
+        assert sum(ours[0][f"{name}.values"]) == sum(solo[0][f"{name}.values"])
+    groups = {records(tmp_path / "sweep" / job)["run"][0]["run_group"] for job in ("0", "1")}
+    assert len(groups) == 1
+    assert groups.pop().endswith("/sweep")
+
+
+def test_two_processes_are_one_run(command, tmp_path):
+    result = command(
+        "train.py", "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=2", "hydra.run.dir=run"
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert_history_is_the_table(tmp_path / "run")
+    # Each process has its part of the batches; what is found is found on all of the test split.
+    findings = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert sum(map(sum, findings["confusion"])) == 270
+
+
+def test_a_crash_is_marked(command, tmp_path):
+    result = command("train.py", "trainer.max_epochs=2", "callbacks.audit.warn=1e-30", "callbacks.audit.stop=1e-30",
+                     "optimizer.lr=0.1", "trainer.precision=64-true", "hydra.run.dir=run")  # fmt: skip
+    assert result.returncode in (0, 1)
+    status = json.loads((tmp_path / "run" / "result.json").read_text())["status"]
+    expected = {"finished": "finished (exit code 0)", "failed": "failed (exit code 1)"}[status]
+    assert summary(tmp_path / "run")["state"] == expected
+    assert status == "failed"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9"])
+def test_a_server_that_is_not_there_loses_nothing(command, tmp_path, address):
+    key = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": address, "WANDB_MODE": "online"}
+    result = command("train.py", "data=wine", "trainer.max_epochs=2", "hydra.run.dir=run", **key)
+    assert result.returncode == 0
+    assert result.stderr.count("\n") == 1
+    assert "W&B cannot be reached" in result.stderr
+    assert_history_is_the_table(tmp_path / "run")
+    assert summary(tmp_path / "run")["state"] == "finished (exit code 0)"
+    assert os.path.exists(tmp_path / "run" / "findings.json")  # noqa: PTH110
