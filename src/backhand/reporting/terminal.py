@@ -55,7 +55,7 @@ def metrics_table(metrics: Mapping[str, float]) -> Table:
         table.add_column(split, justify="right")
     for metric in dict.fromkeys(name.partition("/")[2] for name in metrics):
         row = [metrics.get(f"{split}/{metric}") for split in splits]
-        table.add_row(metric, *("" if value is None else _number(metric, value) for value in row))
+        table.add_row(metric, *("" if value is None else number(metric, value) for value in row))
     return table
 
 
@@ -67,5 +67,6 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def _number(metric: str, value: float) -> str:
+def number(metric: str, value: float) -> str:
+    """A metric's value as people read it."""
     return f"{value:.2%}" if metric == "acc" else f"{value:.4g}"
