@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -25,6 +26,8 @@ Make a report of a run or of a sweep: one HTML file that needs no network.
   format=html     or text, for the terminal
   out=FILE        report.html in the folder by default, or here for several; an earlier report is replaced
 """
+
+log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 # How a file of ours is known again, and may be replaced.
@@ -88,6 +91,14 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
         write_whole(out, text)
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
+
+
+def leave_report(folder: Path) -> None:
+    """Write the report of a run or of a sweep that has just ended; where the disk is full, all else is there."""
+    try:
+        write_report([folder], folder / "report.html")
+    except UserError as error:
+        log.warning("%s", error)
 
 
 def render(folders: Sequence[Path], beside: Path) -> str:

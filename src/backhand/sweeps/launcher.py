@@ -24,6 +24,7 @@ from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, load
 from backhand.reporting.loggers import build_loggers, close_loggers
+from backhand.reporting.report import leave_report
 from backhand.reporting.result import (
     Result,
     best_epoch,
@@ -289,6 +290,8 @@ def finish(population: Population, run: int, _: Any) -> float:
         error=each.error,
     )
     write_result(result, each.composed, folder)
+    if wanted(config.report, alone=False):
+        leave_report(folder)
     if each.status == "failed":
         raise UserError(str(each.error))
     return worst_objective(config.objective) if each.status == "diverged" else float(result.objective["value"])

@@ -15,6 +15,7 @@ from rich.text import Text
 from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
 from backhand.reporting.plots import Swept, sweep_plot
+from backhand.reporting.report import leave_report
 from backhand.reporting.result import write_whole
 from backhand.reporting.terminal import shown, upload_command
 from backhand.sweeps.sweep import Outcome, Sweep
@@ -42,6 +43,8 @@ def summarise(sweep: Sweep, objectives: Sequence[str] | None = None) -> None:
         raise UserError(
             f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are there"
         ) from None
+    if sweep.config.report is not False:
+        leave_report(sweep.folder)
     _print(sweep, order, settings, names)
     if status := sweep.exit_status():
         sys.exit(status)

@@ -27,6 +27,7 @@ from backhand.config.validation import larger_is_better, layer_sizes, loss_param
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, load
 from backhand.reporting.loggers import build_loggers, close_loggers
+from backhand.reporting.report import leave_report
 from backhand.reporting.result import (
     Result,
     Status,
@@ -214,6 +215,8 @@ class Run:
             result = self._end("diverged", 0, divergence(loss, self.trainer.current_epoch))
         else:
             result = self._end("finished", 0)
+        if wanted(self.config.report, alone) and self.trainer.is_global_zero:
+            leave_report(self.folder)
         if alone and self.trainer.is_global_zero:
             print_summary(result, self.folder)
         return worst_objective(self.config.objective) if diverged else self.best
