@@ -26,7 +26,7 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
     if {"--help", "-h"} & set(arguments):
         print(usage.strip())
         sys.exit(0)
-    known = _keys(kind)
+    known = keys(kind)
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if not equals:
@@ -46,11 +46,11 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
         raise UserError(one_line(error)) from None
 
 
-def _keys(kind: Any) -> list[str]:
+def keys(kind: Any) -> list[str]:
     """The keys of a dataclass, those of a dataclass in it with a dot: `model.loss`."""
-    keys: list[str] = []
+    found: list[str] = []
     hints = get_type_hints(kind)
     for field in fields(kind):
         inner = hints[field.name]
-        keys += [f"{field.name}.{key}" for key in _keys(inner)] if is_dataclass(inner) else [field.name]
-    return keys
+        found += [f"{field.name}.{key}" for key in keys(inner)] if is_dataclass(inner) else [field.name]
+    return found

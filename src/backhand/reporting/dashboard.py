@@ -1,0 +1,224 @@
+"""A W&B workspace as code: which panels there are, and what each of them shows."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import MISSING
+
+from backhand.calculus.choices import check_choice, closest
+from backhand.config.arguments import keys, parse
+from backhand.config.command import script
+from backhand.config.errors import UserError
+from backhand.config.schema import TrainConfig
+from backhand.config.validation import larger_is_better
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces.interface import Section, Workspace
+
+USAGE = """
+Save a W&B workspace with the project's training curves, gradient flow, sweeps and best runs.
+
+  python scripts/dashboard.py entity=my-team project=backhand
+  python scripts/dashboard.py entity=my-team project=backhand objective=val/acc dry_run=true
+
+  entity=NAME          the user or team that owns the project
+  project=NAME         the project; it must exist
+  objective=val/loss   the metric that sweeps are compared and runs are sorted by
+  settings=[KEY,...]   the keys that the sweeps vary: [optimizer.lr,optimizer.momentum,model.init_scale,model.hidden]
+  name=TEXT            the workspace's; every call saves a new one
+  dry_run=true         print the specification as JSON; nothing is sent and no key is needed
+"""
+METRICS = ("loss", "acc", "r2", "mae")
+OBJECTIVES = tuple(f"{split}/{metric}" for metric in METRICS for split in ("val", "train", "test"))
+SETTINGS = keys(TrainConfig)
+
+
+@dataclass
+class DashboardArguments:
+    """What `scripts/dashboard.py` takes."""
+
+    entity: str = MISSING
+    project: str = MISSING
+    objective: str = "val/loss"
+    settings: list[str] = field(
+        default_factory=lambda: ["optimizer.lr", "optimizer.momentum", "model.init_scale", "model.hidden"]
+    )
+    name: str = "Backward pass by hand"
+    dry_run: bool = False
+
+
+@script
+def main(command_line: list[str]) -> int:
+    """The command."""
+    arguments = parse(DashboardArguments, command_line, USAGE)
+    # wandb reads these when it is imported. Four requests make a dashboard: together they stay under half a minute.
+    os.environ.setdefault("WANDB_HTTP_TIMEOUT", "6")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ["WANDB_MODE"] = "online"  # whatever runs are to do: there are no dashboards offline
+    workspace = build(arguments)
+    print(json.dumps(specification(workspace), indent=2) if arguments.dry_run else save(workspace))
+    return 0
+
+
+def build(arguments: DashboardArguments) -> Workspace:
+    """The workspace.
+
+    Raises:
+        UserError: an unknown objective, an empty name, or the library is missing.
+    """
+    try:
+        check_choice("objective", arguments.objective, OBJECTIVES)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for key in arguments.settings:
+        if key not in SETTINGS:
+            raise UserError(f"settings: {key}: no such key{closest(key, SETTINGS)}; train.py --help lists all")
+    try:
+        from wandb_workspaces import expr
+        from wandb_workspaces.workspaces.interface import RunsetSettings, Workspace, WorkspaceSettings
+    except ModuleNotFoundError:
+        raise UserError("needs the package wandb-workspaces; pip install wandb-workspaces") from None
+
+    best_first = expr.Ordering(expr.Summary(arguments.objective), ascending=not larger_is_better(arguments.objective))
+    try:
+        return Workspace(
+            entity=arguments.entity,
+            project=arguments.project,
+            name=arguments.name,
+            sections=_sections(arguments.objective, arguments.settings),
+            settings=WorkspaceSettings(x_axis="epoch"),
+            runset_settings=RunsetSettings(order=[best_first], pinned_columns=[f"summary:{arguments.objective}"]),
+        )
+    except ValueError:
+        raise UserError(f"name={arguments.name}: W&B takes no emoji in a name") from None
+
+
+def specification(workspace: Workspace) -> dict[str, Any]:
+    """What W&B is sent: whose workspace it is, its name, and its panels."""
+    view = workspace._to_model()
+    return {
+        "entity": view.entity,
+        "project": view.project,
+        "name": view.display_name,
+        "spec": json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True)),
+    }
+
+
+def save(workspace: Workspace) -> str:
+    """Send the workspace to W&B.
+
+    Returns:
+        Its address.
+
+    Raises:
+        UserError: no key, no answer, no such project, or W&B refuses.
+    """
+    import wandb
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    refusals = (wandb.errors.Error, WandbApiFailedError, ValueError)
+    try:
+        if not wandb.login(prompt=False, verify=False):
+            raise UserError("no W&B key; `wandb login` or WANDB_API_KEY, or dry_run=true")
+    except refusals as error:
+        raise UserError(f"W&B's key cannot be used ({_reason(error)})") from None
+    try:
+        api = wandb.Api()
+    except refusals as error:
+        server = wandb.setup().settings.base_url
+        raise UserError(f"W&B at {server} does not answer, or refuses the key ({_reason(error)})") from None
+    try:
+        api.project(workspace.project, workspace.entity).id  # noqa: B018  # asks for it
+    except refusals as error:
+        raise UserError(
+            f"entity={workspace.entity} project={workspace.project}: no such project ({_reason(error)})"
+        ) from None
+    try:
+        workspace.save()
+    except refusals as error:
+        raise UserError(f"W&B refuses the workspace ({_reason(error)})") from None
+    return str(workspace.url)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _sections(objective: str, settings: list[str]) -> list[Section]:
+    from wandb_workspaces.reports.v2.interface import (
+        BarPlot,
+        Config,
+        LinePlot,
+        ParallelCoordinatesPlot,
+        ParallelCoordinatesPlotColumn,
+        ParameterImportancePlot,
+        RunComparer,
+        ScatterPlot,
+        SummaryMetric,
+    )
+    from wandb_workspaces.workspaces.interface import Section
+
+    def by_layer(title: str, regex: str, **axes: Any) -> LinePlot:
+        # A regular expression, so that one panel is right for every depth of network.
+        return LinePlot(title=title, x="epoch", metric_regex=regex, **axes)
+
+    best = SummaryMetric(objective)
+    best_runs = dict.fromkeys([objective, *(f"test/{metric}" for metric in METRICS)])
+    return [
+        Section(
+            name="Training curves",
+            is_open=True,
+            panels=[
+                LinePlot(title=metric, x="epoch", y=[f"train/{metric}", f"val/{metric}"], log_y=metric == "loss")
+                for metric in METRICS
+            ],
+        ),
+        Section(
+            name="Gradient and δ flow by layer",
+            is_open=True,
+            panels=[
+                by_layer("δ, root mean square", "^delta/.*", log_y=True),
+                by_layer("∇θ, norm", "^grad/.*", log_y=True),
+            ],
+        ),
+        Section(
+            name="Units",
+            panels=[
+                by_layer("Dead units, share", "^units/dead_.*", range_y=(0, 1)),
+                by_layer("Saturated units, share", "^units/saturated_.*", range_y=(0, 1)),
+            ],
+        ),
+        Section(
+            name="Audit of the hand-derived gradients",
+            panels=[by_layer("Relative error against float64 autograd", "^audit/.*", log_y=True)],
+        ),
+        Section(
+            name="Sweep comparison",
+            is_open=True,
+            panels=[
+                ParallelCoordinatesPlot(
+                    title=f"Settings and {objective}",
+                    columns=[
+                        *(
+                            ParallelCoordinatesPlotColumn(metric=Config(key), log=key == "optimizer.lr")
+                            for key in settings
+                        ),
+                        ParallelCoordinatesPlotColumn(metric=best),
+                    ],
+                ),
+                ParameterImportancePlot(with_respect_to=objective),
+                ScatterPlot(title=f"{objective} by learning rate", x=Config("optimizer.lr"), y=best, log_x=True),
+            ],
+        ),
+        Section(
+            name="Best runs",
+            panels=[
+                RunComparer(diff_only="split"),
+                *(BarPlot(title=metric, metrics=[metric]) for metric in best_runs),
+            ],
+        ),
+    ]
