@@ -78,8 +78,8 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     assert shown["state"] == "finished (exit code 0)"
     for name in ("test/acc", "test/loss"):
         assert float(shown[name]) == pytest.approx(ended["metrics"][name], rel=1e-12)
-    assert float(shown["val/loss.min"]) == ended["objective"]["value"]
-    assert float(shown["val/acc.last"]) == ended["metrics"]["val/acc"]
+    assert float(shown["best/val/loss"]) == ended["objective"]["value"]
+    assert float(shown["val/acc"]) == ended["metrics"]["val/acc"]
     composed = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
     assert float(shown["optimizer.lr"]) == composed["optimizer"]["lr"]
     assert shown["model.output_activation"] == "softmax"  # an interpolation, resolved
@@ -118,7 +118,7 @@ def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):
     mine, theirs = summary(tmp_path / "alone"), summary(folder)
     assert {name for name in mine if "/" in name} == {name for name in theirs if "/" in name}
     assert theirs["state"] == "finished (exit code 0)"
-    for name in ("test/acc", "val/loss.min", "units/dead_hidden_0", "delta/hidden_0", "grad/layers.0.weight"):
+    for name in ("test/acc", "best/val/loss", "units/dead_hidden_0", "delta/hidden_0", "grad/layers.0.weight"):
         assert float(theirs[name]) == pytest.approx(float(mine[name]), rel=1e-4)
     ours, solo = history(folder), history(tmp_path / "alone")
     for name in ("histograms/z/hidden_0", "histograms/delta/output"):

@@ -77,12 +77,12 @@ def test_a_sweep_is_compared_by_its_settings_and_the_objective():
     assert [(column["accessor"], column.get("log")) for column in coordinates["columns"]] == [
         ("config:optimizer.value.lr", True),
         ("config:seed.value", False),
-        ("summary:val/acc", None),
+        ("summary:best/val/acc", None),
     ]
     (importance,) = configs(panels, "Parameter Importance")
     assert importance["targetKey"] == "val/acc"
     (scatter,) = configs(panels, "Scatter Plot")
-    assert (scatter["xAxis"], scatter["yAxis"]) == ("config:optimizer.value.lr", "summary:val/acc")
+    assert (scatter["xAxis"], scatter["yAxis"]) == ("config:optimizer.value.lr", "summary:best/val/acc")
     assert scatter["xAxisLogScale"] is True
 
 
@@ -90,7 +90,8 @@ def test_a_sweep_is_compared_by_its_settings_and_the_objective():
 def test_the_best_runs_come_first(objective, smallest_first):
     spec = specification(build(DashboardArguments(entity="team", project="digits", objective=objective)))["spec"]
     (key,) = spec["section"]["runSets"][0]["sort"]["keys"]
-    assert key == {"key": {"section": "summary", "name": objective}, "ascending": smallest_first}
+    name = objective if objective == "test/r2" else f"best/{objective}"
+    assert key == {"key": {"section": "summary", "name": name}, "ascending": smallest_first}
     best = sections(objective=objective)["Best runs"]
     assert best[0]["viewType"] == "Run Comparer"
     metrics = [config["metrics"] for config in configs(best, "Bar Chart")]

@@ -83,7 +83,8 @@ def build(arguments: DashboardArguments) -> Workspace:
     except ModuleNotFoundError:
         raise UserError("needs the package wandb-workspaces; pip install wandb-workspaces") from None
 
-    best_first = expr.Ordering(expr.Summary(arguments.objective), ascending=not larger_is_better(arguments.objective))
+    best = _best(arguments.objective)
+    best_first = expr.Ordering(expr.Summary(best), ascending=not larger_is_better(arguments.objective))
     try:
         return Workspace(
             entity=arguments.entity,
@@ -91,7 +92,7 @@ def build(arguments: DashboardArguments) -> Workspace:
             name=arguments.name,
             sections=_sections(arguments.objective, arguments.settings),
             settings=WorkspaceSettings(x_axis="epoch"),
-            runset_settings=RunsetSettings(order=[best_first], pinned_columns=[f"summary:{arguments.objective}"]),
+            runset_settings=RunsetSettings(order=[best_first], pinned_columns=[f"summary:{best}"]),
         )
     except ValueError:
         raise UserError(f"name={arguments.name}: W&B takes no emoji in a name") from None
@@ -144,6 +145,11 @@ def save(workspace: Workspace) -> str:
     return str(workspace.url)
 
 
+def _best(objective: str) -> str:
+    """What runs are compared by: a metric of the best checkpoint has one value, of the epochs the best one counts."""
+    return objective if objective.startswith("test/") else f"best/{objective}"
+
+
 def _reason(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
@@ -166,8 +172,8 @@ def _sections(objective: str, settings: list[str]) -> list[Section]:
         # A regular expression, so that one panel is right for every depth of network.
         return LinePlot(title=title, x="epoch", metric_regex=regex, **axes)
 
-    best = SummaryMetric(objective)
-    best_runs = dict.fromkeys([objective, *(f"test/{metric}" for metric in METRICS)])
+    best = _best(objective)
+    best_runs = dict.fromkeys([best, *(f"test/{metric}" for metric in METRICS)])
     return [
         Section(
             name="Training curves",
@@ -201,17 +207,19 @@ def _sections(objective: str, settings: list[str]) -> list[Section]:
             is_open=True,
             panels=[
                 ParallelCoordinatesPlot(
-                    title=f"Settings and {objective}",
+                    title=f"Settings and {best}",
                     columns=[
                         *(
                             ParallelCoordinatesPlotColumn(metric=Config(key), log=key == "optimizer.lr")
                             for key in settings
                         ),
-                        ParallelCoordinatesPlotColumn(metric=best),
+                        ParallelCoordinatesPlotColumn(metric=SummaryMetric(best)),
                     ],
                 ),
-                ParameterImportancePlot(with_respect_to=objective),
-                ScatterPlot(title=f"{objective} by learning rate", x=Config("optimizer.lr"), y=best, log_x=True),
+                ParameterImportancePlot(with_respect_to=best),
+                ScatterPlot(
+                    title=f"{best} by learning rate", x=Config("optimizer.lr"), y=SummaryMetric(best), log_x=True
+                ),
             ],
         ),
         Section(

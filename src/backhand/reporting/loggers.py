@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from backhand.config.command import CONF
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
-from backhand.reporting.wandb_content import define_metrics
+from backhand.reporting.wandb_content import EpochLogger
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +157,7 @@ def _wandb_logger(
         _list_packages_once()
         _stage_in(folder / "wandb")
         run = _start(arguments, mode, resumed=wandb_id is not None)
-        define_metrics(run)
-    logger = WandbLogger(save_dir=str(folder), experiment=run)
-    if run is not None and run.offline:  # what is uploaded under the same id later replaces what was before
-        for row in rows:
-            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
-    return logger
+    return EpochLogger(run, folder, rows)
 
 
 def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:

@@ -1,5 +1,6 @@
 """What a run tells W&B beside its metrics."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from PIL import Image
 
 from backhand.config.validation import larger_is_better
 from backhand.reporting.findings import Findings, image
+from backhand.reporting.result import metrics_of
 
 
 class Histogram(NamedTuple):
@@ -20,13 +22,45 @@ class Histogram(NamedTuple):
     width: float
 
 
-def define_metrics(run: Any) -> None:
-    """Let every metric be drawn over the epochs, and sum up those that have a best value by that value too."""
-    run.define_metric("epoch")
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="epoch")
-    for name in ("train/loss", "train/acc", "val/loss", "val/acc", "val/r2", "val/mae"):
-        run.define_metric(name, step_metric="epoch", summary="max,last" if larger_is_better(name) else "min,last")
+class EpochLogger(WandbLogger):
+    """Lightning's, which also keeps the best value so far of each training and validation metric: `best/val/loss`.
+
+    It is a metric of its own, for W&B's own best values (`summary="min"`) take the last one's place in tables, sweeps
+    and panels, which then find no number there.
+
+    Args:
+        run: the W&B run, or None in a process that does not write it.
+        folder: the run's.
+        rows: the epochs that it has behind it.
+    """
+
+    def __init__(self, run: Any, folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+        super().__init__(save_dir=str(folder), experiment=run)
+        self._best: dict[str, float] = {}
+        if run is not None:
+            run.define_metric("epoch")
+            run.define_metric("trainer/global_step")
+            run.define_metric("*", step_metric="epoch")
+        for row in rows:
+            if run is not None and run.offline:  # what is uploaded under the same id later replaces what was before
+                self.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
+            else:
+                self._improved(row)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log, and with it what is now the best."""
+        super().log_metrics({**metrics, **self._improved(metrics)}, step)
+
+    def _improved(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The best values that these metrics have a part in."""
+        found = {}
+        for name, value in metrics_of(metrics).items():
+            better = max if larger_is_better(name) else min
+            if math.isfinite(value):
+                self._best[name] = better(value, self._best.get(name, value))
+            if name in self._best:
+                found[f"best/{name}"] = self._best[name]
+        return found
 
 
 def wandb_runs(loggers: Sequence[Logger]) -> Iterator[Any]:
