@@ -80,7 +80,7 @@ def test_a_sweep_is_compared_by_its_settings_and_the_objective():
         ("summary:best/val/acc", None),
     ]
     (importance,) = configs(panels, "Parameter Importance")
-    assert importance["targetKey"] == "val/acc"
+    assert importance["targetKey"] == "best/val/acc"
     (scatter,) = configs(panels, "Scatter Plot")
     assert (scatter["xAxis"], scatter["yAxis"]) == ("config:optimizer.value.lr", "summary:best/val/acc")
     assert scatter["xAxisLogScale"] is True
@@ -95,5 +95,5 @@ def test_the_best_runs_come_first(objective, smallest_first):
     best = sections(objective=objective)["Best runs"]
     assert best[0]["viewType"] == "Run Comparer"
     metrics = [config["metrics"] for config in configs(best, "Bar Chart")]
-    assert metrics[0] == [objective]
+    assert metrics[0] == [name]
     assert len(metrics) == len({metric for (metric,) in metrics})
