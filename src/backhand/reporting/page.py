@@ -14,6 +14,7 @@ from backhand.reporting.charts import (
     Cell,
     Chart,
     Table,
+    by_class,
     cell,
     confusion,
     curves,
@@ -148,7 +149,7 @@ def _run_page(run: RunFolder) -> Page:
             *_errors(run),
             Section("metrics", "Metrics", _present(_metrics_table(run))),
             Section("curves", "Learning curves", [*curves(run)]),
-            Section("test", "On the test split", _present(confusion(findings), scatter(findings))),
+            Section("test", "On the test split", _present(confusion(findings), by_class(findings), scatter(findings))),
             Section(
                 "worst",
                 "Worst predictions",
@@ -292,11 +293,7 @@ def _settings_tables(run: RunFolder) -> list[Block]:
     """What is set; what was set on the command line is marked, what is null is left out."""
     given = {override.partition("=")[0].lstrip("+~") for override in run.overrides}
     shown = [(key, value) for key, value in run.settings.items() if value not in ("null", "[]") or key in given]
-    marked = frozenset(
-        place
-        for place, (key, _) in enumerate(shown)
-        if any(key == each or key.startswith(f"{each}.") or each == key.removesuffix(".name") for each in given)
-    )
+    marked = frozenset(place for place, (key, _) in enumerate(shown) if given & {key, key.removesuffix(".name")})
     rows = [
         [Cell(key), setting_cell(value), Cell("● set on the command line" if place in marked else "")]
         for place, (key, value) in enumerate(shown)
@@ -388,12 +385,12 @@ def _runs_table(sweep: SweepFolder, beside: Path) -> Table | None:
     rows = [
         [
             Cell(
-                f"{job.number} ★ best" if job.number == best else str(job.number),
+                f"{job.number}\u00a0★\u00a0best" if job.number == best else str(job.number),
                 job.number,
                 None if job.folder is None else _href(job.folder, beside),
             ),
             *(setting_cell(job.settings.get(key, "")) for key in sweep.swept),
-            Cell(f"{SIGNS.get(job.status, '?')} {job.status}"),
+            _status(job.status),
             *(cell(name, job.values[place] if job.values else None) for place, name in enumerate(sweep.objectives)),
             *(cell(name, job.metrics.get(name)) for name in metrics),
             cell("seconds", job.seconds),
@@ -412,7 +409,7 @@ def _failures(sweep: SweepFolder, failed: Sequence[Job]) -> Table | None:
         [
             Cell(str(job.number)),
             Cell(", ".join(f"{key}={job.settings.get(key, '')}" for key in sweep.swept)),
-            Cell(f"{SIGNS.get(job.status, '?')} {job.status}"),
+            _status(job.status),
             Cell(job.error or "no reason was written"),
         ]
         for job in failed[:MOST_FAILURES]
@@ -421,6 +418,10 @@ def _failures(sweep: SweepFolder, failed: Sequence[Job]) -> Table | None:
         f"; the first {len(rows)}" if len(rows) < len(failed) else ""
     )
     return Table(caption, ["job", "settings", "status", "reason"], rows)
+
+
+def _status(status: str) -> Cell:
+    return Cell(f"{SIGNS.get(status, '?')}\u00a0{status}")
 
 
 def _href(folder: Path, beside: Path) -> str:
@@ -453,7 +454,7 @@ def _comparison(folders: Sequence[Path], found: Sequence[RunFolder | SweepFolder
     rows = [
         [
             Cell(name),
-            Cell(f"{SIGNS.get(run.status, '?')} {run.status}"),
+            _status(run.status),
             *(cell(metric, run.result.get("metrics", {}).get(metric)) for metric in metrics),
             cell("", run.result.get("epochs")),
             cell("", run.result.get("seconds")),
