@@ -1,16 +1,16 @@
-"""Reading a folder of which nothing can be relied on: what is there is read, what is not is named, nothing else happens."""
+"""Reading a folder of which nothing can be relied on: what is there is read, what is not is named, and that is all."""
 
 import json
 import math
 import os
 
 import pytest
+from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 from backhand.config.errors import UserError
 from backhand.reporting.charts import MOST_POINTS, thinned
 from backhand.reporting.folder import read_folder, read_run, read_sweep
 from backhand.reporting.report import render
-from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 
 def test_a_whole_run_has_no_gap(tmp_path):
