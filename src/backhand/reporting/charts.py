@@ -6,6 +6,7 @@ Whatever is text from outside goes through `label`, for Plotly reads a little HT
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,9 +53,9 @@ class Table:
     wide: bool = True
     kind: ClassVar[str] = "table"
 
-    @property
+    @cached_property
     def numeric(self) -> set[int]:
-        """The columns of numbers."""
+        """The columns of numbers; asked for at every cell."""
         return {
             place
             for place in range(len(self.columns))
