@@ -131,7 +131,8 @@ def by_epoch(
     if not lines:
         return None
     x = epochs_of(run)
-    data = [_line(x, values, name, place) for place, (name, values) in enumerate(lines)]
+    names = list(columns.values())  # a line looks the same where another is missing
+    data = [_line(x, values, name, names.index(name)) for name, values in lines]
     if len(x) > MOST_POINTS:
         note += f" Of {len(x):,} epochs the chart shows the lowest and the highest value of each stretch."
     rows = _evenly(range(len(x)), MOST_ROWS)

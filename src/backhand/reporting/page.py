@@ -149,11 +149,15 @@ def _run_page(run: RunFolder) -> Page:
             *_errors(run),
             Section("metrics", "Metrics", _present(_metrics_table(run))),
             Section("curves", "Learning curves", [*curves(run)]),
-            Section("test", "On the test split", _present(confusion(findings), by_class(findings), scatter(findings))),
+            Section(
+                "test",
+                "On the test split",
+                _present(confusion(findings), by_class(findings), scatter(findings), _worst_table(findings.worst)),
+            ),
             Section(
                 "worst",
                 "Worst predictions",
-                _worst_blocks(findings.worst),
+                _worst_gallery(findings.worst),
                 "The test samples with the highest loss, the worst first.",
             ),
             Section(
@@ -250,39 +254,39 @@ def _metrics_table(run: RunFolder) -> Table | None:
     return Table(caption, ["metric", *columns], rows)
 
 
-def _worst_blocks(worst: Sequence[Worst]) -> list[Block]:
-    """A gallery where there are pictures, a table where there are none."""
-    if any(each.picture for each in worst):
-        return [
-            Gallery(
-                [
-                    Picture(
-                        each.picture,
-                        f"Sample {each.id}: {each.target}, taken for {each.prediction}",
-                        [
-                            f"{each.target} → {each.prediction}",
-                            f"loss {each.loss:.3g}{_sure(each)}",
-                            f"sample {each.id}",
-                        ],
-                    )
-                    for each in worst
-                ]
-            )
-        ]
+def _worst_gallery(worst: Sequence[Worst]) -> list[Block]:
+    pictures = [
+        Picture(
+            each.picture,
+            f"Sample {each.id}: {each.target}, taken for {each.prediction}",
+            [f"{each.target} → {each.prediction}", f"loss {each.loss:.3g}{_sure(each)}", f"sample {each.id}"],
+        )
+        for each in worst
+    ]
+    return [Gallery(pictures)] if _have_pictures(worst) else []
+
+
+def _worst_table(worst: Sequence[Worst]) -> Table | None:
+    """Of samples that are no pictures, beside what else is known of the test split."""
+    if not worst or _have_pictures(worst):
+        return None
+    sure = any(each.probability is not None for each in worst)
     rows = [
         [
             Cell(each.id),
             setting_cell(each.target),
             setting_cell(each.prediction),
             cell("loss", each.loss),
-            Cell("" if each.probability is None else f"{each.probability:.1%}", each.probability),
+            *([cell("acc", each.probability)] if sure else []),
         ]
         for each in worst
     ]
-    table = Table(
-        "The test samples with the highest loss", ["sample", "target", "prediction", "loss", "probability"], rows
-    )
-    return [table] if rows else []
+    heads = ["sample", "target", "prediction", "loss", *(["probability"] if sure else [])]
+    return Table("The test samples with the highest loss, the worst first", heads, rows, sortable=True, wide=False)
+
+
+def _have_pictures(worst: Sequence[Worst]) -> bool:
+    return any(each.picture is not None for each in worst)
 
 
 def _sure(worst: Worst) -> str:
