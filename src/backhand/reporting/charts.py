@@ -6,6 +6,7 @@ Whatever is text from outside goes through `label`, for Plotly reads a little HT
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,14 +43,25 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of a row is its heading. `marked` rows are emphasised, and say why in a first word."""
+    """A table; the first cell of a row is its heading. `marked` rows are emphasised and say so in words too."""
 
     caption: str
     columns: list[str]
     rows: list[list[Cell]]
     sortable: bool = False
     marked: frozenset[int] = frozenset()
+    wide: bool = True
     kind: ClassVar[str] = "table"
+
+    @cached_property
+    def numeric(self) -> set[int]:
+        """The columns of numbers; asked for at every cell."""
+        return {
+            place
+            for place in range(len(self.columns))
+            if any(row[place].text for row in self.rows)
+            and all(row[place].value is not None for row in self.rows if row[place].text)
+        }
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,8 @@ class Chart:
     table: Table | None = None
     wide: bool = False
     height: int = 300
+    square: bool = False
+    min_width: int = 0  # pixels, below which the page scrolls it
     kind: ClassVar[str] = "chart"
 
 
@@ -117,12 +131,16 @@ def by_epoch(
     if not lines:
         return None
     x = epochs_of(run)
-    data = [_line(x, values, name, place) for place, (name, values) in enumerate(lines)]
+    names = list(columns.values())  # a line looks the same where another is missing
+    data = [_line(x, values, name, names.index(name)) for name, values in lines]
     if len(x) > MOST_POINTS:
         note += f" Of {len(x):,} epochs the chart shows the lowest and the highest value of each stretch."
     rows = _evenly(range(len(x)), MOST_ROWS)
     metric = next(iter(columns)).rpartition("/")[2]
     caption = title if len(rows) == len(x) else f"{title}: {len(rows)} of {len(x):,} epochs"
+    finite = [value for _, values in lines for value in values if math.isfinite(value)]
+    if log and max(finite) > 100 * min(finite):
+        axis["dtick"] = 1  # whole powers of ten only
     table = Table(
         caption,
         ["epoch", *(name for name, _ in lines)],
@@ -223,7 +241,7 @@ def confusion(findings: Findings) -> Chart | None:
         "zmax": 1,
         "x": places,
         "y": places,
-        "colorscale": [[0, "@surface"], [1, "@1"]],
+        "colorscale": [[0, "@surface"], [1, "@heat"]],
         "showscale": False,
         "xgap": 1,
         "ygap": 1,
@@ -253,7 +271,28 @@ def confusion(findings: Findings) -> Chart | None:
         f"Test split: {right:,} of {total:,} right ({right / max(total, 1):.2%}). Rows are true classes, columns "
         "predicted ones; the shade is the square root of the share of a row."
     )
-    return Chart("Confusion matrix", note, [data], layout, table, height=min(640, 200 + 34 * len(names)))
+    return Chart("Confusion matrix", note, [data], layout, table, square=True)
+
+
+def by_class(findings: Findings) -> Table | None:
+    """Each class's recall and precision, the least recalled first."""
+    counts, names = findings.confusion, findings.classes
+    if not counts:
+        return None
+    columns = [sum(row[place] for row in counts) for place in range(len(names))]
+    found = []
+    for place, (name, row) in enumerate(zip(names, counts, strict=True)):
+        right, total = row[place], sum(row)
+        recall = right / total if total else None
+        precision = right / columns[place] if columns[place] else None
+        taken = max(
+            (other for other in range(len(names)) if other != place), key=lambda other: row[other], default=place
+        )
+        often = f"{names[taken]} ({row[taken]})" if taken != place and row[taken] else ""
+        found.append([Cell(name), cell("", total), cell("acc", recall), cell("acc", precision), Cell(often)])
+    found.sort(key=lambda cells: math.inf if cells[2].value is None else cells[2].value)
+    heads = ["class", "samples", "recall", "precision", "most often taken for"]
+    return Table("Of each class, the least recalled first", heads, found, wide=False)
 
 
 def scatter(findings: Findings) -> Chart | None:
@@ -276,7 +315,7 @@ def scatter(findings: Findings) -> Chart | None:
         data,
         _axes("true value") | {"yaxis": {"title": {"text": "predicted value"}}},
         Table(caption, ["true value", "predicted value"], rows),
-        height=380,
+        square=True,
     )
 
 
@@ -314,7 +353,7 @@ def groups(sweep: SweepFolder) -> list[Group]:
     found: dict[tuple[str, ...], list[float]] = {}
     for job in sweep.jobs:
         if job.values:
-            found.setdefault(tuple(job.settings.get(key, "") for key in keys), []).append(job.values[0])
+            found.setdefault(_common(sweep, job), []).append(job.values[0])
     every = [Group(dict(zip(keys, settings, strict=True)), values) for settings, values in found.items()]
     return sorted(
         every, key=lambda group: group.mean, reverse=larger_is_better(sweep.objectives[0]) if every else False
@@ -417,6 +456,7 @@ def _parallel(
         },
         "yaxis": {"visible": False, "range": [min(places.min(), 0) - 0.06, max(places.max(), 1) + 0.06]},
         "annotations": notes,
+        "margin": {"b": 8, "t": 44},
         "shapes": shapes,
         "hovermode": "closest",
         "showlegend": False,
@@ -430,15 +470,18 @@ def _parallel(
         note += f" The first {len(scales)} of {len(sweep.swept)} settings."
     if far := int(first.beyond.sum()):
         note += f" {far} {'run lies' if far == 1 else 'runs lie'} beyond the axis of {sweep.objectives[0]}."
-    return Chart("Settings and objective", note, data, layout, wide=True, height=400)
+    return Chart("Settings and objective", note, data, layout, wide=True, height=400, min_width=110 * len(every))
 
 
 def _against(sweep: SweepFolder, jobs: Sequence[Job], key: str, scale: Scale, objective: Scale) -> Chart:
     """The objective against a setting: a dot a run, a bar the interval of those that differ in their seed only."""
     name = sweep.objectives[0]
     dots = _evenly(range(len(jobs)), max(MOST_DOTS // len(sweep.swept), 200))
+    every = [] if _bare(key) == "seed" else [group for group in groups(sweep) if len(group.values) > 1]
+    aside = _aside(every, key, scale)
+    # What has no group of its own is spread by a little, or the runs of one value would hide each other.
     spread = np.random.default_rng(0).uniform(-0.012, 0.012, len(jobs))
-    places = scale.places + spread
+    places = scale.places + [aside.get(_common(sweep, job), float(by)) for job, by in zip(jobs, spread, strict=True)]
     data = [
         _hovered(
             "markers",
@@ -456,11 +499,10 @@ def _against(sweep: SweepFolder, jobs: Sequence[Job], key: str, scale: Scale, ob
             },
         }
     ]
-    every = [group for group in groups(sweep) if len(group.values) > 1]
-    if every and _bare(key) != "seed":
-        data.append(_means(sweep, jobs, key, scale, objective, every))
+    if every:
+        data.insert(0, _means(sweep, jobs, key, scale, objective, every, aside))
     data.append(
-        _hovered("markers", [scale.places[0]], [objective.places[0]], [_told(sweep, jobs[0])])
+        _hovered("markers", [float(places[0])], [float(objective.places[0])], [_told(sweep, jobs[0])])
         | {"name": "the best run", "marker": {"symbol": "star", "size": 13, "color": "@2"}}
     )
     values: dict[str, list[float]] = {}
@@ -483,7 +525,7 @@ def _against(sweep: SweepFolder, jobs: Sequence[Job], key: str, scale: Scale, ob
         note,
         data,
         {
-            "xaxis": {"title": {"text": label(key)}, **_placed(scale, 0.1)},
+            "xaxis": {"title": {"text": label(key)}, **_placed(scale, max([0.06, *aside.values()]) + 0.04)},
             "yaxis": {"title": {"text": label(name, 30)}, **_placed(objective, 0.07)},
             "hovermode": "closest",
         },
@@ -493,9 +535,15 @@ def _against(sweep: SweepFolder, jobs: Sequence[Job], key: str, scale: Scale, ob
 
 
 def _means(
-    sweep: SweepFolder, jobs: Sequence[Job], key: str, scale: Scale, objective: Scale, every: Sequence[Group]
+    sweep: SweepFolder,
+    jobs: Sequence[Job],
+    key: str,
+    scale: Scale,
+    objective: Scale,
+    every: Sequence[Group],
+    aside: Mapping[tuple[str, ...], float],
 ) -> dict[str, Any]:
-    """Means and intervals, on the objective's axis; those of one setting stand beside each other."""
+    """Means and intervals, on the objective's axis."""
     at = {job.settings.get(key, ""): float(place) for job, place in zip(jobs, scale.places, strict=True)}
     values = np.array([job.values[0] for job in jobs])
     kept = values[~objective.beyond]
@@ -512,12 +560,9 @@ def _means(
         return min(max(where, -0.06), 1.06)
 
     inside = [group for group in every if low <= group.mean <= high]
-    beside: dict[float, int] = {}
     x, y, up, down, text = [], [], [], [], []
-    for group in inside[:200]:
-        place = at[group.settings[key]]
-        count = beside[place] = beside.get(place, 0) + 1
-        x.append(round(place + 0.02 * (count // 2) * (1 if count % 2 else -1) + 0.02, 4))
+    for group in inside:
+        x.append(round(at[group.settings[key]] + aside[tuple(group.settings.values())], 4))
         y.append(placed(group.mean))
         up.append(placed(group.mean + group.half_width) - y[-1])
         down.append(y[-1] - placed(group.mean - group.half_width))
@@ -527,7 +572,7 @@ def _means(
         text.append(f"{label(settings, 120)}: {label(name)} {mean} ± {half}, {len(group.values)} runs")
     return _hovered("markers", x, y, text) | {
         "name": "mean over seeds",
-        "marker": {"symbol": "line-ew-open", "size": 12, "color": "@ink", "line": {"width": 2, "color": "@ink"}},
+        "marker": {"symbol": "line-ew-open", "size": 9, "color": "@ink", "line": {"width": 2, "color": "@ink"}},
         "error_y": {
             "type": "data",
             "symmetric": False,
@@ -537,6 +582,25 @@ def _means(
             "thickness": 1.5,
         },
     }
+
+
+def _aside(every: Sequence[Group], key: str, scale: Scale) -> dict[tuple[str, ...], float]:
+    """How far beside its setting's place each group stands, so that neither groups nor settings run into each other."""
+    distinct = np.unique(scale.places)
+    room = 0.35 * min(float(np.diff(distinct).min()), 0.3) if len(distinct) > 1 else 0.2
+    sharing: dict[str, list[Group]] = {}
+    for group in every:
+        sharing.setdefault(group.settings[key], []).append(group)
+    return {
+        tuple(group.settings.values()): float(by)
+        for those in sharing.values()
+        for group, by in zip(those, np.linspace(-room, room, len(those)) if len(those) > 1 else [0.0], strict=True)
+    }
+
+
+def _common(sweep: SweepFolder, job: Job) -> tuple[str, ...]:
+    """What a run has in common with those that differ in their seed only."""
+    return tuple(job.settings.get(key, "") for key in sweep.swept if _bare(key) != "seed")
 
 
 def _front(sweep: SweepFolder, jobs: Sequence[Job]) -> Chart:

@@ -14,6 +14,7 @@ from backhand.reporting.charts import (
     Cell,
     Chart,
     Table,
+    by_class,
     cell,
     confusion,
     curves,
@@ -148,11 +149,15 @@ def _run_page(run: RunFolder) -> Page:
             *_errors(run),
             Section("metrics", "Metrics", _present(_metrics_table(run))),
             Section("curves", "Learning curves", [*curves(run)]),
-            Section("test", "On the test split", _present(confusion(findings), scatter(findings))),
+            Section(
+                "test",
+                "On the test split",
+                _present(confusion(findings), by_class(findings), scatter(findings), _worst_table(findings.worst)),
+            ),
             Section(
                 "worst",
                 "Worst predictions",
-                _worst_blocks(findings.worst),
+                _worst_gallery(findings.worst),
                 "The test samples with the highest loss, the worst first.",
             ),
             Section(
@@ -249,39 +254,39 @@ def _metrics_table(run: RunFolder) -> Table | None:
     return Table(caption, ["metric", *columns], rows)
 
 
-def _worst_blocks(worst: Sequence[Worst]) -> list[Block]:
-    """A gallery where there are pictures, a table where there are none."""
-    if any(each.picture for each in worst):
-        return [
-            Gallery(
-                [
-                    Picture(
-                        each.picture,
-                        f"Sample {each.id}: {each.target}, taken for {each.prediction}",
-                        [
-                            f"{each.target} → {each.prediction}",
-                            f"loss {each.loss:.3g}{_sure(each)}",
-                            f"sample {each.id}",
-                        ],
-                    )
-                    for each in worst
-                ]
-            )
-        ]
+def _worst_gallery(worst: Sequence[Worst]) -> list[Block]:
+    pictures = [
+        Picture(
+            each.picture,
+            f"Sample {each.id}: {each.target}, taken for {each.prediction}",
+            [f"{each.target} → {each.prediction}", f"loss {each.loss:.3g}{_sure(each)}", f"sample {each.id}"],
+        )
+        for each in worst
+    ]
+    return [Gallery(pictures)] if _have_pictures(worst) else []
+
+
+def _worst_table(worst: Sequence[Worst]) -> Table | None:
+    """Of samples that are no pictures, beside what else is known of the test split."""
+    if not worst or _have_pictures(worst):
+        return None
+    sure = any(each.probability is not None for each in worst)
     rows = [
         [
             Cell(each.id),
             setting_cell(each.target),
             setting_cell(each.prediction),
             cell("loss", each.loss),
-            Cell("" if each.probability is None else f"{each.probability:.1%}", each.probability),
+            *([cell("acc", each.probability)] if sure else []),
         ]
         for each in worst
     ]
-    table = Table(
-        "The test samples with the highest loss", ["sample", "target", "prediction", "loss", "probability"], rows
-    )
-    return [table] if rows else []
+    heads = ["sample", "target", "prediction", "loss", *(["probability"] if sure else [])]
+    return Table("The test samples with the highest loss, the worst first", heads, rows, sortable=True, wide=False)
+
+
+def _have_pictures(worst: Sequence[Worst]) -> bool:
+    return any(each.picture is not None for each in worst)
 
 
 def _sure(worst: Worst) -> str:
@@ -292,11 +297,7 @@ def _settings_tables(run: RunFolder) -> list[Block]:
     """What is set; what was set on the command line is marked, what is null is left out."""
     given = {override.partition("=")[0].lstrip("+~") for override in run.overrides}
     shown = [(key, value) for key, value in run.settings.items() if value not in ("null", "[]") or key in given]
-    marked = frozenset(
-        place
-        for place, (key, _) in enumerate(shown)
-        if any(key == each or key.startswith(f"{each}.") or each == key.removesuffix(".name") for each in given)
-    )
+    marked = frozenset(place for place, (key, _) in enumerate(shown) if given & {key, key.removesuffix(".name")})
     rows = [
         [Cell(key), setting_cell(value), Cell("● set on the command line" if place in marked else "")]
         for place, (key, value) in enumerate(shown)
@@ -388,12 +389,12 @@ def _runs_table(sweep: SweepFolder, beside: Path) -> Table | None:
     rows = [
         [
             Cell(
-                f"{job.number} ★ best" if job.number == best else str(job.number),
+                f"{job.number}\u00a0★\u00a0best" if job.number == best else str(job.number),
                 job.number,
                 None if job.folder is None else _href(job.folder, beside),
             ),
             *(setting_cell(job.settings.get(key, "")) for key in sweep.swept),
-            Cell(f"{SIGNS.get(job.status, '?')} {job.status}"),
+            _status(job.status),
             *(cell(name, job.values[place] if job.values else None) for place, name in enumerate(sweep.objectives)),
             *(cell(name, job.metrics.get(name)) for name in metrics),
             cell("seconds", job.seconds),
@@ -412,7 +413,7 @@ def _failures(sweep: SweepFolder, failed: Sequence[Job]) -> Table | None:
         [
             Cell(str(job.number)),
             Cell(", ".join(f"{key}={job.settings.get(key, '')}" for key in sweep.swept)),
-            Cell(f"{SIGNS.get(job.status, '?')} {job.status}"),
+            _status(job.status),
             Cell(job.error or "no reason was written"),
         ]
         for job in failed[:MOST_FAILURES]
@@ -421,6 +422,10 @@ def _failures(sweep: SweepFolder, failed: Sequence[Job]) -> Table | None:
         f"; the first {len(rows)}" if len(rows) < len(failed) else ""
     )
     return Table(caption, ["job", "settings", "status", "reason"], rows)
+
+
+def _status(status: str) -> Cell:
+    return Cell(f"{SIGNS.get(status, '?')}\u00a0{status}")
 
 
 def _href(folder: Path, beside: Path) -> str:
@@ -453,7 +458,7 @@ def _comparison(folders: Sequence[Path], found: Sequence[RunFolder | SweepFolder
     rows = [
         [
             Cell(name),
-            Cell(f"{SIGNS.get(run.status, '?')} {run.status}"),
+            _status(run.status),
             *(cell(metric, run.result.get("metrics", {}).get(metric)) for metric in metrics),
             cell("", run.result.get("epochs")),
             cell("", run.result.get("seconds")),

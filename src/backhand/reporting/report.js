@@ -40,6 +40,7 @@
       font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif", size: 13, color: "@ink" },
       margin: { l: narrow ? 44 : 56, r: 14, t: 10, b: 40 },
       hoverlabel: { bgcolor: "@surface", bordercolor: "@muted", font: { color: "@ink" }, align: "left" },
+      showlegend: true,
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 12 } },
       hovermode: "x unified", dragmode: coarse.matches ? false : "zoom",
       xaxis: axis, yaxis: axis,
@@ -58,7 +59,7 @@
       for (const key of ["gridcolor", "linecolor", "zerolinecolor"]) each[key] = colour(each[key], styles);
     }
     themed.hoverlabel.bordercolor = colour(themed.hoverlabel.bordercolor, styles);
-    Plotly.react(place, coloured(chart.data, "data", styles), themed, { displayModeBar: false, responsive: false });
+    Plotly.newPlot(place, coloured(chart.data, "data", styles), themed, { displayModeBar: false, responsive: false });
   }
 
   // A chart is drawn when it is about to be seen, and one after the other: a page of many can be read at once.

@@ -1,6 +1,5 @@
 """The report on the terminal: the page's numbers and tables, without its pictures."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from rich import table as rich
@@ -22,7 +21,7 @@ def print_page(page: Page) -> None:
     console.print(Text("   ".join(f"{SIGNS.get(status, '?')} {count} {status}" for status, count in page.statuses)))
     if page.tiles:
         tiles = [[Cell(tile.label), Cell(tile.value, 0), Cell(tile.note)] for tile in page.tiles]
-        console.print(_grid([], tiles))
+        console.print(_grid(Table("", ["", "", ""], tiles)))
     if page.gaps:
         console.print(Text("\nWhat is missing here", style="bold"))
         for gap in page.gaps:
@@ -56,7 +55,7 @@ def _print_table(console: Console, table: Table) -> None:
     """As a table, or a paragraph a row where that is wider than the terminal."""
     rows = table.rows[:MOST_ROWS]
     console.print(Text(table.caption))
-    grid = _grid(table.columns, rows)
+    grid = _grid(replace(table, rows=rows))
     if console.measure(grid, options=console.options.update(max_width=10_000)).maximum <= console.width:
         console.print(grid)
     else:
@@ -74,13 +73,11 @@ def _some(rows: list[list[Cell]]) -> list[list[Cell]]:
     return [rows[round(place * (len(rows) - 1) / (FEW_ROWS - 1))] for place in range(FEW_ROWS)]
 
 
-def _grid(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> rich.Table:
-    grid = rich.Table(show_header=any(columns))
-    for place in range(len(rows[0]) if rows else 0):
-        numbers = all(row[place].value is not None or not row[place].text for row in rows)
-        grid.add_column(
-            Text(columns[place] if columns else ""), justify="right" if numbers and place else "left", overflow="fold"
-        )
-    for row in rows:
+def _grid(table: Table) -> rich.Table:
+    grid = rich.Table(show_header=any(table.columns))
+    for place, column in enumerate(table.columns):
+        right = place in table.numeric and place > 0
+        grid.add_column(Text(column), justify="right" if right else "left", overflow="fold")
+    for row in table.rows:
         grid.add_row(*(Text(each.text) for each in row))
     return grid

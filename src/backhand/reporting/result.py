@@ -78,7 +78,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file aside and rename it, so that it is whole or as it was."""
     aside = path.with_name(f"{path.name}.tmp")
     try:
-        aside.write_text(text)
+        aside.unlink(missing_ok=True)  # in somebody else's folder it may be a link to anywhere
+        aside.write_text(text, encoding="utf-8")
     except OSError:
         aside.unlink(missing_ok=True)
         raise

@@ -1,0 +1,101 @@
+"""`python scripts/report.py` on folders that `train.py` left, and on what is no such folder."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.cli.conftest import ROOT
+from tests.reporting.report_folders import grid, write_run, write_sweep
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "name the folder of a run"),
+        (("nowhere",), "nowhere: no such folder"),
+        (("empty",), "empty: neither a run's folder"),
+        (("run", "format=pdf"), "format=pdf: no such choice; choose from html, text"),
+        (("run", "form=html"), "form: no such key (did you mean format?)"),
+        (("run", "format=text", "out=x.html"), "out=x.html: is for format=html"),
+        (("run", "out=run"), "out=run: is a folder"),
+        (("run", "out=no/where.html"), "there is no folder no"),
+        (("run", "out=run/metrics.csv"), "is no report; nothing is overwritten"),
+        (("run", "nowhere"), "nowhere: no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line(command, tmp_path, arguments, says):
+    write_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    found = command("scripts/report.py", *arguments)
+    assert found.returncode == 1
+    assert found.stdout == ""
+    assert len(found.stderr.splitlines()) == 1
+    assert says in found.stderr
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_mistake_is_answered_at_once(tmp_path):
+    code = "import sys; sys.argv = ['report.py', 'nowhere']; import runpy, atexit; "
+    code += "atexit.register(lambda: print({'torch', 'lightning', 'matplotlib'} & set(sys.modules))); "
+    code += f"runpy.run_path({str(ROOT / 'scripts' / 'report.py')!r}, run_name='__main__')"
+    before = os.times()
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    after = os.times()
+    assert found.returncode == 1
+    assert found.stdout == "set()\n"
+    # Of the processor, for other tests run beside this one.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 2
+
+
+def test_a_report_needs_neither_torch_nor_lightning(tmp_path):
+    folder = write_run(tmp_path / "run")
+    code = "import sys; from pathlib import Path; from backhand.reporting.report import write_report; "
+    code += f"write_report([Path({str(folder)!r})], Path('out.html')); "
+    code += "print({'torch', 'lightning'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"
+
+
+def test_a_run_a_sweep_and_several_each_give_one_file(command, tmp_path):
+    write_run(tmp_path / "lr=0.1")
+    write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3], seed=[0, 1]), [0.1, 0.2, 0.3, None])
+    for arguments, out in (
+        (("lr=0.1",), "lr=0.1/report.html"),
+        (("sweep",), "sweep/report.html"),
+        (("lr=0.1", "sweep"), "report.html"),
+        (("sweep", "out=other.html"), "other.html"),
+    ):
+        found = command("scripts/report.py", *arguments)
+        assert (found.returncode, found.stdout, found.stderr) == (0, f"{out}\n", "")
+        assert (tmp_path / out).read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("folder", ["run", "sweep"])
+def test_text_fits_into_sixty_columns_and_no_markup_is_read(command, tmp_path, folder):
+    write_run(tmp_path / "run", settings={"name": "[bold]a\x1b[31m[/nothing]"})
+    settings = [{"optimizer.lr": "0.1", "name": "[red]x"}, {"optimizer.lr": "0.3", "name": "y"}]
+    write_sweep(tmp_path / "sweep", settings, [0.1, None])
+    found = command("scripts/report.py", folder, "format=text", COLUMNS="60")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert max(map(len, found.stdout.splitlines())) <= 60
+    assert "\x1b" not in found.stdout
+    assert {"run": "97.41%", "sweep": "job 0"}[folder] in found.stdout
+    assert {"run": "[bold]a", "sweep": "[red]x"}[folder] in found.stdout
+
+
+@pytest.mark.slow
+def test_the_folders_of_real_runs_have_reports(command, tmp_path):
+    quick = ("trainer.max_epochs=3", "logger=csv", "callbacks.progress_bar=false", "trainer=cpu")
+    assert command("train.py", *quick, "hydra.run.dir=run").returncode == 0
+    several = ("seed=0,1", "optimizer.lr=0.03,0.1", "hydra/launcher=population", "hydra.sweep.dir=sweep")
+    assert command("train.py", "-m", *quick, *several).returncode == 0
+    found = command("scripts/report.py", "run", "format=text")
+    assert "result.json" not in found.stdout
+    assert "test accuracy" in found.stdout
+    sweep = command("scripts/report.py", "sweep", "format=text")
+    assert "4 finished" in sweep.stdout
+    assert "95 % interval" in sweep.stdout
+    for arguments in (("run",), ("sweep",), ("run", "sweep")):
+        assert command("scripts/report.py", *arguments).returncode == 0

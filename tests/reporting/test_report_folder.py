@@ -1,0 +1,212 @@
+"""Reading a folder of which nothing can be relied on: what is there is read, what is not is named, and that is all."""
+
+import json
+import math
+import os
+
+import pytest
+from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
+
+from backhand.config.errors import UserError
+from backhand.reporting.charts import MOST_POINTS, thinned
+from backhand.reporting.folder import read_folder, read_run, read_sweep
+from backhand.reporting.report import render
+
+
+def test_a_whole_run_has_no_gap(tmp_path):
+    run = read_run(write_run(tmp_path / "run", epochs=5, overrides=["optimizer.lr=0.1"]))
+    assert run.gaps == []
+    assert run.status == "finished"
+    assert run.settings["model.loss"] == "cross_entropy"  # ${data.loss}
+    assert run.settings["model.hidden"] == "[64, 32]"
+    assert len(run.epochs["val/loss"]) == 5
+    assert sum(map(sum, run.findings.confusion)) > 0
+    assert [each.loss for each in run.findings.worst] == [6, 5, 4, 3, 2, 1]
+    assert len(run.findings.weights) == 16
+
+
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3 - 1])
+
+
+def remove(path):
+    path.unlink()
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def garbage(path):
+    path.write_bytes(bytes(range(256)) * 20)
+
+
+def loop(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+def folder_instead(path):
+    path.unlink()
+    path.mkdir()
+
+
+def nested(path):
+    path.write_text("[" * 100_000)
+
+
+FILES = ("result.json", "metrics.csv", "findings.json", ".hydra/config.yaml", ".hydra/overrides.yaml")
+
+
+@pytest.mark.parametrize("damage", [cut, remove, empty, garbage, loop, folder_instead, nested])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named_and_the_rest_is_reported(tmp_path, name, damage):
+    folder = write_run(tmp_path / "run", overrides=["optimizer.lr=0.1", "model.hidden=[64,32]"])
+    damage(folder / name)
+    run = read_run(folder)
+    cut_yaml = damage is cut and name.startswith(".hydra")  # may be whole YAML, with less in it
+    assert cut_yaml or any(gap.startswith(f"{name}: ") for gap in run.gaps)
+    page = render([folder], folder)
+    assert all(gap.split(":")[0] in page for gap in run.gaps)
+    if name != "metrics.csv":
+        assert run.epochs["val/loss"][-1] > 0
+    if name != "result.json":
+        assert run.result["metrics"]["test/acc"] == 0.9741
+
+
+def test_a_line_that_was_cut_off_is_left_out_and_the_others_are_kept(tmp_path):
+    folder = write_run(tmp_path / "run", epochs=10)
+    whole = read_run(folder).epochs["val/loss"]
+    text = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(text.rstrip()[:-3])
+    run = read_run(folder)
+    assert run.epochs["val/loss"] == whole[:-1]
+    assert "metrics.csv: ends in the middle of a line; that epoch is left out" in run.gaps
+
+
+def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
+    folder = write_run(tmp_path / "run")
+    rows = "0,39,nan,inf,oops,1e999\n1,79,0.5,-inf,0.25,0.1\n2,119,0.4,0.3\n"
+    (folder / "metrics.csv").write_text("epoch,step,train/loss,val/loss,val/acc,lr\n" + rows)
+    run = read_run(folder)
+    assert math.isnan(run.epochs["train/loss"][0])
+    assert run.epochs["val/acc"][1] == 0.25
+    assert "val/loss" not in run.epochs
+    assert any("1 line with more or fewer cells" in gap for gap in run.gaps)
+    assert any("4 cells are no numbers" in gap for gap in run.gaps)
+    assert "NaN" not in render([folder], folder).rpartition('id="charts">')[2].partition("</script>")[0]
+
+
+def test_entries_of_the_wrong_type_are_named(tmp_path):
+    folder = write_run(tmp_path / "run", confusion=[[1, -1], [2]], scatter={"target": [1, "a"], "prediction": [1, 2]})
+    findings = json.loads((folder / "findings.json").read_text())
+    findings["worst"] = [3, {"id": 1}, *findings["worst"][:1], {"loss": 1, "picture": "data:text/html,x"}]
+    findings["weights"] = ["PHNjcmlwdD4=", findings["weights"][0], None]  # the first is no PNG
+    write_json(folder / "findings.json", findings)
+    result = {"status": "finished", "metrics": [1], "seconds": "long", "best": {"val/loss": None, "val/acc": 10**400}}
+    write_json(folder / "result.json", result | {"steps": True})
+    run = read_run(folder)
+    assert run.result == {"status": "finished", "best": {}}
+    assert {gap for gap in run.gaps if gap.startswith("result.json")} == {
+        f"result.json: {key} is of the wrong type" for key in ("metrics", "seconds", "steps")
+    }
+    assert run.findings.confusion == []
+    assert run.findings.scatter is None
+    assert [each.picture is None for each in run.findings.worst] == [False, True]
+    assert len(run.findings.weights) == 1
+    assert len([gap for gap in run.gaps if gap.startswith("findings.json")]) == 4
+    render([folder], folder)
+
+
+def test_a_yaml_file_can_neither_run_code_nor_grow_without_bounds(tmp_path):
+    folder = write_run(tmp_path / "run")
+    mark = tmp_path / "ran"
+    (folder / ".hydra" / "overrides.yaml").write_text(f"!!python/object/apply:os.system ['touch {mark}']")
+    bomb = "a0: &a0 {x: 1, y: 2}\n" + "".join(
+        f"a{n}: &a{n} {{{', '.join(f'k{k}: *a{n - 1}' for k in range(9))}}}\n" for n in range(1, 15)
+    )
+    (folder / ".hydra" / "config.yaml").write_text(bomb + "list: &l [*l, *l]\n")
+    run = read_run(folder)
+    assert not mark.exists()
+    assert len(run.settings) <= 1000
+    assert ".hydra/overrides.yaml: is damaged: it is no YAML" in run.gaps
+
+
+@pytest.mark.parametrize("name", ["result.json", "metrics.csv", "findings.json", ".hydra"])
+def test_no_link_is_followed_out_of_the_folder(tmp_path, name):
+    folder, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", settings={"name": "secret"}, value=0.123)
+    (folder / name).rename(tmp_path / "aside")
+    (folder / name).symlink_to(other / name)
+    run = read_run(folder)
+    assert any("link out of the folder" in gap for gap in run.gaps)
+    assert run.settings.get("name") != "secret"
+    assert run.result.get("objective", {}).get("value") != 0.123
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "result.json").unlink()
+    os.mkfifo(folder / "result.json")
+    assert "result.json: is not a file" in read_run(folder).gaps
+
+
+def test_a_job_of_a_sweep_is_not_read_through_a_link_out_of_it(tmp_path):
+    sweep = write_sweep(tmp_path / "sweep", grid(seed=[0, 1]), [0.1, 0.2])
+    other = write_run(tmp_path / "other", value=0.0001)
+    (sweep / "2").symlink_to(other)
+    found = read_sweep(sweep)
+    assert [job.number for job in found.ranked] == [0, 1]
+    assert any(gap.startswith("2: is a link out") for gap in found.gaps)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_sweep_is_read_from_its_runs_with_or_without_its_table(tmp_path, complete):
+    settings = grid(optimizer__lr=[0.1, 0.3], seed=[0, 1, 2])
+    folder = write_sweep(tmp_path / "sweep", settings, [0.3, 0.2, None, 0.1, 0.5, 0.4], complete)
+    sweep = read_sweep(folder)
+    assert [job.number for job in sweep.ranked] == [3, 1, 0, 5, 4]
+    assert sweep.swept == ["optimizer.lr", "seed"]
+    assert sweep.objectives == ["val/loss"]
+    assert (sweep.jobs[2].status, sweep.jobs[2].error) == ("failed", "optimizer.lr=9: it broke")
+    assert any(gap.startswith("sweep.csv") for gap in sweep.gaps) != complete
+
+
+def test_a_sweep_whose_runs_are_gone_is_read_from_its_table(tmp_path):
+    settings = grid(optimizer__lr=[0.1, 0.3])
+    folder = write_sweep(tmp_path / "sweep", settings, [0.3, 0.2])
+    for number in (0, 1):
+        (folder / str(number)).rename(tmp_path / f"gone{number}")
+    sweep = read_sweep(folder)
+    assert [(job.number, job.values) for job in sweep.ranked] == [(1, [0.2]), (0, [0.3])]
+    assert sweep.swept == ["optimizer.lr"]
+
+
+def test_a_diverged_run_is_no_best_run_and_its_reason_is_told(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", grid(seed=[0, 1]), [0.1, 0.2])
+    record = json.loads((folder / "0" / "result.json").read_text())
+    write_json(folder / "0" / "result.json", record | {"status": "diverged", "error": "the loss is not finite"})
+    sweep = read_sweep(folder)
+    assert [job.number for job in sweep.ranked] == [1]
+    assert "the loss is not finite" in render([folder], folder)
+
+
+def test_what_is_neither_a_run_nor_a_sweep_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    for path in (tmp_path, tmp_path / "absent", tmp_path / "notes.txt"):
+        with pytest.raises(UserError) as error:
+            read_folder(path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_line_of_many_points_keeps_its_ends_and_its_peaks():
+    x = [float(epoch) for epoch in range(100_000)]
+    y = [1.0] * 100_000
+    y[54_321], y[77_777] = 9.0, -9.0
+    few_x, few_y = thinned(x, y)
+    assert len(few_x) <= MOST_POINTS + 2
+    assert (few_x[0], few_x[-1]) == (0, 99_999)
+    assert few_x[few_y.index(9.0)] == 54_321
+    assert few_x[few_y.index(-9.0)] == 77_777
+    assert few_x == sorted(few_x)
