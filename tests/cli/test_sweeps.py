@@ -359,7 +359,8 @@ def test_a_full_disk_costs_the_jobs_that_it_is_too_small_for_and_no_others(comma
         # Room for a picture, and none for the larger network's checkpoint: a write beyond it fails as on a full disk.
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
     )
-    assert (full.returncode, full.stderr) == (1, "")
+    assert (full.returncode, full.stderr.count("\n")) == (1, 1), full.stderr
+    assert "report.html: cannot be written" in full.stderr
     assert [each["status"] for _, each in sorted(records(folder).items())] == ["finished"] * 2 + ["failed"] * 2
     for number in (2, 3):
         reason = records(folder)[number]["error"]

@@ -98,7 +98,7 @@ def leave_report(folder: Path) -> None:
     try:
         write_report([folder], folder / "report.html")
     except UserError as error:
-        log.warning("%s", error)
+        log.warning("no report: %s", error)
 
 
 def render(folders: Sequence[Path], beside: Path) -> str:
