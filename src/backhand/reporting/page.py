@@ -211,14 +211,18 @@ def _run_tiles(run: RunFolder) -> list[Tile]:
         tiles.append(Tile(f"best {name}", cell(name, value).text, _epoch_of(run, name, value)))
     audit = result.get("audit", {})
     if isinstance(audit.get("worst"), float):
-        times = f"{audit['times']:.0f} audits" if isinstance(audit.get("times"), float) else ""
+        times = _counted(audit["times"], "audit") if isinstance(audit.get("times"), float) else ""
         tiles.append(Tile("worst gradient error", f"{audit['worst']:.0e}", times))
     seconds, epochs, parameters = (result.get(key) for key in ("seconds", "epochs", "parameters"))
     if seconds is not None:
-        tiles.append(Tile("training", f"{seconds:,.1f} s", f"{epochs:,.0f} epochs" if epochs is not None else ""))
+        tiles.append(Tile("training", f"{seconds:,.1f} s", _counted(epochs, "epoch") if epochs is not None else ""))
     if parameters is not None:
         tiles.append(Tile("parameters", f"{parameters:,.0f}"))
     return tiles
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
 
 
 def _epoch_of(run: RunFolder, name: str, value: float) -> str:
