@@ -32,6 +32,7 @@ def opened(browser):
 
     def open_file(file, width=1280, scheme="light"):
         page = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme).new_page()
+        page.set_default_timeout(90_000)
         wrong = []
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -55,7 +56,8 @@ def report(folder):
 def draw_all(page):
     charts = page.locator("[data-chart]")
     for number in range(charts.count()):
-        charts.nth(number).scroll_into_view_if_needed()
+        # Playwright's own waits until nothing moves, which on a busy machine is never.
+        charts.nth(number).evaluate("element => element.scrollIntoView({behavior: 'instant'})")
         charts.nth(number).locator(".main-svg").first.wait_for(state="attached")
     return charts
 
