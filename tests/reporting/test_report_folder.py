@@ -85,6 +85,19 @@ def test_a_line_that_was_cut_off_is_left_out_and_the_others_are_kept(tmp_path):
     assert "metrics.csv: ends in the middle of a line; that epoch is left out" in run.gaps
 
 
+@pytest.mark.parametrize("epoch", ["", "nan", "1e400", "x"])
+@pytest.mark.parametrize("line", [3, -1])
+def test_a_line_without_its_epoch_is_left_out_and_the_page_is_written(tmp_path, epoch, line):
+    folder = write_run(tmp_path / "run")
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    lines[line] = ",".join([epoch, *lines[line].split(",")[1:]])
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    run = read_run(folder)
+    assert len(run.epochs["epoch"]) == 29
+    assert "metrics.csv: 1 line without the number of an epoch, left out" in run.gaps
+    assert "without the number of an epoch" in render([folder], folder)
+
+
 def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
     folder = write_run(tmp_path / "run")
     rows = "0,39,nan,inf,oops,1e999\n1,79,0.5,-inf,0.25,0.1\n2,119,0.4,0.3\n"

@@ -290,6 +290,11 @@ def _read_epochs(files: _Files) -> dict[str, list[float]]:
     whole = [row for row in rows if len(row) == len(header)]
     if len(whole) < len(rows):
         files.gap(name, f"{_lines(len(rows) - len(whole))} with more or fewer cells than the first, left out")
+    if "epoch" in places:
+        numbered = [row for row in whole if math.isfinite(_number(row[places["epoch"]]))]
+        if len(numbered) < len(whole):
+            files.gap(name, f"{_lines(len(whole) - len(numbered))} without the number of an epoch, left out")
+        whole = numbered
     if not whole:
         files.gap(name, "has no epoch")
     columns = list(zip(*whole, strict=True)) or [()] * len(header)
