@@ -8,7 +8,7 @@ import pytest
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 from backhand.config.errors import UserError
-from backhand.reporting.charts import MOST_POINTS, thinned
+from backhand.reporting.charts import MOST_POINTS, groups, thinned
 from backhand.reporting.folder import read_folder, read_run, read_sweep
 from backhand.reporting.report import render
 
@@ -193,6 +193,29 @@ def test_a_sweep_whose_runs_are_gone_is_read_from_its_table(tmp_path):
     sweep = read_sweep(folder)
     assert [(job.number, job.values) for job in sweep.ranked] == [(1, [0.2]), (0, [0.3])]
     assert sweep.swept == ["optimizer.lr"]
+
+
+def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
+    settings = [{"data": "wine", **each} for each in grid(optimizer__lr=[0.1, 0.3], seed=[0, 1])]
+    folder = write_sweep(tmp_path / "sweep", settings, [0.3, 0.2, 0.1, 0.4])
+    rows = [row.split(",") for row in (folder / "sweep.csv").read_text().splitlines()]
+    (folder / "sweep.csv").write_text(
+        "\n".join(",".join([row[0], *row[2:]]) for row in rows) + "\n"
+    )  # as it is written
+    before = read_sweep(folder)
+    (folder / "1").rename(tmp_path / "gone")
+    after = read_sweep(folder)
+    assert after.swept == before.swept == ["optimizer.lr", "seed"]
+    assert [(group.settings, group.values) for group in groups(after)] == [
+        (group.settings, group.values) for group in groups(before)
+    ]
+    assert "the sweep: the folders of jobs 1 are not there; sweep.csv tells of them" in after.gaps
+    (folder / "sweep.csv").unlink()
+    write_json(folder / "sweep.json", {"sweep": {"search": "grid"}, "jobs": ["a", "b", "c", "d"], "overrides": []})
+    gaps = read_sweep(folder).gaps
+    assert "the sweep: had 4 jobs; of 1 there is neither a folder nor a row in sweep.csv" in gaps
+    write_json(folder / "sweep.json", {"jobs": 4})
+    assert "sweep.json: jobs is of the wrong type" in read_sweep(folder).gaps
 
 
 def test_a_diverged_run_is_no_best_run_and_its_reason_is_told(tmp_path):

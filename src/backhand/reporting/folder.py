@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import yaml
 
 from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
+from backhand.reporting.findings import FINDINGS, MOST_POINTS, MOST_UNITS, WORST
 
 RUN_FILES = (".hydra", "metrics.csv", "result.json")
 SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv")
@@ -199,12 +200,21 @@ def read_sweep(path: Path) -> SweepFolder:
     rows, names = _read_sweep_table(files)
     numbers = {int(each.name) for each in path.iterdir() if each.name.isdecimal() and each.name.isascii()}
     every = sorted(numbers | rows.keys())
+    begun = claim.get("jobs", []) if claim else []
+    if not isinstance(begun, list):
+        files.gap("sweep.json", "jobs is of the wrong type")
+    elif gone := len(set(range(len(begun))) - set(every)):
+        files.gap("the sweep", f"had {len(begun)} jobs; of {gone} there is neither a folder nor a row in sweep.csv")
     if len(every) > MOST_JOBS:
         files.gap("the sweep", f"has {len(every)} jobs, of which the first {MOST_JOBS} are shown")
     best: dict[int, dict[str, float]] = {}
     for number in every[:MOST_JOBS]:
         job, best[number] = _read_job(files, number, rows.get(number, {}))
         sweep.jobs.append(job)
+    _complete(sweep.jobs, rows)
+    lost = [str(job.number) for job in sweep.jobs if job.folder is None]
+    if lost:
+        files.gap("the sweep", f"the folders of jobs {', '.join(lost[:20])} are not there; sweep.csv tells of them")
     keys = dict.fromkeys(key for job in sweep.jobs for key in job.settings)
     sweep.swept = [key for key in keys if len({job.settings.get(key, "") for job in sweep.jobs}) > 1]
     judged = [job.objective for job in sweep.jobs if job.objective]
@@ -397,6 +407,15 @@ def _read_job(files: _Files, number: int, row: dict[str, str]) -> tuple[Job, dic
     return job, best
 
 
+def _complete(jobs: Sequence[Job], rows: Mapping[int, Mapping[str, str]]) -> None:
+    """Give jobs of which only sweep.csv tells, and therefore only what differs, what all the others have in common."""
+    from_table = [job for job in jobs if job.settings.keys() <= rows.get(job.number, {}).keys()]
+    others = [job.settings for job in jobs if job not in from_table]
+    shared = set(others[0].items()).intersection(*(each.items() for each in others)) if others else set()
+    for job in from_table:
+        job.settings = dict(shared) | job.settings
+
+
 def _read_sweep_table(files: _Files) -> tuple[dict[int, dict[str, str]], list[str]]:
     """The rows of sweep.csv by job, and the objectives that its columns name."""
     name = "sweep.csv"
@@ -417,7 +436,7 @@ def _read_sweep_table(files: _Files) -> tuple[dict[int, dict[str, str]], list[st
 
 
 def _read_findings(files: _Files) -> Findings:
-    name = "findings.json"
+    name = FINDINGS
     record = files.json(name, "is not there: no confusion matrix or scatter, weights or worst predictions")
     found = Findings()
     if record is None:
@@ -441,12 +460,12 @@ def _read_findings(files: _Files) -> Findings:
     if "scatter" in with_type:
         target, prediction = (_numbers(with_type["scatter"].get(key)) for key in ("target", "prediction"))
         if target and len(target) == len(prediction):
-            found.scatter = (target[:2000], prediction[:2000])
+            found.scatter = (target[:MOST_POINTS], prediction[:MOST_POINTS])
         else:
             files.gap(name, "scatter is not two lists of numbers of the same length")
-    worst = [_worst(each) for each in with_type.get("worst", [])[:50]]
+    worst = [_worst(each) for each in with_type.get("worst", [])[:WORST]]
     found.worst = [each for each in worst if each is not None]
-    weights = [_picture(each) for each in with_type.get("weights", [])[:64]]
+    weights = [_picture(each) for each in with_type.get("weights", [])[:MOST_UNITS]]
     found.weights = [each for each in weights if each is not None]
     for key, read, kept in (("worst", worst, found.worst), ("weights", weights, found.weights)):
         if len(kept) < len(read):
