@@ -13,7 +13,7 @@ import numpy as np
 
 from backhand.config.validation import larger_is_better
 from backhand.reporting.folder import Findings, Job, RunFolder, SweepFolder
-from backhand.reporting.plots import MOST_SETTINGS, Scale, objective_scale, pareto_front, setting_scale
+from backhand.reporting.plots import MOST_SETTINGS, Scale, objective_scale, pareto_front, setting_scale, thinned_ticks
 from backhand.reporting.terminal import number
 
 MOST_POINTS = 1000  # of one line
@@ -439,7 +439,7 @@ def _parallel(
         shapes.append(
             {"type": "line", "x0": axis, "x1": axis, "y0": 0, "y1": 1, "line": {"color": "@muted", "width": 1}}
         )
-        for at, text in _apart(scale.ticks, 0.06):
+        for at, text in thinned_ticks(scale.ticks, 0.06):
             notes.append(
                 {"x": axis, "y": at, "text": label(text, 14), "showarrow": False, "xanchor": "left", "xshift": 4}
                 | {"font": {"size": 11}, "bgcolor": "@surface", "borderpad": 1}
@@ -690,21 +690,13 @@ def _axes(x: str, log: bool = False, **y: Any) -> dict[str, Any]:
 def _placed(scale: Scale, pad: float) -> dict[str, Any]:
     """An axis of [0, 1] with a scale's own ticks; slanted, and in the end not every one, where they would touch."""
     low, high = min(float(scale.places.min()), 0), max(float(scale.places.max()), 1)
-    ticks = _apart(scale.ticks, 0.06)
+    ticks = thinned_ticks(scale.ticks, 0.06)
     return {
         "tickvals": [place for place, _ in ticks],
         "ticktext": [label(text, 16) for _, text in ticks],
         "range": [low - pad, high + pad],
         "zeroline": False,
     }
-
-
-def _apart(ticks: Sequence[tuple[float, str]], gap: float) -> list[tuple[float, str]]:
-    kept: list[tuple[float, str]] = []
-    for place, text in ticks:
-        if not kept or place - kept[-1][0] >= gap:
-            kept.append((place, text))
-    return kept
 
 
 def _worth(scale: Scale, name: str) -> np.ndarray:

@@ -255,7 +255,7 @@ def _lines(
     for number, scale in enumerate(scales):
         axes.plot([number, number], [0, 1], color="#404348", lw=1, zorder=4)
         last = number == len(scales) - 1
-        for place, text in _thinned(scale.ticks, 0.055):
+        for place, text in thinned_ticks(scale.ticks, 0.055):
             axes.plot([number], [place], "_", color="#404348", markersize=6, zorder=4)
             axes.annotate(
                 _short(text, max(10, min(20, int(0.72 * inches / LETTER)))),
@@ -292,7 +292,7 @@ def _dots(axes: Axes, places: np.ndarray, objective: Scale, order: np.ndarray, c
     axes.plot(places[best], objective.places[best], "*", color=VAL, markersize=13, markeredgecolor="white", zorder=4)
     low, high = min(objective.places.min(), 0), max(objective.places.max(), 1)
     axes.set_ylim(low - 0.07, high + 0.07)
-    ticks = _thinned(objective.ticks, 0.1)
+    ticks = thinned_ticks(objective.ticks, 0.1)
     axes.set_yticks([place for place, _ in ticks], [_short(text, 16) for _, text in ticks], fontsize=8)
     _plain(axes)
 
@@ -309,9 +309,9 @@ def _ticks(axes: Axes, key: str, scale: Scale, inches: float) -> None:
     )
     slanted = touching and (scale.kind == "names" or len(ticks) <= 8)
     if slanted:
-        ticks = _thinned(ticks, 0.2 / per_unit)
+        ticks = thinned_ticks(ticks, 0.2 / per_unit)
     elif touching:
-        ticks = _thinned(ticks, (LETTER * max(len(text) for _, text in ticks) + 0.08) / per_unit)
+        ticks = thinned_ticks(ticks, (LETTER * max(len(text) for _, text in ticks) + 0.08) / per_unit)
     axes.set_xticks([place for place, _ in ticks], [text for _, text in ticks], fontsize=8)
     if slanted:
         for label in axes.get_xticklabels():
@@ -385,7 +385,8 @@ def _round_ticks(distinct: np.ndarray, kind: str) -> list[tuple[float, str]]:
     return [(float(_placed(np.array(tick), distinct, kind)), f"{tick:.{digits}g}") for tick in ticks]
 
 
-def _thinned(ticks: Sequence[tuple[float, str]], gap: float) -> list[tuple[float, str]]:
+def thinned_ticks(ticks: Sequence[tuple[float, str]], gap: float) -> list[tuple[float, str]]:
+    """Those that stand at least so far behind the one before."""
     kept: list[tuple[float, str]] = []
     for place, text in ticks:
         if not kept or place - kept[-1][0] >= gap:
