@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -142,20 +141,35 @@ def test_two_processes_are_one_run(command, tmp_path):
 def test_a_crash_is_marked(command, tmp_path):
     result = command("train.py", "trainer.max_epochs=2", "callbacks.audit.warn=1e-30", "callbacks.audit.stop=1e-30",
                      "optimizer.lr=0.1", "trainer.precision=64-true", "hydra.run.dir=run")  # fmt: skip
-    assert result.returncode in (0, 1)
-    status = json.loads((tmp_path / "run" / "result.json").read_text())["status"]
-    expected = {"finished": "finished (exit code 0)", "failed": "failed (exit code 1)"}[status]
-    assert summary(tmp_path / "run")["state"] == expected
-    assert status == "failed"
+    assert result.returncode == 1
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+    assert summary(tmp_path / "run")["state"] == "failed (exit code 1)"
+    assert "Why it failed" in (tmp_path / "run" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9"])
-def test_a_server_that_is_not_there_loses_nothing(command, tmp_path, address):
-    key = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": address, "WANDB_MODE": "online"}
+def test_a_server_that_is_not_there_loses_nothing(command, tmp_path):
+    key = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "online"}
     result = command("train.py", "data=wine", "trainer.max_epochs=2", "hydra.run.dir=run", **key)
     assert result.returncode == 0
     assert result.stderr.count("\n") == 1
     assert "W&B cannot be reached" in result.stderr
     assert_history_is_the_table(tmp_path / "run")
     assert summary(tmp_path / "run")["state"] == "finished (exit code 0)"
-    assert os.path.exists(tmp_path / "run" / "findings.json")  # noqa: PTH110
+    assert (tmp_path / "run" / "findings.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("WANDB_MODE", "ofline", "WANDB_MODE=ofline: no such choice (did you mean offline?)"),
+        ("WANDB_BASE_URL", "nonsense", "WANDB_BASE_URL=nonsense: must be an address such as https://api.wandb.ai"),
+        ("WANDB_BASE_URL", "http://host:port", "WANDB_BASE_URL=http://host:port: must be an address"),
+    ],
+)
+def test_an_environment_that_wandb_would_refuse_is_refused_before_there_is_a_folder(
+    command, tmp_path, variable, value, reason
+):
+    result = command("train.py", "data=wine", "hydra.run.dir=run", **{variable: value})
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.stderr
+    assert reason in result.stderr
+    assert not (tmp_path / "run").exists()

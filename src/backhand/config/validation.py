@@ -1,6 +1,7 @@
 """What is refused before anything is imported, created or trained. Beyond this edge the configuration is trusted."""
 
 import functools
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -115,6 +117,7 @@ def _check(config: TrainConfig) -> None:
         raise UserError(f"seed={config.seed}: must be below 2^32")
     if config.logger.wandb:
         check_choice("logger.wandb.mode", config.logger.wandb.mode, ("auto", "online", "offline", "disabled"))
+        _check_wandb_environment()
     if config.callbacks.early_stopping:
         _at_least("callbacks.early_stopping.patience", config.callbacks.early_stopping.patience, 1)
         _at_least("callbacks.early_stopping.min_delta", config.callbacks.early_stopping.min_delta, 0)
@@ -337,6 +340,20 @@ def _check_optional_keys(
             raise UserError(f"{group}.{key}: {group}={node.name} has no such setting; it belongs to {owners}")
         if not given and key in choices[node.name]:
             raise UserError(f"{group}.{key}: {group}={node.name} needs a value")
+
+
+def _check_wandb_environment() -> None:
+    """What W&B itself would refuse once the run's folder is there."""
+    if mode := os.environ.get("WANDB_MODE"):
+        check_choice("WANDB_MODE", mode, ("online", "offline", "disabled", "dryrun", "run", "shared"))
+    if address := os.environ.get("WANDB_BASE_URL"):
+        try:
+            parts = urlsplit(address)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            fits = False
+        if not fits:
+            raise UserError(f"WANDB_BASE_URL={address}: must be an address such as https://api.wandb.ai")
 
 
 def _at_least(key: str, value: float, bound: float, above: bool = False) -> None:

@@ -195,7 +195,7 @@ def _knock(url: str) -> None:
     Raises:
         OSError: nobody.
     """
-    if urllib.request.getproxies():  # then it is not us who is to reach it
+    if {"http", "https", "all"} & urllib.request.getproxies().keys():  # then it is not us who is to reach it
         return
     parts = urllib.parse.urlsplit(url)
     port = parts.port or (80 if parts.scheme == "http" else 443)

@@ -72,9 +72,9 @@ def wandb_runs(loggers: Sequence[Logger]) -> Iterator[Any]:
 
 def log_histograms(loggers: Sequence[Logger], histograms: Mapping[str, Histogram], epoch: int, step: int) -> None:
     """Log an epoch's histograms."""
-    import wandb
-
     for run in wandb_runs(loggers):
+        import wandb  # a second that other runs do without
+
         shown = {
             name: wandb.Histogram(np_histogram=(np.array(each.counts), _edges(each)))
             for name, each in histograms.items()
@@ -91,9 +91,9 @@ def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path
         checkpoint: the best one, which stays where it is.
         metrics: that it is filed with.
     """
-    import wandb
-
     for run in wandb_runs(loggers):
+        import wandb  # a second that other runs do without
+
         shown: dict[str, Any] = {"worst_predictions": _worst(findings)}
         if findings.classes is not None and findings.confusion is not None:
             rows = [

@@ -209,14 +209,14 @@ class Run:
             raise SystemExit(130) from None
         except BaseException as error:
             self._end("failed", 1, failure(error, self.config).error)
+            self._report(alone)
             raise
         if diverged:
             loss = final_metrics(self.table.rows).get("train/loss", math.nan)
             result = self._end("diverged", 0, divergence(loss, self.trainer.current_epoch))
         else:
             result = self._end("finished", 0)
-        if wanted(self.config.report, alone) and self.trainer.is_global_zero:
-            leave_report(self.folder)
+        self._report(alone)
         if alone and self.trainer.is_global_zero:
             print_summary(result, self.folder)
         return worst_objective(self.config.objective) if diverged else self.best
@@ -242,6 +242,10 @@ class Run:
         log_findings(self.trainer.loggers, findings, self.folder / BEST, self.metrics)
         if wanted(self.config.plots, alone):
             draw(self.table.rows, findings, self.folder / "plots")
+
+    def _report(self, alone: bool) -> None:
+        if wanted(self.config.report, alone) and self.trainer.is_global_zero:
+            leave_report(self.folder)
 
     @property
     def best(self) -> float:
