@@ -111,7 +111,7 @@ class InMemoryData(LightningDataModule):
         rows = self.rows[split]
         weight = rows.weight if rows.weight is None else rows.weight[:samples]
         few = Rows(rows.ids[:samples], rows.x[:samples], rows.y[:samples], weight)
-        return Batches(few, self.dataset, EVALUATION_BATCH, replace(self.place(), rank=0, processes=1))
+        return Batches(few, self.dataset, samples or EVALUATION_BATCH, replace(self.place(), rank=0, processes=1))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batches are there already."""

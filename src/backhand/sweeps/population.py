@@ -186,6 +186,7 @@ class Population(LightningModule):
                 own.copy_(torch.stack([each.detach() for each in of_members]))
         audit = self.members[0].audit
         self.audited_every = None if audit is None else audit.every
+        self._flow_metrics = next((each for each in self.members[0].callbacks if isinstance(each, FlowMetrics)), None)
         self.history: list[dict[str, list[float]]] = []  # of each epoch, each metric's value for each run
         self.first_losses: list[float] = []  # of the first step, what divergence is measured by
         self.histograms: dict[int, dict[str, list[Histogram | None]]] = {}  # of some epochs, each run's
@@ -227,6 +228,8 @@ class Population(LightningModule):
     def on_fit_start(self) -> None:
         """Give every run an optimizer whose state is a part of the population's, where the network now is."""
         self._began = time.perf_counter()
+        if self._flow_metrics is not None:
+            self._flow_metrics.on_fit_start(self.trainer, self)
         theta = self.theta
         for run, each in enumerate(self.members):
             for own, whole in zip(each.module.model.parameters(), theta, strict=True):
@@ -516,12 +519,10 @@ class Population(LightningModule):
 
     def _flow_of_epoch(self, epoch: int) -> dict[str, list[float]]:
         """What a run's `FlowMetrics` logs, of each run; its histograms are kept for the runs' ends."""
-        callback = next((each for each in self.members[0].callbacks if isinstance(each, FlowMetrics)), None)
-        if callback is None:
+        if self._flow_metrics is None:
             return {}
-        batch = next(iter(self.in_memory.whole("train", callback.samples)))
-        found = flow(self.model, self.one.loss, self.one.loss_parameters, batch)
-        if callback.has_histograms(epoch):
+        found = flow(self.model, self.one.loss, self.one.loss_parameters, self._flow_metrics.batch)
+        if self._flow_metrics.has_histograms(epoch):
             self.histograms[epoch] = histograms(found)
         metrics = measures(self.model, found)
         return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
