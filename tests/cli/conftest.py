@@ -5,13 +5,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli import warm
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def until(condition: Callable[[], object], process: Any = None, seconds: float = 120) -> None:
+    """Wait for something, for as long as the process that is to bring it about runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        assert process is None or process.poll() is None, "the process has ended before"
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.cli.conftest import ROOT
+from tests.cli.conftest import ROOT, until
 
 HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "wandb", "torchmetrics", "numpy")
 
@@ -128,11 +128,7 @@ def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(warm_command, t
 @pytest.mark.slow
 def test_ctrl_c_ends_a_run_as_interrupted(start, tmp_path):
     process = start("train.py", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
+    until(lambda: (tmp_path / "run" / "checkpoints" / "last.ckpt").exists(), process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -210,20 +206,14 @@ def test_gradcheck_proves_what_it_is_told_to(warm_command, tmp_path):
 def test_ctrl_c_ends_gradcheck_and_its_processes(start, tmp_path, delay):
     process = start("scripts/gradcheck.py")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + 60
-    while len(children.read_text().split()) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
+    until(lambda: len(children.read_text().split()) >= 2, process)
     time.sleep(delay)  # the processes import, or prove
     started = children.read_text().split()
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.strip() == ""
-    while [pid for pid in started if Path("/proc", pid).exists()]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not [pid for pid in started if Path("/proc", pid).exists()])
     assert not list(tmp_path.iterdir())
 
 

@@ -5,12 +5,11 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch.distributed.run
-from tests.cli.conftest import ROOT
+from tests.cli.conftest import ROOT, until
 
 pytestmark = pytest.mark.slow
 TORCHRUN = (torch.distributed.run.__file__, "--nproc-per-node=2", str(ROOT / "train.py"))
@@ -116,14 +115,6 @@ def is_running(pid):
         return False
 
 
-def wait_for(path, process):
-    deadline = time.monotonic() + 90
-    while not path.exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-
-
 @linux
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.stress) for each in (signal.SIGTERM, signal.SIGKILL))]
@@ -131,15 +122,12 @@ def wait_for(path, process):
 def test_all_processes_end_with_the_command(start, tmp_path, how):
     endless = ("trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
     process = start("train.py", *TWO, *endless)
-    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", process)
+    until((tmp_path / "run" / "checkpoints" / "last.ckpt").exists, process)
     shared = processes_of(process)
     assert len(shared) == 2
     os.killpg(process.pid, how)
     _, stderr = process.communicate(timeout=60)
-    deadline = time.monotonic() + 20
-    while any(is_running(pid) for pid in shared):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: not any(is_running(pid) for pid in shared))
     if how != signal.SIGKILL:
         assert process.returncode == 130
         assert "Traceback" not in stderr
@@ -149,7 +137,7 @@ def test_all_processes_end_with_the_command(start, tmp_path, how):
 @linux
 def test_a_job_that_loses_a_process_does_not_cost_the_others(start, tmp_path):
     process = start("train.py", "-m", *TWO, "trainer.max_epochs=300,2", "logger=csv", "hydra.sweep.dir=sweep")
-    wait_for(tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt", process)
+    until((tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").exists, process)
     os.kill(processes_of(process)[1], signal.SIGKILL)
     process.communicate(timeout=90)
     first, second = (result(tmp_path / "sweep" / job) for job in ("0", "1"))

@@ -22,6 +22,7 @@ from tests.reporting.report_folders import grid, write_run, write_sweep
         (("run", "out=no/where.html"), "there is no folder no"),
         (("run", "out=run/metrics.csv"), "is no report; nothing is overwritten"),
         (("run", "nowhere"), "nowhere: no such folder"),
+        (("run", "./run/../run"), "run: is named twice"),
     ],
 )
 def test_a_mistake_is_one_line(command, tmp_path, arguments, says):

@@ -3,11 +3,10 @@
 import csv
 import json
 import subprocess
-import time
 from collections import Counter
 
 import pytest
-from tests.cli.conftest import ROOT
+from tests.cli.conftest import ROOT, until
 
 pytestmark = pytest.mark.slow
 
@@ -49,13 +48,6 @@ def finish(process):
 
 def answer(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-def until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def result(folder):

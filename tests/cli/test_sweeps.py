@@ -7,12 +7,11 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from tests.cli.conftest import ROOT
+from tests.cli.conftest import ROOT, until
 
 from backhand.sweeps.search import SearchSettings, _batches, _study, _tell
 
@@ -171,11 +170,7 @@ def test_a_sweep_killed_at_any_moment_goes_on_to_what_it_would_have_been(command
     for moment in moments:
         before = {number: (folder / str(number) / "result.json").stat().st_mtime_ns for number in complete(folder)}
         process = start("train.py", *arguments, "hydra.sweep.dir=sweep")
-        deadline = time.monotonic() + 100
-        while not moment(folder):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        until(lambda moment=moment: moment(folder), process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert len(complete(folder)) < jobs
@@ -415,11 +410,7 @@ def test_what_diverges_is_listed_and_changes_nothing_for_the_others(command, tmp
 def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(command, start, tmp_path, launcher):
     arguments = ("-m", *SMALL, "trainer.max_epochs=120", f"hydra/launcher={launcher}", "seed=0,1")
     process = start("train.py", *arguments, "hydra.sweep.dir=sweep")
-    deadline = time.monotonic() + 100
-    while not list((tmp_path / "sweep").rglob("last.ckpt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
+    until(lambda: list((tmp_path / "sweep").rglob("last.ckpt")), process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.cli.conftest import ROOT
+from tests.cli.conftest import ROOT, until
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +19,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def command(warm_command):
     return warm_command
+
+
+@pytest.fixture
+def start(warm_start):
+    return warm_start
 
 
 def inspected(*arguments):
@@ -29,10 +36,10 @@ def wandb_file(folder):
     return file
 
 
-def records(folder):
+def records(file):
     """The records of a run's file by their kind."""
     found = defaultdict(list)
-    for line in inspected("--json", wandb_file(folder)).splitlines():
+    for line in inspected("--json", file).splitlines():
         record = json.loads(line)
         found[record["type"]].append(record[record["type"]])
     return found
@@ -50,9 +57,13 @@ def epochs(folder):
 
 
 def history(folder):
+    return history_of(wandb_file(folder))
+
+
+def history_of(file):
     """Each epoch's values by name, from every record of it; the last of a name counts."""
     found = defaultdict(dict)
-    for each in records(folder)["history"]:
+    for each in records(file)["history"]:
         if "epoch" in each["item"]:
             found[each["item"]["epoch"]] |= each["item"]
     return found
@@ -90,7 +101,7 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
         of_epoch = [name for name in seen[epoch] if name.startswith("histograms/") and name.endswith(".values")]
         assert len(of_epoch) == (5 if epoch % 10 == 0 else 0)
     assert sum(seen[0]["histograms/delta/output.values"]) == 256 * 10
-    found = records(folder)
+    found = records(wandb_file(folder))
     (run,) = found["run"][:1]
     assert (run["display_name"], run["tags"], run["job_type"]) == ("first", ["a", "b"], "train")
     logged = {name.partition(".")[0] for each in found["history"] for name in each["item"]}
@@ -122,7 +133,7 @@ def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):
     ours, solo = history(folder), history(tmp_path / "alone")
     for name in ("histograms/z/hidden_0", "histograms/delta/output"):
         assert sum(ours[0][f"{name}.values"]) == sum(solo[0][f"{name}.values"])
-    groups = {records(tmp_path / "sweep" / job)["run"][0]["run_group"] for job in ("0", "1")}
+    groups = {records(wandb_file(tmp_path / "sweep" / job))["run"][0]["run_group"] for job in ("0", "1")}
     assert len(groups) == 1
     assert groups.pop().endswith("/sweep")
 
@@ -156,6 +167,23 @@ def test_a_server_that_is_not_there_loses_nothing(command, tmp_path):
     assert_history_is_the_table(tmp_path / "run")
     assert summary(tmp_path / "run")["state"] == "finished (exit code 0)"
     assert (tmp_path / "run" / "findings.json").exists()
+
+
+def test_a_job_that_goes_on_goes_on_with_its_run(start, command, tmp_path):
+    settings = ("train.py", "-m", "data=wine", "seed=0", "trainer.max_epochs=400", "hydra.sweep.dir=sweep")
+    process = start(*settings)
+    checkpoint = tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt"
+    until(checkpoint.exists, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(60)
+    folder = tmp_path / "sweep" / "0"
+    (before,) = (file.stem.removeprefix("run-") for file in folder.glob("wandb/*run-*/*.wandb"))
+    result = command(*settings)
+    assert result.returncode == 0, result.stderr
+    files = sorted(folder.glob("wandb/*run-*/*.wandb"), key=lambda file: file.stat().st_mtime)
+    assert {file.stem.removeprefix("run-") for file in files} == {before}
+    found = history_of(files[-1])
+    assert [float(row["val/loss"]) for row in epochs(folder)] == [found[each]["val/loss"] for each in range(400)]
 
 
 @pytest.mark.parametrize(

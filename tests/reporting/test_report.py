@@ -16,6 +16,7 @@ from tests.reporting.report_folders import grid, write_json, write_run, write_sw
 from backhand.config.errors import UserError
 from backhand.reporting.charts import by_class, group_table, groups, label, sweep_charts
 from backhand.reporting.folder import Findings, read_sweep
+from backhand.reporting.page import build_page
 from backhand.reporting.report import embedded, render, write_report
 
 EVIL = "</script><script>alert(1)</script>\"'&amp; <b>{{ 7*7 }} {% x %} 😀 %{y} \u2028"
@@ -213,6 +214,18 @@ def test_a_thousand_runs_fit_into_a_file_that_opens(tmp_path):
     assert time.process_time() - before < 10
     assert len(page.encode()) < 15_000_000
     assert page.count("</tr>") > 1000
+
+
+def test_what_auto_became_is_in_the_headline(tmp_path):
+    folder = write_run(
+        tmp_path / "run", settings={"model": {"hidden": [4], "loss": "auto", "output_activation": "auto"}}
+    )
+    record = json.loads((folder / "result.json").read_text())
+    write_json(
+        folder / "result.json",
+        record | {"chosen": {"model.loss": "binary_cross_entropy", "model.output_activation": "sigmoid"}},
+    )
+    assert "sigmoid with binary_cross_entropy" in build_page([folder], folder).subtitle
 
 
 def test_a_file_that_is_no_report_is_not_overwritten(tmp_path):

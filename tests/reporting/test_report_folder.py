@@ -85,7 +85,7 @@ def test_a_line_that_was_cut_off_is_left_out_and_the_others_are_kept(tmp_path):
     assert "metrics.csv: ends in the middle of a line; that epoch is left out" in run.gaps
 
 
-@pytest.mark.parametrize("epoch", ["", "nan", "1e400", "x"])
+@pytest.mark.parametrize("epoch", ["", "nan", "1e400", "x", "2.5", "-1"])
 @pytest.mark.parametrize("line", [3, -1])
 def test_a_line_without_its_epoch_is_left_out_and_the_page_is_written(tmp_path, epoch, line):
     folder = write_run(tmp_path / "run")
@@ -130,6 +130,27 @@ def test_entries_of_the_wrong_type_are_named(tmp_path):
     assert len(run.findings.weights) == 1
     assert len([gap for gap in run.gaps if gap.startswith("findings.json")]) == 4
     render([folder], folder)
+
+
+def test_what_cannot_be_is_named_and_not_shown(tmp_path):
+    folder = write_run(tmp_path / "run")
+    record = json.loads((folder / "result.json").read_text())
+    record["metrics"]["test/acc"] = 5.0
+    write_json(folder / "result.json", record | {"status": "splendid", "parameters": -3, "seconds": -1.5})
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    place = lines[0].split(",").index("val/acc")
+    cells = lines[4].split(",")
+    lines[4] = ",".join([*cells[:place], "1.5", *cells[place + 1 :]])
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    run = read_run(folder)
+    assert "metrics.csv: 1 value that cannot be, left out" in run.gaps
+    assert math.isnan(run.epochs["val/acc"][3])
+    for said in ("the status splendid is not known", "parameters is -3", "seconds is -1.5", "test/acc is 5.0"):
+        assert any(gap.startswith(f"result.json: {said}") for gap in run.gaps), said
+    assert run.status == "no result"
+    assert not {"parameters", "seconds"} & run.result.keys()
+    assert "test/acc" not in run.result["metrics"]
+    assert "500.00%" not in render([folder], folder)
 
 
 def test_a_yaml_file_can_neither_run_code_nor_grow_without_bounds(tmp_path):

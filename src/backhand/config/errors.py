@@ -38,7 +38,7 @@ def one_line(error: BaseException) -> str:
             return f"{cause.full_key}={found[1].strip(chr(39))}: must be true or false"
         if "is not a ListConfig, list or tuple" in text:
             return f"{cause.full_key}: must be a list, such as [64] or [256,128]"
-        if "is not Optional" in text:
+        if "is not Optional" in text or text.startswith("Incompatible value 'None'"):
             return f"{cause.full_key}=null: needs a value"
         return f"{cause.full_key}: {text}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -117,7 +117,8 @@ def _check(config: TrainConfig) -> None:
         raise UserError(f"seed={config.seed}: must be below 2^32")
     if config.logger.wandb:
         check_choice("logger.wandb.mode", config.logger.wandb.mode, ("auto", "online", "offline", "disabled"))
-        _check_wandb_environment()
+        check_project("logger.wandb.project", config.logger.wandb.project)
+        check_wandb_environment()
     if config.callbacks.early_stopping:
         _at_least("callbacks.early_stopping.patience", config.callbacks.early_stopping.patience, 1)
         _at_least("callbacks.early_stopping.min_delta", config.callbacks.early_stopping.min_delta, 0)
@@ -342,8 +343,22 @@ def _check_optional_keys(
             raise UserError(f"{group}.{key}: {group}={node.name} needs a value")
 
 
-def _check_wandb_environment() -> None:
-    """What W&B itself would refuse once the run's folder is there."""
+def check_project(key: str, name: str) -> None:
+    """Refuse a name that W&B would.
+
+    Raises:
+        UserError: it is empty, longer than 128 characters, or has a character in it that W&B keeps for itself.
+    """
+    if not 0 < len(name) <= 128 or set(name) & set("/\\#?%:"):
+        raise UserError(f"{key}={name}: must have 1 to 128 characters, none of them / \\ # ? % :")
+
+
+def check_wandb_environment() -> None:
+    """What W&B itself would refuse later.
+
+    Raises:
+        UserError: WANDB_MODE or WANDB_BASE_URL is set to what means nothing.
+    """
     if mode := os.environ.get("WANDB_MODE"):
         check_choice("WANDB_MODE", mode, ("online", "offline", "disabled", "dryrun", "run", "shared"))
     if address := os.environ.get("WANDB_BASE_URL"):

@@ -14,7 +14,8 @@ from backhand.config.arguments import keys, parse
 from backhand.config.command import script
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import larger_is_better
+from backhand.config.validation import check_project, check_wandb_environment, larger_is_better
+from backhand.reporting.wandb_server import knock
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces.interface import Section, Workspace
@@ -68,8 +69,12 @@ def build(arguments: DashboardArguments) -> Workspace:
     """The workspace.
 
     Raises:
-        UserError: an unknown objective, an empty name, or the library is missing.
+        UserError: an unknown objective or setting, a name that W&B would refuse, or the library is missing.
     """
+    for key, value in (("entity", arguments.entity), ("name", arguments.name)):
+        if not value:
+            raise UserError(f"{key}: must be given")
+    check_project("project", arguments.project)
     try:
         check_choice("objective", arguments.objective, OBJECTIVES)
     except ValueError as error:
@@ -121,16 +126,21 @@ def save(workspace: Workspace) -> str:
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
+    check_wandb_environment()
     refusals = (wandb.errors.Error, WandbApiFailedError, ValueError)
     try:
         if not wandb.login(prompt=False, verify=False):
             raise UserError("no W&B key; `wandb login` or WANDB_API_KEY, or dry_run=true")
     except refusals as error:
         raise UserError(f"W&B's key cannot be used ({_reason(error)})") from None
+    server = wandb.setup().settings.base_url
+    try:
+        knock(server)
+    except OSError as error:
+        raise UserError(f"W&B at {server} does not answer ({error.strerror or error})") from None
     try:
         api = wandb.Api()
     except refusals as error:
-        server = wandb.setup().settings.base_url
         raise UserError(f"W&B at {server} does not answer, or refuses the key ({_reason(error)})") from None
     try:
         api.project(workspace.project, workspace.entity).id  # noqa: B018  # asks for it

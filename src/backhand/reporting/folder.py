@@ -14,13 +14,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
 from backhand.reporting.findings import FINDINGS, MOST_POINTS, MOST_UNITS, WORST
+from backhand.reporting.result import Status
 
 RUN_FILES = (".hydra", "metrics.csv", "result.json")
 SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv")
@@ -301,23 +302,27 @@ def _read_epochs(files: _Files) -> dict[str, list[float]]:
     if len(whole) < len(rows):
         files.gap(name, f"{_lines(len(rows) - len(whole))} with more or fewer cells than the first, left out")
     if "epoch" in places:
-        numbered = [row for row in whole if math.isfinite(_number(row[places["epoch"]]))]
+        numbered = [row for row in whole if _is_count(_number(row[places["epoch"]]))]
         if len(numbered) < len(whole):
             files.gap(name, f"{_lines(len(whole) - len(numbered))} without the number of an epoch, left out")
         whole = numbered
     if not whole:
         files.gap(name, "has no epoch")
     columns = list(zip(*whole, strict=True)) or [()] * len(header)
-    found, strange = {}, 0
+    found, strange, impossible = {}, 0, 0
     for column in [each for each in header if each in places][:MOST_COLUMNS]:
         cells = columns[places[column]]
-        found[_text(column)] = values = [_number(cell) for cell in cells]
+        read = [_number(cell) for cell in cells]
+        found[_text(column)] = values = [value if _possible(column, value) else math.nan for value in read]
+        impossible += sum(not math.isnan(a) and math.isnan(b) for a, b in zip(read, values, strict=True))
         strange += sum(
             math.isnan(value) and cell != "" and cell.strip().lower().lstrip("+-") != "nan"
-            for value, cell in zip(values, cells, strict=True)
+            for value, cell in zip(read, cells, strict=True)
         )
     if strange:
         files.gap(name, f"{strange} {'cell is no number' if strange == 1 else 'cells are no numbers'}, left out")
+    if impossible:
+        files.gap(name, f"{impossible} {'value' if impossible == 1 else 'values'} that cannot be, left out")
     found = {column: values for column, values in found.items() if not all(map(math.isnan, values))}
     if found and not any(column.startswith(("delta/", "grad/")) for column in found):
         files.gap(name, "has no δ and no gradient norms (delta/…, grad/…)")
@@ -342,6 +347,7 @@ _RESULT: dict[str, type | tuple[type, ...]] = {
     "device": str,
     "audit": dict,
     "error": str,
+    "chosen": dict,
     "git_commit": str,
     "versions": dict,
 }
@@ -366,11 +372,31 @@ def _read_result(files: _Files, name: str, absent: str | None = None) -> dict[st
             if key in ("metrics", "best"):
                 plain = {each: inner for each, inner in plain.items() if isinstance(inner, float)}
             found[key] = {each: inner for each, inner in plain.items() if inner is not None}
+            for each in [each for each, inner in found[key].items() if not _possible(each, inner)]:
+                files.gap(name, f"{each} is {found[key].pop(each)}, which cannot be; left out")
         else:
             found[key] = _plain(value)
-    if "status" not in found:
-        files.gap(name, "says no status")
+            if key in _COUNTED and isinstance(found[key], float) and found[key] < 0:
+                files.gap(name, f"{key} is {found.pop(key):g}, which cannot be; left out")
+    if found.get("status") not in get_args(Status):
+        files.gap(name, f"the status {found.pop('status')} is not known" if "status" in found else "says no status")
     return {key: value for key, value in found.items() if value is not None}
+
+
+_COUNTED = ("parameters", "seconds", "population", "steps", "epochs")
+
+
+def _possible(name: str, value: Any) -> bool:
+    """Whether a metric can have this value; of most, any."""
+    if name in ("epoch", "step"):
+        return _is_count(value)
+    if name.endswith("/acc") or name.startswith("units/"):
+        return not isinstance(value, float) or not (value < 0 or value > 1)
+    return True
+
+
+def _is_count(value: float) -> bool:
+    return value >= 0 and value == math.floor(value) if math.isfinite(value) else False
 
 
 def _read_job(files: _Files, number: int, row: dict[str, str]) -> tuple[Job, dict[str, float]]:

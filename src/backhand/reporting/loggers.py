@@ -5,9 +5,6 @@ import functools
 import logging
 import os
 import shutil
-import socket
-import urllib.parse
-import urllib.request
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +18,7 @@ from backhand.config.command import CONF
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.reporting.wandb_content import EpochLogger
+from backhand.reporting.wandb_server import knock
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +176,7 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
     if mode == "online":
         before = set(folder.glob("run-*"))
         try:
-            _knock(wandb.setup().settings.base_url)
+            knock(wandb.setup().settings.base_url)
             return wandb.init(**arguments, mode="online", resume="allow" if resumed else None, settings=settings)
         except (OSError, wandb.errors.Error) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -187,19 +185,6 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
                 shutil.rmtree(begun, ignore_errors=True)
         mode = "offline"
     return wandb.init(**arguments, mode=mode, settings=settings)  # type: ignore[arg-type]
-
-
-def _knock(url: str) -> None:
-    """See whether somebody is at home, which W&B would wait for much longer.
-
-    Raises:
-        OSError: nobody.
-    """
-    if {"http", "https", "all"} & urllib.request.getproxies().keys():  # then it is not us who is to reach it
-        return
-    parts = urllib.parse.urlsplit(url)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    socket.create_connection((parts.hostname or "", port), timeout=5).close()
 
 
 def _stage_in(folder: Path) -> None:

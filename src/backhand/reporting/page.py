@@ -186,11 +186,16 @@ def _described(run: RunFolder) -> str:
     words = [
         known.get("data.name", ""),
         f"hidden {known['model.hidden']} {known.get('model.hidden_activation', '')}",
-        f"{known.get('model.output_activation', '')} with {known.get('model.loss', '')}",
+        f"{_chosen(run, 'model.output_activation')} with {_chosen(run, 'model.loss')}",
         f"{known.get('optimizer.name', '')} at {known.get('optimizer.lr', '')}",
         f"seed {known.get('seed', '')}",
     ]
     return " · ".join(word.strip() for word in words if word.strip())
+
+
+def _chosen(run: RunFolder, key: str) -> str:
+    """A setting, or what it turned out to be where it was `auto`."""
+    return str(run.result.get("chosen", {}).get(key, run.settings.get(key, "")))
 
 
 def _run_tiles(run: RunFolder) -> list[Tile]:
@@ -215,7 +220,8 @@ def _run_tiles(run: RunFolder) -> list[Tile]:
         tiles.append(Tile("worst gradient error", f"{audit['worst']:.0e}", times))
     seconds, epochs, parameters = (result.get(key) for key in ("seconds", "epochs", "parameters"))
     if seconds is not None:
-        tiles.append(Tile("training", f"{seconds:,.1f} s", _counted(epochs, "epoch") if epochs is not None else ""))
+        note = _counted(epochs, "epoch") if epochs is not None else ""
+        tiles.append(Tile("training", f"{cell('seconds', seconds).text} s", note))
     if parameters is not None:
         tiles.append(Tile("parameters", f"{parameters:,.0f}"))
     return tiles
@@ -244,7 +250,7 @@ def _metrics_table(run: RunFolder) -> Table | None:
         return None
     columns = {"training": (metrics, "train"), "validation": (metrics, "val"), "test": (metrics, "test")}
     if best:
-        columns |= {"training, best epoch": (best, "train"), "validation, best epoch": (best, "val")}
+        columns |= {"training (best epoch)": (best, "train"), "validation (best epoch)": (best, "val")}
     columns = {
         head: (values, split)
         for head, (values, split) in columns.items()
@@ -285,7 +291,7 @@ def _worst_table(worst: Sequence[Worst]) -> Table | None:
         ]
         for each in worst
     ]
-    heads = ["sample", "target", "prediction", "loss", *(["probability"] if sure else [])]
+    heads = ["sample", "target", "prediction", "loss", *(["p(target)"] if sure else [])]
     return Table("The test samples with the highest loss, the worst first", heads, rows, sortable=True, wide=False)
 
 
@@ -294,7 +300,7 @@ def _have_pictures(worst: Sequence[Worst]) -> bool:
 
 
 def _sure(worst: Worst) -> str:
-    return "" if worst.probability is None else f", {worst.probability:.0%}"
+    return "" if worst.probability is None else f", p(target) {worst.probability:.0%}"
 
 
 def _settings_tables(run: RunFolder) -> list[Block]:
@@ -342,7 +348,7 @@ def _sweep_page(sweep: SweepFolder, beside: Path) -> Page:
                 break
         sections.append(_best_section(best, own, beside))
     seconds = sum(job.seconds or 0.0 for job in sweep.jobs)
-    tiles.append(Tile("training", f"{seconds:,.1f} s", "all runs together"))
+    tiles.append(Tile("training", f"{cell('seconds', seconds).text} s", "all runs together"))
     sections += [
         Section("compare", "What made the difference", [*sweep_charts(sweep)]),
         Section(
@@ -455,8 +461,6 @@ def _comparison(folders: Sequence[Path], found: Sequence[RunFolder | SweepFolder
         gaps += [f"{each.path}/{gap}" for gap in each.gaps]
         own = each.settings.get("name", "null")
         name = name if own in ("null", "") else f"{own} ({name})"
-        while name in runs:
-            name += " (again)"
         runs[name] = each
     metrics = list(dict.fromkeys(name for run in runs.values() for name in run.result.get("metrics", {})))
     rows = [

@@ -78,13 +78,11 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
         out: the file; an earlier report is replaced, anything else is not.
 
     Raises:
-        UserError: a folder is neither a run's nor a sweep's, or the file cannot be written.
+        UserError: a folder is neither a run's nor a sweep's, or named twice, or the file cannot be written.
     """
-    from backhand.reporting.folder import check_folder
     from backhand.reporting.result import write_whole
 
-    for folder in folders:
-        check_folder(folder)
+    _check_folders(folders)
     _check_out(out)
     text = render(folders, out.parent)
     try:
@@ -142,10 +140,7 @@ def embedded(value: Any) -> str:
 
 def print_report(folders: Sequence[Path]) -> None:
     """Print the same on the terminal."""
-    from backhand.reporting.folder import check_folder
-
-    for folder in folders:
-        check_folder(folder)
+    _check_folders(folders)
     from backhand.reporting.page import build_page
     from backhand.reporting.report_text import print_page
 
@@ -154,6 +149,18 @@ def print_report(folders: Sequence[Path]) -> None:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _check_folders(folders: Sequence[Path]) -> None:
+    from backhand.reporting.folder import check_folder
+
+    places: set[Path] = set()
+    for folder in folders:
+        check_folder(folder)
+        place = folder.resolve()
+        if place in places:
+            raise UserError(f"{folder}: is named twice")
+        places.add(place)
 
 
 def _check_out(out: Path) -> None:

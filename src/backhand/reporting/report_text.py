@@ -60,10 +60,14 @@ def _print_table(console: Console, table: Table) -> None:
         console.print(grid)
     else:
         for row in rows:
-            told = (f"{head} {each.text}" for head, each in zip(table.columns[1:], row[1:], strict=True) if each.text)
+            told = (
+                f"{head} {each.text}".strip()
+                for head, each in zip(table.columns[1:], row[1:], strict=True)
+                if each.text
+            )
             console.print(Text(f"{table.columns[0]} {row[0].text}: ".lstrip() + ", ".join(told).strip()))
     if len(rows) < len(table.rows):
-        console.print(Text(f"and {len(table.rows) - len(rows)} rows more"))
+        console.print(Text(f"and {len(table.rows) - len(rows)} rows more: format=html"))
 
 
 def _some(rows: list[list[Cell]]) -> list[list[Cell]]:

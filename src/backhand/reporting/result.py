@@ -40,6 +40,7 @@ class Result:
         audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
             there where it was looked at; None for never.
         error: why it failed.
+        chosen: what became of each setting that was `auto`.
     """
 
     status: Status
@@ -54,6 +55,13 @@ class Result:
     device: str = "cpu"
     audit: dict[str, Any] | None = None
     error: str | None = None
+    chosen: dict[str, str] = field(default_factory=dict)
+
+
+def chosen(composed: TrainConfig, settled: TrainConfig) -> dict[str, str]:
+    """What became of the settings that were `auto`, by key."""
+    names = ("loss", "output_activation")
+    return {f"model.{name}": getattr(settled.model, name) for name in names if getattr(composed.model, name) == "auto"}
 
 
 def write_result(result: Result, config: TrainConfig, folder: Path) -> None:

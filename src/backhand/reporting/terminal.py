@@ -19,7 +19,7 @@ def print_summary(result: Result, folder: Path) -> None:
     }[result.status]
     table = metrics_table(result.metrics)
     table.add_section()
-    table.add_row("seconds", f"{result.seconds:.1f}")
+    table.add_row("seconds", number("seconds", result.seconds))
     table.add_row("epochs", str(result.epochs))
     console = Console()
     console.print(title, style="bold")
@@ -69,4 +69,8 @@ def shown(path: Path) -> str:
 
 def number(metric: str, value: float) -> str:
     """A metric's value as people read it."""
-    return f"{value:.2%}" if metric == "acc" else f"{value:.4g}"
+    if metric == "acc":
+        return f"{value:.2%}"
+    if metric == "seconds" and value >= 1:
+        return f"{value:,.1f}"
+    return f"{value:.4g}"

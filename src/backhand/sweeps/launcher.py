@@ -29,6 +29,7 @@ from backhand.reporting.result import (
     Result,
     best_epoch,
     best_objective,
+    chosen,
     objective_of,
     read_result,
     worst_objective,
@@ -288,6 +289,7 @@ def finish(population: Population, run: int, _: Any) -> float:
         device=device_name(population.trainer),
         audit=None if each.audit is None else each.audit.summary(),
         error=each.error,
+        chosen=chosen(each.composed, config),
     )
     write_result(result, each.composed, folder)
     if wanted(config.report, alone=False):

@@ -145,7 +145,8 @@ class Sweep:
             raise UserError(f"{where}: holds something else, and nothing is overwritten; name another folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            told = list(self.config.hydra.overrides.task)
+            hydras = [each for each in self.config.hydra.overrides.hydra if not each.startswith("hydra.mode=")]
+            told = [*hydras, *self.config.hydra.overrides.task]
             write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs), "overrides": told}) + "\n")
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
         except OSError as error:

@@ -33,6 +33,7 @@ from backhand.reporting.result import (
     Status,
     best_epoch,
     best_objective,
+    chosen,
     config_hash,
     is_complete,
     metrics_of,
@@ -266,6 +267,7 @@ class Run:
             device=device_name(self.trainer),
             audit=next((each.summary() for each in self.callbacks if isinstance(each, Audit)), None),
             error=error,
+            chosen=chosen(self.composed, self.config),
         )
         _write(result, self.composed, self.folder)
         return result

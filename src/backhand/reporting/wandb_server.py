@@ -1,0 +1,18 @@
+"""Whether W&B's server is there."""
+
+import socket
+import urllib.parse
+import urllib.request
+
+
+def knock(url: str) -> None:
+    """See whether somebody is at home, which W&B itself would wait for much longer.
+
+    Raises:
+        OSError: nobody.
+    """
+    if {"http", "https", "all"} & urllib.request.getproxies().keys():  # then it is not us who is to reach it
+        return
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    socket.create_connection((parts.hostname or "", port), timeout=5).close()
