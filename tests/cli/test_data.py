@@ -98,6 +98,8 @@ def test_the_classes_of_a_table_come_back_by_name(command, tmp_path):
         "trainer.max_epochs=20", "hydra.run.dir=run", "logger=none",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["chosen"] == {"model.loss": "binary_cross_entropy", "model.output_activation": "sigmoid"}
     table.head(60).to_csv(tmp_path / "new.csv", index=False)
     evaluated = command("scripts/evaluate.py", "run=run", "input=new.csv", "predict=out.csv")
     assert evaluated.returncode == 0, evaluated.stderr
