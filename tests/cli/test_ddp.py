@@ -129,7 +129,7 @@ def test_all_processes_end_with_the_command(start, tmp_path, how):
     _, stderr = process.communicate(timeout=60)
     until(lambda: not any(is_running(pid) for pid in shared))
     if how != signal.SIGKILL:
-        assert process.returncode == 130
+        assert process.returncode == 128 + how
         assert "Traceback" not in stderr
         assert result(tmp_path / "run")["status"] == "interrupted"
 

@@ -90,7 +90,7 @@ def test_pictures_are_normalised_batch_by_batch_and_only_then():
 def test_a_block_is_so_many_batches_in_the_same_order():
     given = batches(n=40)
     expected = [batch.y.tolist() for batch in given]
-    blocks = Blocks(batches(n=40), lambda done: 3)
+    blocks = Blocks(batches(n=40), lambda done: 3, lambda: False)
     assert len(blocks) == 10
     taken = [[batch.y.tolist() for batch in block] for block in blocks]
     assert [len(block) for block in taken] == [3, 3, 3, 1]
@@ -99,7 +99,12 @@ def test_a_block_is_so_many_batches_in_the_same_order():
 
 def test_a_block_ends_where_lightning_has_something_to_do():
     trainer = SimpleNamespace(
-        num_training_batches=300, max_steps=-1, global_step=0, val_check_batch=300, check_val_every_n_epoch=1
+        num_training_batches=300,
+        max_steps=-1,
+        global_step=0,
+        world_size=1,
+        val_check_batch=300,
+        check_val_every_n_epoch=1,
     )
     assert steps_at_once(trainer, 0) == MOST_STEPS_AT_ONCE
     assert steps_at_once(trainer, 290) == 10

@@ -51,12 +51,13 @@ class Audit(Callback):
         self._last_step = -1
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on from here must know: its result.json counts all its audits."""
-        return {"times": self.times, "worst": self.worst}
+        """What a run that goes on from here must know: result.json counts all its audits, and metrics the epoch's."""
+        return {"times": self.times, "worst": self.worst, "of_epoch": self._worst_of_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting from there."""
         self.times, self.worst = state_dict["times"], state_dict["worst"]
+        self._worst_of_epoch = dict(state_dict["of_epoch"])
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Let the module know of this audit, where there are gradients by hand."""

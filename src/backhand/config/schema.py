@@ -173,6 +173,13 @@ class CallbacksConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """When checkpoints/last.ckpt is written, beside the end of every epoch."""
+
+    every_n_steps: int | None = None
+
+
+@dataclass
 class SweepConfig:
     """What a sweep (-m) does beside its runs; who chooses the runs is `search`, who runs them `hydra/launcher`."""
 
@@ -191,16 +198,20 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0  # initialisation and shuffling
     objective: str = "val/loss"  # picks the best checkpoint, drives early stopping, is handed to the sweeper
     compile: bool = False  # forward, backward and update as one compiled function
-    ckpt_path: str | None = None  # a checkpoint to go on from
+    ckpt_path: str | None = None  # a checkpoint to go on from; `auto`: in hydra.run.dir, from the newest whole one
     plots: bool | None = None  # null: for a single run, not for a sweep's
     report: bool | None = None  # report.html; null: of a single run, and of a sweep as a whole
     name: str | None = None
     tags: list[str] = field(default_factory=list)
 
+
+# The `ckpt_path` that is the newest one of the run's own folder, or none where it has none.
+AUTO = "auto"
 
 # Which of the optional keys each choice needs. It is also the list of choices.
 DATA: dict[str, tuple[str, ...]] = {

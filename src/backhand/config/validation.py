@@ -21,6 +21,7 @@ from backhand.config.catalogue import PICTURES, Facts, facts_of
 from backhand.config.errors import UserError
 from backhand.config.schema import (
     AUGMENTATIONS,
+    AUTO,
     DATA,
     DATA_MAY_HAVE,
     OPTIMIZERS,
@@ -131,7 +132,10 @@ def _check(config: TrainConfig) -> None:
         _at_least("callbacks.audit.warn", audit.warn, 0, above=True)
         if not audit.warn <= audit.stop < float("inf"):
             raise UserError(f"callbacks.audit.stop={audit.stop}: must be at least callbacks.audit.warn, and finite")
-    if config.ckpt_path is not None:
+    if config.checkpoint.every_n_steps is not None:
+        _at_least("checkpoint.every_n_steps", config.checkpoint.every_n_steps, 1)
+    if config.ckpt_path not in (None, AUTO):
+        assert config.ckpt_path is not None
         check_checkpoint_file("ckpt_path", Path(config.ckpt_path))
 
 

@@ -211,16 +211,19 @@ def _taken(x: Tensor, rows: slice | Tensor) -> Tensor:
 
 
 class Block:
-    """So many steps' batches, handed to Lightning as if they were one.
+    """So many steps' batches at most, handed to Lightning as if they were one.
 
     What it does between batches takes longer than a small network's step.
     """
 
-    def __init__(self, batches: Iterator[Batch], steps: int) -> None:
-        self.batches, self.steps = batches, steps
+    def __init__(self, batches: Iterator[Batch], steps: int, pause: Callable[[], bool]) -> None:
+        self.batches, self.steps, self.pause = batches, steps, pause
 
     def __iter__(self) -> Iterator[Batch]:
-        return islice(self.batches, self.steps)
+        for batch in islice(self.batches, self.steps):
+            yield batch
+            if self.pause():
+                return
 
 
 class Blocks:
@@ -229,10 +232,11 @@ class Blocks:
     Args:
         batches: what is to be handed out.
         steps_at_once: how many batches the next block may have, given how many the epoch has had.
+        pause: asked after each step, whether the block is to end there.
     """
 
-    def __init__(self, batches: Batches, steps_at_once: Callable[[int], int]) -> None:
-        self.batches, self.steps_at_once = batches, steps_at_once
+    def __init__(self, batches: Batches, steps_at_once: Callable[[int], int], pause: Callable[[], bool]) -> None:
+        self.batches, self.steps_at_once, self.pause = batches, steps_at_once, pause
         self.sampler = self.batch_sampler = batches
 
     def __len__(self) -> int:
@@ -242,9 +246,8 @@ class Blocks:
     def __iter__(self) -> Iterator[Block]:
         first, batches = self.batches.done % len(self), iter(self.batches)
         while first < len(self):
-            steps = min(self.steps_at_once(first), len(self) - first)
-            yield Block(batches, steps)
-            first += steps
+            yield Block(batches, min(self.steps_at_once(first), len(self) - first), self.pause)
+            first = self.batches.done
 
     def state_dict(self) -> dict[str, Any]:
         """As of the batches."""

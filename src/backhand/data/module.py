@@ -1,6 +1,6 @@
 """A data set as a LightningDataModule: its targets as the loss takes them, its batches where the network is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from backhand.data.teacher import load_teacher
 EVALUATION_BATCH = 4096
 # Steps in a row without a look at what Lightning does between them; its 0.4 ms are then 8 µs a step.
 MOST_STEPS_AT_ONCE = 50
+# And of several processes, which agree on whether to end after each block alone.
+MOST_STEPS_TOGETHER = 10
 # How much of a GPU's free memory the data may take to be kept there.
 RESIDENT_SHARE = 0.5
 
@@ -59,6 +61,9 @@ class InMemoryData(LightningDataModule):
         dtype: of the inputs, and of targets that are values.
         class_weight: how much a sample of each class counts in the loss: a number for all, one for each class, or
             `balanced`; None for all the same.
+
+    Attributes:
+        pause: whether something is to be done before the next step, so that a block of steps ends here.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class InMemoryData(LightningDataModule):
         self.target, self.units, self.classes = target, units, dataset.facts.classes
         self.target_mean, self.target_std = target_mean, target_std
         self._class_weight = class_weight
+        self.pause: Callable[[], bool] = lambda: False
         self.evaluation_batch = EVALUATION_BATCH
         self.rows: dict[Split, Rows] = {name: self._for_the_loss(rows) for name, rows in dataset.rows.items()}
 
@@ -88,7 +94,8 @@ class InMemoryData(LightningDataModule):
         size = len(rows.x) if self.settings.batch_size == "full" else self.settings.batch_size
         augmentation = self.settings.augment or "none"
         batches = Batches(rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation, self._by_class())
-        return Blocks(batches, lambda done: 1 if self.trainer is None else steps_at_once(self.trainer, done))
+        most = lambda done: 1 if self.trainer is None else steps_at_once(self.trainer, done)  # noqa: E731
+        return Blocks(batches, most, lambda: self.pause())
 
     def val_dataloader(self) -> Batches:
         """The validation split in its own order."""
@@ -168,7 +175,8 @@ class InMemoryData(LightningDataModule):
 
 def steps_at_once(trainer: L.Trainer, done: int) -> int:
     """How many steps may be taken before Lightning has something to do, `done` batches into the epoch."""
-    stops: list[float] = [MOST_STEPS_AT_ONCE, trainer.num_training_batches - done]
+    most = MOST_STEPS_AT_ONCE if trainer.world_size == 1 else MOST_STEPS_TOGETHER
+    stops: list[float] = [most, trainer.num_training_batches - done]
     if trainer.max_steps >= 0:
         stops.append(trainer.max_steps - trainer.global_step)
     check = trainer.val_check_batch

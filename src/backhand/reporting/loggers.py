@@ -81,14 +81,17 @@ class EpochTable(Logger):
         if self.path is None or not new:
             return
         columns = list(dict.fromkeys([*self._columns, *(name for row in new for name in row)]))
-        if columns == self._columns:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, columns).writerows(new)
-        else:  # the first row, or one with a metric that was not there before
-            with self.path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(self.rows)
+        try:
+            if columns == self._columns:
+                with self.path.open("a", newline="") as file:
+                    csv.DictWriter(file, columns).writerows(new)
+            else:  # the first row, or one with a metric that was not there before
+                with self.path.open("w", newline="") as file:
+                    writer = csv.DictWriter(file, columns)
+                    writer.writeheader()
+                    writer.writerows(self.rows)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
         self._columns, self._written = columns, len(self.rows)
 
 

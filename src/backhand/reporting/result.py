@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from backhand.config.validation import larger_is_better
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
 # What decides where a run goes on from or what is drawn, not what it computes.
-NOT_HASHED = ("ckpt_path", "plots", "report", "name", "tags", "logger", "sweep")
+NOT_HASHED = ("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep")
 
 
 @dataclass
@@ -83,15 +84,26 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file aside and rename it, so that it is whole or as it was."""
+    """Write a file aside and rename it, so that it is whole or as it was, whatever happens to the machine."""
     aside = path.with_name(f"{path.name}.tmp")
     try:
         aside.unlink(missing_ok=True)  # in somebody else's folder it may be a link to anywhere
         aside.write_text(text, encoding="utf-8")
-    except OSError:
+        to_disk(aside)
+    except BaseException:
         aside.unlink(missing_ok=True)
         raise
     aside.replace(path)
+    to_disk(path.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's contents, or a folder's names, are on the disk: a rename may else be there before them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
-from backhand.config.schema import TrainConfig, TrainerConfig
+from backhand.config.schema import AUTO, TrainConfig, TrainerConfig
 from backhand.sweeps.jobs import Job, grouped
 
 # The arguments of the trainer that mean the same to a population as to a run of its own.
@@ -31,7 +31,7 @@ SHARE_OF_MEMORY = 0.5
 
 def obstacle(config: TrainConfig) -> str | None:
     """Why a run cannot be one of a population; None where it can."""
-    if config.ckpt_path is not None:
+    if config.ckpt_path not in (None, AUTO):
         return f"ckpt_path={config.ckpt_path}"
     if config.model.gradient != "hand":
         return f"model.gradient={config.model.gradient}"

@@ -41,7 +41,7 @@ from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_m
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.population import Population, member, rows_at_once
 from backhand.sweeps.sweep import POPULATIONS
-from backhand.training.checkpoint import BEST, LAST, WholeFiles
+from backhand.training.checkpoint import BEST, LAST, WholeFiles, newest
 from backhand.training.findings import draw, find
 from backhand.training.train import (
     PRECISIONS,
@@ -222,7 +222,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     callbacks = [_Note(note), _Keep(checkpoint)]
     trainer = build_trainer(first, folder, callbacks=callbacks, logger=False)
     with _threads_for(population, data):
-        resumed = checkpoint if checkpoint.exists() else None
+        resumed = newest(folder)
         trainer.fit(population, datamodule=data, ckpt_path=resumed, weights_only=True)
         trainer.save_checkpoint(checkpoint)  # what is left is to write a folder for each run
         trainer.test(population, datamodule=data, verbose=False)

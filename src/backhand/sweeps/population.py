@@ -431,6 +431,7 @@ class Population(LightningModule):
             "hyper_parameters": dict(each.module.hparams),
             "own_folder": {
                 "config_hash": config_hash(each.composed),
+                "data": self.in_memory.dataset.digest,
                 "rows": self.rows(run)[: moment.epoch + 1],
                 "seconds": self.seconds / len(self.members),
                 "wandb_id": None,

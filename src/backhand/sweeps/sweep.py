@@ -1,7 +1,6 @@
 """One sweep, whichever way its jobs are chosen: its folder, its jobs' outcomes, and what it leaves at the end."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from backhand.config.errors import UserError
+from backhand.config.lock import HOLDER, hold
 from backhand.reporting.result import is_complete, objective_of, read_result, write_whole
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 CLAIM = "sweep.json"
 # What a sweep may find in its folder without a claim: its jobs' processes may have begun to write there, or it was
 # killed as it wrote the claim.
-HARMLESS = {"multirun.yaml", ".submitit", f"{CLAIM}.tmp"}
+HARMLESS = {"multirun.yaml", ".submitit", f"{CLAIM}.tmp", HOLDER}
 # Where a sweep's folder keeps its populations while they train.
 POPULATIONS = "populations"
 # What a run can be judged by beside its metrics: less is better.
@@ -125,10 +125,10 @@ class Sweep:
             jobs: the hashes of its jobs' configurations where they are known; more may have come behind them.
 
         Raises:
-            UserError: the folder is another sweep's, or cannot be written.
+            UserError: the folder is another sweep's, another command is at work there, or it cannot be written.
         """
         where = f"hydra.sweep.dir={self.folder}"
-        self.reserve()
+        hold(self.folder, "hydra.sweep.dir")
         claim = self.folder / CLAIM
         if claim.exists():
             try:
@@ -151,24 +151,6 @@ class Sweep:
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
         except OSError as error:
             raise UserError(f"{where}: cannot be written ({error.strerror})") from None
-
-    def reserve(self) -> None:
-        """Keep other commands out of the folder for as long as this process lives, however it ends.
-
-        Raises:
-            UserError: another one is at work there; or the folder cannot be made.
-        """
-        where = f"hydra.sweep.dir={self.folder}"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{where}: another command is at work in it; wait for it, or name another folder") from None
-        except OSError as error:
-            if not self.folder.is_dir():
-                raise UserError(f"{where}: cannot be made ({error.strerror})") from None
-            log.info("%s: the file system knows no locks", self.folder)
 
     def run(self, jobs: Sequence[Job], progress: SweepProgress) -> list[Outcome]:
         """Run those of the jobs that are not complete, and say what became of each."""

@@ -1,15 +1,19 @@
 """Checkpoints: written whole or not at all, read as plain data (`weights_only=True`), never as pickled objects."""
 
+import logging
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -18,35 +22,129 @@ from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
 from backhand.reporting.loggers import EpochTable, wandb_id
-from backhand.reporting.result import config_hash
+from backhand.reporting.result import config_hash, to_disk
+from backhand.training.interruption import Interruption
+
+log = logging.getLogger(__name__)
 
 # Settings of `LightningMLP` that a checkpoint and the run that goes on from it must share.
 SHARED = ("sizes", "hidden_activation", "output_activation", "loss")
 
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+# What the last one was before it was written anew: to go on from where that is damaged.
+PREVIOUS = "previous.ckpt"
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it replaces, so that at any moment there is a whole one."""
+    """Writes a checkpoint beside the one that it replaces, so that at any moment there is a whole one.
+
+    Of `last.ckpt` the one before is kept.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write it aside, and rename it.
+        """Write it aside, wait for the disk, and rename it.
 
         Raises:
-            UserError: the disk does not take it.
+            UserError: the disk does not take it, or the folder is gone.
         """
-        aside = Path(f"{path}.tmp")
-        aside.parent.mkdir(parents=True, exist_ok=True)
+        path = Path(path)
+        aside = path.with_name(f"{path.name}.tmp")
         try:
+            aside.parent.mkdir(exist_ok=True)
             torch.save(checkpoint, aside)
+            to_disk(aside)
+            if path.name == Path(LAST).name:
+                _keep(path)
+            aside.replace(path)
+            to_disk(path.parent)
         except BaseException as error:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
             # Torch's writer, which is not Python's, does not say why: it finds itself where it should not be.
-            if isinstance(error, OSError) or "inline_container" in str(error):
-                raise UserError(f"{path}: cannot be written; is the disk full?") from None
+            if isinstance(error, OSError) or "inline_container" in str(error) or not path.parent.is_dir():
+                reason = "is the disk full?" if path.parent.is_dir() else "its folder is gone"
+                raise UserError(f"{path}: cannot be written; {reason}") from None
             raise
-        os.replace(aside, path)  # noqa: PTH105
+
+
+def _keep(path: Path) -> None:
+    """Give the checkpoint that is about to be replaced a second name."""
+    previous = path.with_name(PREVIOUS)
+    aside = path.with_name(f"{PREVIOUS}.tmp")
+    aside.unlink(missing_ok=True)
+    if not path.exists():
+        return
+    try:
+        os.link(path, aside)
+        aside.replace(previous)
+    except OSError:  # a file system that knows no second names
+        path.replace(previous)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`: at the end of every epoch, every so many steps, and where the run is asked to end.
+
+    Args:
+        path: of the file.
+        every_n_steps: optimizer steps between two; None for the ends of epochs alone.
+        interruption: what the run is asked.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int | None, interruption: Interruption) -> None:
+        self.path, self.every_n_steps, self.interruption = path, every_n_steps, interruption
+
+    def is_due(self) -> bool:
+        """Whether one is to be written before the next step; of several processes none may think so by itself."""
+        asked = self.interruption.asked is not None and self.trainer.world_size == 1
+        return (asked or self._is_time) and not self.module.is_accumulating  # a checkpoint holds no gradients
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Begin to count, and to look at what the run is asked."""
+        self.trainer, self.module, self.saved = trainer, pl_module, trainer.global_step
+        self.interruption.install()
+        self.interruption.training = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Write one in the middle of an epoch, but for where there is a validation first, or the epoch's end."""
+        asked, (loop, fetcher) = self._is_asked(), (trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher)
+        assert fetcher is not None
+        at_end = loop.batch_progress.current.ready >= trainer.num_training_batches
+        waits = pl_module.is_accumulating or at_end or loop._should_check_val_fx(fetcher)
+        if (asked or self._is_time) and not waits:
+            self._save(asked)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Write one."""
+        self._save(self._is_asked())
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """From here on there is no step to wait for."""
+        self.interruption.training = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """The same."""
+        self.interruption.training = False
+
+    @property
+    def _is_time(self) -> bool:
+        every = self.every_n_steps
+        return every is not None and self.trainer.global_step // every > self.saved // every
+
+    def _is_asked(self) -> bool:
+        """Whether the run is to end here: all of its processes do, where one was asked."""
+        asked = self.interruption.asked is not None
+        return (
+            asked if self.trainer.world_size == 1 else self.trainer.strategy.reduce_boolean_decision(asked, all=False)
+        )
+
+    def _save(self, asked: bool) -> None:
+        if asked:
+            self.interruption.take_time()
+        self.trainer.save_checkpoint(self.path)
+        self.saved = self.trainer.global_step
+        if asked:
+            raise KeyboardInterrupt
 
 
 class OwnFolder(Callback):
@@ -56,15 +154,22 @@ class OwnFolder(Callback):
 
     Args:
         config: the configuration, whose hash the checkpoint carries.
+        dataset: the data, whose digest it carries.
         table: the run's epochs.
         loggers: the run's.
         going_on: the state to go on from, as `state_of` read it.
     """
 
     def __init__(
-        self, config: TrainConfig, table: EpochTable, loggers: Sequence[Logger], going_on: dict[str, Any] | None
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        table: EpochTable,
+        loggers: Sequence[Logger],
+        going_on: dict[str, Any] | None,
     ) -> None:
-        self.hash, self.table, self.loggers, self.going_on = config_hash(config), table, loggers, going_on
+        self.hash, self.digest = config_hash(config), dataset.digest
+        self.table, self.loggers, self.going_on = table, loggers, going_on
         self.before = 0.0 if going_on is None else going_on["seconds"]
         self.began = time.perf_counter()
 
@@ -87,6 +192,7 @@ class OwnFolder(Callback):
             rows[-1] = rows[-1] | logged | {"step": step}
         checkpoint["own_folder"] = {
             "config_hash": self.hash,
+            "data": self.digest,
             "rows": rows,
             "seconds": self.seconds,
             "wandb_id": wandb_id(self.loggers),
@@ -101,16 +207,39 @@ class OwnFolder(Callback):
             trainer.should_stop = self.going_on["stopped"]
 
 
-def state_of(path: Path, config: TrainConfig) -> dict[str, Any]:
+def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
     """What `OwnFolder` put into a checkpoint.
 
     Raises:
-        UserError: it is another configuration's, or not a checkpoint of this version.
+        UserError: it is another configuration's or other data's, or not a checkpoint of this version.
     """
-    state = read(path).get("own_folder")
+    contents = read(path)
+    state = contents.get("own_folder")
     if state is None or state["config_hash"] != config_hash(config):
         raise UserError(f"{path}: is another configuration's, and nothing is overwritten; name another folder")
+    same = contents["hyper_parameters"].get("preprocessing") == dataset.preprocessing
+    if not same or state.get("data") != dataset.digest:
+        raise UserError(f"{path}: the data have changed since; train on them in another folder")
     return state
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint of those that a run goes on from; None where there is none at all.
+
+    Raises:
+        UserError: there are some, and none of them is whole.
+    """
+    there = [path for path in (folder / Path(LAST).name, folder / PREVIOUS) if path.exists()]
+    for path in there:
+        try:
+            read(path)
+        except UserError as error:
+            if path == there[-1]:
+                raise UserError(f"{error}, and there is no other; remove it to begin anew") from None
+            log.warning("%s; the one before it is gone on from", error)
+        else:
+            return path
+    return None
 
 
 def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
@@ -120,6 +249,7 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
         UserError: the file is damaged, or is something else.
     """
     try:
+        _check_sums(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise UserError(f"{key}={path}: holds more than plain data, or is damaged; not opened") from None
@@ -129,6 +259,21 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     if not isinstance(contents, dict) or not {"state_dict", "hyper_parameters"} <= contents.keys():
         raise UserError(f"{key}={path}: is not a checkpoint of this program")
     return contents
+
+
+def _check_sums(path: Path) -> None:
+    """Compare what the archive holds with the CRC-32 that torch wrote beside it, and does not look at.
+
+    Raises:
+        zipfile.BadZipFile: it is not what was written.
+    """
+    with zipfile.ZipFile(path) as archive:
+        try:
+            damaged = archive.testzip()
+        except zlib.error:
+            damaged = "a part that was not compressed"
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
 
 def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:

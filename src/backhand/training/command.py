@@ -9,7 +9,11 @@ from omegaconf import DictConfig
 
 from backhand.config.command import command, report
 from backhand.config.errors import USER_ERRORS, UserError
+from backhand.config.lock import hold
+from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import check_table_file, typed
+from backhand.reporting.result import config_hash
+from backhand.training.evaluate import read_config
 from backhand.training.processes import is_first, refuse_sweep, without_a_folder
 
 
@@ -50,13 +54,42 @@ class RefuseBadConfig(Callback):
 
 
 def check_run(cfg: DictConfig) -> None:
-    """Check the configuration, that there is a table to read, and that the run's folder is free.
+    """Check the configuration, that there is a table to read, and that the run's folder is free, and keep it so.
 
     Raises:
         UserError: what is wrong, in one line.
     """
     config = typed(cfg)
     check_table_file(config)
+    if not is_first():
+        return
+    where = f"hydra.run.dir={cfg.hydra.run.dir}"
     folder = Path(cfg.hydra.run.dir)
-    if is_first() and (folder / ".hydra").exists():
-        raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")
+    goes_on = config.ckpt_path == AUTO
+    if goes_on and not any(each.startswith("hydra.run.dir=") for each in cfg.hydra.overrides.hydra):
+        raise UserError(f"ckpt_path={AUTO}: name the run's folder too, as hydra.run.dir=outputs/2026-01-31/12-00-00")
+    if (folder / "sweep.json").exists() or (folder / "multirun.yaml").exists():
+        raise UserError(f"{where}: is a sweep's folder; name another, or one of its jobs to go on with, such as 0")
+    release = hold(folder, "hydra.run.dir")
+    try:
+        if (folder / ".hydra").exists():
+            if not goes_on:
+                raise UserError(
+                    f"{where}: holds a run already, and nothing is overwritten; name another folder, or go on in it "
+                    f"with ckpt_path={AUTO}"
+                )
+            _check_same(folder, config)
+    except UserError:
+        release()
+        raise
+
+
+def _check_same(folder: Path, config: TrainConfig) -> None:
+    try:
+        theirs = read_config(folder)
+    except UserError:
+        return  # it was cut off as it was written; a checkpoint, where there is one, says whose it is
+    if config_hash(theirs) != config_hash(config):
+        raise UserError(
+            f"hydra.run.dir={folder}: holds another configuration's run, and nothing is overwritten; name another"
+        )

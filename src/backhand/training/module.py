@@ -137,7 +137,8 @@ class LightningMLP(LightningModule):
         self._steps.clear()
         means = torch.stack([torch.stack(each) for each in noted])
         rows = torch.stack([torch.as_tensor(each) for each in counted]).to(means)
-        total = torch.cat([rows.sum()[None], (means * rows).sum(-1)])
+        # Of all processes at once: a checkpoint may be written before the epoch ends, and it is the first one's.
+        total = self._over_processes(torch.cat([rows.sum()[None], (means * rows).sum(-1)]))
         self._train_sums = total if self._train_sums is None else self._train_sums.to(total) + total
         if self.first_loss is None:
             loss, rows_of_all = self._over_processes(torch.stack([means[0, 0] * rows[0], rows[0]])).tolist()
@@ -151,7 +152,7 @@ class LightningMLP(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics, change the learning rate, end the run where it has diverged."""
         assert self._train_sums is not None
-        rows, *sums = self._over_processes(self._train_sums).tolist()
+        rows, *sums = self._train_sums.tolist()
         means = dict(zip(("train/loss", "train/acc"), (each / rows for each in sums), strict=False))
         self.log_dict(means)
         self.log("lr", self._optimizer.param_groups[0]["lr"])
@@ -214,6 +215,11 @@ class LightningMLP(LightningModule):
         """Go on from there."""
         self.first_loss = checkpoint.get("first_loss")
         self._train_sums = checkpoint.get("train_sums")
+
+    @property
+    def is_accumulating(self) -> bool:
+        """Whether there are gradients that no step was taken with yet."""
+        return self._accumulated > 0
 
     @property
     def _optimizer(self) -> torch.optim.Optimizer:

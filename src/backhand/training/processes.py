@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig, TrainerConfig
+from backhand.training.interruption import Interruption
 
 if TYPE_CHECKING:
     import lightning as L
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 GRACE, LAST_WORDS = 10.0, 60.0
 # And those that another process waits to say what is wrong, so that it is said once.
 FIRST_WORD = 5.0
+
+
+# The run's folder, as the command line of a process that is not the first one names it.
+_named: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ def without_a_folder() -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the folder would be left
+    _named[:] = [each.partition("=")[2].strip("'\"") for each in sys.argv if each.startswith("hydra.run.dir=")]
     with tempfile.TemporaryDirectory(prefix="backhand-") as folder:
         sys.argv += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null", "hydra.job_logging.root=null"]
         try:
@@ -94,6 +100,11 @@ def without_a_folder() -> Iterator[None]:
                 # The first one here says the same, and its end is this one's; what is left to say then is its own.
                 time.sleep(FIRST_WORD)
             raise
+
+
+def shared_folder(folder: Path) -> Path:
+    """The run's folder, for a process that was given one of its own: as the command line names it."""
+    return folder if is_first() or not _named else Path(_named[-1])
 
 
 def quiet_others() -> None:
@@ -219,19 +230,18 @@ class Processes:
             UserError: what the run was ended by, such as an audit.
             ProcessError: a process failed or is gone.
         """
-        with _terminated_as_interrupted():
-            try:
-                for pipe in self.pipes:
-                    with suppress(OSError):  # it is gone; its answer will say so
-                        pipe.send(alone)
-                objective, *_ = self._answers("done")
-            except (KeyboardInterrupt, SystemExit):
-                self._interrupt()
-                raise SystemExit(130) from None
-            except (UserError, ProcessError) as error:
-                self._end(GRACE)
-                self._record(error)
-                raise
+        try:
+            for pipe in self.pipes:
+                with suppress(OSError):  # it is gone; its answer will say so
+                    pipe.send(alone)
+            objective, *_ = self._answers("done")
+        except (KeyboardInterrupt, SystemExit):
+            self._interrupt()
+            raise
+        except (UserError, ProcessError) as error:
+            self._end(GRACE)
+            self._record(error)
+            raise
         self._end(GRACE)
         return objective
 
@@ -336,20 +346,6 @@ class Processes:
         write_whole(path, json.dumps(record, indent=2) + "\n")
 
 
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Take the order to terminate for Ctrl-C, where nobody else has an answer to it."""
-    here = threading.current_thread() is threading.main_thread()
-    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _logging() -> dict[str, Any]:
     """How Hydra made this process log, if it did."""
     from hydra.core.hydra_config import HydraConfig
@@ -363,7 +359,6 @@ def _logging() -> dict[str, Any]:
 def take_part() -> None:
     """Be one process of a run: say that it is ready, be told to begin, say how it ended."""
     threading.Thread(target=_end_with_starter, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm's may be for all, and are for the one that was submitted
         signal.signal(number, signal.SIG_IGN)
     pipe = connection.Connection(int(sys.argv[1]))
@@ -376,9 +371,10 @@ def take_part() -> None:
         from backhand.training.train import Run, quiet_lightning
 
         quiet_lightning()
-        run = Run(config, folder, composed)
-        pipe.send(("ready", None))
-        answer: tuple[Any, ...] = ("done", run.train(alone=pipe.recv()))
+        with Interruption().watched() as interruption:
+            run = Run(config, folder, composed, interruption)
+            pipe.send(("ready", None))
+            answer: tuple[Any, ...] = ("done", run.train(alone=pipe.recv()))
     except UserError as error:
         answer = ("refused", str(error))
     except KeyboardInterrupt:

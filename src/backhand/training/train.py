@@ -2,11 +2,13 @@
 
 import logging
 import math
-import os
+import re
+import shlex
 import shutil
-import signal
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
-from backhand.config.schema import TrainConfig
+from backhand.config.lock import HOLDER, hold
+from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, load
@@ -42,11 +45,22 @@ from backhand.reporting.result import (
     worst_objective,
     write_result,
 )
-from backhand.reporting.terminal import print_summary
+from backhand.reporting.terminal import print_summary, shown
 from backhand.reporting.wandb_content import log_findings
-from backhand.training.checkpoint import BEST, LAST, OwnFolder, WholeFiles, check_fits, read, state_of
+from backhand.training.checkpoint import (
+    BEST,
+    LAST,
+    LastCheckpoint,
+    OwnFolder,
+    WholeFiles,
+    check_fits,
+    newest,
+    read,
+    state_of,
+)
 from backhand.training.findings import draw, find
 from backhand.training.flow import FlowMetrics
+from backhand.training.interruption import Interruption
 from backhand.training.module import LightningMLP, divergence
 from backhand.training.processes import (
     Processes,
@@ -56,6 +70,7 @@ from backhand.training.processes import (
     own_cluster,
     processes_to_start,
     quiet_others,
+    shared_folder,
 )
 
 log = logging.getLogger(__name__)
@@ -80,22 +95,50 @@ def train(config: TrainConfig) -> float:
 
     Raises:
         UserError: a trainer setting that this machine or Lightning refuses.
+        SystemExit: the run was interrupted.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     quiet_lightning()
     quiet_others()
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return _train_job(config, folder)
+    with Interruption().watched() as interruption:
+        try:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                release = hold(folder, "hydra.sweep.dir") if is_first() else lambda: None
+                try:
+                    return _train_job(config, folder, interruption)
+                finally:
+                    release()
+            return _train_alone(config, folder, interruption)
+        except (KeyboardInterrupt, SystemExit):
+            raise SystemExit(interruption.exit_status) from None
+
+
+def _train_alone(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
+    settings = config
     try:
-        run = start(config, folder, config)
-    except UserError:
+        if config.ckpt_path == AUTO:
+            record = read_result(shared_folder(folder))
+            if record is not None and is_complete(record):
+                log.info("complete already: %s", folder)
+                print(f"complete already: {shown(folder)}")
+                return objective_of(record)
+            settings = going_on(config, folder)
+        try:
+            run = start(settings, folder, config, interruption)
+        except UserError:
+            if is_first():
+                _remove_unused(folder)
+            raise
+        return run.train()
+    except (KeyboardInterrupt, SystemExit):
         if is_first():
-            _remove_unused(folder)
+            if read_result(folder) is None:  # it was interrupted before it began
+                _write(Result("interrupted", {"name": config.objective, "value": None}), config, folder)
+            log.warning("interrupted; to go on: %s", command_to_go_on(folder))
         raise
-    return run.train()
 
 
-def _train_job(config: TrainConfig, folder: Path) -> float:
+def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
     record = read_result(folder)
     if record is not None and record.get("config_hash") != config_hash(config):
         raise UserError(f"{folder}: holds another configuration's run, and nothing is overwritten; name another folder")
@@ -103,16 +146,35 @@ def _train_job(config: TrainConfig, folder: Path) -> float:
         log.info("complete already: %s", folder)
         return objective_of(record)
     settings = in_sweep(config, folder)
-    if config.ckpt_path is None and (folder / LAST).exists():
-        settings = replace(settings, ckpt_path=str(folder / LAST))
+    if config.ckpt_path in (None, AUTO):
+        settings = going_on(settings, folder)
     try:
-        return start(settings, folder, config).train(alone=False)
+        return start(settings, folder, config, interruption).train(alone=False)
     except Exception as error:
         if not isinstance(error, UserError):
             log.exception("the job failed")
         if record is None and read_result(folder) is None:
             _write(failure(error, config), config, folder)
         raise
+
+
+def going_on(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The configuration with the newest whole checkpoint of the run's own folder, if it has one, as its `ckpt_path`.
+
+    Raises:
+        UserError: it has some, and none of them is whole.
+    """
+    path = newest((shared_folder(folder) / LAST).parent)
+    return replace(config, ckpt_path=None if path is None else str(path))
+
+
+def command_to_go_on(folder: Path) -> str:
+    """What makes a run that was cut off go on in its folder."""
+    given = [each for each in sys.argv[1:] if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
+    where = shown(folder)
+    if not re.fullmatch(r"[\w./:-]+", where):  # Hydra reads it as well as the shell
+        where = "'" + where.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return shlex.join(["python", sys.argv[0], *given, f"hydra.run.dir={where}", f"ckpt_path={AUTO}"])
 
 
 def in_sweep(config: TrainConfig, folder: Path) -> TrainConfig:
@@ -134,7 +196,9 @@ def failure(error: BaseException, config: TrainConfig) -> Result:
     return Result("failed", {"name": config.objective, "value": None}, error=reason)
 
 
-def start(config: TrainConfig, folder: Path, composed: TrainConfig) -> "Run | Processes":
+def start(
+    config: TrainConfig, folder: Path, composed: TrainConfig, interruption: Interruption | None = None
+) -> "Run | Processes":
     """The run, here, or in processes of its own where it needs several; the arguments are those of `Run`.
 
     Raises:
@@ -144,37 +208,45 @@ def start(config: TrainConfig, folder: Path, composed: TrainConfig) -> "Run | Pr
         trainer = build_trainer(config, folder, callbacks=[], logger=False)
         if processes_to_start(trainer) > 0:
             return Processes(config, folder, composed, trainer)
-    return Run(config, folder, composed)
+    return Run(config, folder, composed, interruption)
 
 
 class Run:
     """One run: what it trains with, and what has become of it so far.
 
     Args:
-        config: its configuration. Where `ckpt_path` is the last checkpoint of `folder` itself, the run goes on as if
-            it had never stopped.
+        config: its configuration. Where `ckpt_path` is a checkpoint of `folder` itself, the run goes on as if it had
+            never stopped.
         folder: where it writes.
         composed: the configuration as the user gave it, whose hash the folder carries; `config` if None.
+        interruption: what it may be asked while it trains; nothing if None.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, composed: TrainConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        composed: TrainConfig | None = None,
+        interruption: Interruption | None = None,
+    ) -> None:
         self.config, self.folder, self.composed = config, folder, composed or config
+        self.interruption = interruption or Interruption()
         L.seed_everything(config.seed, workers=True, verbose=False)
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
         self.config = config = settled(config, dataset.facts)
         going_on = None
         if config.ckpt_path is not None:
             checkpoint = Path(config.ckpt_path)
-            if checkpoint.resolve() == (folder / LAST).resolve():
-                going_on = state_of(checkpoint, self.composed)
+            if checkpoint.resolve().parent == (shared_folder(folder) / LAST).parent.resolve():
+                going_on = state_of(checkpoint, self.composed, dataset)
             else:
                 check_fits(checkpoint, config, dataset)
         self.data = build_data(config, dataset)
         check_interval(config, len(self.data.train_dataloader()))
         try:
             self.module = build_module(config, self.data)
-        except RuntimeError as error:
-            if "allocate memory" not in str(error) and "out of memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise UserError(f"model.hidden={config.model.hidden}: the network does not fit into memory") from None
         if self.data.dtype == torch.float64:
@@ -184,8 +256,10 @@ class Run:
         build_trainer(config, folder, callbacks=[], logger=False)
         rows, wandb_id = (going_on["rows"], going_on["wandb_id"]) if going_on is not None else ([], None)
         loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        self.own_folder = OwnFolder(self.composed, self.table, loggers, going_on)
-        self.callbacks.append(self.own_folder)
+        self.own_folder = OwnFolder(self.composed, dataset, self.table, loggers, going_on)
+        last = LastCheckpoint(folder / LAST, config.checkpoint.every_n_steps, self.interruption)
+        self.data.pause = last.is_due
+        self.callbacks += [self.own_folder, last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=loggers)
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
@@ -205,13 +279,16 @@ class Run:
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns Ctrl-C into SystemExit(1) after it has put its affairs in order.
             self._end("interrupted", 1)
-            if alone and (self.folder / LAST).exists():  # a sweep has its own way to go on
-                log.warning("interrupted; to go on: python train.py ckpt_path=%s ...", self.folder / LAST)
-            raise SystemExit(130) from None
+            raise SystemExit(self.interruption.exit_status) from None
         except BaseException as error:
-            self._end("failed", 1, failure(error, self.config).error)
-            self._report(alone)
-            raise
+            if self.interruption.asked is not None:  # of several processes the first has ended, and left this one
+                raise SystemExit(self.interruption.exit_status) from None
+            if is_out_of_memory(error):
+                error = UserError("out of memory while training; try a smaller data.batch_size or model.hidden")
+            with suppress(UserError):  # where it cannot be written either, the first reason is the one to tell
+                self._end("failed", 1, failure(error, self.config).error)
+                self._report(alone)
+            raise error from None if isinstance(error, UserError) else error.__cause__
         if diverged:
             loss = final_metrics(self.table.rows).get("train/loss", math.nan)
             result = self._end("diverged", 0, divergence(loss, self.trainer.current_epoch))
@@ -363,23 +440,8 @@ def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
     return parameters
 
 
-class LeaveTermination(Callback):
-    """Keeps what was to be done on SIGTERM, for which Lightning has an answer of its own.
-
-    Before it preempts a job, Slurm sends one along with the signal that submitit puts the job into the queue again on;
-    submitit passes it over, and Lightning would end the run, and the job with it, first.
-    """
-
-    def __init__(self) -> None:
-        self.handler = signal.getsignal(signal.SIGTERM)
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put it back."""
-        signal.signal(signal.SIGTERM, self.handler)
-
-
 def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
-    """Checkpoints, and what `config.callbacks` asks for."""
+    """The best checkpoint, and what `config.callbacks` asks for."""
     mode = "max" if larger_is_better(config.objective) else "min"
     callbacks: list[Callback] = [
         ModelCheckpoint(
@@ -389,8 +451,6 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
             mode=mode,
             enable_version_counter=False,
         ),
-        # One of its own: the one above, asked to, would save the last epoch only where that is the best so far.
-        ModelCheckpoint(dirpath=(folder / LAST).parent, filename="last", enable_version_counter=False),
     ]
     if config.callbacks.progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
@@ -416,8 +476,6 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
         key: value for key, value in asdict(config.trainer).items() if value is not None and key not in MODULES_OWN
     }
     given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # null is a value of its own here
-    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
-        callbacks = [*callbacks, LeaveTermination()]
     try:
         return L.Trainer(
             **given,
@@ -470,7 +528,7 @@ def quiet_lightning() -> None:
 
 def _remove_unused(folder: Path) -> None:
     """Remove the folder that Hydra made for a run that was refused, unless something else is in it."""
-    if {path.name for path in folder.iterdir()} <= {".hydra", "train.log"}:
+    if {path.name for path in folder.iterdir()} <= {".hydra", "train.log", HOLDER}:
         shutil.rmtree(folder)
         for parent in list(folder.parents)[:2]:
             if any(parent.iterdir()):
@@ -480,7 +538,16 @@ def _remove_unused(folder: Path) -> None:
 
 @rank_zero_only
 def _write(result: Result, config: TrainConfig, folder: Path) -> None:
-    write_result(result, config, folder)
+    try:
+        write_result(result, config, folder)
+    except OSError as error:
+        raise UserError(f"{folder / 'result.json'}: cannot be written ({error.strerror})") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is memory that there was too little of; torch has an exception of its own for a GPU's alone."""
+    told = "allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and told)
 
 
 def device_name(trainer: L.Trainer) -> str:

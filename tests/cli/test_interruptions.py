@@ -1,0 +1,249 @@
+"""Runs that end before their end, at chosen moments and in every way, and go on to the bits they would have had."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import pytest
+import torch
+from tests.cli.conftest import ROOT, until
+from tests.data.picture_files import random_pictures, write_idx
+
+pytestmark = pytest.mark.slow
+
+KILLED = "tests/cli/killed.py"
+WINE = ("data=wine", "data.batch_size=8", "logger=csv", "callbacks=quiet", "trainer=cpu", "trainer.max_epochs=6")
+ADAM = ("optimizer=adam", "scheduler=cosine", "model.hidden=[16,8]", "checkpoint.every_n_steps=3")
+PLATEAU = ("optimizer.momentum=0.9", "scheduler=plateau", "scheduler.patience=0", "checkpoint.every_n_steps=5")
+PICTURES = (
+    "data=mnist", "data.dir=.", "data.augment=crop", "data.batch_size=16", "logger=csv", "trainer=cpu",
+    "trainer.max_epochs=4", "optimizer=adam", "checkpoint.every_n_steps=2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def command(warm_command):
+    return warm_command
+
+
+@pytest.fixture
+def start(warm_start):
+    return warm_start
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder):
+    """Of every file, but for the one that says who is at work."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def assert_same(folder, whole):
+    """To the bit: weights, what the optimizer and the scheduler keep, metrics, and what result.json says of them."""
+    ours, theirs = weights(folder), weights(whole)
+    for name, value in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
+    for mine, other in zip(ours["optimizer_states"], theirs["optimizer_states"], strict=True):
+        for parameter, state in other["state"].items():
+            for name, value in state.items():
+                assert torch.equal(torch.as_tensor(mine["state"][parameter][name]), torch.as_tensor(value)), name
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    assert rows(folder) == rows(whole)
+    for key in ("status", "objective", "metrics", "best", "steps", "epochs"):
+        assert result(folder)[key] == result(whole)[key], key
+
+
+@pytest.mark.parametrize(
+    ("moment", "settings"),
+    [
+        (("start-up", 1, "SIGKILL"), WINE),
+        (("step", 39, "SIGKILL"), (*WINE, *ADAM)),
+        (("validation", 3, "SIGKILL"), (*WINE, *PLATEAU)),
+        (("checkpoint", 9, "SIGKILL"), PICTURES),
+        (("between two names", 4, "SIGKILL"), (*WINE, *ADAM)),
+        (("result", 1, "SIGKILL"), (*WINE, "trainer.accumulate_grad_batches=3", "checkpoint.every_n_steps=1")),
+        (("step", 39, "SIGTERM"), (*WINE, *ADAM)),
+        (("step", 39, "SIGINT"), PICTURES),
+        (("validation", 3, "SIGTERM"), (*WINE, *PLATEAU)),
+        (("checkpoint", 4, "SIGINT"), (*WINE, *ADAM)),
+        (("result", 1, "SIGTERM"), WINE),
+    ],
+)
+def test_a_run_ended_at_a_moment_goes_on_to_the_same_bits(command, tmp_path, moment, settings):
+    write_idx(tmp_path, random_pictures(300, (28, 28)), random_pictures(40, (28, 28), seed=1))
+    whole = command("train.py", *settings, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    sent = moment[-1]
+    run = (*settings, "hydra.run.dir=run")
+    ended = command(KILLED, str(ROOT / "train.py"), *map(str, moment), *run)
+    if sent == "SIGKILL":
+        assert ended.returncode == -signal.SIGKILL
+        assert not (tmp_path / "run" / "result.json").exists()
+    else:
+        assert ended.returncode == 128 + signal.Signals[sent], ended.stderr
+        assert result(tmp_path / "run")["status"] == "interrupted"
+        assert ended.stderr.count("\n") == 1
+        assert "interrupted; to go on: python " in ended.stderr
+        assert ended.stderr.endswith(" hydra.run.dir=run ckpt_path=auto\n")
+    rest = command("train.py", *run, "ckpt_path=auto")
+    assert rest.returncode == 0, rest.stderr
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {
+        "best.ckpt", "last.ckpt", "previous.ckpt",
+    }  # fmt: skip
+    assert not (tmp_path / "run" / ".lock").exists()
+    again = command("train.py", *run, "ckpt_path=auto")
+    assert (again.returncode, again.stdout) == (0, "complete already: run\n")
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x03\x04", len(data) // 3) - 100  # inside a tensor
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(command, tmp_path, damage):
+    run = (*WINE, *ADAM, "hydra.run.dir=run")
+    assert command("train.py", *WINE, *ADAM, "hydra.run.dir=whole").returncode == 0
+    assert command(KILLED, str(ROOT / "train.py"), "step", "60", "SIGKILL", *run).returncode == -signal.SIGKILL
+    folder = tmp_path / "run" / "checkpoints"
+    damage(folder / "last.ckpt")
+    named = command("scripts/evaluate.py", "run=run") if damage is flip else None
+    rest = command("train.py", *run, "ckpt_path=auto")
+    assert (rest.returncode, rest.stderr.count("\n")) == (0, 1), rest.stderr
+    assert "run/checkpoints/last.ckpt: is no checkpoint, or a damaged one" in rest.stderr
+    assert "the one before it is gone on from" in rest.stderr
+    assert named is None or named.returncode == 0  # the best one is whole
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_lost(command, tmp_path):
+    run = (*WINE, *ADAM, "hydra.run.dir=run")
+    assert command(KILLED, str(ROOT / "train.py"), "step", "60", "SIGKILL", *run).returncode == -signal.SIGKILL
+    folder = tmp_path / "run" / "checkpoints"
+    for name in ("last.ckpt", "previous.ckpt"):
+        flip(folder / name)
+    before = contents(folder)
+    refused = command("train.py", *run, "ckpt_path=auto")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 2), refused.stderr
+    assert "previous.ckpt: is no checkpoint, or a damaged one" in refused.stderr
+    assert "there is no other; remove it to begin anew" in refused.stderr
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("hydra.run.dir=run", "seed=1", "ckpt_path=auto"), "holds another configuration's run"),
+        (("hydra.run.dir=run",), "holds a run already, and nothing is overwritten; name another folder, or go on in"),
+        (("ckpt_path=auto",), "ckpt_path=auto: name the run's folder too"),
+        (("ckpt_path=auto", "hydra.run.dir=sweep"), "is a sweep's folder"),
+        (("checkpoint.every_n_steps=0",), "checkpoint.every_n_steps=0: must be at least 1"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_refused(command, tmp_path, arguments, says):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    assert command(KILLED, str(ROOT / "train.py"), "step", "30", "SIGKILL", *WINE, "hydra.run.dir=run").returncode < 0
+    before = contents(tmp_path)
+    refused = command("train.py", *WINE, *arguments)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1), refused.stderr
+    assert says in refused.stderr
+    assert {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"
+    } == before
+
+
+def test_a_table_that_has_changed_is_not_gone_on_with(command, tmp_path):
+    lines = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(200)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,z", *lines]) + "\n")
+    run = ("data=table", "data.path=t.csv", "data.target=z", *WINE[1:], "hydra.run.dir=run")
+    assert command(KILLED, str(ROOT / "train.py"), "step", "50", "SIGKILL", *run).returncode == -signal.SIGKILL
+    lines[0], lines[1] = lines[0].replace("a", "b"), lines[1].replace("b", "a")
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,z", *lines]) + "\n")
+    refused = command("train.py", *run, "ckpt_path=auto")
+    assert refused.returncode == 1
+    assert "the data have changed since" in refused.stderr
+
+
+def test_a_folder_is_one_runs_at_a_time_and_the_first_is_named(start, command, tmp_path):
+    endless = ("data=wine", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
+    first = start("train.py", *endless)
+    until((tmp_path / "run" / "checkpoints" / "last.ckpt").exists, first)
+    for more in ((), ("ckpt_path=auto",)):
+        second = command("train.py", *endless, *more)
+        assert (second.returncode, second.stdout, second.stderr.count("\n")) == (1, "", 1), second.stderr
+        assert f"hydra.run.dir=run: process {first.pid} on " in second.stderr
+        assert "is at work in it" in second.stderr
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(60)
+    assert (tmp_path / "run" / ".lock").exists()  # left by a process that is gone, and in nobody's way
+    third = command("train.py", "data=wine", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
+    assert "holds a run already" in third.stderr
+
+
+def test_of_two_runs_that_begin_at_once_in_one_folder_one_trains(start, tmp_path):
+    both = [start("train.py", "data=wine", "trainer.max_epochs=2", "hydra.run.dir=run") for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    refusal = next(text for text in said if text)
+    assert "is at work in it" in refusal or "holds a run already" in refusal
+    assert result(tmp_path / "run")["status"] == "finished"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_ends_within_seconds_in_the_middle_of_an_epoch(start, command, tmp_path, sent):
+    slow = ("data=teacher", "data.samples=200000", "data.batch_size=8", "logger=csv", "trainer.max_epochs=1")
+    process = start("train.py", *slow, "checkpoint.every_n_steps=500", "hydra.run.dir=run")
+    until((tmp_path / "run" / "checkpoints" / "last.ckpt").exists, process)
+    began = time.monotonic()
+    os.kill(process.pid, sent)
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30  # five seconds, on a machine that does nothing else
+    assert process.returncode == 128 + sent, stderr
+    kept, record = weights(tmp_path / "run"), result(tmp_path / "run")
+    assert record["status"] == "interrupted"
+    assert kept["epoch"] == 0
+    assert kept["global_step"] == record["steps"] > 500
+    assert kept["global_step"] % 500  # it did not wait for the next one
+
+
+def test_two_processes_that_are_killed_go_on_to_the_same_bits(start, command, tmp_path):
+    run = (*WINE[:-2], "trainer=ddp_cpu", "trainer.max_epochs=12", *ADAM)
+    whole = command("train.py", *run, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    for sent in (signal.SIGKILL, signal.SIGTERM):
+        process = start("train.py", *run, "hydra.run.dir=run", "ckpt_path=auto")
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        until(lambda before=before: last.exists() and last.stat().st_mtime_ns > before, process)
+        os.killpg(process.pid, sent)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == (-9 if sent == signal.SIGKILL else 143), stderr
+    assert "interrupted; to go on: " in stderr
+    rest = command("train.py", *run, "hydra.run.dir=run", "ckpt_path=auto")
+    assert rest.returncode == 0, rest.stderr
+    assert_same(tmp_path / "run", tmp_path / "whole")
