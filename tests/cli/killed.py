@@ -7,9 +7,6 @@ import os
 import runpy
 import signal
 import sys
-from pathlib import Path
-
-import torch
 
 script, moment, count, name = sys.argv[1:5]
 sys.argv = [script, *sys.argv[5:]]
@@ -35,19 +32,16 @@ def before(owner, function, act=end):
     setattr(owner, function, replaced)
 
 
-def half(path, contents):
-    if left == 1:
-        Path(path).write_bytes(contents[: len(contents) // 2])
-    end()
+def half(kind):
+    """End where a file of this kind has been written, but is not on the disk."""
 
+    def act(path):
+        if path.name.endswith(kind):
+            if left == 1:
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            end()
 
-def half_a_checkpoint(checkpoint, path):
-    half(path, os.urandom(20_000))
-
-
-def half_a_result(path, text):
-    if path.name == "result.json":
-        half(path.with_name("result.json.tmp"), text.encode())
+    return act
 
 
 if moment == "start-up":
@@ -63,7 +57,9 @@ elif moment == "validation":
 
     before(LightningMLP, "validation_step")
 elif moment == "checkpoint":
-    before(torch, "save", half_a_checkpoint)
+    from backhand.training import checkpoint
+
+    before(checkpoint, "to_disk", half(".ckpt.tmp"))
 elif moment == "between two names":
     from backhand.training import checkpoint
 
@@ -71,7 +67,7 @@ elif moment == "between two names":
 elif moment == "result":
     from backhand.reporting import result
 
-    before(result, "write_whole", half_a_result)
+    before(result, "to_disk", half("result.json.tmp"))
 else:
     raise SystemExit(f"{moment}: no such moment")
 runpy.run_path(script, run_name="__main__")

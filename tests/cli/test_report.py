@@ -95,6 +95,9 @@ def test_the_folders_of_real_runs_have_reports(command, tmp_path):
     found = command("scripts/report.py", "run", "format=text")
     assert "result.json" not in found.stdout
     assert "test accuracy" in found.stdout
+    assert "rows more: format=html" in found.stdout
+    (tmp_path / "run" / "findings.json").unlink()
+    assert "- findings.json: is not there" in command("scripts/report.py", "run", "format=text").stdout
     sweep = command("scripts/report.py", "sweep", "format=text")
     assert "4 finished" in sweep.stdout
     assert "95 % interval" in sweep.stdout

@@ -89,6 +89,7 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     for name in ("test/acc", "test/loss"):
         assert float(shown[name]) == pytest.approx(ended["metrics"][name], rel=1e-12)
     assert float(shown["best/val/loss"]) == ended["objective"]["value"]
+    assert float(shown["best/val/acc"]) == max(float(row["val/acc"]) for row in epochs(folder))
     assert float(shown["val/acc"]) == ended["metrics"]["val/acc"]
     composed = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
     assert float(shown["optimizer.lr"]) == composed["optimizer"]["lr"]

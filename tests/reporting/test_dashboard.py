@@ -39,6 +39,11 @@ def test_training_and_validation_share_a_panel_for_every_metric():
     ]
 
 
+def test_losses_are_on_a_logarithmic_axis_and_shares_are_not():
+    panels = configs(sections()["Training curves"])
+    assert [panel.get("yLogScale", False) for panel in panels] == [True, False, False, False]
+
+
 def test_every_curve_is_over_epochs():
     lines = [config for panels in sections().values() for config in configs(panels)]
     assert lines

@@ -185,6 +185,36 @@ def test_the_best_run_is_named_and_linked_to_its_report_where_it_has_one(tmp_pat
     assert "a%20%231%3F/1/report.html" in links
     assert "a%20%231%3F/0/" in links
     assert "The best run: job 1" in page
+    runs = next(
+        block
+        for section in build_page([folder], tmp_path).sections
+        if section.name == "runs"
+        for block in section.blocks
+    )
+    assert runs.marked == {1}
+
+
+def test_where_higher_is_better_the_best_run_has_the_highest_value(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", grid(seed=[0, 1, 2]), [0.3, 0.9, 0.2])
+    for file in [folder / "sweep.csv", *folder.glob("*/result.json")]:
+        file.write_text(
+            file.read_text().replace("best val/loss", "best val/acc").replace('"name": "val/loss"', '"name": "val/acc"')
+        )
+    sweep = read_sweep(folder)
+    assert sweep.objectives == ["val/acc"]
+    assert [job.number for job in sweep.ranked] == [1, 0, 2]
+
+
+def test_the_epoch_of_the_best_objective_is_named(tmp_path):
+    folder = write_run(tmp_path / "run", epochs=9)
+    text = (folder / "metrics.csv").read_text().splitlines()
+    place = text[0].split(",").index("val/loss")
+    values = [float(line.split(",")[place]) for line in text[1:]]
+    record = json.loads((folder / "result.json").read_text())
+    record["objective"]["value"] = values[3]
+    write_json(folder / "result.json", record)
+    (tile,) = [tile for tile in build_page([folder], folder).tiles if tile.label == "best val/loss"]
+    assert tile.note == "epoch 4"  # people count from one
 
 
 def test_settings_that_differ_are_marked_by_a_sign(tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, read as plain data (`weights_only=True`), never as pickled objects."""
 
+import io
 import logging
 import os
 import time
@@ -50,9 +51,11 @@ class WholeFiles(TorchCheckpointIO):
         """
         path = Path(path)
         aside = path.with_name(f"{path.name}.tmp")
+        contents = io.BytesIO()  # torch's own writer does not say what is wrong with a disk
+        torch.save(checkpoint, contents)
         try:
             aside.parent.mkdir(exist_ok=True)
-            torch.save(checkpoint, aside)
+            aside.write_bytes(contents.getbuffer())
             to_disk(aside)
             if path.name == Path(LAST).name:
                 _keep(path)
@@ -61,10 +64,8 @@ class WholeFiles(TorchCheckpointIO):
         except BaseException as error:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
-            # Torch's writer, which is not Python's, does not say why: it finds itself where it should not be.
-            if isinstance(error, OSError) or "inline_container" in str(error) or not path.parent.is_dir():
-                reason = "is the disk full?" if path.parent.is_dir() else "its folder is gone"
-                raise UserError(f"{path}: cannot be written; {reason}") from None
+            if isinstance(error, OSError):
+                raise UserError(f"{path}: cannot be written ({error.strerror})") from None
             raise
 
 

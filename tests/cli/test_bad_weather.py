@@ -1,0 +1,175 @@
+"""Disks that are full or gone, memory that ends, processes that are killed, clocks and files that change."""
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import ROOT, until
+
+pytestmark = pytest.mark.slow
+
+QUICK = ("data=wine", "logger=csv", "callbacks=quiet", "trainer=cpu", "plots=false", "report=false")
+
+
+@pytest.fixture
+def start(warm_start):
+    return warm_start
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_one_line(stderr, *says):
+    assert stderr.count("\n") == 1, stderr
+    for each in says:
+        assert each in stderr
+
+
+@pytest.mark.parametrize("size", [12_000, 60_000])
+def test_a_full_disk_ends_a_run_in_one_line_and_damages_nothing(tmp_path, size):
+    """Files may not grow beyond so much, which a write finds out as it does that a disk is full."""
+    found = subprocess.run(
+        [sys.executable, ROOT / "train.py", *QUICK, "model.hidden=[2000]", "trainer.max_epochs=99", "hydra.run.dir=run"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )  # fmt: skip
+    assert found.returncode == 1
+    assert_one_line(found.stderr, "run/checkpoints/best.ckpt: cannot be written (File too large)")
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    assert result(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file system")
+def test_a_file_system_that_is_full_ends_a_run_in_one_line_and_what_was_written_stays(start, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no file system can be made here")
+    try:
+        process = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run")
+        until((disk / "run" / "checkpoints" / "previous.ckpt").exists, process)
+        with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert_one_line(stderr, "/disk/run/", "cannot be written (No space left on device)")
+        (disk / "ballast").unlink()
+        last = disk / "run" / "checkpoints" / "last.ckpt"
+        (tmp_path / "kept.ckpt").write_bytes(last.read_bytes())
+        again = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run", "ckpt_path=auto")
+        until(lambda: last.read_bytes() != (tmp_path / "kept.ckpt").read_bytes(), again)  # it was whole
+        os.killpg(again.pid, signal.SIGKILL)
+        again.wait(60)
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file system")
+def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(warm_command, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no file system can be made here")
+    try:
+        for arguments in (("hydra.run.dir=disk/run",), ("-m", "seed=0,1", "hydra.sweep.dir=disk/sweep")):
+            found = warm_command("train.py", *QUICK, *arguments)
+            assert (found.returncode, found.stdout) == (1, "")
+            assert_one_line(found.stderr, "Read-only file system")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_folder_that_is_removed_ends_its_run_in_one_line_and_is_not_made_again(start, tmp_path):
+    process = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=run")
+    until((tmp_path / "run" / "metrics.csv").exists, process)
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "elsewhere")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert_one_line(stderr, "run/")
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_ends_is_one_line(tmp_path):
+    code = "import resource, runpy, sys; import torch, lightning, torchmetrics, sklearn.model_selection; "
+    code += "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
+    code += "resource.setrlimit(resource.RLIMIT_AS, (used + (900 << 20),) * 2); "
+    code += f"sys.argv[0] = {str(ROOT / 'train.py')!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    for arguments, says in (
+        (("model.hidden=[50000,50000]",), "model.hidden=[50000, 50000]: the network does not fit into memory"),
+        (("data=teacher", "data.samples=100000", "data.batch_size=full", "model.hidden=[3000]"), "out of memory"),
+    ):
+        found = subprocess.run(
+            [sys.executable, "-c", code, *QUICK, *arguments, "hydra.run.dir=run"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert found.returncode == 1
+        assert_one_line(found.stderr, says)
+    assert result(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_of_two_processes_that_is_killed_ends_the_run_within_a_minute(start, tmp_path, rank):
+    two = (*QUICK, "trainer=ddp_cpu", "trainer.max_epochs=-1", "hydra.run.dir=run")
+    process = start("train.py", *two)
+    until((tmp_path / "run" / "checkpoints" / "previous.ckpt").exists, process)
+    members = children(process.pid)
+    os.kill(members[rank], signal.SIGKILL)
+    began = time.monotonic()
+    _, stderr = process.communicate(timeout=90)
+    assert time.monotonic() - began < 60
+    assert process.returncode == 1
+    assert f"process {rank} was ended by SIGKILL" in stderr
+    assert f"process {rank} was ended by SIGKILL" in result(tmp_path / "run")["error"]
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in members))
+
+
+def children(pid):
+    """The processes that this one started, in their order, which is that of their ranks."""
+    found = []
+    for line in subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid), "--sort", "pid", "-ww"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines():
+        if "take_part" in line:
+            found.append(int(line.split()[0]))
+    return found
+
+
+def test_a_table_that_is_replaced_while_it_trains_changes_nothing(start, warm_command, tmp_path):
+    lines = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(400)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["x,y,z", *lines]) + "\n")
+    run = (*QUICK[1:], "data=table", "data.path=t.csv", "data.target=z", "trainer.max_epochs=40")
+    assert warm_command("train.py", *run, "hydra.run.dir=whole").returncode == 0
+    process = start("train.py", *run, "hydra.run.dir=run")
+    until((tmp_path / "run" / "metrics.csv").exists, process)
+    table.write_text("x,y,z\n1,2,a\n")
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    assert (tmp_path / "run" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+
+
+def test_nothing_is_timed_by_a_clock_that_can_be_set():
+    """Durations are measured by a clock that only goes forward; the time of day is told, and never reckoned with."""
+    told = []
+    for file in (ROOT / "src").rglob("*.py"):
+        text = file.read_text()
+        told += [file.name for word in ("time.time()", "datetime.now", "time.localtime", "utcnow") if word in text]
+    assert told == ["lock.py"]
