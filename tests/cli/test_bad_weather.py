@@ -41,8 +41,9 @@ def assert_one_line(stderr, *says):
 @pytest.mark.parametrize("size", [12_000, 60_000])
 def test_a_full_disk_ends_a_run_in_one_line_and_damages_nothing(tmp_path, size):
     """Files may not grow beyond so much, which a write finds out as it does that a disk is full."""
+    arguments = (*QUICK, "model.hidden=[2000]", "trainer.max_epochs=99", "hydra.run.dir=run")
     found = subprocess.run(
-        [sys.executable, ROOT / "train.py", *QUICK, "model.hidden=[2000]", "trainer.max_epochs=99", "hydra.run.dir=run"],
+        [sys.executable, ROOT / "train.py", *arguments],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
     )  # fmt: skip
@@ -85,7 +86,7 @@ def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(warm_comman
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("no file system can be made here")
     try:
-        for arguments in (("hydra.run.dir=disk/run",), ("-m", "seed=0,1", "hydra.sweep.dir=disk/sweep")):
+        for arguments in (("hydra.run.dir=disk/run",), ("hydra.sweep.dir=disk/sweep", "seed=0,1", "-m")):
             found = warm_command("train.py", *QUICK, *arguments)
             assert (found.returncode, found.stdout) == (1, "")
             assert_one_line(found.stderr, "Read-only file system")
@@ -173,3 +174,13 @@ def test_nothing_is_timed_by_a_clock_that_can_be_set():
         text = file.read_text()
         told += [file.name for word in ("time.time()", "datetime.now", "time.localtime", "utcnow") if word in text]
     assert told == ["lock.py"]
+
+
+def test_a_run_that_is_refused_removes_no_folder_but_those_it_made(warm_command, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    for folder in ("run", "theirs/new/run"):
+        found = warm_command("train.py", *QUICK, "model.hidden=[100000,10000000]", f"hydra.run.dir={folder}")
+        assert (found.returncode, found.stdout) == (1, "")
+        assert_one_line(found.stderr, "the network does not fit into memory")
+        assert list(tmp_path.iterdir()) == [tmp_path / "theirs"]
+        assert not list((tmp_path / "theirs").iterdir())

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 # Says who is at work in the folder, while somebody is; the lock itself is the system's, and ends with its process.
 HOLDER = ".lock"
+# For each folder that is held, those that were made for it: itself and the ones above it, the innermost first.
+_made: dict[Path, list[Path]] = {}
 
 
 def hold(folder: Path, key: str) -> Callable[[], None]:
@@ -32,12 +34,15 @@ def hold(folder: Path, key: str) -> Callable[[], None]:
         UserError: another one is at work there, which is named; or the folder cannot be made.
     """
     where = f"{key}={folder}"
+    whole = folder.absolute()
+    made = [each for each in (whole, *whole.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"{where}: cannot be made ({error.strerror})") from None
-    holder = folder.absolute() / HOLDER
+    _made[whole] = made
+    holder = whole / HOLDER
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -58,6 +63,11 @@ def hold(folder: Path, key: str) -> Callable[[], None]:
 
     atexit.register(release)
     return release
+
+
+def made_above(folder: Path) -> list[Path]:
+    """The folders around one that is held that were made for it, the innermost first."""
+    return [each for each in _made.get(folder.absolute(), []) if each != folder.absolute()]
 
 
 def _who(holder: Path) -> str:

@@ -24,7 +24,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
-from backhand.config.lock import HOLDER, hold
+from backhand.config.lock import HOLDER, hold, made_above
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, settled
 from backhand.data.dataset import Dataset
@@ -530,7 +530,7 @@ def _remove_unused(folder: Path) -> None:
     """Remove the folder that Hydra made for a run that was refused, unless something else is in it."""
     if {path.name for path in folder.iterdir()} <= {".hydra", "train.log", HOLDER}:
         shutil.rmtree(folder)
-        for parent in list(folder.parents)[:2]:
+        for parent in made_above(folder):
             if any(parent.iterdir()):
                 break
             parent.rmdir()
