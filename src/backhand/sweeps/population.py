@@ -29,6 +29,7 @@ from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
 from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData
+from backhand.reporting.epochs import Epochs
 from backhand.reporting.result import config_hash
 from backhand.reporting.wandb_content import Histogram
 from backhand.training.checkpoint import BEST, LAST
@@ -431,7 +432,7 @@ class Population(LightningModule):
             "hyper_parameters": dict(each.module.hparams),
             "own_folder": {
                 "config_hash": config_hash(each.composed),
-                "rows": self.rows(run)[: moment.epoch + 1],
+                "rows": Epochs(self.rows(run)[: moment.epoch + 1]).state(),
                 "seconds": self.seconds / len(self.members),
                 "wandb_id": None,
                 "stopped": ended_here and each.stopped,
