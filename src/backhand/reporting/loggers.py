@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from backhand.config.command import CONF
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
+from backhand.reporting.epochs import Epochs
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.reporting.wandb_server import knock
 
@@ -38,7 +39,7 @@ class EpochTable(Logger):
     def __init__(self, path: Path | None) -> None:
         super().__init__()
         self.path = path
-        self.rows: list[dict[str, float]] = []
+        self.rows = Epochs()
         self._columns: list[str] = []
         self._written = 0
 
@@ -65,11 +66,11 @@ class EpochTable(Logger):
         if not self.rows or self.rows[-1]["epoch"] != epoch:
             self._write()
             self.rows.append({"epoch": epoch, "step": 0})
-        self.rows[-1].update(seen, epoch=epoch, step=step or 0)
+        self.rows.update({**seen, "epoch": epoch, "step": step or 0})
 
     def restore(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Begin with the rows of a run that is gone on with in its own folder."""
-        self.rows, self._written, self._columns = [dict(row) for row in rows], 0, []
+        self.rows, self._written, self._columns = Epochs(rows), 0, []
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

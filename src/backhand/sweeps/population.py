@@ -29,6 +29,7 @@ from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
 from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData
+from backhand.reporting.epochs import Epochs
 from backhand.reporting.result import config_hash
 from backhand.reporting.wandb_content import Histogram
 from backhand.training.checkpoint import BEST, LAST
@@ -432,7 +433,7 @@ class Population(LightningModule):
             "own_folder": {
                 "config_hash": config_hash(each.composed),
                 "data": self.in_memory.dataset.digest,
-                "rows": self.rows(run)[: moment.epoch + 1],
+                "rows": Epochs(self.rows(run)[: moment.epoch + 1]).state(),
                 "seconds": self.seconds / len(self.members),
                 "wandb_id": None,
                 "stopped": ended_here and each.stopped,

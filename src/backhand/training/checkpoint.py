@@ -185,16 +185,17 @@ class OwnFolder(Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add the epochs' metrics, and whether this was the last one."""
-        rows = [dict(row) for row in self.table.rows]
+        rows = self.table.rows
+        last: dict[str, float] = {}
         if rows and rows[-1]["epoch"] == trainer.current_epoch:
             # What the epoch's end has just logged reaches the loggers only after the checkpoints are written.
             logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
             step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
-            rows[-1] = rows[-1] | logged | {"step": step}
+            last = logged | {"step": step}
         checkpoint["own_folder"] = {
             "config_hash": self.hash,
             "data": self.digest,
-            "rows": rows,
+            "rows": rows.state(last),
             "seconds": self.seconds,
             "wandb_id": wandb_id(self.loggers),
             "stopped": trainer.should_stop,

@@ -29,6 +29,7 @@ from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, load
+from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import build_loggers, close_loggers
 from backhand.reporting.report import leave_report
 from backhand.reporting.result import (
@@ -254,7 +255,7 @@ class Run:
         self.callbacks = build_callbacks(config, folder)
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
-        rows, wandb_id = (going_on["rows"], going_on["wandb_id"]) if going_on is not None else ([], None)
+        rows, wandb_id = (Epochs.of(going_on["rows"]), going_on["wandb_id"]) if going_on is not None else ([], None)
         loggers, self.table = build_loggers(config, folder, rows, wandb_id)
         self.own_folder = OwnFolder(self.composed, dataset, self.table, loggers, going_on)
         last = LastCheckpoint(folder / LAST, config.checkpoint.every_n_steps, self.interruption)

@@ -1,0 +1,220 @@
+"""What the project declares that it needs, beside what its code imports and what the installed packages need."""
+
+import ast
+import functools
+import platform
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+# What is needed and never imported: by whom, and the text of the project that says so.
+NOT_IMPORTED = {
+    "hydra-joblib-launcher": (
+        "Hydra finds it by its name on the command line",
+        "docs/sweeps.md",
+        "hydra/launcher=joblib",
+    ),
+    "plotly": ("reports take its JavaScript out of the package", "src/backhand/reporting/report.py", 'files("plotly")'),
+    "tensorboard": ("Lightning's logger imports it", "src/backhand/reporting/loggers.py", "TensorBoardLogger("),
+    "pytest-xdist": ("pytest finds it", "pyproject.toml", "-n auto"),
+    "playwright": ("imported where it is there", "tests/reporting/test_report_browser.py", 'importorskip("playwright'),
+    "ruff": ("a command", "Makefile", "/ruff check"),
+    "mypy": ("a command", "Makefile", "/mypy"),
+}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(each).name) for each in requirements}
+
+
+DECLARED, DEV = names(PROJECT["dependencies"]), names(EXTRAS["dev"])
+OPTIONAL = names([each for extra, needs in EXTRAS.items() if extra != "dev" for each in needs])
+
+
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+def imported(file: Path, at_once: bool = False) -> Iterator[str]:
+    """The modules that a file imports; with `at_once`, those that it needs to be imported itself."""
+    todo: list[ast.AST] = [parsed(file)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif at_once and isinstance(node, ast.FunctionDef | ast.If | ast.Try):
+            continue  # `if TYPE_CHECKING`, and what is imported when it is asked for
+        else:
+            todo.extend(ast.iter_child_nodes(node))
+
+
+DISTRIBUTIONS = packages_distributions()
+
+
+@functools.cache
+def providers(module: str) -> set[str]:
+    """The distributions that a module may come from; itself where none that is installed has it."""
+    top, _, rest = module.partition(".")
+    found = {canonicalize_name(each) for each in DISTRIBUTIONS.get(top, [top])}
+    if len(found) > 1:  # one name that several share, as Hydra's plugins do: who has the file?
+        part = f"{top}/{rest.partition('.')[0]}"
+        having = {each for each in found if any(str(file).startswith(part) for file in distribution(each).files or ())}
+        found = having or found
+    return found
+
+
+@functools.cache
+def third_party(*folders: str, at_once: bool = False) -> dict[str, set[str]]:
+    """Each foreign module that the files in the folders import, and who imports it."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        path = ROOT / folder
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            for module in imported(file, at_once):
+                if module.partition(".")[0] not in {*sys.stdlib_module_names, "backhand", "tests"}:
+                    found.setdefault(module, set()).add(str(file.relative_to(ROOT)))
+    return found
+
+
+PROGRAM = ("src", "scripts", "train.py", "examples")
+
+
+@pytest.mark.parametrize(
+    ("folders", "at_once", "allowed"),
+    [
+        pytest.param(PROGRAM, True, DECLARED, id="the program, as it starts"),
+        pytest.param(PROGRAM, False, DECLARED | OPTIONAL, id="the program"),
+        pytest.param(("tests",), False, DECLARED | OPTIONAL | DEV, id="the tests"),
+    ],
+)
+def test_what_is_imported_is_declared(folders, at_once, allowed):
+    undeclared = {m: files for m, files in third_party(*folders, at_once=at_once).items() if not providers(m) & allowed}
+    assert not undeclared
+
+
+def test_what_is_declared_is_used():
+    by_program = {name for module in third_party(*PROGRAM) for name in providers(module)}
+    by_tests = {name for module in third_party("tests") for name in providers(module)}
+    assert DECLARED - by_program - NOT_IMPORTED.keys() == set()
+    assert OPTIONAL - by_program - NOT_IMPORTED.keys() == set()
+    assert DEV - by_tests - OPTIONAL - NOT_IMPORTED.keys() == set()
+
+
+@pytest.mark.parametrize("name", NOT_IMPORTED)
+def test_what_is_used_without_an_import_is_so_still(name):
+    reason, file, text = NOT_IMPORTED[name]
+    assert name in DECLARED | OPTIONAL | DEV
+    assert text in (ROOT / file).read_text(), f"{name}: {reason}; not any more?"
+    assert name not in {each for module in third_party(*PROGRAM, "tests") for each in providers(module)}
+
+
+def needed(requirements: list[str]) -> tuple[set[str], set[str]]:
+    """The distributions that these need here, and theirs, and so on: those that are installed, those that are not."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    missing = set()
+    todo = [Requirement(each) for each in requirements]
+    while todo:
+        one = todo.pop()
+        key = canonicalize_name(one.name), frozenset(one.extras)
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            theirs = [Requirement(each) for each in distribution(one.name).requires or ()]
+        except PackageNotFoundError:
+            missing.add(key[0])
+            continue
+        extras = one.extras or {""}
+        todo.extend(
+            each for each in theirs if each.marker is None or any(each.marker.evaluate({"extra": x}) for x in extras)
+        )
+    return {name for name, _ in seen} - missing, missing
+
+
+def constraints() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    return {canonicalize_name(name): number for name, _, number in (line.partition("==") for line in lines)}
+
+
+def test_constraints_are_names_and_versions_and_nothing_else():
+    first, *lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert first.startswith("# ")
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
+    assert len(constraints()) == len(lines)
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine(), sys.version_info[:2]) != ("linux", "x86_64", (3, 11)),
+    reason="constraints.txt is of Linux, x86-64 and Python 3.11",
+)
+def test_constraints_are_what_is_needed_and_no_more():
+    installed, missing = needed([*PROJECT["dependencies"], *(each for needs in EXTRAS.values() for each in needs)])
+    constrained = set(constraints())
+    assert (installed | missing) - constrained == set()
+    superfluous = constrained - installed - missing
+    assert not superfluous if not missing else not {each for each in superfluous if is_installed(each)}
+
+
+def is_installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
+
+
+def test_the_calculus_needs_torch_and_nothing_else(tmp_path):
+    """In a Python that has no other packages than torch, what torch needs, and numpy."""
+    bare = tmp_path / "packages"
+    bare.mkdir()
+    installed, _ = needed(["torch", "numpy"])
+    for name in installed:
+        for top in {file.parts[0] for file in distribution(name).files or () if file.parts[0] not in ("..", "/")}:
+            source = Path(str(distribution(name).locate_file(top)))
+            if not (bare / top).exists() and source.exists():
+                (bare / top).symlink_to(source)
+    code = f"""
+import sys
+sys.path += [{str(bare)!r}, {str(ROOT / "src")!r}]
+for absent in ("lightning", "hydra", "omegaconf", "wandb"):
+    try:
+        __import__(absent)
+    except ModuleNotFoundError:
+        continue
+    sys.exit(f"{{absent}} is there")
+
+import torch
+from backhand import MLP
+
+torch.manual_seed(0)
+model = MLP([5, 4, 3])
+x, y = torch.randn(8, 5), torch.randint(3, (8,))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+losses = []
+for step in range(3):
+    loss = model.loss(x, y, "cross_entropy")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+assert losses[0] > losses[1] > losses[2], losses
+
+exact = MLP([5, 4, 3], dtype=torch.float64)
+assert torch.autograd.gradcheck(lambda x: exact.loss(x, y, "cross_entropy"), x.double().requires_grad_())
+print("trained and proven")
+"""
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout == "trained and proven\n", run.stderr
