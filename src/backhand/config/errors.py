@@ -48,6 +48,8 @@ _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or 
 
 
 def _unknown_key(full_key: str) -> str:
+    if full_key == "allow_targets":
+        return "allow_targets: is for the command line alone, as allow_targets=[package.module.Name]"
     parent, _, key = full_key.rpartition(".")
     node: Any = TrainConfig
     for part in filter(None, parent.split(".")):

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config.command import CONF
+from backhand.config.confidential import without_secrets
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.reporting.wandb_content import EpochLogger
@@ -179,7 +180,7 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
             knock(wandb.setup().settings.base_url)
             return wandb.init(**arguments, mode="online", resume="allow" if resumed else None, settings=settings)
         except (OSError, wandb.errors.Error) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
             log.warning("W&B cannot be reached (%s); this run is logged offline, under %s", reason, folder)
             for begun in set(folder.glob("run-*")) - before:
                 shutil.rmtree(begun, ignore_errors=True)
@@ -212,6 +213,6 @@ def _logged_in() -> bool:
         try:
             return bool(wandb.login(prompt=False, verify=False))
         except (wandb.errors.Error, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = without_secrets(str(error).strip().splitlines()[0])
             log.warning("W&B's key cannot be used (%s); this run is logged offline", reason)
             return False

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, SafeLoader, YAMLError
 
 from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.errors import UserError, one_line
 from backhand.config.schema import TrainConfig
+from backhand.config.untrusted import check_stored
 from backhand.config.validation import check_checkpoint_file, typed
 
 USAGE = """
@@ -31,6 +33,8 @@ Evaluate a run's best checkpoint.
 
   python scripts/evaluate.py run=outputs/2026-01-31/12-00-00 input=new.csv predict=out.csv
 """
+
+MOST_CHARACTERS = 1_000_000
 
 
 @dataclass
@@ -106,9 +110,14 @@ def read_config(folder: Path) -> TrainConfig:
             reason = "is a sweep's folder; name one of its jobs, such as " + str(folder / "0")
         raise UserError(f"run={folder}: {reason}")
     try:
-        stored = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
+        # A few aliases of aliases are a gigabyte once they are followed; no run's configuration has one.
+        if len(text) > MOST_CHARACTERS or any(isinstance(each, AliasEvent) for each in yaml.parse(text, SafeLoader)):
+            raise UserError(f"{path}: is no run's configuration: it is too long, or has aliases (*) in it")
+        stored = OmegaConf.create(text)
         if not isinstance(stored, DictConfig):
             raise UserError(f"{path}: is not a configuration")
+        check_stored(stored)
         stored.ckpt_path = None  # where the run went on from is of no matter here, and may be gone
         return typed(stored)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
