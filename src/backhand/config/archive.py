@@ -1,4 +1,4 @@
-"""A checkpoint as a file: what torch could not have written is refused before torch reads it."""
+"""Files that are larger than they look: refused before there is room made for what they say they hold."""
 
 import struct
 import zipfile
@@ -7,6 +7,9 @@ from typing import BinaryIO
 
 from backhand.config.errors import UserError
 
+# Unpacked, a file of data has at most so many times its own bytes, or this many of them. A text seldom has 20 times;
+# what can be read again and again from a few bytes (gzip: 1,000 times, Parquet: any number) is limited by it.
+DATA_TIMES, DATA_BYTES = 100, 1 << 28
 # A checkpoint's members are stored as they are, so their sizes add up to the file's, but for names and padding.
 MOST_TIMES = 4
 # Of the list of members: some 40,000 of them, which zipfile reads in half a second.
@@ -15,6 +18,11 @@ LONGEST_LIST = 4 << 20
 NOT_CALLED = b"bytearray"
 BLOCK = 1 << 20
 HEADER = 30  # bytes before a member's name
+
+
+def most_unpacked(packed: int) -> int:
+    """How many bytes a packed file of data of so many bytes may have in it."""
+    return max(DATA_TIMES * packed, DATA_BYTES)
 
 
 def check_archive(path: Path, key: str) -> None:

@@ -10,6 +10,7 @@ from backhand.config.errors import UserError
 VARIABLE = re.compile(r"\w*(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
 SHORTEST = 8  # characters; what is shorter is found by chance everywhere
 # `https://user:password@host`, or a user's name alone, which is a token at some servers.
+USER_AND_AT = re.compile(r"(?<=://)[^/?#\s@]+@")
 USER = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
 QUERY = re.compile(r"(?<=[?&])((?:\w+[_-])?(?:key|token|secret|password|sig|signature)=)[^&#\s]+", re.IGNORECASE)
 

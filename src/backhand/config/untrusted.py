@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -258,3 +259,20 @@ def _check_inside(cfg: DictConfig) -> None:
 def leads_out(name: str) -> bool:
     """Whether a path that is to be taken from a folder leads somewhere else."""
     return name.startswith("/") or ".." in name.split("/") or "\0" in name
+
+
+def check_links(folder: Path, key: str) -> None:
+    """Refuse a folder that is to be written to with links in it that lead out of it: it may be a stranger's.
+
+    Raises:
+        UserError: the first such link.
+    """
+    inside = folder.resolve()
+    for place, folders, files in os.walk(inside):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise UserError(
+                    f"{key}={folder}: {path.relative_to(inside)} in it is a link that leads out of it, "
+                    "and nothing is written through it; remove it, or name another folder"
+                )

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config.command import CONF
-from backhand.config.confidential import without_secrets
+from backhand.config.confidential import USER_AND_AT, without_secrets
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.reporting.wandb_content import EpochLogger
@@ -154,6 +154,7 @@ def _wandb_logger(
     run = None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         _list_packages_once()
+        _keep_users_out_of_remotes()
         _stage_in(folder / "wandb")
         run = _start(arguments, mode, resumed=wandb_id is not None)
     return EpochLogger(run, folder, rows)
@@ -201,6 +202,13 @@ def _list_packages_once() -> None:
 
     packages = list(wandb.util.working_set())
     wandb.util.working_set = lambda: packages
+
+
+def _keep_users_out_of_remotes() -> None:
+    """Note the address of the repository without anybody's name, which may be a token; W&B leaves out passwords alone."""
+    from wandb.sdk.lib import gitlib
+
+    gitlib.remote_url_without_password = lambda url: USER_AND_AT.sub("", url)
 
 
 def _logged_in() -> bool:

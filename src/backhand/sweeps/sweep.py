@@ -21,6 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from backhand.config.errors import UserError
+from backhand.config.untrusted import check_links
 from backhand.reporting.result import is_complete, objective_of, read_result, write_whole
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
@@ -128,6 +129,7 @@ class Sweep:
             UserError: the folder is another sweep's, or cannot be written.
         """
         where = f"hydra.sweep.dir={self.folder}"
+        check_links(self.folder, "hydra.sweep.dir")
         self.reserve()
         claim = self.folder / CLAIM
         if claim.exists():

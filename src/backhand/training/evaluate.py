@@ -27,7 +27,8 @@ Evaluate a run's best checkpoint.
   run=FOLDER     a run's folder (or one job's in a sweep)
   split=test     or val, train
   predict=FILE   also write one row a sample: id, target, prediction, and the probabilities where there are any;
-                 id is the row in the data set as it is shipped, from 0
+                 id is the row in the data set as it is shipped, from 0; a class whose name begins like a
+                 spreadsheet's formula (= + - @) has an apostrophe before it
   input=FILE     new rows, CSV or Parquet, for a run that was trained on a table: in place of a split; with
                  predict=FILE, or for the metrics where the file has the target column
 
@@ -85,6 +86,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
             raise UserError(f"predict={arguments.predict}: there is no folder {Path(arguments.predict).parent}")
 
     # The seconds that torch and Lightning take to import are spent only now.
+    from backhand.reporting.cells import cells
     from backhand.training.evaluation import evaluate_new_rows, evaluate_split
 
     if arguments.input is not None:
@@ -93,7 +95,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         metrics, table = evaluate_split(config, checkpoint, cast(Literal["train", "val", "test"], split))
     if arguments.predict is not None:
         with Path(arguments.predict).open("x", newline="") as file:
-            csv.writer(file).writerows(table)
+            csv.writer(file).writerows(cells(row) for row in table)
     return metrics
 
 

@@ -34,7 +34,7 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
     """
     quiet_lightning()
     module = read_module(checkpoint)
-    dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
+    dataset = load(config.data, config.model.hidden_activation, config.model.output_activation, write=False)
     if dataset.preprocessing != module.hparams["preprocessing"]:
         raise UserError(f"data.path={config.data.path}: is no longer the table that the run was trained on")
     config = settled(config, dataset.facts)
