@@ -4,6 +4,7 @@ Hydra makes objects of what it has composed, and hands logging's part to `loggin
 call whatever is named there. So it is looked at as soon as it has been composed, by the loader that composes it.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -48,6 +49,11 @@ LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 LOG_FILE = re.compile(
     r"\$\{hydra\.(runtime\.output_dir|run\.dir|sweep\.dir)\}/(\$\{hydra\.job\.name\}|[\w-]|\.(?!\.))+"
 )
+# What a run writes in its folder, beside its log.
+WRITTEN = (
+    ".hydra", "checkpoints", "plots", "tensorboard", "wandb", "metrics.csv", "findings.json", "result.json",
+    "report.html",
+)  # fmt: skip
 # Variables of the environment that choose no program, library or server.
 VARIABLES = re.compile(
     r"(OMP|MKL|OPENBLAS|NUMEXPR)_NUM_THREADS|CUDA_VISIBLE_DEVICES|CUBLAS_WORKSPACE_CONFIG|(NCCL|GLOO)_SOCKET_IFNAME"
@@ -261,16 +267,21 @@ def leads_out(name: str) -> bool:
     return name.startswith("/") or ".." in name.split("/") or "\0" in name
 
 
-def check_links(folder: Path, key: str) -> None:
+def check_links(folder: Path, key: str, names: Sequence[str] = ("",)) -> None:
     """Refuse a folder that is to be written to with links in it that lead out of it: it may be a stranger's.
+
+    Args:
+        folder: the folder.
+        key: how the user has named it.
+        names: what is written there; everything, unless given.
 
     Raises:
         UserError: the first such link.
     """
     inside = folder.resolve()
-    for place, folders, files in os.walk(inside):
-        for name in (*folders, *files):
-            path = Path(place, name)
+    for top in (inside / name for name in names):
+        below = (Path(place, name) for place, *found in os.walk(top) for name in itertools.chain(*found))
+        for path in (top, *below):
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise UserError(
                     f"{key}={folder}: {path.relative_to(inside)} in it is a link that leads out of it, "

@@ -205,7 +205,7 @@ def _list_packages_once() -> None:
 
 
 def _keep_users_out_of_remotes() -> None:
-    """Note the address of the repository without anybody's name, which may be a token; W&B leaves out passwords alone."""
+    """Note the repository's address without anybody's name, which may be a token; W&B leaves out passwords alone."""
     from wandb.sdk.lib import gitlib
 
     gitlib.remote_url_without_password = lambda url: USER_AND_AT.sub("", url)

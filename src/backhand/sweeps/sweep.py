@@ -129,10 +129,10 @@ class Sweep:
             UserError: the folder is another sweep's, or cannot be written.
         """
         where = f"hydra.sweep.dir={self.folder}"
-        check_links(self.folder, "hydra.sweep.dir")
         self.reserve()
         claim = self.folder / CLAIM
         if claim.exists():
+            check_links(self.folder, "hydra.sweep.dir")
             try:
                 known = json.loads(claim.read_text())
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from backhand.config.command import command, report
 from backhand.config.errors import USER_ERRORS, UserError
-from backhand.config.untrusted import check_links
+from backhand.config.untrusted import WRITTEN, check_links
 from backhand.config.validation import check_table_file, typed
 from backhand.training.processes import is_first, refuse_sweep, without_a_folder
 
@@ -59,6 +59,6 @@ def check_run(cfg: DictConfig) -> None:
     config = typed(cfg)
     check_table_file(config)
     folder = Path(cfg.hydra.run.dir)
-    check_links(folder, "hydra.run.dir")
+    check_links(folder, "hydra.run.dir", (*WRITTEN, f"{cfg.hydra.job.name}.log"))
     if is_first() and (folder / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")
