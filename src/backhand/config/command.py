@@ -13,6 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from yaml import YAMLError
 
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, UserError, key_of_null, one_line
@@ -51,7 +52,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
             run()
         except USER_ERRORS as error:
             sys.exit(report(error))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, YAMLError) as error:
             # Hydra answers some overrides (`data=null`) with a bare ValueError while it composes, and a folder that
             # cannot be made with an OSError.
             if begun:

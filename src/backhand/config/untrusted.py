@@ -186,6 +186,8 @@ def _nodes(cfg: Container) -> Iterator[tuple[str, Any, Any, Any]]:
                 value = node[key]
             except OmegaConfBaseException:  # missing, or known only once the run has begun
                 value = None
+            if isinstance(value, dict | list | tuple):  # a resolver's own
+                value = OmegaConf.create(value, parent=node)
             name = f"{path}.{key}" if path else str(key)
             yield name, key, value, written[key]
             if isinstance(value, Container) and id(value) not in seen:
