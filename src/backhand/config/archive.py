@@ -61,6 +61,8 @@ def _check_members(members: list[zipfile.ZipInfo], size: int, where: str) -> Non
         raise UserError(f"{where}: says that {declared} bytes are in its {size}; not opened")
     end = 0
     for member in sorted(members, key=lambda each: each.header_offset):
+        if member.header_offset < 0:
+            raise zipfile.BadZipFile
         if member.header_offset < end:
             raise UserError(f"{where}: has members that lie over each other; not opened")
         end = member.header_offset + HEADER + len(member.filename.encode()) + member.file_size
