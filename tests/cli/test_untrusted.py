@@ -79,7 +79,7 @@ def part(*path, **last):
 
 SAID = {
     "callback": (part("hydra", "callbacks", "x", _target_=TARGET), "may not be called"),
-    "made of text": (part("hydra", "callbacks", x=f'${{oc.decode:"{{_target_: {TARGET}}}"}}'), "must be a name"),
+    "made of text": (part("hydra", "callbacks", x=f'${{oc.decode:"{{_target_: {TARGET}}}"}}'), "may not be called"),
     "created": (part("hydra", "callbacks", x=f'${{oc.create:"_target_: {TARGET}"}}'), "_target_"),
     "put together": (part("hydra", "callbacks", "x", _target_="damage.${oc.decode:happen}"), "written out"),
     "launcher": (part("hydra", "launcher", _target_=TARGET), "may not be called"),

@@ -88,7 +88,7 @@ def read_columns(
     path = Path(path)
     with _reading(where):
         if _is_parquet(path):
-            table = _read_parquet(path, where, names)
+            table = _read_parquet(path, where, names, remedy)
         else:
             texts = {name: pa.string() for name, kind in kinds.items() if kind == "text" and name in names}
             with _opened(path) as file:
@@ -155,22 +155,31 @@ def _check_unpacked(size: int, path: Path, where: str) -> None:
         )
 
 
-def _read_parquet(path: Path, where: str, names: Sequence[str]) -> pa.Table:
+def _read_parquet(path: Path, where: str, names: Sequence[str], remedy: str) -> pa.Table:
     """The columns; a text that many rows share is one in the file, and is so here until their length is known."""
     with pyarrow.parquet.ParquetFile(path) as file:
         kinds = {field.name: field.type for field in file.schema_arrow if field.name in names}
-    texts = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
+    for name, kind in kinds.items():
+        if pa.types.is_nested(kind):  # what there is in them is not looked at
+            _as_kind(pa.chunked_array([], kind), None, f"{where}: {name!r}", remedy)
+    texts = [name for name, kind in kinds.items() if _is_text(kind)]
     with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
         table = file.read(columns=list(names)).select(list(names))
     for i, name in enumerate(names):
-        if name in texts and pa.types.is_dictionary(table.column(i).type):
+        column = table.column(i)
+        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
             lengths = 0
-            for chunk in table.column(i).chunks:
+            for chunk in column.chunks:
                 each = pyarrow.compute.binary_length(chunk.dictionary).cast(pa.int64())
                 lengths += pyarrow.compute.sum(each.take(chunk.indices)).as_py() or 0
             _check_unpacked(lengths, path, f"{where}: {name!r}")
-            table = table.set_column(i, name, table.column(i).cast(kinds[name]))
+        if name in texts:
+            table = table.set_column(i, name, column.cast(kinds[name]))
     return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _opened(path: Path) -> pa.NativeFile:
