@@ -20,6 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from backhand.config.confidential import without_secrets
 from backhand.config.errors import UserError
 from backhand.config.untrusted import check_links
 from backhand.reporting.result import is_complete, objective_of, read_result, write_whole
@@ -240,5 +241,5 @@ class Sweep:
             raised = error if returned is None else returned._return_value
             lines = str(raised or "").strip().splitlines() or ["ended without a result"]
             known = isinstance(raised, UserError) or not isinstance(raised, Exception)
-            reason = lines[0] if known else f"{type(raised).__name__}: {lines[0]}"
+            reason = without_secrets(lines[0] if known else f"{type(raised).__name__}: {lines[0]}")
         return Outcome(job.number, job.overrides, job.folder, job.config.objective, record, reason)
