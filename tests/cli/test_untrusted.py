@@ -2,11 +2,15 @@
 
 import json
 import os
+import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal import hydra as hydra_internal
 from tests.cli.conftest import ROOT
 
 KEY = "5ec2e7" * 6 + "abcd"  # as long as one of W&B's
@@ -18,6 +22,8 @@ TARGET = "damage.happen"
 def theirs(tmp_path_factory, monkeypatch):
     """A stranger's folder that Python imports from, and `damage.happen` in it, which leaves the file `happened`."""
     folder = tmp_path_factory.mktemp("theirs")
+    for name in ("damage", "evil"):
+        sys.modules.pop(name, None)
     (folder / "damage.py").write_text(
         "from pathlib import Path\n"
         "class happen:\n"
@@ -31,6 +37,31 @@ def theirs(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.syspath_prepend(str(folder))
     return folder
+
+
+@pytest.fixture
+def command_here(tmp_path, monkeypatch, capfd):
+    """As `command`, in this process: for commands that are refused before they do anything."""
+    monkeypatch.setattr(hydra_internal, "ConfigLoaderImpl", hydra_internal.ConfigLoaderImpl)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+
+    def run(script, *arguments, **environment):
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        stdout, stderr = capfd.readouterr()
+        return subprocess.CompletedProcess([script, *arguments], status, stdout, stderr)
+
+    return run
 
 
 def refused(result, folder, *words):
@@ -64,8 +95,8 @@ CALLS = {
 
 
 @pytest.mark.parametrize("arguments", CALLS.values(), ids=CALLS)
-def test_the_command_line_calls_nothing_that_is_not_known(warm_command, theirs, tmp_path, arguments):
-    refused(warm_command("train.py", *arguments), tmp_path, "may not be called", "allowed: ", "allow_targets=[")
+def test_the_command_line_calls_nothing_that_is_not_known(command_here, theirs, tmp_path, arguments):
+    refused(command_here("train.py", *arguments), tmp_path, "may not be called", "allowed: ", "allow_targets=[")
     assert not (theirs / "happened").exists()
 
 
@@ -113,9 +144,9 @@ def experiment(folder, said):
 
 
 @pytest.mark.parametrize(("said", "words"), SAID.values(), ids=SAID)
-def test_a_file_says_nothing_that_it_may_not(warm_command, theirs, tmp_path, said, words):
+def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, said, words):
     conf = experiment(theirs, said)
-    refused(warm_command("train.py", "--config-dir", str(conf), "experiment=theirs"), tmp_path, words)
+    refused(command_here("train.py", "--config-dir", str(conf), "experiment=theirs"), tmp_path, words)
     assert not (theirs / "happened").exists()
     assert not Path("/tmp/x").exists()
 
@@ -129,12 +160,12 @@ WAYS = {
     "--cfg": ["--cfg", "all", "--config-dir", "{conf}", "experiment=theirs"],
     "--help": ["--help", "--config-dir", "{conf}", "experiment=theirs"],
     "a sweep": ["-m", "--config-dir", "{conf}", "experiment=theirs", "seed=0,1"],
-    "some of a sweep's jobs": ["-m", "--config-dir", "{conf}", "experiment=null,theirs"],
+    "some of a sweep's jobs": ["-m", "--config-dir", "{conf}", "experiment=autograd,theirs"],
 }
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_however_a_file_comes_in(warm_command, theirs, tmp_path, way):
+def test_however_a_file_comes_in(command_here, theirs, tmp_path, way):
     evil = part("hydra", "callbacks", "x", _target_=TARGET)
     conf = experiment(theirs, evil)
     edited = theirs / "edited"
@@ -143,7 +174,7 @@ def test_however_a_file_comes_in(warm_command, theirs, tmp_path, way):
     for name in ("train.yaml", "other.yaml"):
         (edited / name).write_text(text)
     arguments = [each.format(conf=conf, edited=edited) for each in way]
-    result = warm_command("train.py", *arguments)
+    result = command_here("train.py", *arguments)
     assert result.returncode == 1
     assert f"hydra.callbacks.x._target_={TARGET}: may not be called" in result.stderr
     assert "Traceback" not in result.stderr
@@ -151,32 +182,32 @@ def test_however_a_file_comes_in(warm_command, theirs, tmp_path, way):
     assert not (theirs / "happened").exists()
 
 
-def test_a_job_of_hydras_own_sweeper_logs_with_nothing_that_is_not_known(warm_command, theirs, tmp_path):
+def test_a_job_of_hydras_own_sweeper_logs_with_nothing_that_is_not_known(command_here, theirs, tmp_path):
     conf = experiment(theirs, part("hydra", "job_logging", "filters", "x", call=TARGET))
-    arguments = ["-m", "hydra/sweeper=basic", "--config-dir", str(conf), "experiment=theirs,null"]
-    assert warm_command("train.py", *arguments).returncode == 1
+    arguments = ["-m", "--config-dir", str(conf), "hydra/sweeper=basic", "experiment=theirs,autograd"]
+    assert command_here("train.py", *arguments).returncode == 1
     assert not (theirs / "happened").exists()
 
 
-def test_a_primary_file_imports_no_package_to_search_it(warm_command, theirs, tmp_path):
+def test_a_primary_file_imports_no_package_to_search_it(command_here, theirs, tmp_path):
     edited = theirs / "edited"
     shutil.copytree(ROOT / "conf", edited)
     text = (edited / "train.yaml").read_text() + yaml.safe_dump(part("hydra", searchpath=["pkg://evil"]))
     (edited / "train.yaml").write_text(text)
-    refused(warm_command("train.py", "--config-path", str(edited)), tmp_path, "hydra.searchpath=pkg://evil")
+    refused(command_here("train.py", "--config-path", str(edited)), tmp_path, "hydra.searchpath=pkg://evil")
     assert not (theirs / "happened").exists()
 
 
-def test_what_the_command_line_allows_is_called(warm_command, theirs, tmp_path):
+def test_what_the_command_line_allows_is_called(command_here, theirs, tmp_path):
     arguments = [f"allow_targets=[{TARGET}]", f"+hydra.callbacks.x._target_={TARGET}", "optimizer.lr=-1"]
-    assert "optimizer.lr=-1.0" in warm_command("train.py", *arguments).stderr
+    assert "optimizer.lr=-1.0" in command_here("train.py", *arguments).stderr
     assert (theirs / "happened").exists()
 
 
 @pytest.mark.parametrize("argument", ["--experimental-rerun", "--exp"])
-def test_no_pickle_is_repeated(warm_command, theirs, tmp_path, argument):
+def test_no_pickle_is_repeated(command_here, theirs, tmp_path, argument):
     (theirs / "config.pickle").write_bytes(b"cdamage\nhappen\n)R.")
-    refused(warm_command("train.py", argument, str(theirs / "config.pickle")), tmp_path, "--experimental-rerun")
+    refused(command_here("train.py", argument, str(theirs / "config.pickle")), tmp_path, "--experimental-rerun")
     assert not (theirs / "happened").exists()
 
 
@@ -207,12 +238,12 @@ STORED = {
 
 
 @pytest.mark.parametrize(("text", "words"), STORED.values(), ids=STORED)
-def test_a_strangers_run_is_read_as_text(warm_command, theirs, tmp_path, text, words):
+def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, text, words):
     whole = yaml.safe_dump(yaml.safe_load((ROOT / "conf/data/wine.yaml").read_text()))
     data = "data:\n" + "".join(f"  {line}\n" for line in whole.splitlines())
     rest = "optimizer: {name: sgd, lr: 0.1, momentum: 0.9}\nscheduler: {name: none}\n"
     stored_run(tmp_path / "run", text if text.startswith("-") else data + rest + text)
-    result = warm_command("scripts/evaluate.py", "run=run", WANDB_API_KEY=KEY)
+    result = command_here("scripts/evaluate.py", "run=run", WANDB_API_KEY=KEY)
     refused(result, tmp_path, words)
     assert KEY not in result.stderr
     assert not list(Path(tmp_path).rglob("happened"))
@@ -231,9 +262,9 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("arguments", ESCAPES.values(), ids=ESCAPES)
-def test_no_name_leads_out_of_its_folder(warm_command, tmp_path, arguments):
+def test_no_name_leads_out_of_its_folder(command_here, tmp_path, arguments):
     before = set(tmp_path.parent.iterdir())
-    result = warm_command("train.py", "data=wine", "trainer.max_epochs=1", *arguments)
+    result = command_here("train.py", *arguments)
     assert result.returncode == 1
     assert "leads out" in result.stderr or "without /" in result.stderr
     assert "Traceback" not in result.stderr
@@ -252,11 +283,11 @@ def test_a_runs_name_is_no_path(warm_command, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints", ".hydra"])
-def test_nothing_is_written_through_a_strangers_link(warm_command, tmp_path, name):
+def test_nothing_is_written_through_a_strangers_link(command_here, tmp_path, name):
     (tmp_path / "run").mkdir()
     (tmp_path / "mine").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "mine" / ("x" if "." in name[1:] else "."))
-    result = warm_command("train.py", "data=wine", "trainer.max_epochs=1", "hydra.run.dir=run")
+    result = command_here("train.py", "data=wine", "trainer.max_epochs=1", "hydra.run.dir=run")
     refused(result, tmp_path, f"{name} in it is a link that leads out of it")
     assert not list((tmp_path / "mine").iterdir())
 
@@ -295,8 +326,8 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("arguments", SECRETS.values(), ids=SECRETS)
-def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(warm_command, tmp_path, arguments):
-    result = warm_command("train.py", *arguments, **CLOSED)
+def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_here, tmp_path, arguments):
+    result = command_here("train.py", *arguments, **CLOSED)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1, result.stderr
     for secret in (*CLOSED.values(), "hidden-word"):
@@ -304,9 +335,9 @@ def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(warm_comman
     assert not list(tmp_path.iterdir())
 
 
-def test_the_address_of_a_server_is_told_without_its_user(warm_command, tmp_path):
+def test_the_address_of_a_server_is_told_without_its_user(command_here, tmp_path):
     for address in ("https://me:hidden-word@host", "ftp://me:hidden-word@host", "https://hidden-word@host"):
-        result = warm_command("train.py", WANDB_BASE_URL=address)
+        result = command_here("train.py", WANDB_BASE_URL=address)
         refused(result, tmp_path, "WANDB_BASE_URL=", "***@host")
         assert "hidden-word" not in result.stderr
 
