@@ -51,3 +51,76 @@ def test_the_calculus_is_torch_and_nothing_else(file):
 @pytest.mark.parametrize("file", [SOURCE / "calculus" / name for name in ("activations.py", "losses.py", "choices.py")])
 def test_the_tables_of_names_import_no_torch(file):
     assert "torch" not in {name.partition(".")[0] for name in imports(file, top_level_only=True)}
+
+
+# Calls that run what they read, and where one of them is right.
+RUN = {"eval", "exec", "compile", "__import__"}
+UNPICKLE = {
+    "pickle": {"load", "loads", "Unpickler"},
+    "marshal": {"load", "loads"},
+    "shelve": {"open"},
+    "joblib": {"load"},
+    "dill": {"load", "loads"},
+    "cloudpickle": {"load", "loads"},
+    "pd": {"read_pickle", "read_hdf"},
+    "pandas": {"read_pickle", "read_hdf"},
+    "os": {"system", "popen"},
+    "yaml": {"load", "load_all", "unsafe_load", "full_load"},
+    "runpy": {"run_path", "run_module"},
+}
+EXCEPTIONS = {
+    # The user names the file whose function is to be checked, to have it run; it is in a process of its own.
+    "checking/runner.py": {"exec_module"},
+}
+REPOSITORY = SOURCE.parents[1]
+FILES = [REPOSITORY / "train.py", *(REPOSITORY / "scripts").glob("*.py"), *(REPOSITORY / "src").rglob("*.py")]
+
+
+def unsafe_calls(text: str) -> set[str]:
+    """The calls in a program that could run what is in a file."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
+        owner, _, name = called.rpartition(".")
+        unsafe = (
+            (called in RUN and not owner)
+            or name in UNPICKLE.get(owner, ())
+            or name == "exec_module"
+            or (called == "torch.load" and given.get("weights_only") != "True")
+            or (name == "load_from_checkpoint")
+            or given.get("shell", "False") != "False"
+            or given.get("allow_pickle", "False") != "False"
+            or (name == "fit" and "ckpt_path" in given and given.get("weights_only") != "True")
+        )
+        if unsafe:
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("file", sorted(FILES), ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_nothing_that_is_read_is_run(file):
+    place = str(file.relative_to(SOURCE)) if file.is_relative_to(SOURCE) else ""
+    assert unsafe_calls(file.read_text()) <= EXCEPTIONS.get(place, set())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pickle.load(file)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "yaml.load(text, Loader)",
+        "eval(text)",
+        "exec(text)",
+        "np.load(path, allow_pickle=True)",
+        "pd.read_pickle(path)",
+        "subprocess.run(command, shell=True)",
+        "os.system(command)",
+        "LightningMLP.load_from_checkpoint(path)",
+        "trainer.fit(module, ckpt_path=path)",
+    ],
+)
+def test_what_would_be_run_is_seen(line):
+    assert unsafe_calls(line)

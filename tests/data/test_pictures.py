@@ -399,6 +399,25 @@ def test_a_damaged_gz_is_one_line_and_is_not_half_unpacked(tmp_path, damaged):
     assert load_pictures(settings(tmp_path)).facts.samples == 60
 
 
+def test_a_gz_with_far_more_in_it_than_pictures_is_not_unpacked(tmp_path, monkeypatch):
+    folder = write_idx(tmp_path, TRAIN, TEST, packed=True)
+    packed = folder / f"{IDX_FILES[0]}.gz"
+    packed.write_bytes(gzip.compress(bytes(64 << 20)))
+    monkeypatch.setattr("backhand.config.archive.DATA_BYTES", 1 << 20)
+    refusal(tmp_path, f"{packed}: unpacked it has more than")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1 << 20
+
+
+def test_where_nothing_may_be_written_packed_files_stay_so(tmp_path):
+    folder = write_idx(tmp_path, TRAIN, TEST, packed=True)
+    before = names_in(folder)
+    with pytest.raises(UserError, match="is not there, and an evaluation writes no data"):
+        load_pictures(settings(tmp_path), write=False)
+    assert names_in(folder) == before
+    load_pictures(settings(tmp_path))
+    assert load_pictures(settings(tmp_path), write=False).facts.samples == 60
+
+
 def test_files_of_the_users_are_not_mixed_with_downloaded_ones(tmp_path, monkeypatch, server):
     serve_mnist(server, monkeypatch)
     folder = write_idx(tmp_path / "data", TEST, TRAIN)

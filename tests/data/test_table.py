@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import time
 
 import numpy as np
 import pandas as pd
@@ -288,6 +289,42 @@ def test_a_file_that_is_no_table_is_refused_by_its_path(tmp_path, write, words):
 def test_broken_and_foreign_files_are_refused(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     refusal(lambda: loaded(tmp_path / name), f"data.path={tmp_path / name}: ", *words)
+
+
+def long_text(path, declared=True):
+    """A thousand rows that share a text of a megabyte."""
+    shared = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), 1000), ["x" * (1 << 20)])
+    table = pa.table({"a": shared, "price": pa.array(range(1000))})
+    pa.parquet.write_table(table, path, dictionary_pagesize_limit=1 << 22, store_schema=declared)
+
+
+def long_text_undeclared(path):
+    """The same, where nothing but the way that it is stored says so."""
+    long_text(path, declared=False)
+
+
+def packed_zeros(path):
+    """A CSV file of 400 MB in 400 kB."""
+    path.write_bytes(gzip.compress(b"a,price\n") + gzip.compress(b"0,0\n" * (1 << 18)) * 400)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(long_text, "t.parquet"), (long_text_undeclared, "t.parquet"), (packed_zeros, "t.csv.gz")]
+)
+def test_a_small_file_with_gigabytes_in_it_is_refused(tmp_path, make, name):
+    make(tmp_path / name)
+    before = time.process_time()
+    refusal(lambda: loaded(tmp_path / name), f"data.path={tmp_path / name}", "and unpacked more than")
+    assert time.process_time() - before < 2
+
+
+def test_more_rows_than_a_file_can_have_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    path = written(tmp_path, frame(1000).assign(area=1.0), "t.parquet")
+    monkeypatch.setattr("backhand.config.archive.DATA_TIMES", 1)
+    monkeypatch.setattr("backhand.config.archive.DATA_BYTES", 8 * 7 * 1000)
+    assert loaded(path).facts.samples == 1000
+    monkeypatch.setattr("backhand.config.archive.DATA_BYTES", 8 * 7 * 1000 - 1)
+    refusal(lambda: loaded(path), "and unpacked more than")
 
 
 def test_a_broken_page_of_a_parquet_file_is_refused(tmp_path):

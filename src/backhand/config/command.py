@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal import hydra as hydra_internal
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from yaml import YAMLError
 
+from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, UserError, key_of_null, one_line
+from backhand.config.untrusted import CheckedLoader, permission
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -43,10 +48,11 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         try:
+            _check_what_is_composed()
             run()
         except USER_ERRORS as error:
             sys.exit(report(error))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, YAMLError) as error:
             # Hydra answers some overrides (`data=null`) with a bare ValueError while it composes, and a folder that
             # cannot be made with an OSError.
             if begun:
@@ -69,6 +75,18 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     return main
 
 
+def _check_what_is_composed() -> None:
+    """Give Hydra a loader that looks at what it composes.
+
+    Raises:
+        UserError: `allow_targets` is no list of names; or an old run is to be repeated from a pickle, which is code.
+    """
+    if get_args_parser().parse_args().experimental_rerun is not None:
+        raise UserError("--experimental-rerun: unpickles a file, which can run anything; repeat .hydra/overrides.yaml")
+    assert hasattr(hydra_internal, "ConfigLoaderImpl")
+    hydra_internal.ConfigLoaderImpl = functools.partial(CheckedLoader, permission=permission(sys.argv))
+
+
 def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
     """Make a task that takes the command line's arguments, and returns its exit status, into a command."""
 
@@ -86,4 +104,4 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
 
 def report(error: BaseException) -> str:
     """The line that the user reads."""
-    return f"{Path(sys.argv[0]).name}: {one_line(error)}"
+    return f"{Path(sys.argv[0]).name}: {without_secrets(one_line(error))}"

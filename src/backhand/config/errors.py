@@ -21,6 +21,8 @@ USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 
 def one_line(error: BaseException) -> str:
     """What Hydra and OmegaConf say over several lines, as one line with the choices."""
+    if "Key 'allow_targets' not in" in str(error):
+        return "allow_targets: is for the command line alone, as allow_targets=[package.module.Name]"
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = sorted(option for option in error.options if option != "config")

@@ -4,7 +4,7 @@ import functools
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,9 @@ from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
 from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
+from backhand.config.archive import check_archive
 from backhand.config.catalogue import PICTURES, Facts, facts_of
+from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
 from backhand.config.errors import UserError
 from backhand.config.schema import (
     AUGMENTATIONS,
@@ -45,6 +47,7 @@ def typed(cfg: DictConfig) -> TrainConfig:
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     tree.pop("hydra", None)
     config = cast(TrainConfig, OmegaConf.to_object(OmegaConf.merge(_schema(), tree)))
+    check_nothing_confidential(leaves(asdict(config)))
     try:
         _check(config)
     except ValueError as error:
@@ -320,7 +323,7 @@ def check_checkpoint_file(key: str, path: Path) -> None:
     """Refuse what cannot be a checkpoint, without opening it with torch.
 
     Raises:
-        UserError: no such file, a folder, or a file that is no (whole) zip archive.
+        UserError: no such file, a folder, or a file that is no (whole) zip archive, or one that torch did not write.
     """
     if not path.exists():
         raise UserError(f"{key}={path}: no such file")
@@ -328,6 +331,7 @@ def check_checkpoint_file(key: str, path: Path) -> None:
         raise UserError(f"{key}={path}: is a folder; name a checkpoint in it, such as checkpoints/last.ckpt")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{key}={path}: is no checkpoint, or a damaged one")
+    check_archive(path, key)
 
 
 def _check_optional_keys(
@@ -361,7 +365,7 @@ def check_wandb_environment() -> None:
     """What W&B itself would refuse later.
 
     Raises:
-        UserError: WANDB_MODE or WANDB_BASE_URL is set to what means nothing.
+        UserError: WANDB_MODE or WANDB_BASE_URL is set to what means nothing, or the address has a password in it.
     """
     if mode := os.environ.get("WANDB_MODE"):
         check_choice("WANDB_MODE", mode, ("online", "offline", "disabled", "dryrun", "run", "shared"))
@@ -372,7 +376,13 @@ def check_wandb_environment() -> None:
         except ValueError:
             fits = False
         if not fits:
-            raise UserError(f"WANDB_BASE_URL={address}: must be an address such as https://api.wandb.ai")
+            shown = without_secrets(address)
+            raise UserError(f"WANDB_BASE_URL={shown}: must be an address such as https://api.wandb.ai")
+        if USER.search(address):
+            raise UserError(
+                f"WANDB_BASE_URL={without_secrets(address)}: must have no user's name or password in it, which W&B "
+                "would write down; wandb login or WANDB_API_KEY says who you are"
+            )
 
 
 def _at_least(key: str, value: float, bound: float, above: bool = False) -> None:

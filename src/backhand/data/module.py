@@ -26,8 +26,12 @@ MOST_STEPS_TOGETHER = 10
 RESIDENT_SHARE = 0.5
 
 
-def load(settings: DataConfig, hidden_activation: str = "tanh", output_activation: str = "identity") -> Dataset:
+def load(
+    settings: DataConfig, hidden_activation: str = "tanh", output_activation: str = "identity", write: bool = True
+) -> Dataset:
     """The configured data set; the activations are those that a teacher's network is to have.
+
+    Unless `write`, files that are not there are not downloaded or unpacked.
 
     Raises:
         UserError: files that are not there, or have not in them what they must.
@@ -42,7 +46,7 @@ def load(settings: DataConfig, hidden_activation: str = "tanh", output_activatio
     if settings.name in PICTURES:
         from backhand.data.pictures import load_pictures
 
-        return load_pictures(settings)
+        return load_pictures(settings, write)
     return load_shipped(settings)
 
 

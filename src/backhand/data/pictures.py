@@ -5,7 +5,6 @@ import http.client
 import io
 import math
 import os
-import shutil
 import socket
 import struct
 import sys
@@ -25,6 +24,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
+from backhand.config.archive import most_unpacked
 from backhand.config.catalogue import CATALOGUE
 from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
@@ -39,8 +39,10 @@ SOURCES = {
 PATIENCE = 10.0  # seconds without an answer, or without the next byte, after which a download has failed
 
 
-def load_pictures(settings: DataConfig) -> Dataset:
+def load_pictures(settings: DataConfig, write: bool = True) -> Dataset:
     """A picture set out of the files in `settings.dir`, which are downloaded where none of them is there.
+
+    Where nothing may be written, there must be all files, unpacked: the folder may be named by a stranger's run.
 
     The shipped test files are the test split; the training files are split into train and val.
 
@@ -57,7 +59,9 @@ def load_pictures(settings: DataConfig) -> Dataset:
         existing = next(folder for folder in (root, *root.parents) if folder.exists())
         if not existing.is_dir():
             raise UserError(f"data.dir={settings.dir}: {existing} is a file; must be a folder")
-        if name == "cifar10":
+        if not write:
+            _check_provided(root, name)
+        elif name == "cifar10":
             _provide_cifar(root)
         else:
             _provide_idx(root, name)
@@ -117,6 +121,21 @@ def _mean_and_std(x: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return means.repeat_interleave(pixels_each), stds.repeat_interleave(pixels_each)
 
 
+def _check_provided(root: Path, name: str) -> None:
+    source = SOURCES[name]
+    if name == "cifar10":
+        files = [root / source.base_folder / file for file in _batch_sums()]
+    else:
+        files = [root / source.__name__ / "raw" / Path(packed).stem for packed, _ in source.resources]
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(
+            f"data={name}: {missing[0]}: is not there, and an evaluation writes no data; "
+            f"python train.py data={name} data.dir={root} debug=fast provides it"
+        )
+    if name != "cifar10":
+        _check_idx(root, name)
+
+
 def _provide_idx(root: Path, name: str) -> None:
     """MNIST's four files, unpacked, whole and fitting together, are in their folder."""
     source = SOURCES[name]
@@ -134,6 +153,13 @@ def _provide_idx(root: Path, name: str) -> None:
     for file in files:
         if not (raw / file).is_file():
             _unpack(raw / f"{file}.gz", raw / file, name)
+    _check_idx(root, name)
+
+
+def _check_idx(root: Path, name: str) -> None:
+    """The files are as large as they say, and there is a label for each picture."""
+    raw = root / SOURCES[name].__name__ / "raw"
+    files = [Path(packed).stem for packed, _ in SOURCES[name].resources]
     for images, labels in (files[:2], files[2:]):
         counts = _samples(raw / images, 2051, (28, 28), name), _samples(raw / labels, 2049, (), name)
         if counts[0] != counts[1]:
@@ -161,7 +187,11 @@ def _unpack(packed: Path, file: Path, name: str) -> None:
     unfinished = file.with_name(f".{file.name}-{os.getpid()}")
     try:
         with gzip.open(packed) as read, unfinished.open("wb") as write:
-            shutil.copyfileobj(read, write, 1 << 20)
+            most = most_unpacked(packed.stat().st_size)
+            while block := read.read(1 << 20):
+                if write.tell() + len(block) > most:
+                    raise UserError(f"data={name}: {packed}: unpacked it has more than {most} bytes; replace it")
+                write.write(block)
         unfinished.replace(file)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"data={name}: {packed}: is damaged ({_reason(error)}); replace it") from None

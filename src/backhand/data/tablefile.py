@@ -17,6 +17,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+from backhand.config.archive import most_unpacked
 from backhand.config.errors import UserError
 
 Kind = Literal["number", "text", "any"]
@@ -42,7 +43,8 @@ def read_names(path: str | Path, where: str) -> list[str]:
         where: what a message begins with, such as `data.path=my.csv`.
 
     Raises:
-        UserError: the file is missing, unreadable, not UTF-8, empty, or has a column without a name of its own.
+        UserError: the file is missing, unreadable, not UTF-8, empty, has a column without a name of its own, or has far
+            more in it than a file of its size can have.
     """
     path = Path(path)
     with _reading(where):
@@ -52,6 +54,7 @@ def read_names(path: str | Path, where: str) -> list[str]:
             raise UserError(f"{where}: no such kind of file; must end in {', '.join(SUFFIXES)}")
         if _is_parquet(path):
             with pyarrow.parquet.ParquetFile(path) as file:
+                _check_size(file, path, where)
                 names = file.schema_arrow.names
         else:
             _check_text(path, where)
@@ -85,8 +88,7 @@ def read_columns(
     path = Path(path)
     with _reading(where):
         if _is_parquet(path):
-            with pyarrow.parquet.ParquetFile(path) as file:
-                table = file.read(columns=list(names)).select(list(names))
+            table = _read_parquet(path, where, names, remedy)
         else:
             texts = {name: pa.string() for name, kind in kinds.items() if kind == "text" and name in names}
             with _opened(path) as file:
@@ -137,16 +139,62 @@ def _reading(where: str) -> Iterator[None]:
         raise UserError(f"{where}: cannot be read ({reason[:200]}); must be a CSV or Parquet file") from None
 
 
+def _check_size(file: pyarrow.parquet.ParquetFile, path: Path, where: str) -> None:
+    """Parquet says a value once for any number of rows, and Arrow makes room for all of them."""
+    about = file.metadata
+    chunks = (about.row_group(i).column(k) for i in range(about.num_row_groups) for k in range(about.num_columns))
+    size = max(8 * about.num_rows * about.num_columns, sum(chunk.total_uncompressed_size for chunk in chunks))
+    _check_unpacked(size, path, where)
+
+
+def _check_unpacked(size: int, path: Path, where: str) -> None:
+    if size > (most := most_unpacked(path.stat().st_size)):
+        raise UserError(
+            f"{where}: has {path.stat().st_size} bytes, and unpacked more than {most}, which is no table's way; "
+            "if it is right, store it as a CSV file that is not packed"
+        )
+
+
+def _read_parquet(path: Path, where: str, names: Sequence[str], remedy: str) -> pa.Table:
+    """The columns; a text that many rows share is one in the file, and is so here until their length is known."""
+    with pyarrow.parquet.ParquetFile(path) as file:
+        kinds = {field.name: field.type for field in file.schema_arrow if field.name in names}
+    for name, kind in kinds.items():
+        if pa.types.is_nested(kind):  # what there is in them is not looked at
+            _as_kind(pa.chunked_array([], kind), None, f"{where}: {name!r}", remedy)
+    texts = [name for name, kind in kinds.items() if _is_text(kind)]
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
+        table = file.read(columns=list(names)).select(list(names))
+    for i, name in enumerate(names):
+        column = table.column(i)
+        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+            lengths = 0
+            for chunk in column.chunks:
+                each = pyarrow.compute.binary_length(chunk.dictionary).cast(pa.int64())
+                lengths += pyarrow.compute.sum(each.take(chunk.indices)).as_py() or 0
+            _check_unpacked(lengths, path, f"{where}: {name!r}")
+        if name in texts:
+            table = table.set_column(i, name, column.cast(kinds[name]))
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def _opened(path: Path) -> pa.NativeFile:
     return pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
 
 
 def _check_text(path: Path, where: str) -> None:
     """Arrow checks the columns that it reads as text alone, and names no line."""
-    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+    decoder, line, size = codecs.getincrementaldecoder("utf-8")(), 1, 0
     with _opened(path) as file:
         while True:
             block = file.read(1 << 20)
+            size += len(block)
+            if path.suffix.lower() == ".gz":
+                _check_unpacked(size, path, where)
             try:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:

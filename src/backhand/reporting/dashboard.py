@@ -12,6 +12,7 @@ from omegaconf import MISSING
 from backhand.calculus.choices import check_choice, closest
 from backhand.config.arguments import keys, parse
 from backhand.config.command import script
+from backhand.config.confidential import without_secrets
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import check_project, check_wandb_environment, larger_is_better
@@ -133,9 +134,9 @@ def save(workspace: Workspace) -> str:
             raise UserError("no W&B key; `wandb login` or WANDB_API_KEY, or dry_run=true")
     except refusals as error:
         raise UserError(f"W&B's key cannot be used ({_reason(error)})") from None
-    server = wandb.setup().settings.base_url
+    server = without_secrets(wandb.setup().settings.base_url)
     try:
-        knock(server)
+        knock(wandb.setup().settings.base_url)
     except OSError as error:
         raise UserError(f"W&B at {server} does not answer ({error.strerror or error})") from None
     try:

@@ -20,6 +20,7 @@ import yaml
 
 from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
+from backhand.reporting.cells import text_of
 from backhand.reporting.findings import FINDINGS, MOST_POINTS, MOST_UNITS, WORST
 from backhand.reporting.result import Status
 
@@ -451,7 +452,8 @@ def _read_sweep_table(files: _Files) -> tuple[dict[int, dict[str, str]], list[st
     rows = []
     try:
         for row in csv.DictReader(io.StringIO(text, newline="")):
-            rows.append({_text(key): _text(cell) for key, cell in row.items() if key is not None and cell is not None})
+            found_cells = {key: cell for key, cell in row.items() if key is not None and cell is not None}
+            rows.append({_text(text_of(key)): _text(text_of(cell)) for key, cell in found_cells.items()})
     except csv.Error:
         files.gap(name, "is damaged: it is no CSV")
     found = {int(row["job"]): row for row in rows if re.fullmatch(r"[0-9]{1,9}", row.get("job", ""))}

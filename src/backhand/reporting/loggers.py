@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config.command import CONF
+from backhand.config.confidential import USER_AND_AT, without_secrets
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.reporting.epochs import Epochs
@@ -157,6 +158,7 @@ def _wandb_logger(
     run = None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         _list_packages_once()
+        _keep_users_out_of_remotes()
         _stage_in(folder / "wandb")
         run = _start(arguments, mode, resumed=wandb_id is not None)
     return EpochLogger(run, folder, rows)
@@ -183,7 +185,7 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
             knock(wandb.setup().settings.base_url)
             return wandb.init(**arguments, mode="online", resume="allow" if resumed else None, settings=settings)
         except (OSError, wandb.errors.Error) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
             log.warning("W&B cannot be reached (%s); this run is logged offline, under %s", reason, folder)
             for begun in set(folder.glob("run-*")) - before:
                 shutil.rmtree(begun, ignore_errors=True)
@@ -206,6 +208,13 @@ def _list_packages_once() -> None:
     wandb.util.working_set = lambda: packages
 
 
+def _keep_users_out_of_remotes() -> None:
+    """Note the repository's address without anybody's name, which may be a token; W&B leaves out passwords alone."""
+    from wandb.sdk.lib import gitlib
+
+    gitlib.remote_url_without_password = lambda url: USER_AND_AT.sub("", url)
+
+
 def _logged_in() -> bool:
     """Whether there is a key, without asking for one and without the network."""
     import wandb
@@ -216,6 +225,6 @@ def _logged_in() -> bool:
         try:
             return bool(wandb.login(prompt=False, verify=False))
         except (wandb.errors.Error, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = without_secrets(str(error).strip().splitlines()[0])
             log.warning("W&B's key cannot be used (%s); this run is logged offline", reason)
             return False

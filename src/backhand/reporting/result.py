@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from backhand import __version__
 from backhand.config.command import CONF
+from backhand.config.confidential import without_secrets
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
 
@@ -72,6 +73,7 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     """
     record = {
         **asdict(result),
+        "error": None if result.error is None else without_secrets(result.error),
         "config_hash": config_hash(config),
         "git_commit": _git_commit(),
         "versions": {

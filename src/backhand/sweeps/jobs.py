@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from backhand.config.errors import USER_ERRORS, UserError, one_line
 from backhand.config.schema import TrainConfig
+from backhand.config.untrusted import leads_out
 from backhand.config.validation import check_table_file, typed
 from backhand.reporting.result import config_hash, is_complete, read_result
 
@@ -105,7 +106,9 @@ class Composer:
                 check_table_file(config)
             except USER_ERRORS as error:
                 raise UserError(f"job {number} ({' '.join(overrides)}): {one_line(error)}") from error
-            folder = Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir)
+            if leads_out(subdir := str(cfg.hydra.sweep.subdir)):
+                raise UserError(f"job {number}: hydra.sweep.subdir={subdir}: leads out of the sweep's folder")
+            folder = Path(str(cfg.hydra.sweep.dir)) / subdir
             self.jobs[key] = Job(number, key[1], cfg, config, folder.absolute())
         return self.jobs[key]
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
+from backhand.reporting.cells import cells
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.report import leave_report
 from backhand.reporting.result import write_whole
@@ -73,19 +74,22 @@ def write_table(
     metrics = dict.fromkeys(name for each in outcomes if each.record for name in each.record["metrics"])
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["job", *settings, "status", *(f"best {name}" for name in names), *metrics, "seconds", "error"])
+    heads = ["job", *settings, "status", *(f"best {name}" for name in names), *metrics, "seconds", "error"]
+    writer.writerow(cells(heads))
     for number, outcome in enumerate(outcomes):
         record: dict[str, Any] = outcome.record or {"metrics": {}}
         writer.writerow(
-            [
-                outcome.number,
-                *(column[number] for column in settings.values()),
-                outcome.status,
-                *outcome.values(names),
-                *(record["metrics"].get(name) for name in metrics),
-                record.get("seconds"),
-                outcome.error,
-            ]
+            cells(
+                [
+                    outcome.number,
+                    *(column[number] for column in settings.values()),
+                    outcome.status,
+                    *outcome.values(names),
+                    *(record["metrics"].get(name) for name in metrics),
+                    record.get("seconds"),
+                    outcome.error,
+                ]
+            )
         )
     write_whole(sweep.folder / "sweep.csv", text.getvalue())
 

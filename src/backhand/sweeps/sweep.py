@@ -19,8 +19,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from backhand.config.confidential import without_secrets
 from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold
+from backhand.config.untrusted import check_links
 from backhand.reporting.result import is_complete, objective_of, read_result, write_whole
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
@@ -131,6 +133,7 @@ class Sweep:
         hold(self.folder, "hydra.sweep.dir")
         claim = self.folder / CLAIM
         if claim.exists():
+            check_links(self.folder, "hydra.sweep.dir")
             try:
                 known = json.loads(claim.read_text())
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
@@ -220,5 +223,5 @@ class Sweep:
             raised = error if returned is None else returned._return_value
             lines = str(raised or "").strip().splitlines() or ["ended without a result"]
             known = isinstance(raised, UserError) or not isinstance(raised, Exception)
-            reason = lines[0] if known else f"{type(raised).__name__}: {lines[0]}"
+            reason = without_secrets(lines[0] if known else f"{type(raised).__name__}: {lines[0]}")
         return Outcome(job.number, job.overrides, job.folder, job.config.objective, record, reason)

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from backhand.config.archive import MOST_TIMES, check_archive
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
@@ -248,11 +249,15 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     """The contents of a checkpoint.
 
     Raises:
-        UserError: the file is damaged, or is something else.
+        UserError: the file is damaged, or is something else, or would take more memory than it can have in it.
     """
+    check_archive(path, key)
     try:
         _check_sums(path)
+        _check_memory(path, key)
         contents = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except UnpicklingError:
         raise UserError(f"{key}={path}: holds more than plain data, or is damaged; not opened") from None
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a damaged file
@@ -276,6 +281,25 @@ def _check_sums(path: Path) -> None:
             damaged = "a part that was not compressed"
     if damaged is not None:
         raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+
+
+def _check_memory(path: Path, key: str) -> None:
+    """Refuse tensors that are larger than what the file has for them: torch would make room for all that they say."""
+    shapes = torch.load(path, map_location="meta", weights_only=True)
+    pending, seen, needed, told = [shapes], set(), 0, path.stat().st_size
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, torch.Tensor):
+            needed += each.numel() * each.element_size()
+        elif isinstance(each, dict):
+            pending += each.values()
+        elif isinstance(each, list | tuple):
+            pending += each
+    if needed > MOST_TIMES * told:
+        raise UserError(f"{key}={path}: says that its tensors have {needed} bytes, and has {told} itself; not opened")
 
 
 def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:

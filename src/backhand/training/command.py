@@ -12,6 +12,7 @@ from backhand.config.command import command, report
 from backhand.config.errors import USER_ERRORS, UserError
 from backhand.config.lock import hold
 from backhand.config.schema import AUTO, TrainConfig
+from backhand.config.untrusted import WRITTEN, check_links
 from backhand.config.validation import check_table_file, typed
 from backhand.reporting.result import config_hash
 from backhand.training.evaluate import read_config
@@ -75,6 +76,7 @@ def check_run(cfg: DictConfig) -> None:
     check_table_file(config)
     if not is_first():
         return
+    check_links(Path(cfg.hydra.run.dir), "hydra.run.dir", (*WRITTEN, f"{cfg.hydra.job.name}.log"))
     where = f"hydra.run.dir={cfg.hydra.run.dir}"
     folder = Path(cfg.hydra.run.dir)
     goes_on = config.ckpt_path == AUTO

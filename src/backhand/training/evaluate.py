@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, SafeLoader, YAMLError
 
 from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.errors import UserError, one_line
 from backhand.config.schema import TrainConfig
+from backhand.config.untrusted import check_stored
 from backhand.config.validation import check_checkpoint_file, typed
 
 USAGE = """
@@ -25,12 +27,15 @@ Evaluate a run's best checkpoint.
   run=FOLDER     a run's folder (or one job's in a sweep)
   split=test     or val, train
   predict=FILE   also write one row a sample: id, target, prediction, and the probabilities where there are any;
-                 id is the row in the data set as it is shipped, from 0
+                 id is the row in the data set as it is shipped, from 0; a class whose name begins like a
+                 spreadsheet's formula (= + - @) has an apostrophe before it
   input=FILE     new rows, CSV or Parquet, for a run that was trained on a table: in place of a split; with
                  predict=FILE, or for the metrics where the file has the target column
 
   python scripts/evaluate.py run=outputs/2026-01-31/12-00-00 input=new.csv predict=out.csv
 """
+
+MOST_CHARACTERS = 1_000_000
 
 
 @dataclass
@@ -81,6 +86,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
             raise UserError(f"predict={arguments.predict}: there is no folder {Path(arguments.predict).parent}")
 
     # The seconds that torch and Lightning take to import are spent only now.
+    from backhand.reporting.cells import cells
     from backhand.training.evaluation import evaluate_new_rows, evaluate_split
 
     if arguments.input is not None:
@@ -89,7 +95,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         metrics, table = evaluate_split(config, checkpoint, cast(Literal["train", "val", "test"], split))
     if arguments.predict is not None:
         with Path(arguments.predict).open("x", newline="") as file:
-            csv.writer(file).writerows(table)
+            csv.writer(file).writerows(cells(row) for row in table)
     return metrics
 
 
@@ -106,9 +112,14 @@ def read_config(folder: Path) -> TrainConfig:
             reason = "is a sweep's folder; name one of its jobs, such as " + str(folder / "0")
         raise UserError(f"run={folder}: {reason}")
     try:
-        stored = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
+        # A few aliases of aliases are a gigabyte once they are followed; no run's configuration has one.
+        if len(text) > MOST_CHARACTERS or any(isinstance(each, AliasEvent) for each in yaml.parse(text, SafeLoader)):
+            raise UserError(f"{path}: is no run's configuration: it is too long, or has aliases (*) in it")
+        stored = OmegaConf.create(text)
         if not isinstance(stored, DictConfig):
             raise UserError(f"{path}: is not a configuration")
+        check_stored(stored)
         stored.ckpt_path = None  # where the run went on from is of no matter here, and may be gone
         return typed(stored)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:

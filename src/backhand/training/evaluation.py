@@ -1,5 +1,6 @@
 """What `evaluate` does once torch has been imported."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
     """
     quiet_lightning()
     module = read_module(checkpoint)
-    dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
+    dataset = load(config.data, config.model.hidden_activation, config.model.output_activation, write=False)
     if dataset.preprocessing != module.hparams["preprocessing"]:
         raise UserError(f"data.path={config.data.path}: is no longer the table that the run was trained on")
     config = settled(config, dataset.facts)
@@ -112,8 +113,12 @@ def read_module(checkpoint: Path) -> LightningMLP:
     """
     contents = read(checkpoint, key="run")
     try:
+        sizes = contents["hyper_parameters"]["sizes"]
+        stored = sum(each.numel() for each in contents["state_dict"].values())
+        if sum(inputs * units for inputs, units in pairwise(sizes)) > stored:  # there would be room made for it
+            raise ValueError(f"a network of {sizes} has more weights than its {stored}")
         module = LightningMLP(**contents["hyper_parameters"])
         module.load_state_dict(contents["state_dict"])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"run={checkpoint}: does not fit this program ({' '.join(str(error).split())})") from None
     return module

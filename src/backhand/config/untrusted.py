@@ -1,0 +1,292 @@
+"""What a configuration may not say, wherever it comes from: it may be a stranger's.
+
+Hydra makes objects of what it has composed, and hands logging's part to `logging.config`, before any task begins; both
+call whatever is named there. So it is looked at as soon as it has been composed, by the loader that composes it.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from backhand.config.confidential import check_nothing_confidential
+from backhand.config.errors import UserError
+
+ALLOW = "allow_targets"
+# A module's classes, and no more: through a module that it has imported, `torch.optim.optimizer.os.system` is one too.
+CLASSES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
+TARGETS = (
+    "backhand.training.command.RefuseBadConfig",
+    "backhand.training.command.DropConfiguration",
+    "hydra_plugins.backhand_sweeps.GridSweeper",
+    "hydra_plugins.backhand_sweeps.OptunaSweeper",
+    "hydra_plugins.backhand_sweeps.PopulationLauncher",
+    "hydra_plugins.backhand_sweeps.SlurmLauncher",
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    "hydra.experimental.callbacks.LogJobReturnCallback",
+)
+LOG_CLASSES = (
+    "logging.StreamHandler",
+    "logging.FileHandler",
+    "logging.NullHandler",
+    "logging.Formatter",
+    "logging.handlers.RotatingFileHandler",
+    "logging.handlers.TimedRotatingFileHandler",
+    "colorlog.ColoredFormatter",
+)
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+LOG_FILE = re.compile(
+    r"\$\{hydra\.(runtime\.output_dir|run\.dir|sweep\.dir)\}/(\$\{hydra\.job\.name\}|[\w-]|\.(?!\.))+"
+)
+# What a run writes in its folder, beside its log.
+WRITTEN = (
+    ".hydra", "checkpoints", "plots", "tensorboard", "wandb", "metrics.csv", "findings.json", "result.json",
+    "report.html",
+)  # fmt: skip
+# Variables of the environment that choose no program, library or server.
+VARIABLES = re.compile(
+    r"(OMP|MKL|OPENBLAS|NUMEXPR)_NUM_THREADS|CUDA_VISIBLE_DEVICES|CUBLAS_WORKSPACE_CONFIG|(NCCL|GLOO)_SOCKET_IFNAME"
+    r"|NCCL_DEBUG|PYTHONHASHSEED|TZ|COLUMNS|WANDB_(MODE|SILENT|TAGS|NOTES|RUN_GROUP)"
+)
+# Shell commands, arguments of sbatch, and where pickles are written and read.
+OWN_MACHINE = ("setup", "additional_parameters", "temp_folder")
+DEEPEST = 50
+
+
+@dataclass(frozen=True)
+class Permission:
+    """What the user has asked for in person, on the command line.
+
+    Attributes:
+        targets: the names in `allow_targets=[...]`.
+        given: the keys that are set there.
+    """
+
+    targets: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
+
+    def covers(self, key: str) -> bool:
+        """Whether a key, or what it lies in, was set or permitted by the user."""
+        parts = key.split(".")
+        named = self.given | self.targets
+        return any(".".join(parts[:end]) in named for end in range(1, len(parts) + 1))
+
+
+def permission(arguments: list[str]) -> Permission:
+    """Take `allow_targets=[...]` out of a command line: it is no key of the configuration, so no file can set it.
+
+    Raises:
+        UserError: it is no list of names.
+    """
+    targets: set[str] = set()
+    for argument in [each for each in arguments if each.startswith(f"{ALLOW}=")]:
+        arguments.remove(argument)
+        names = argument.partition("=")[2].strip().removeprefix("[").removesuffix("]").split(",")
+        for name in filter(None, (each.strip() for each in names)):
+            if not re.fullmatch(r"[\w.:/]+", name):
+                raise UserError(f"{argument}: must be a list of names, as in {ALLOW}=[package.module.Name]")
+            targets.add(name)
+    keys = (each.partition("=")[0].lstrip("+") for each in arguments if "=" in each)
+    # A choice from a group, `hydra/launcher=slurm`, sets nothing in person: the file that is chosen does.
+    return Permission(frozenset(targets), frozenset(key for key in keys if "." in key and "/" not in key))
+
+
+class CheckedLoader(ConfigLoaderImpl):
+    """Hydra's composer, for runs, sweeps and their jobs, `--cfg` and `--help`; nothing is made of what it refuses.
+
+    Args:
+        permission: what the user permits.
+    """
+
+    def __init__(self, config_search_path: Any, permission: Permission) -> None:
+        super().__init__(config_search_path=config_search_path)
+        self.permission = permission
+
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        """As Hydra's.
+
+        Raises:
+            UserError: the configuration says what it may not.
+        """
+        cfg = super().load_configuration(*args, **kwargs)
+        check_composed(cfg, self.permission)
+        return cfg
+
+    def _process_config_searchpath(self, config_name: Any, parsed_overrides: Any, repo: Any) -> None:
+        """To look for files in a package, Hydra imports it: a folder's own code, if the folder can be imported from."""
+        loaded = repo.load_config(config_path=config_name) if config_name is not None else None
+        primary = getattr(loaded, "config", None)
+        places = OmegaConf.select(primary, "hydra.searchpath") if isinstance(primary, DictConfig) else None
+        for place in places if isinstance(places, ListConfig) else ():
+            if re.match(r"(?!file://)\w+://", str(place)) and place not in self.permission.targets:
+                raise UserError(
+                    f"hydra.searchpath={place}: in a file it must be a folder; "
+                    f"{ALLOW}=[{place}] on the command line permits it"
+                )
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+
+def check_composed(cfg: DictConfig, permission: Permission) -> None:
+    """Refuse a composed configuration, Hydra's part included, that names what it may not.
+
+    Raises:
+        UserError: a callable that is not allowed; a file outside of the run's folder; a variable of the environment
+            that chooses a program; a secret.
+    """
+    _check_inside(cfg)
+    leaves = []
+    for key, last, value, written in _nodes(cfg):
+        if last == "_target_":
+            _check_callable(key, value, written, permission.targets)
+        elif key.startswith(LOGGING):
+            _check_logging(key, last, value, written, permission)
+        elif not permission.covers(key):
+            _check_place(key, last, value, written)
+        if not isinstance(value, Container):
+            leaves.append((key, value))
+    # What the command line says is in its own place as well, which is the better one to name.
+    told = ("hydra.overrides", "hydra.job.override_dirname")
+    check_nothing_confidential(sorted(leaves, key=lambda leaf: leaf[0].startswith(told)))
+
+
+def check_stored(cfg: DictConfig) -> None:
+    """Refuse callables in a configuration that a folder was found with.
+
+    Raises:
+        UserError: one that is not allowed.
+    """
+    for key, last, value, written in _nodes(cfg):
+        if last == "_target_":
+            _check_callable(key, value, written, ())
+
+
+def _nodes(cfg: Container) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Every key of a tree, its last part, its value and what is written there, interpolations followed.
+
+    An interpolation may make a tree out of a text (`oc.decode`), so what comes of it is looked into as well.
+    """
+    seen: dict[int, Container] = {id(cfg): cfg}  # kept, so that no number is given twice
+
+    def walk(node: Any, written: Any, path: str, depth: int) -> Iterator[tuple[str, Any, Any, Any]]:
+        if depth > DEEPEST:
+            raise UserError(f"{path}: lies more than {DEEPEST} levels deep")
+        for key in list(node) if isinstance(node, DictConfig) else range(len(written)):
+            try:
+                value = node[key]
+            except OmegaConfBaseException:  # missing, or known only once the run has begun
+                value = None
+            if isinstance(value, dict | list | tuple):  # a resolver's own
+                value = OmegaConf.create(value, parent=node)
+            name = f"{path}.{key}" if path else str(key)
+            yield name, key, value, written[key]
+            if isinstance(value, Container) and id(value) not in seen:
+                seen[id(value)] = value
+                inside = written[key] if isinstance(written[key], dict | list) else _written(value)
+                yield from walk(value, inside, name, depth + 1)
+
+    yield from walk(cfg, _written(cfg), "", 0)
+
+
+def _written(node: Container) -> Any:
+    return OmegaConf.to_container(node, resolve=False)
+
+
+def _check_callable(key: str, value: Any, written: Any, allowed: Collection[str], own: Sequence[str] = TARGETS) -> None:
+    if not isinstance(value, str) or not isinstance(written, str) or "${" in written:
+        raise UserError(f"{key}={written}: must be a name, written out")
+    module, _, name = value.rpartition(".")
+    of_module = own is TARGETS and module in CLASSES and re.fullmatch(r"[A-Z]\w*", name)
+    if not (value in own or value in allowed or of_module):
+        classes = [f"{each}.*" for each in CLASSES] if own is TARGETS else []
+        raise UserError(
+            f"{key}={value}: may not be called by a configuration; allowed: {', '.join([*own, *classes])}; "
+            f"{ALLOW}=[{value}] on the command line permits it"
+        )
+
+
+def _check_logging(key: str, last: Any, value: Any, written: Any, permission: Permission) -> None:
+    """The places where `logging.config` calls, imports and writes what it is told to."""
+    if last in ("()", "class"):
+        return _check_callable(key, value, written, permission.targets, LOG_CLASSES)
+    if last == ".":
+        raise UserError(f"{key}: sets attributes, which a configuration may not")
+    for text in (value, written):
+        if isinstance(text, str) and re.match(r"\w+://", text) and text not in STREAMS:
+            if text in permission.targets:
+                continue
+            raise UserError(f"{key}={text}: may not be named by a configuration; allowed: {', '.join(STREAMS)}")
+    if last == "filename" and not permission.covers(key) and not LOG_FILE.fullmatch(str(written)):
+        raise UserError(
+            f"{key}={written}: must lie in the run's folder, as in ${{hydra.runtime.output_dir}}/FILE, "
+            "unless the command line says so"
+        )
+    return None
+
+
+def _check_place(key: str, last: Any, value: Any, written: Any) -> None:
+    """Where Hydra and its launchers write beside the run's folder, and what they set and run."""
+    only = f"may only be set on the command line; {ALLOW}=[{key}] there permits a file to"
+    if key == "hydra.launcher.submitit_folder" and not str(written).startswith("${hydra.sweep.dir}/"):
+        raise UserError(f"{key}={written}: {only}")
+    if key in {f"hydra.launcher.{each}" for each in OWN_MACHINE} and value:
+        raise UserError(f"{key}: {only}")
+    if key.startswith("hydra.job.env_set.") and not (VARIABLES.fullmatch(str(last)) or os.environ.get(last) == value):
+        raise UserError(f"{key}: {only}; or set {last} before the program begins")
+
+
+def _check_inside(cfg: DictConfig) -> None:
+    """Refuse names that lead out of the folder that they are to lie in."""
+    job = cfg.hydra.job
+    with read_write(cfg.hydra), open_dict(job):
+        unknown = [key for key in ("num", "id") if OmegaConf.is_missing(job, key)]
+        for key in unknown:  # as it will be when a sweep's job begins
+            job[key] = 0
+        try:
+            names = {key: OmegaConf.select(cfg, key) for key in ("hydra.sweep.subdir", "hydra.output_subdir")}
+        finally:
+            for key in unknown:
+                job[key] = "???"
+    for key, name in names.items():
+        if leads_out(str(name)):
+            raise UserError(f"{key}={name}: leads out of the run's folder; must be a name in it, without ..")
+    if "/" in str(job.name):
+        raise UserError(f"hydra.job.name={job.name}: must be the name of a file, without /")
+
+
+def leads_out(name: str) -> bool:
+    """Whether a path that is to be taken from a folder leads somewhere else."""
+    return name.startswith("/") or ".." in name.split("/") or "\0" in name
+
+
+def check_links(folder: Path, key: str, names: Sequence[str] = ("",)) -> None:
+    """Refuse a folder that is to be written to with links in it that lead out of it: it may be a stranger's.
+
+    Args:
+        folder: the folder.
+        key: how the user has named it.
+        names: what is written there; everything, unless given.
+
+    Raises:
+        UserError: the first such link.
+    """
+    inside = folder.resolve()
+    for top in (inside / name for name in names):
+        below = (Path(place, name) for place, *found in os.walk(top) for name in itertools.chain(*found))
+        for path in (top, *below):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise UserError(
+                    f"{key}={folder}: {path.relative_to(inside)} in it is a link that leads out of it, "
+                    "and nothing is written through it; remove it, or name another folder"
+                )

@@ -1,0 +1,365 @@
+"""Configurations, run folders and data of strangers: each tries to do something, which must not have happened after."""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra._internal import hydra as hydra_internal
+from tests.cli.conftest import ROOT
+
+KEY = "5ec2e7" * 6 + "abcd"  # as long as one of W&B's
+CLOSED = {"WANDB_API_KEY": KEY, "SOME_SERVICE_TOKEN": f"{KEY[::-1]}t", "DATABASE_PASSWORD": "correct horse battery"}
+TARGET = "damage.happen"
+
+
+@pytest.fixture
+def theirs(tmp_path_factory, monkeypatch):
+    """A stranger's folder that Python imports from, and `damage.happen` in it, which leaves the file `happened`."""
+    folder = tmp_path_factory.mktemp("theirs")
+    for name in ("damage", "evil"):
+        sys.modules.pop(name, None)
+    (folder / "damage.py").write_text(
+        "from pathlib import Path\n"
+        "class happen:\n"
+        "    def __init__(self, *args, **kwargs):\n"
+        "        Path(__file__).with_name('happened').touch()\n"
+        "    def __getattr__(self, name):\n"
+        "        return lambda *args, **kwargs: None\n"
+    )
+    (folder / "evil").mkdir()
+    (folder / "evil" / "__init__.py").write_text("import damage\ndamage.happen()\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.fixture
+def command_here(tmp_path, monkeypatch, capfd):
+    """As `command`, in this process: for commands that are refused before they do anything."""
+    monkeypatch.setattr(hydra_internal, "ConfigLoaderImpl", hydra_internal.ConfigLoaderImpl)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+
+    def run(script, *arguments, **environment):
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        stdout, stderr = capfd.readouterr()
+        return subprocess.CompletedProcess([script, *arguments], status, stdout, stderr)
+
+    return run
+
+
+def refused(result, folder, *words):
+    """One line with the words, exit status 1, and nothing left in the folder."""
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+    assert not (folder / "outputs").exists()
+    assert not (folder / "multirun").exists()
+
+
+CALLS = {
+    "callback": [f"+hydra.callbacks.x._target_={TARGET}"],
+    "system": ["+hydra.callbacks.x={_target_:os.system,command:true}"],
+    "our own place": [f"hydra.callbacks.refuse_bad_config._target_={TARGET}"],
+    "a dictionary": [f"+hydra.callbacks={{x:{{_target_:{TARGET}}}}}"],
+    "inside another": [
+        f"+hydra.callbacks.x={{_target_:lightning.pytorch.callbacks.Timer,duration:{{_target_:{TARGET}}}}}"
+    ],
+    "in a list": [f"+hydra.callbacks.x={{_target_:lightning.pytorch.callbacks.Timer,_args_:[{{_target_:{TARGET}}}]}}"],
+    "partial": [f"+hydra.callbacks.x={{_target_:{TARGET},_partial_:true}}"],
+    "through a module": ["+hydra.callbacks.x._target_=torch.optim.optimizer.warnings.warn"],
+    "launcher": ["-m", f"hydra.launcher._target_={TARGET}"],
+    "sweeper": ["-m", f"hydra.sweeper._target_={TARGET}"],
+    "sampler": ["-m", "search=optuna", f"hydra.sweeper.sampler_options={{x:{{_target_:{TARGET}}}}}"],
+    "handler": [f"hydra.job_logging.handlers.console.class={TARGET}"],
+    "Hydra's handler": [f"hydra.hydra_logging.handlers.console.class={TARGET}"],
+    "where the trainer takes anything": [f"trainer.devices={{_target_:{TARGET}}}"],
+}
+
+
+@pytest.mark.parametrize("arguments", CALLS.values(), ids=CALLS)
+def test_the_command_line_calls_nothing_that_is_not_known(command_here, theirs, tmp_path, arguments):
+    refused(command_here("train.py", *arguments), tmp_path, "may not be called", "allowed: ", "allow_targets=[")
+    assert not (theirs / "happened").exists()
+
+
+def part(*path, **last):
+    """`last` at the end of a path of keys."""
+    tree = {key.replace("call", "()").replace("dot", ".").replace("cls", "class"): value for key, value in last.items()}
+    for key in reversed(path):
+        tree = {key: tree}
+    return tree
+
+
+SAID = {
+    "callback": (part("hydra", "callbacks", "x", _target_=TARGET), "may not be called"),
+    "made of text": (part("hydra", "callbacks", x=f'${{oc.decode:"{{_target_: {TARGET}}}"}}'), "may not be called"),
+    "created": (part("hydra", "callbacks", x=f'${{oc.create:"_target_: {TARGET}"}}'), "_target_"),
+    "put together": (part("hydra", "callbacks", "x", _target_="damage.${oc.decode:happen}"), "written out"),
+    "launcher": (part("hydra", "launcher", _target_=TARGET), "may not be called"),
+    "sweeper": (part("hydra", "sweeper", _target_=TARGET), "may not be called"),
+    "formatter": (part("hydra", "job_logging", "formatters", "x", call=TARGET), "may not be called"),
+    "formatter's class": (part("hydra", "job_logging", "formatters", "plain", cls=TARGET), "may not be called"),
+    "filter": (part("hydra", "hydra_logging", "filters", "x", call=TARGET), "may not be called"),
+    "handler": (part("hydra", "job_logging", "handlers", "console", call=TARGET), "may not be called"),
+    "handler's class": (part("hydra", "job_logging", "handlers", "console", cls=TARGET), "may not be called"),
+    "stream": (part("hydra", "job_logging", "handlers", "console", stream="ext://evil.x"), "ext://sys.stderr"),
+    "attribute": (part("hydra", "job_logging", "handlers", "console", dot={"level": 1}), "sets attributes"),
+    "log": (part("hydra", "job_logging", "handlers", "file", filename="/tmp/x"), "must lie in the run's folder"),
+    "log above": (
+        part("hydra", "job_logging", "handlers", "file", filename="${hydra.runtime.output_dir}/../x"),
+        "must lie in the run's folder",
+    ),
+    "library": (part("hydra", "job", "env_set", LD_PRELOAD="/tmp/x.so"), "may only be set on the command line"),
+    "server": (part("hydra", "job", "env_set", WANDB_BASE_URL="http://x"), "may only be set on the command line"),
+    "folder above": (part("hydra", output_subdir="../x"), "leads out"),
+    "log's name": (part("hydra", "job", name="../x"), "without /"),
+    "allowed by itself": (part(allow_targets=[TARGET]), "for the command line alone"),
+}
+
+
+def experiment(folder, said):
+    """A folder of configurations with one experiment in it."""
+    (folder / "conf" / "experiment").mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(said)
+    (folder / "conf" / "experiment" / "theirs.yaml").write_text(f"# @package _global_\n{text}")
+    return folder / "conf"
+
+
+@pytest.mark.parametrize(("said", "words"), SAID.values(), ids=SAID)
+def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, said, words):
+    conf = experiment(theirs, said)
+    refused(command_here("train.py", "--config-dir", str(conf), "experiment=theirs"), tmp_path, words)
+    assert not (theirs / "happened").exists()
+    assert not Path("/tmp/x").exists()
+
+
+WAYS = {
+    "--config-dir": ["--config-dir", "{conf}", "experiment=theirs"],
+    "searchpath": ["hydra.searchpath=[file://{conf}]", "experiment=theirs"],
+    "--config-path": ["--config-path", "{edited}"],
+    "--config-name": ["--config-dir", "{edited}", "--config-name", "other"],
+    "an edited file": ["--config-path", "{edited}", "hydra=default"],
+    "--cfg": ["--cfg", "all", "--config-dir", "{conf}", "experiment=theirs"],
+    "--help": ["--help", "--config-dir", "{conf}", "experiment=theirs"],
+    "a sweep": ["-m", "--config-dir", "{conf}", "experiment=theirs", "seed=0,1"],
+    "some of a sweep's jobs": ["-m", "--config-dir", "{conf}", "experiment=autograd,theirs"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_however_a_file_comes_in(command_here, theirs, tmp_path, way):
+    evil = part("hydra", "callbacks", "x", _target_=TARGET)
+    conf = experiment(theirs, evil)
+    edited = theirs / "edited"
+    shutil.copytree(ROOT / "conf", edited)
+    text = (edited / "train.yaml").read_text() + yaml.safe_dump(evil)
+    for name in ("train.yaml", "other.yaml"):
+        (edited / name).write_text(text)
+    arguments = [each.format(conf=conf, edited=edited) for each in way]
+    result = command_here("train.py", *arguments)
+    assert result.returncode == 1
+    assert f"hydra.callbacks.x._target_={TARGET}: may not be called" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("result.json"))
+    assert not (theirs / "happened").exists()
+
+
+def test_a_job_of_hydras_own_sweeper_logs_with_nothing_that_is_not_known(command_here, theirs, tmp_path):
+    conf = experiment(theirs, part("hydra", "job_logging", "filters", "x", call=TARGET))
+    arguments = ["-m", "--config-dir", str(conf), "hydra/sweeper=basic", "experiment=theirs,autograd"]
+    assert command_here("train.py", *arguments).returncode == 1
+    assert not (theirs / "happened").exists()
+
+
+def test_a_primary_file_imports_no_package_to_search_it(command_here, theirs, tmp_path):
+    edited = theirs / "edited"
+    shutil.copytree(ROOT / "conf", edited)
+    text = (edited / "train.yaml").read_text() + yaml.safe_dump(part("hydra", searchpath=["pkg://evil"]))
+    (edited / "train.yaml").write_text(text)
+    refused(command_here("train.py", "--config-path", str(edited)), tmp_path, "hydra.searchpath=pkg://evil")
+    assert not (theirs / "happened").exists()
+
+
+def test_what_the_command_line_allows_is_called(command_here, theirs, tmp_path):
+    arguments = [f"allow_targets=[{TARGET}]", f"+hydra.callbacks.x._target_={TARGET}", "optimizer.lr=-1"]
+    assert "optimizer.lr=-1.0" in command_here("train.py", *arguments).stderr
+    assert (theirs / "happened").exists()
+
+
+@pytest.mark.parametrize("argument", ["--experimental-rerun", "--exp"])
+def test_no_pickle_is_repeated(command_here, theirs, tmp_path, argument):
+    (theirs / "config.pickle").write_bytes(b"cdamage\nhappen\n)R.")
+    refused(command_here("train.py", argument, str(theirs / "config.pickle")), tmp_path, "--experimental-rerun")
+    assert not (theirs / "happened").exists()
+
+
+def stored_run(folder, text):
+    """What looks like a run's folder, with a configuration of a stranger's."""
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "config.yaml").write_text(text)
+    return folder
+
+
+STORED = {
+    "target": (f"trainer:\n  devices: {{_target_: {TARGET}}}\n", "may not be called"),
+    "tag": ("name: !!python/object/apply:os.system ['touch happened']\n", "python/object/apply"),
+    "new": ("name: !!python/object/new:os.system ['touch happened']\n", "python/object/new"),
+    "aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nname: *b\n", "aliases"),
+    "secret": ("name: ${oc.env:WANDB_API_KEY}\n", "name: holds the value of WANDB_API_KEY"),
+    "no mapping": ("- 1\n", "is not a configuration"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), STORED.values(), ids=STORED)
+def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, text, words):
+    whole = yaml.safe_dump(yaml.safe_load((ROOT / "conf/data/wine.yaml").read_text()))
+    data = "data:\n" + "".join(f"  {line}\n" for line in whole.splitlines())
+    rest = "optimizer: {name: sgd, lr: 0.1, momentum: 0.9}\nscheduler: {name: none}\n"
+    stored_run(tmp_path / "run", text if text.startswith("-") else data + rest + text)
+    result = command_here("scripts/evaluate.py", "run=run", WANDB_API_KEY=KEY)
+    refused(result, tmp_path, words)
+    assert KEY not in result.stderr
+    assert not list(Path(tmp_path).rglob("happened"))
+    assert not (theirs / "happened").exists()
+
+
+ESCAPES = {
+    "subdir": ["-m", "seed=0,1", "hydra.sweep.subdir=../../x"],
+    "subdir by number": ["-m", "seed=0,1", "hydra.sweep.subdir=../${hydra.job.num}"],
+    "subdir in parts": ["-m", "tags=[../..]", "seed=0,1", "hydra.sweep.subdir=${tags.0}/${hydra.job.num}"],
+    "subdir by Hydra's sweeper": ["-m", "hydra/sweeper=basic", "seed=0,1", "hydra.sweep.subdir=../x${hydra.job.num}"],
+    "subdir from the root": ["-m", "seed=0,1", "hydra.sweep.subdir=/tmp/x${hydra.job.num}"],
+    "output_subdir": ["hydra.output_subdir=../x"],
+    "the log": ["hydra.job.name=../x"],
+}
+
+
+@pytest.mark.parametrize("arguments", ESCAPES.values(), ids=ESCAPES)
+def test_no_name_leads_out_of_its_folder(command_here, tmp_path, arguments):
+    before = set(tmp_path.parent.iterdir())
+    result = command_here("train.py", *arguments)
+    assert result.returncode == 1
+    assert "leads out" in result.stderr or "without /" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert {
+        path for path in set(tmp_path.parent.iterdir()) - before if not path.name.startswith(tmp_path.name)
+    } == set()
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_runs_name_is_no_path(warm_command, tmp_path):
+    given = ["data=wine", "trainer.max_epochs=1", "callbacks=quiet", "report=false", "plots=false"]
+    result = warm_command("train.py", *given, "name=../../x", "hydra.run.dir=a/b/run")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints", ".hydra"])
+def test_nothing_is_written_through_a_strangers_link(command_here, tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "mine" / ("x" if "." in name[1:] else "."))
+    result = command_here("train.py", "data=wine", "trainer.max_epochs=1", "hydra.run.dir=run")
+    refused(result, tmp_path, f"{name} in it is a link that leads out of it")
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_a_sweep_goes_on_in_no_folder_that_leads_out(warm_command, tmp_path):
+    sweep = ["-m", "data=wine", "trainer.max_epochs=1", "logger=none", "callbacks=quiet", "report=false"]
+    sweep += ["hydra.sweep.dir=sweep", "seed=0,1"]
+    assert warm_command("train.py", *sweep).returncode == 0
+    shutil.rmtree(tmp_path / "sweep" / "1")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "sweep" / "1").symlink_to(tmp_path / "mine")
+    claim = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(claim | {"folders": ["../../mine"]}))
+    result = warm_command("train.py", *sweep)
+    assert result.returncode == 1
+    assert "hydra.sweep.dir=" in result.stderr
+    assert "1 in it is a link that leads out of it" in result.stderr
+    assert not list((tmp_path / "mine").iterdir())
+
+
+SECRETS = {
+    "own": ["name=${oc.env:WANDB_API_KEY}"],
+    "in a text": ["tags=['key: ${oc.env:SOME_SERVICE_TOKEN}']"],
+    "as it is": [f"name={KEY}"],
+    "for the job": ["+hydra.job.env_set.X=${oc.env:DATABASE_PASSWORD}"],
+    "copied": ["hydra.job.env_copy=[WANDB_API_KEY]"],
+    "folder": ["hydra.run.dir=${oc.env:WANDB_API_KEY}"],
+    "folder as it is": [f"hydra.run.dir={KEY}"],
+    "a choice": [f"data={KEY}"],
+    "no such key": [f"+x={KEY}"],
+    "a wrong value": [f"model.hidden_activation={KEY}"],
+    "a job's": ["-m", "name=a,${oc.env:WANDB_API_KEY}"],
+    "address": ["data=mnist", "data.dir=https://me:hidden-word@host/x"],
+    "address's token": ["data=mnist", "data.dir=https://host/x?token=hidden-word"],
+}
+
+
+@pytest.mark.parametrize("arguments", SECRETS.values(), ids=SECRETS)
+def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_here, tmp_path, arguments):
+    result = command_here("train.py", *arguments, **CLOSED)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1, result.stderr
+    for secret in (*CLOSED.values(), "hidden-word"):
+        assert secret not in result.stdout + result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_address_of_a_server_is_told_without_its_user(command_here, tmp_path):
+    for address in ("https://me:hidden-word@host", "ftp://me:hidden-word@host", "https://hidden-word@host"):
+        result = command_here("train.py", WANDB_BASE_URL=address)
+        refused(result, tmp_path, "WANDB_BASE_URL=", "***@host")
+        assert "hidden-word" not in result.stderr
+
+
+def all_bytes(folder):
+    return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+def test_a_run_writes_and_says_no_secret(warm_command, tmp_path):
+    result = warm_command("train.py", "data=wine", "trainer.max_epochs=1", "hydra.run.dir=run", **CLOSED)
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    found = all_bytes(tmp_path) + result.stdout.encode() + result.stderr.encode()
+    for secret in CLOSED.values():
+        assert secret.encode() not in found
+
+
+@pytest.mark.slow
+def test_formulas_are_text_in_what_is_written(warm_command, tmp_path):
+    rows = [f"{'=HYPERLINK(0)' if i % 2 else '@SUM'},{i % 2 + i / 100},{i}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["y,a,b", *rows]) + "\n")
+    given = ["data=table", "data.path=t.csv", "data.target=y", "logger=none", "report=false", "callbacks=quiet"]
+    given += ["trainer.max_epochs=1", "trainer=cpu"]
+    trained = warm_command("train.py", "-m", *given, "name=-cmd,@SUM", "hydra.sweep.dir=sweep")
+    assert trained.returncode == 0, trained.stderr
+    table = (tmp_path / "sweep" / "sweep.csv").read_text()
+    assert ",'-cmd," in table
+    assert ",'@SUM," in table
+    result = warm_command("scripts/evaluate.py", "run=sweep/0", "predict=out.csv")
+    assert result.returncode == 0, result.stderr
+    cells = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
+    assert {cell for row in cells for cell in row[1:3]} == {"'=HYPERLINK(0)", "'@SUM"}
+    assert all(float(cell) >= 0 for row in cells for cell in (row[0], *row[3:]))
