@@ -94,16 +94,17 @@ class Batches:
         return -(-len(self.rows.x) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is for."""
-        self.epoch = epoch
+        """Choose the epoch that the next iteration is for; another one is begun at its beginning."""
+        if epoch != self.epoch:
+            self.epoch, self.done = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch have been handed out."""
-        return {"done": self.done % len(self)}
+        """How many batches of which epoch have been handed out."""
+        return {"done": self.done % len(self), "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin the next iteration behind the batches that `state_dict` counted."""
-        self.done = state["done"]
+        self.done, self.epoch = state["done"], state.get("epoch", self.epoch)
 
     def __iter__(self) -> Iterator[Batch]:
         first, self.done = self.done % len(self), 0
