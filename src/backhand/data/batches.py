@@ -108,7 +108,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         first, self.done = self.done % len(self), 0
-        batches = self._batches(first)
+        batches = self.beginning_at(first)
         # A batch that is sent from pinned memory is on its way while the step before it is computed.
         ahead = 0 if self.place.resident else 1
         waiting = list(islice(batches, ahead))
@@ -117,7 +117,8 @@ class Batches:
             waiting += islice(batches, 1)
             yield waiting.pop(0)
 
-    def _batches(self, first: int) -> Iterator[Batch]:
+    def beginning_at(self, first: int) -> Iterator[Batch]:
+        """The epoch's batches from that one on; nothing is counted, so they can be had again."""
         order = self.order()
         shares = self._shares(order) if self.place.processes > 1 else None
         for step in range(first, len(self)):
@@ -215,13 +216,23 @@ class Block:
     """So many steps' batches, handed to Lightning as if they were one.
 
     What it does between batches takes longer than a small network's step.
+
+    Args:
+        batches: the epoch's, of which the next are this block's.
+        first: the place of the block's first batch in the epoch.
+        steps: how many there are.
+        source: where they can be had again.
     """
 
-    def __init__(self, batches: Iterator[Batch], steps: int) -> None:
-        self.batches, self.steps = batches, steps
+    def __init__(self, batches: Iterator[Batch], first: int, steps: int, source: Batches) -> None:
+        self.batches, self.first, self.steps, self.source = batches, first, steps, source
 
     def __iter__(self) -> Iterator[Batch]:
         return islice(self.batches, self.steps)
+
+    def again(self) -> Iterator[Batch]:
+        """The same batches once more, made anew: to keep those of a block would take too much memory."""
+        return islice(self.source.beginning_at(self.first), self.steps)
 
 
 class Blocks:
@@ -244,7 +255,7 @@ class Blocks:
         first, batches = self.batches.done % len(self), iter(self.batches)
         while first < len(self):
             steps = min(self.steps_at_once(first), len(self) - first)
-            yield Block(batches, steps)
+            yield Block(batches, first, steps, self.batches)
             first += steps
 
     def state_dict(self) -> dict[str, Any]:
