@@ -54,6 +54,7 @@ TRAIN = [
     (["compile=true", "trainer.gradient_clip_val=1"], "compile=true does not go with trainer.gradient_clip_val"),
     (["compile=true", "trainer.precision=bf16-mixed"], "it has one precision"),
     (["compile=true", "trainer=ddp_cpu"], "it is for one"),
+    (["on_nan=ignore"], "on_nan=ignore: no such choice; choose from stop, skip, continue"),
     (["compile=perhaps"], "compile=perhaps: must be true or false"),
     (["trainer.accumulate_grad_batches=0"], "must be at least 1"),
     (["trainer.gradient_clip_algorithm=median"], "choose from norm, value"),

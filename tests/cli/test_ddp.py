@@ -143,3 +143,34 @@ def test_a_job_that_loses_a_process_does_not_cost_the_others(start, tmp_path):
     first, second = (result(tmp_path / "sweep" / job) for job in ("0", "1"))
     assert (first["status"], first["error"]) == ("failed", "ProcessError: process 1 was ended by SIGKILL")
     assert (second["status"], second["epochs"]) == ("finished", 2)
+
+
+# What the processes of a run import first: the second one has an infinite input in the fourth batch of every epoch.
+PLANTED = """
+import os
+if os.environ.get("RANK") == "1":
+    from backhand.data.batches import Batches
+    original = Batches.beginning_at
+    def beginning_at(self, first):
+        for number, batch in enumerate(original(self, first), first):
+            if self.shuffle_seed is not None and number == 3:
+                batch.x[0, 0] = float("inf")
+            yield batch
+    Batches.beginning_at = beginning_at
+"""
+
+
+@pytest.mark.parametrize("on_nan", [pytest.param("stop", marks=pytest.mark.stress), "skip"])
+def test_all_processes_agree_on_a_step_that_is_not_finite_in_one_of_them(command, tmp_path, on_nan):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(PLANTED)
+    path = os.pathsep.join([str(tmp_path / "first"), str(ROOT / "src")])
+    run = command("train.py", *TWO, f"on_nan={on_nan}", "logger=csv", "hydra.run.dir=run", PYTHONPATH=path)
+    assert run.returncode == 0, run.stderr
+    record, named = result(tmp_path / "run"), "epoch 1, step 4: the input is not finite (inf; "
+    if on_nan == "stop":
+        assert (record["status"], record["steps"], record["epochs"]) == ("diverged", 3, 1)
+        assert record["error"].startswith(named)
+    else:
+        assert (record["status"], record["steps"], record["skipped"]) == ("finished", 30, 3)
+        assert (tmp_path / "run" / "train.log").read_text().count(named) == 1

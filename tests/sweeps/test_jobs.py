@@ -87,6 +87,8 @@ def test_what_may_differ_in_a_population_are_keys_that_there_are(configured):
         ["trainer.max_steps=10"],
         ["trainer.val_check_interval=0.5"],
         ["data=mnist", "data.augment=shift"],
+        ["on_nan=skip"],
+        ["on_nan=continue"],
     ],
 )
 def test_what_no_population_does_is_named(configured, overrides):

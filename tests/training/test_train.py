@@ -87,6 +87,7 @@ def test_gradients_are_clipped_alike_by_hand_and_by_the_engine(trained, algorith
     ("overrides", "steps"),
     [
         (("trainer.limit_train_batches=5",), 10),
+        (("trainer.limit_train_batches=30",), 60),
         (("trainer.limit_train_batches=0.5",), 40),
         (("trainer.max_steps=57",), 57),
         (("trainer.val_check_interval=7",), 80),

@@ -70,6 +70,15 @@ class Audit(Callback):
         """
         return None if self.worst is None else {"times": self.times, **self.worst}
 
+    def memory(self) -> tuple[Any, ...]:
+        """What it has counted so far, for `go_back_to`."""
+        return self.times, self.worst, dict(self._worst_of_epoch), self._last_step
+
+    def go_back_to(self, memory: tuple[Any, ...]) -> None:
+        """Forget what was counted since: those steps are not taken, or are taken again."""
+        self.times, self.worst, worst_of_epoch, self._last_step = memory
+        self._worst_of_epoch = dict(worst_of_epoch)
+
     def due(self, step: int) -> bool:
         """Whether this step is to be audited; of several batches that make up one step, the first."""
         if step % self.every or step == self._last_step:

@@ -203,6 +203,7 @@ class TrainConfig:
     seed: int = 0  # initialisation and shuffling
     objective: str = "val/loss"  # picks the best checkpoint, drives early stopping, is handed to the sweeper
     compile: bool = False  # forward, backward and update as one compiled function
+    on_nan: str = "stop"  # a loss or gradient that is NaN or infinite: stop, skip that step, or continue
     ckpt_path: str | None = None  # a checkpoint to go on from; `auto`: in hydra.run.dir, from the newest whole one
     plots: bool | None = None  # null: for a single run, not for a sweep's
     report: bool | None = None  # report.html; null: of a single run, and of a sweep as a whole
@@ -220,6 +221,7 @@ DATA: dict[str, tuple[str, ...]] = {
     "teacher": ("samples", "features", "outputs", "hidden"),
 }
 DATA_MAY_HAVE = {"table": ("weight",)}
+ON_NAN = ("stop", "skip", "continue")
 AUGMENTATIONS = ("none", "shift", "flip", "crop")
 OPTIMIZERS: dict[str, tuple[str, ...]] = {
     "sgd": ("momentum",),

@@ -26,6 +26,7 @@ from backhand.config.schema import (
     AUTO,
     DATA,
     DATA_MAY_HAVE,
+    ON_NAN,
     OPTIMIZERS,
     SCHEDULERS,
     DataConfig,
@@ -111,6 +112,7 @@ def _check(config: TrainConfig) -> None:
     _check_optimizer(config)
     _check_scheduler(config)
     _check_trainer(config)
+    check_choice("on_nan", config.on_nan, ON_NAN)
     if config.compile:
         _check_compile(config)
     if config.sweep.max_failures is not None:

@@ -94,20 +94,21 @@ class Batches:
         return -(-len(self.rows.x) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is for."""
-        self.epoch = epoch
+        """Choose the epoch that the next iteration is for; another one is begun at its beginning."""
+        if epoch != self.epoch:
+            self.epoch, self.done = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch have been handed out."""
-        return {"done": self.done % len(self)}
+        """How many batches of which epoch have been handed out."""
+        return {"done": self.done % len(self), "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin the next iteration behind the batches that `state_dict` counted."""
-        self.done = state["done"]
+        self.done, self.epoch = state["done"], state.get("epoch", self.epoch)
 
     def __iter__(self) -> Iterator[Batch]:
         first, self.done = self.done % len(self), 0
-        batches = self._batches(first)
+        batches = self.beginning_at(first)
         # A batch that is sent from pinned memory is on its way while the step before it is computed.
         ahead = 0 if self.place.resident else 1
         waiting = list(islice(batches, ahead))
@@ -116,7 +117,8 @@ class Batches:
             waiting += islice(batches, 1)
             yield waiting.pop(0)
 
-    def _batches(self, first: int) -> Iterator[Batch]:
+    def beginning_at(self, first: int) -> Iterator[Batch]:
+        """The epoch's batches from that one on; nothing is counted, so they can be had again."""
         order = self.order()
         shares = self._shares(order) if self.place.processes > 1 else None
         for step in range(first, len(self)):
@@ -214,16 +216,30 @@ class Block:
     """So many steps' batches at most, handed to Lightning as if they were one.
 
     What it does between batches takes longer than a small network's step.
+
+    Args:
+        batches: the epoch's, of which the next are this block's.
+        first: the place of the block's first batch in the epoch.
+        steps: how many there are at most.
+        source: where they can be had again.
+        pause: asked after each step, whether the block ends there.
     """
 
-    def __init__(self, batches: Iterator[Batch], steps: int, pause: Callable[[], bool]) -> None:
-        self.batches, self.steps, self.pause = batches, steps, pause
+    def __init__(
+        self, batches: Iterator[Batch], first: int, steps: int, source: Batches, pause: Callable[[], bool]
+    ) -> None:
+        self.batches, self.first, self.steps, self.source, self.pause = batches, first, steps, source, pause
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in islice(self.batches, self.steps):
+        for taken, batch in enumerate(islice(self.batches, self.steps), 1):
             yield batch
             if self.pause():
+                self.steps = taken
                 return
+
+    def again(self) -> Iterator[Batch]:
+        """The same batches once more, made anew: to keep those of a block would take too much memory."""
+        return islice(self.source.beginning_at(self.first), self.steps)
 
 
 class Blocks:
@@ -246,7 +262,7 @@ class Blocks:
     def __iter__(self) -> Iterator[Block]:
         first, batches = self.batches.done % len(self), iter(self.batches)
         while first < len(self):
-            yield Block(batches, min(self.steps_at_once(first), len(self) - first), self.pause)
+            yield Block(batches, first, min(self.steps_at_once(first), len(self) - first), self.batches, self.pause)
             first = self.batches.done
 
     def state_dict(self) -> dict[str, Any]:

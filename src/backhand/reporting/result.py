@@ -30,8 +30,8 @@ class Result:
     """The outcome of a run.
 
     Attributes:
-        status: `finished`; `diverged` (the training loss is not finite, or 10,000 times the first step's); `failed`;
-            `interrupted`.
+        status: `finished`; `diverged` (a loss or a gradient was not finite, or the training loss 10,000 times the first
+            step's); `failed`; `interrupted`.
         objective: the metric that chose the best checkpoint, and its best value.
         metrics: the last epoch's training and validation metrics, and the best checkpoint's on the test split.
         best: the metrics of the epoch whose checkpoint is the best one.
@@ -39,9 +39,10 @@ class Result:
         seconds: of training, validation included, set-up and test left out; of a population, the run's share.
         population: how many runs were trained in the same tensors; 1 for a run of its own.
         steps, epochs: completed in this run and those it went on from.
+        skipped: of the steps, those whose update was left out, for it was not finite.
         audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
             there where it was looked at; None for never.
-        error: why it failed.
+        error: why it failed or diverged.
         chosen: what became of each setting that was `auto`.
     """
 
@@ -54,6 +55,7 @@ class Result:
     population: int = 1
     steps: int = 0
     epochs: int = 0
+    skipped: int = 0
     device: str = "cpu"
     audit: dict[str, Any] | None = None
     error: str | None = None

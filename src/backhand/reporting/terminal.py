@@ -13,17 +13,17 @@ from backhand.reporting.result import Result
 
 def print_summary(result: Result, folder: Path) -> None:
     """The end of a run: its final metrics, how long it took, and where the files are."""
-    title = {
-        "finished": "Finished",
-        "diverged": "Diverged: the loss grew beyond all bounds; try a smaller optimizer.lr",
-    }[result.status]
+    title = "Finished" if result.status == "finished" else f"Diverged: {result.error}"
     table = metrics_table(result.metrics)
     table.add_section()
     table.add_row("seconds", number("seconds", result.seconds))
     table.add_row("epochs", str(result.epochs))
     console = Console()
-    console.print(title, style="bold")
+    console.print(Text(title, style="bold"), soft_wrap=True)  # it may have a path in it
     console.print(table)
+    if result.skipped:
+        steps = "1 step was" if result.skipped == 1 else f"{result.skipped:,} steps were"
+        console.print(f"{steps} left out: a loss or a gradient was not finite", highlight=False)
     if result.audit is not None:
         times, worst, torchs = (result.audit[key] for key in ("times", "worst", "torch"))
         line = f"gradients audited: {times} {'time' if times == 1 else 'times'}, worst relative error {worst:.0e}"

@@ -37,6 +37,8 @@ def obstacle(config: TrainConfig) -> str | None:
         return f"model.gradient={config.model.gradient}"
     if config.data.augment not in (None, "none"):
         return f"data.augment={config.data.augment}"
+    if config.on_nan != "stop":
+        return f"on_nan={config.on_nan}"
     given, default = asdict(config.trainer), asdict(TrainerConfig())
     for key, value in given.items():
         if key not in SHARED_WITH_A_RUN and value != default[key]:

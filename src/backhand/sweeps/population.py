@@ -437,7 +437,7 @@ class Population(LightningModule):
                 "seconds": self.seconds / len(self.members),
                 "wandb_id": None,
                 "stopped": ended_here and each.stopped,
-                "diverged": ended_here and each.status == "diverged",
+                "diverged": each.error if ended_here and each.status == "diverged" else None,
             },
         }
 

@@ -1,7 +1,8 @@
 """The network as a LightningModule: its loss goes through the hand-derived Function, everything else is Lightning's."""
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,9 +14,12 @@ from torchmetrics.classification import MulticlassAccuracy
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.checking.audit import Audit
-from backhand.data.batches import Batch
+from backhand.data.batches import Batch, Block
+from backhand.training.on_nan import ADVICE, Point, extremes, first_not_finite
 from backhand.training.optimizers import build_optimizer, build_scheduler
 from backhand.training.step import OptimizersStep
+
+log = logging.getLogger(__name__)
 
 # A training loss so many times that of the first step, or so large where that was below 1, does not come back: the
 # weights are then so far out that every unit is saturated or dead.
@@ -30,7 +34,7 @@ def has_diverged(loss: float, first: float) -> bool:
 def divergence(loss: float, epoch: int) -> str:
     """The reason that result.json gives."""
     what = f"{loss:.3g}" if math.isfinite(loss) else "not finite"
-    return f"the training loss is {what} in epoch {epoch}"
+    return f"the training loss is {what} in epoch {epoch}; {ADVICE}"
 
 
 class LightningMLP(LightningModule):
@@ -66,6 +70,13 @@ class LightningMLP(LightningModule):
         accumulate: batches whose gradients are averaged for one step.
         clip: what the gradient is clipped to, or None.
         clip_algorithm: `norm` or `value`.
+        on_nan: what becomes of a step whose loss or gradients are not finite: `stop` undoes it and ends the run, `skip`
+            undoes it and goes on, `continue` does not look.
+
+    Attributes:
+        diverged: why the run is lost; None as long as it is not.
+        undone: whether it ended by a step that was undone, so that the weights are good ones.
+        skipped: how many steps were left out.
     """
 
     def __init__(
@@ -92,6 +103,7 @@ class LightningMLP(LightningModule):
         accumulate: int = 1,
         clip: float | None = None,
         clip_algorithm: str = "norm",
+        on_nan: str = "stop",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # a logger has the configuration
@@ -108,14 +120,19 @@ class LightningMLP(LightningModule):
         self.loss = loss
         self.loss_parameters = loss_parameters
         self.classes = classes
-        self.diverged = False
+        self.diverged: str | None = None
+        self.undone = False
+        self.skipped = 0
         self.first_loss: float | None = None
         self.val_metrics = self._metrics("val/")
         self.test_metrics = self._metrics("test/")
         self.audit: Audit | None = None
         self._whole: OptimizersStep | None = None
+        self._point: Point | None = None
         self._accumulated = 0
+        self._spoilt = False  # whether a batch of those that are accumulated was not finite
         self._steps: list[tuple[Any, ...]] = []  # of the block: what each counts, its mean loss, and the share of right
+        self._unclipped: list[Tensor] = []  # of the block: the gradients' extremes, where clipping would hide them
         self._train_sums: Tensor | None = None
         self._loss_sum: Tensor | float = 0.0
         self._loss_rows: Tensor | float = 0.0
@@ -124,15 +141,106 @@ class LightningMLP(LightningModule):
         """`ŷ` (B, C)."""
         return self.model(x)
 
-    def training_step(self, block: Iterable[Batch], batch_idx: int) -> None:
-        """Take a block of steps, which Lightning takes for one batch."""
+    def training_step(self, block: Block, batch_idx: int) -> None:
+        """Take a block of steps, which Lightning takes for one batch.
+
+        Numbers that are not finite are looked for at the end of the block, in the losses and in the parameters, where
+        no later step can make them finite again. A block that has some is taken again, a step at a time.
+        """
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         before, taken = progress.current.ready - 1, 0
+        looks = self.hparams["on_nan"] != "continue"
+        if looks:
+            self._point = self._point or Point(self)
+            self._point.mark()
         for taken, batch in enumerate(block, 1):
             loss, z_O = self._step(batch, last=before + taken >= self.trainer.num_training_batches)
             self._note(batch, loss, z_O)
+        if looks and not self._is_finite():
+            assert self._point is not None
+            self._point.put_back()
+            self._steps.clear()
+            taken = self._take_carefully(block.again(), self._point, before)
+        self._unclipped.clear()
         progress.increment_by(taken - 1, progress.is_last_batch)
         self.trainer.fit_loop.epoch_loop._batches_that_stepped += taken - 1  # the loggers' `step`
+        if self._steps:
+            self._add_up()
+
+    def _take_carefully(self, batches: Iterable[Batch], point: Point, before: int) -> int:
+        """Take the steps one at a time, and undo those that are not finite; returns how many there were."""
+        taken = 0
+        for taken, batch in enumerate(batches, 1):
+            point.mark()
+            self._unclipped.clear()
+            step = self.trainer.global_step
+            loss, z_O = self._step(batch, last=before + taken >= self.trainer.num_training_batches)
+            self._note(batch, loss, z_O)
+            if self._is_finite(self._steps[-1:]):
+                continue
+            broken = [name for name, each in self.model.named_parameters() if not each.isfinite().all()]
+            waiting = self._accumulated
+            point.put_back()
+            reason = f"epoch {self.current_epoch + 1}, step {step + 1}: {self._first_not_finite(batch, broken)}"
+            if self.hparams["on_nan"] == "stop":
+                undone = all(bool(each.isfinite().all()) for each in self.model.parameters())  # not where it began so
+                self._lose(f"{reason}; the weights are those before it" if undone else reason, undone)
+                break
+            self._steps.pop()
+            if not (self.skipped or self._spoilt) and self.trainer.is_global_zero:
+                log.warning("%s; on_nan=skip: its update is left out, and so is that of any other such step", reason)
+            self._leave_out(waiting)
+        return taken
+
+    def _leave_out(self, waiting: int) -> None:
+        """Go on behind a batch that was undone; `waiting` batches, it included, are without their update as yet."""
+        self._accumulated = waiting
+        if waiting:
+            self._spoilt = True
+            return
+        self._spoilt = False
+        self.skipped += 1
+        self._optimizer.zero_grad()
+        self._count_step()
+
+    def _is_finite(self, steps: Sequence[tuple[Any, ...]] | None = None) -> bool:
+        """Whether the losses of these steps (of the block's if None) are finite, and so are all parameters.
+
+        And the gradients that wait for more batches, unless the loss is scaled up.
+        """
+        losses = torch.stack([loss for _, loss, *_ in (self._steps if steps is None else steps)])
+        parameters = list(self.model.parameters())
+        waiting = [each.grad for each in parameters if each.grad is not None and not self._is_scaled]
+        numbers = extremes([losses, *(each.detach() for each in parameters), *waiting]) + self._unclipped
+        finite = bool(torch.stack(numbers).isfinite().all())
+        return finite if self.trainer.world_size == 1 else self.trainer.strategy.reduce_boolean_decision(finite)
+
+    def _first_not_finite(self, batch: Batch, broken: Sequence[str]) -> str:
+        """What the step on this batch, which is undone, had first that is not finite, in whichever process.
+
+        Args:
+            batch: this process's.
+            broken: the parameters that the step's update left as not finite.
+        """
+        lr = self._optimizer.param_groups[0]["lr"]
+        found = first_not_finite(self.model, self.loss, self.loss_parameters, batch, lr)
+        if self.trainer.world_size > 1:
+            all_found: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(all_found, found)
+            found = min((each for each in all_found if each is not None), default=None)
+        if found is not None:
+            return found[1]
+        what = f"the update of {broken[0]}" if broken else "a gradient"
+        return f"{what} is not finite (learning rate {lr:.3g}); {ADVICE}"
+
+    def _lose(self, reason: str, undone: bool) -> None:
+        """End the run, whatever it was to last at least."""
+        self.diverged, self.undone = reason, undone
+        self.trainer.should_stop = True
+        self.trainer.fit_loop.min_epochs = self.trainer.fit_loop.epoch_loop.min_steps = None
+
+    def _add_up(self) -> None:
+        """Add what was noted of the block's steps to the epoch's sums."""
         counted, *noted = zip(*self._steps, strict=True)
         self._steps.clear()
         means = torch.stack([torch.stack(each) for each in noted])
@@ -144,24 +252,35 @@ class LightningMLP(LightningModule):
             loss, rows_of_all = self._over_processes(torch.stack([means[0, 0] * rows[0], rows[0]])).tolist()
             self.first_loss = loss / rows_of_all
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep, over a validation, the gradients that wait for more batches."""
+        if not self._accumulated:
+            super().on_validation_model_zero_grad()
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients where asked for."""
         if self.hparams["clip"] is not None:
+            looks = self.hparams["on_nan"] != "continue" and not self._is_scaled
+            if looks and self.hparams["clip_algorithm"] == "value":  # which makes a finite number of an infinite one
+                self._unclipped += extremes([each.grad for each in self.parameters() if each.grad is not None])
             self.clip_gradients(optimizer, self.hparams["clip"], self.hparams["clip_algorithm"])
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics, change the learning rate, end the run where it has diverged."""
-        assert self._train_sums is not None
-        rows, *sums = self._train_sums.tolist()
-        means = dict(zip(("train/loss", "train/acc"), (each / rows for each in sums), strict=False))
+        names = ["train/loss"] if self.classes is None else ["train/loss", "train/acc"]
+        sums = self._train_sums if self._train_sums is not None else torch.zeros(1 + len(names), device=self.device)
+        rows, *totals = sums.tolist()
+        # An epoch of which every step was left out has no mean.
+        means = {name: each / rows if rows else math.nan for name, each in zip(names, totals, strict=True)}
         self.log_dict(means)
         self.log("lr", self._optimizer.param_groups[0]["lr"])
         self._train_sums = None
         self._schedule(means)
-        assert self.first_loss is not None
-        if has_diverged(means["train/loss"], self.first_loss):
-            self.diverged = True
-            self.trainer.should_stop = True
+        loss, reason = means["train/loss"], divergence(means["train/loss"], self.current_epoch + 1)
+        if self.hparams["on_nan"] == "continue":
+            self.diverged = None if math.isfinite(loss) else reason
+        elif self.diverged is None and has_diverged(loss, math.nan if self.first_loss is None else self.first_loss):
+            self._lose(reason, undone=False)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
@@ -208,12 +327,15 @@ class LightningMLP(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what divergence is measured by, and in the middle of an epoch what its training metrics are made of."""
         checkpoint["first_loss"] = self.first_loss
+        checkpoint["on_nan"] = {"skipped": self.skipped, "undone": self.undone}
         if self._train_sums is not None:
             checkpoint["train_sums"] = self._train_sums
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
         self.first_loss = checkpoint.get("first_loss")
+        kept = checkpoint.get("on_nan", {})
+        self.skipped, self.undone = kept.get("skipped", 0), kept.get("undone", False)
         self._train_sums = checkpoint.get("train_sums")
 
     @property
@@ -272,6 +394,9 @@ class LightningMLP(LightningModule):
         self._accumulated += 1
         if last or self._accumulated == self.hparams["accumulate"]:
             self._accumulated = 0
+            if self._spoilt:
+                self._leave_out(0)
+                return loss.detach(), z_O.detach()
             optimizer = self.optimizers()  # Lightning's, which knows of a loss that was scaled up, and counts the step
             optimizer.step()  # type: ignore[union-attr]
             optimizer.zero_grad()  # type: ignore[union-attr]
@@ -281,6 +406,11 @@ class LightningMLP(LightningModule):
     def _needs_engine(self) -> bool:
         by_hand = self.model.gradient == "hand" and self.hparams["accumulate"] == 1
         return not by_hand or self.trainer.world_size > 1 or str(self.trainer.precision).endswith("-mixed")
+
+    @property
+    def _is_scaled(self) -> bool:
+        """Whether the loss is scaled up for half precision; gradients that overflow by it are then left out anyway."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     def _count_step(self) -> None:
         """What Lightning's wrapper of an optimizer would do in a fifth of a small network's step."""

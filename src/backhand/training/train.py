@@ -1,7 +1,6 @@
 """The train task: fit, test the best checkpoint, and leave a folder that says what happened."""
 
 import logging
-import math
 import re
 import shlex
 import shutil
@@ -62,7 +61,7 @@ from backhand.training.checkpoint import (
 from backhand.training.findings import draw, find
 from backhand.training.flow import FlowMetrics
 from backhand.training.interruption import Interruption
-from backhand.training.module import LightningMLP, divergence
+from backhand.training.module import LightningMLP
 from backhand.training.processes import (
     Processes,
     asks_for_several,
@@ -290,15 +289,16 @@ class Run:
                 self._end("failed", 1, failure(error, self.config).error)
                 self._report(alone)
             raise error from None if isinstance(error, UserError) else error.__cause__
-        if diverged:
-            loss = final_metrics(self.table.rows).get("train/loss", math.nan)
-            result = self._end("diverged", 0, divergence(loss, self.trainer.current_epoch))
+        if diverged is not None:
+            last = self.folder / LAST
+            where = f"last good checkpoint: {last}" if last.exists() else "there is no checkpoint yet"
+            result = self._end("diverged", 0, f"{diverged}; {where}" if self.module.undone else diverged)
         else:
             result = self._end("finished", 0)
         self._report(alone)
         if alone and self.trainer.is_global_zero:
             print_summary(result, self.folder)
-        return worst_objective(self.config.objective) if diverged else self.best
+        return worst_objective(self.config.objective) if diverged is not None else self.best
 
     def _fit(self) -> None:
         try:
@@ -342,6 +342,7 @@ class Run:
             seconds=round(self.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
+            skipped=self.module.skipped,
             device=device_name(self.trainer),
             audit=next((each.summary() for each in self.callbacks if isinstance(each, Audit)), None),
             error=error,
@@ -431,6 +432,7 @@ def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
         accumulate=config.trainer.accumulate_grad_batches,
         clip=config.trainer.gradient_clip_val,
         clip_algorithm=config.trainer.gradient_clip_algorithm or "norm",
+        on_nan=config.on_nan,
     )
 
 
