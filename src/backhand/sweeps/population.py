@@ -32,7 +32,7 @@ from backhand.data.module import InMemoryData
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.result import config_hash
 from backhand.reporting.wandb_content import Histogram
-from backhand.training.checkpoint import BEST, LAST
+from backhand.training.checkpoint import BEST
 from backhand.training.flow import FlowMetrics, flow, histograms, measures
 from backhand.training.module import LightningMLP, divergence, has_diverged
 from backhand.training.optimizers import build_optimizer, build_scheduler
@@ -428,6 +428,7 @@ class Population(LightningModule):
             "optimizer_states": [of_optimizer],
             "lr_schedulers": [] if moment.schedule is None else [moment.schedule],
             "first_loss": self.first_losses[run],
+            "on_nan": {"skipped": 0, "undone": False},  # it looks at the ends of epochs alone
             "hparams_name": each.module._hparams_name,
             "hyper_parameters": dict(each.module.hparams),
             "own_folder": {
@@ -620,19 +621,20 @@ def _is_missing(name: str, value: float) -> bool:
 
 
 def _checkpoint_callbacks(each: Member, moment: Moment) -> dict[str, Any]:
-    """The state of Lightning's own checkpoints at that moment."""
+    """The state of Lightning's own checkpoint at that moment."""
     states = {}
     for callback in each.callbacks:
         if not isinstance(callback, ModelCheckpoint):
             continue
-        state = callback.state_dict()
-        if callback.monitor is None:
-            state["best_model_path"] = str(each.folder / LAST)
-        else:
-            path, score = str(each.folder / BEST), torch.tensor(moment.best)
-            state |= {"best_model_path": path, "kth_best_model_path": path, "best_k_models": {path: score}}
-            state |= {"best_model_score": score, "current_score": score, "kth_value": score}
-        states[callback.state_key] = state
+        path, score = str(each.folder / BEST), torch.tensor(moment.best)
+        states[callback.state_key] = callback.state_dict() | {
+            "best_model_path": path,
+            "kth_best_model_path": path,
+            "best_k_models": {path: score},
+            "best_model_score": score,
+            "current_score": score,
+            "kth_value": score,
+        }
     return states
 
 

@@ -117,8 +117,10 @@ class LastCheckpoint(Checkpoint):
             self._save(asked)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Write one."""
-        self._save(self._is_asked())
+        """Write one, if a step was taken since the last."""
+        asked = self._is_asked()
+        if asked or trainer.global_step > self.saved:
+            self._save(asked)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """From here on there is no step to wait for."""
@@ -235,7 +237,7 @@ def newest(folder: Path) -> Path | None:
     there = [path for path in (folder / Path(LAST).name, folder / PREVIOUS) if path.exists()]
     for path in there:
         try:
-            read(path)
+            _read(path, "ckpt_path")
         except UserError as error:
             if path == there[-1]:
                 raise UserError(f"{error}, and there is no other; remove it to begin anew") from None
@@ -251,11 +253,18 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     Raises:
         UserError: the file is damaged, or is something else, or would take more memory than it can have in it.
     """
+    contents = _read(path, key)
+    if not isinstance(contents, dict) or not {"state_dict", "hyper_parameters"} <= contents.keys():
+        raise UserError(f"{key}={path}: is not a checkpoint of this program")
+    return contents
+
+
+def _read(path: Path, key: str) -> Any:
     check_archive(path, key)
     try:
         _check_sums(path)
         _check_memory(path, key)
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except UnpicklingError:
@@ -263,9 +272,6 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a damaged file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{key}={path}: is no checkpoint, or a damaged one ({reason})") from None
-    if not isinstance(contents, dict) or not {"state_dict", "hyper_parameters"} <= contents.keys():
-        raise UserError(f"{key}={path}: is not a checkpoint of this program")
-    return contents
 
 
 def _check_sums(path: Path) -> None:
