@@ -108,6 +108,7 @@ def part(*path, **last):
     return tree
 
 
+SLURM = {"defaults": [{"override /hydra/launcher": "slurm"}]}
 SAID = {
     "callback": (part("hydra", "callbacks", "x", _target_=TARGET), "may not be called"),
     "made of text": (part("hydra", "callbacks", x=f'${{oc.decode:"{{_target_: {TARGET}}}"}}'), "may not be called"),
@@ -121,6 +122,27 @@ SAID = {
     "handler": (part("hydra", "job_logging", "handlers", "console", call=TARGET), "may not be called"),
     "handler's class": (part("hydra", "job_logging", "handlers", "console", cls=TARGET), "may not be called"),
     "stream": (part("hydra", "job_logging", "handlers", "console", stream="ext://evil.x"), "ext://sys.stderr"),
+    "handler named from elsewhere": (
+        part("trainer", devices={"class": TARGET}) | part("hydra", "job_logging", "handlers", x="${trainer.devices}"),
+        "may not be called",
+    ),
+    "handler named later": (
+        part("hydra", "job_logging", "handlers", x="${hydra:sweeper.params}"),
+        "must be known before the run begins",
+    ),
+    "library named from elsewhere": (
+        part("trainer", devices={"LD_PRELOAD": "/tmp/x.so"}) | part("hydra", "job", env_set="${trainer.devices}"),
+        "may only be set on the command line",
+    ),
+    "commands": (SLURM | part("hydra", "launcher", setup=["touch happened"]), "may only be set on the command line"),
+    "commands in a line": (
+        SLURM | part("hydra", "launcher", comment="a\ntouch happened"),
+        "may only be set on the command line",
+    ),
+    "workers' pickles": (
+        SLURM | part("hydra", "launcher", submitit_folder="${hydra.sweep.dir}/../x"),
+        "may only be set on the command line",
+    ),
     "attribute": (part("hydra", "job_logging", "handlers", "console", dot={"level": 1}), "sets attributes"),
     "log": (part("hydra", "job_logging", "handlers", "file", filename="/tmp/x"), "must lie in the run's folder"),
     "log above": (
