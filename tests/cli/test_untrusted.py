@@ -287,14 +287,6 @@ def test_no_name_leads_out_of_its_folder(command_here, tmp_path, arguments):
     assert not list(tmp_path.rglob("result.json"))
 
 
-def test_a_runs_name_is_no_path(warm_command, tmp_path):
-    given = ["data=wine", "trainer.max_epochs=1", "callbacks=quiet", "report=false", "plots=false"]
-    result = warm_command("train.py", *given, "name=../../x", "hydra.run.dir=a/b/run")
-    assert result.returncode == 0, result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
-
-
 @pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints", ".hydra"])
 def test_nothing_is_written_through_a_strangers_link(command_here, tmp_path, name):
     (tmp_path / "run").mkdir()
@@ -360,10 +352,16 @@ def all_bytes(folder):
 
 
 @pytest.mark.slow
-def test_a_run_writes_and_says_no_secret(warm_command, tmp_path):
-    result = warm_command("train.py", "data=wine", "trainer.max_epochs=1", "hydra.run.dir=run", **CLOSED)
+def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(warm_command, tmp_path):
+    given = ["data=wine", "trainer.max_epochs=1", "name=../../x", "hydra.run.dir=a/b/run"]
+    result = warm_command("train.py", *given, **CLOSED)
     assert result.returncode == 0, result.stderr
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    assert list((tmp_path / "a/b/run/wandb").glob("offline-run-*/*.wandb"))
+    assert [path.name for folder in (tmp_path, tmp_path / "a", tmp_path / "a/b") for path in folder.iterdir()] == [
+        "a",
+        "b",
+        "run",
+    ]
     found = all_bytes(tmp_path) + result.stdout.encode() + result.stderr.encode()
     for secret in CLOSED.values():
         assert secret.encode() not in found
