@@ -108,6 +108,7 @@ def part(*path, **last):
     return tree
 
 
+SLURM = {"defaults": [{"override /hydra/launcher": "slurm"}]}
 SAID = {
     "callback": (part("hydra", "callbacks", "x", _target_=TARGET), "may not be called"),
     "made of text": (part("hydra", "callbacks", x=f'${{oc.decode:"{{_target_: {TARGET}}}"}}'), "may not be called"),
@@ -121,6 +122,27 @@ SAID = {
     "handler": (part("hydra", "job_logging", "handlers", "console", call=TARGET), "may not be called"),
     "handler's class": (part("hydra", "job_logging", "handlers", "console", cls=TARGET), "may not be called"),
     "stream": (part("hydra", "job_logging", "handlers", "console", stream="ext://evil.x"), "ext://sys.stderr"),
+    "handler named from elsewhere": (
+        part("trainer", devices={"class": TARGET}) | part("hydra", "job_logging", "handlers", x="${trainer.devices}"),
+        "may not be called",
+    ),
+    "handler named later": (
+        part("hydra", "job_logging", "handlers", x="${hydra:sweeper.params}"),
+        "must be known before the run begins",
+    ),
+    "library named from elsewhere": (
+        part("trainer", devices={"LD_PRELOAD": "/tmp/x.so"}) | part("hydra", "job", env_set="${trainer.devices}"),
+        "may only be set on the command line",
+    ),
+    "commands": (SLURM | part("hydra", "launcher", setup=["touch happened"]), "may only be set on the command line"),
+    "commands in a line": (
+        SLURM | part("hydra", "launcher", comment="a\ntouch happened"),
+        "may only be set on the command line",
+    ),
+    "workers' pickles": (
+        SLURM | part("hydra", "launcher", submitit_folder="${hydra.sweep.dir}/../x"),
+        "may only be set on the command line",
+    ),
     "attribute": (part("hydra", "job_logging", "handlers", "console", dot={"level": 1}), "sets attributes"),
     "log": (part("hydra", "job_logging", "handlers", "file", filename="/tmp/x"), "must lie in the run's folder"),
     "log above": (
@@ -148,7 +170,6 @@ def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, sai
     conf = experiment(theirs, said)
     refused(command_here("train.py", "--config-dir", str(conf), "experiment=theirs"), tmp_path, words)
     assert not (theirs / "happened").exists()
-    assert not Path("/tmp/x").exists()
 
 
 WAYS = {
@@ -265,14 +286,6 @@ def test_no_name_leads_out_of_its_folder(command_here, tmp_path, arguments):
     assert not list(tmp_path.rglob("result.json"))
 
 
-def test_a_runs_name_is_no_path(warm_command, tmp_path):
-    given = ["data=wine", "trainer.max_epochs=1", "callbacks=quiet", "report=false", "plots=false"]
-    result = warm_command("train.py", *given, "name=../../x", "hydra.run.dir=a/b/run")
-    assert result.returncode == 0, result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
-
-
 @pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints", ".hydra"])
 def test_nothing_is_written_through_a_strangers_link(command_here, tmp_path, name):
     (tmp_path / "run").mkdir()
@@ -338,10 +351,16 @@ def all_bytes(folder):
 
 
 @pytest.mark.slow
-def test_a_run_writes_and_says_no_secret(warm_command, tmp_path):
-    result = warm_command("train.py", "data=wine", "trainer.max_epochs=1", "hydra.run.dir=run", **CLOSED)
+def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(warm_command, tmp_path):
+    given = ["data=wine", "trainer.max_epochs=1", "name=../../x", "hydra.run.dir=a/b/run"]
+    result = warm_command("train.py", *given, **CLOSED)
     assert result.returncode == 0, result.stderr
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    assert list((tmp_path / "a/b/run/wandb").glob("offline-run-*/*.wandb"))
+    assert [path.name for folder in (tmp_path, tmp_path / "a", tmp_path / "a/b") for path in folder.iterdir()] == [
+        "a",
+        "b",
+        "run",
+    ]
     found = all_bytes(tmp_path) + result.stdout.encode() + result.stderr.encode()
     for secret in CLOSED.values():
         assert secret.encode() not in found

@@ -3,12 +3,14 @@
 import csv
 import json
 import math
+import subprocess
 
 import numpy as np
 import pytest
 
 from backhand.reporting import plots
-from backhand.reporting.loggers import EpochTable
+from backhand.reporting.cells import cell, text_of
+from backhand.reporting.loggers import EpochTable, _keep_users_out_of_remotes
 from backhand.reporting.result import Result, config_hash, write_result
 from backhand.reporting.terminal import metrics_table
 
@@ -72,3 +74,24 @@ def test_the_summary_has_a_column_a_split():
     table = metrics_table({"val/loss": 0.5, "test/loss": 0.25, "test/acc": 0.975})
     assert [column.header for column in table.columns] == ["", "val", "test"]
     assert [list(column.cells) for column in table.columns] == [["loss", "acc"], ["0.5", ""], ["0.25", "97.50%"]]
+
+
+def test_wandb_notes_the_repositorys_address_without_a_users_name(tmp_path, monkeypatch):
+    gitlib = pytest.importorskip("wandb.sdk.lib.gitlib")
+    monkeypatch.setattr(gitlib, "remote_url_without_password", gitlib.remote_url_without_password)
+    for command in (["init", "-q"], ["remote", "add", "origin", "https://hidden-token:x@host/team/project.git"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    _keep_users_out_of_remotes()
+    assert gitlib.GitRepo(root=str(tmp_path)).remote_url == "https://host/team/project.git"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd|'x'!A0", "@SUM(1)", "\t=1", "\r=1"])
+def test_a_cell_that_would_be_a_formula_is_text_and_can_be_read_again(text):
+    assert cell(text) == f"'{text}"
+    assert text_of(cell(text)) == text
+
+
+@pytest.mark.parametrize("value", [-1.5, None, "-1.5", "+2e-3", "-inf", "", "a=1", "'quoted'"])
+def test_other_cells_stay_as_they_are(value):
+    assert cell(value) == value
+    assert text_of(str(value)) == str(value)

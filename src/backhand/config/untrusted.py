@@ -47,6 +47,7 @@ LOG_CLASSES = (
 )
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+REGIONS = (*LOGGING, "hydra.launcher", "hydra.job.env_set")
 LOG_FILE = re.compile(
     r"\$\{hydra\.(runtime\.output_dir|run\.dir|sweep\.dir)\}/(\$\{hydra\.job\.name\}|[\w-]|\.(?!\.))+"
 )
@@ -61,7 +62,8 @@ VARIABLES = re.compile(
     r"|NCCL_DEBUG|PYTHONHASHSEED|TZ|COLUMNS|WANDB_(MODE|SILENT|TAGS|NOTES|RUN_GROUP)"
 )
 # Shell commands, arguments of sbatch, and where pickles are written and read.
-OWN_MACHINE = ("setup", "additional_parameters", "temp_folder")
+OWN_MACHINE = ("setup", "additional_parameters", "srun_args", "python", "temp_folder")
+WORKERS = re.compile(r"\$\{hydra\.sweep\.dir\}/([\w%/-]|\.(?!\.))+")
 DEEPEST = 50
 
 
@@ -175,9 +177,10 @@ def check_stored(cfg: DictConfig) -> None:
 def _nodes(cfg: Container) -> Iterator[tuple[str, Any, Any, Any]]:
     """Every key of a tree, its last part, its value and what is written there, interpolations followed.
 
-    An interpolation may make a tree out of a text (`oc.decode`), so what comes of it is looked into as well.
+    An interpolation may make a tree out of a text (`oc.decode`), so what comes of it is looked into as well. What is
+    harmless where it is written may be named from where it is not, so it is looked into in each of `REGIONS`.
     """
-    seen: dict[int, Container] = {id(cfg): cfg}  # kept, so that no number is given twice
+    seen: dict[tuple[int, str], Container] = {}  # kept, so that no number is given twice
 
     def walk(node: Any, written: Any, path: str, depth: int) -> Iterator[tuple[str, Any, Any, Any]]:
         if depth > DEEPEST:
@@ -191,8 +194,9 @@ def _nodes(cfg: Container) -> Iterator[tuple[str, Any, Any, Any]]:
                 value = OmegaConf.create(value, parent=node)
             name = f"{path}.{key}" if path else str(key)
             yield name, key, value, written[key]
-            if isinstance(value, Container) and id(value) not in seen:
-                seen[id(value)] = value
+            met = (id(value), next((each for each in REGIONS if name.startswith(each)), ""))
+            if isinstance(value, Container) and met not in seen:
+                seen[met] = value
                 inside = written[key] if isinstance(written[key], dict | list) else _written(value)
                 yield from walk(value, inside, name, depth + 1)
 
@@ -220,6 +224,8 @@ def _check_logging(key: str, last: Any, value: Any, written: Any, permission: Pe
     """The places where `logging.config` calls, imports and writes what it is told to."""
     if last in ("()", "class"):
         return _check_callable(key, value, written, permission.targets, LOG_CLASSES)
+    if last != "filename" and value is None and isinstance(written, str) and "${" in written:
+        raise UserError(f"{key}={written}: must be known before the run begins")
     if last == ".":
         raise UserError(f"{key}: sets attributes, which a configuration may not")
     for text in (value, written):
@@ -238,9 +244,10 @@ def _check_logging(key: str, last: Any, value: Any, written: Any, permission: Pe
 def _check_place(key: str, last: Any, value: Any, written: Any) -> None:
     """Where Hydra and its launchers write beside the run's folder, and what they set and run."""
     only = f"may only be set on the command line; {ALLOW}=[{key}] there permits a file to"
-    if key == "hydra.launcher.submitit_folder" and not str(written).startswith("${hydra.sweep.dir}/"):
+    if key == "hydra.launcher.submitit_folder" and not WORKERS.fullmatch(str(written)):
         raise UserError(f"{key}={written}: {only}")
-    if key in {f"hydra.launcher.{each}" for each in OWN_MACHINE} and value:
+    lines = key.startswith("hydra.launcher.") and "\n" in str(value)  # in the middle of a script for sbatch
+    if lines or (key in {f"hydra.launcher.{each}" for each in OWN_MACHINE} and value):
         raise UserError(f"{key}: {only}")
     if key.startswith("hydra.job.env_set.") and not (VARIABLES.fullmatch(str(last)) or os.environ.get(last) == value):
         raise UserError(f"{key}: {only}; or set {last} before the program begins")
