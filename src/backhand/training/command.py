@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from backhand.config.command import command, report
 from backhand.config.errors import USER_ERRORS, UserError
-from backhand.config.validation import check_table_file, typed
+from backhand.config.validation import check_folder, check_table_file, typed
 from backhand.training.processes import is_first, refuse_sweep, without_a_folder
 
 
@@ -57,6 +57,9 @@ def check_run(cfg: DictConfig) -> None:
     """
     config = typed(cfg)
     check_table_file(config)
+    if not cfg.hydra.run.dir:
+        raise UserError("hydra.run.dir=: must be the name of a folder, which need not be there yet")
     folder = Path(cfg.hydra.run.dir)
+    check_folder("hydra.run.dir", folder)
     if is_first() and (folder / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder}: holds a run already, and nothing is overwritten; name another folder")
