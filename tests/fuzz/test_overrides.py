@@ -3,21 +3,21 @@
 It is the command itself that runs, in this process, up to where its folder would be made.
 """
 
-import os
 import random
 import sys
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 from hydra._internal.hydra import Hydra
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fuzz.conftest import FEW, MANY, examples
 
 from backhand.config.command import CONF
 from backhand.config.schema import TrainConfig
 from backhand.training import command
-from tests.fuzz.conftest import FEW, MANY, examples
 
 HYDRA = [
     "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.job.chdir", "hydra.verbose",
@@ -44,7 +44,23 @@ GROUPS = {
     for folder in sorted(CONF.rglob("*"))
     if folder.is_dir()
 }
-NUMBERS = ["0", "1", "-1", "0.5", "1e-3", "1e400", "-1e400", "nan", "inf", "-inf", "1_000", "0x10", "9" * 400, "-0", ".5"]
+NUMBERS = [
+    "0",
+    "1",
+    "-1",
+    "0.5",
+    "1e-3",
+    "1e400",
+    "-1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "1_000",
+    "0x10",
+    "9" * 400,
+    "-0",
+    ".5",
+]
 WORDS = ["null", "true", "false", "full", "auto", "tanh", "balanced", "???", "''", '""', "a b", "[]", "{}", " ", ""]
 INTERPOLATIONS = [
     "${seed}", "${data.name}", "${nowhere}", "${oc.env:NOT_SET}", "${oc.env:HOME}", "${now:%Y}", "${name}", "${model}",
@@ -100,7 +116,9 @@ def mutated(text: str, seed: int) -> str:
     draw = random.Random(seed)
     for _ in range(draw.randrange(1, 3)):
         at = draw.randrange(len(text) + 1)
-        new = draw.choice(["", "=", ",", "[", "]", "{", "}", ":", "'", '"', "$", ".", "\\", " ", "\n", "\x1b", "é", "~"])
+        new = draw.choice(
+            ["", "=", ",", "[", "]", "{", "}", ":", "'", '"', "$", ".", "\\", " ", "\n", "\x1b", "é", "~"]
+        )
         text = text[:at] + new + text[at + draw.randrange(2) :]
     return text
 
@@ -132,14 +150,9 @@ def answer(monkeypatch, tmp_path):
 
     def run(overrides: list[str]) -> str | None:
         monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
-        try:
+        with pytest.raises((Accepted, SystemExit)) as ended:
             command.main()
-        except Accepted:
-            return None
-        except SystemExit as end:
-            assert isinstance(end.code, str), end.code
-            return end.code
-        raise AssertionError("trained")
+        return None if ended.type is Accepted else ended.value.code
 
     return run
 
@@ -147,10 +160,11 @@ def answer(monkeypatch, tmp_path):
 def check(answer, overrides: list[str]) -> None:
     line = answer(overrides)
     if line is not None:
+        assert isinstance(line, str), line
         assert line.startswith("train.py: ")
         assert line.isprintable(), line
         assert len(line) < 3000
-    assert os.listdir() == []
+    assert not list(Path().iterdir())
 
 
 def test_any_override_is_taken_or_refused_in_one_line(answer):

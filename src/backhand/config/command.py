@@ -101,10 +101,12 @@ def check_groups(arguments: Sequence[str]) -> None:
     """Refuse what is no name of a choice where a group is to be chosen, which Hydra answers without naming the group.
 
     Raises:
-        UserError: `data=null`, `data=[true]`.
+        UserError: `data=null`, `data=[true]`, `~hydra`.
     """
     for argument in arguments:
         group = argument.partition("=")[0].lstrip("+").partition("@")[0]
+        if group == "~hydra":
+            raise UserError(f"{argument}: cannot be left out; where runs are written, and what is checked, is in it")
         choices = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if group in GROUPS else []
         if not choices:
             continue

@@ -36,6 +36,9 @@ from backhand.config.schema import (
 )
 
 
+LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory holds
+
+
 def typed(cfg: DictConfig) -> TrainConfig:
     """The composed configuration as dataclasses, interpolations resolved, every value checked.
 
@@ -166,9 +169,9 @@ def _check_data(data: DataConfig) -> None:
         check_choice("data.missing", str(data.missing), ("refuse", "mean", "median"))
     if data.name == "teacher":
         for key in ("samples", "features", "outputs"):
-            _at_least(f"data.{key}", getattr(data, key), 1)
+            _check_size(f"data.{key}", getattr(data, key))
         for units in data.hidden or []:
-            _at_least("data.hidden", units, 1)
+            _check_size("data.hidden", units)
 
 
 def _check_split(config: TrainConfig, facts: Facts) -> None:
@@ -198,6 +201,8 @@ def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
     for units in model.hidden:
         if units < 1:
             raise UserError(f"model.hidden={model.hidden}: every hidden layer needs 1 unit or more; [] has no layer")
+        if units > LARGEST_SIZE:
+            raise UserError(f"model.hidden={model.hidden}: a layer can have {LARGEST_SIZE} units at most")
     try:
         check_choice("hidden_activation", model.hidden_activation, HIDDEN_ACTIVATIONS)
         check_choice("loss", model.loss, LOSSES)
@@ -350,9 +355,11 @@ def _check_validation_interval(trainer: TrainerConfig) -> None:
 
 
 DURATION = "must be a time as DD:HH:MM:SS, or such as {hours: 1, minutes: 30}"
-# Lightning's, apart from those whose processes are spawned or forked: they keep their results.
 STRATEGIES = (
-    "auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "deepspeed",
+    "auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "ddp_spawn",
+    "ddp_spawn_find_unused_parameters_false", "ddp_spawn_find_unused_parameters_true", "ddp_fork",
+    "ddp_fork_find_unused_parameters_false", "ddp_fork_find_unused_parameters_true", "ddp_notebook",
+    "ddp_notebook_find_unused_parameters_false", "ddp_notebook_find_unused_parameters_true", "deepspeed",
     "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload", "deepspeed_stage_3",
     "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme", "fsdp", "fsdp_cpu_offload", "single_device",
     "single_xla", "single_tpu", "xla", "xla_debug",
@@ -468,6 +475,12 @@ def check_wandb_environment() -> None:
             fits = False
         if not fits:
             raise UserError(f"WANDB_BASE_URL={address}: must be an address such as https://api.wandb.ai")
+
+
+def _check_size(key: str, value: int) -> None:
+    _at_least(key, value, 1)
+    if value > LARGEST_SIZE:
+        raise UserError(f"{key}={value}: must be at most {LARGEST_SIZE}")
 
 
 def _check_seed(key: str, value: int) -> None:
