@@ -94,10 +94,10 @@ def long_line(folder: Path) -> None:
 
 
 def packed_line(folder: Path) -> None:
-    """A gigabyte in one line, in a file of a megabyte."""
+    """128 MB in one line, in a file of half a megabyte."""
     with gzip.open(folder / "t.csv.gz", "wb", compresslevel=1) as file:
         file.write(b"a,b,y\n")
-        for _ in range(1 << 10):
+        for _ in range(1 << 7):
             file.write(b"1" * (1 << 20))
 
 

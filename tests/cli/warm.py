@@ -23,7 +23,7 @@ CONTEXT.set_forkserver_preload(
     ["lightning.pytorch", "torchmetrics", "sklearn.model_selection", "pandas", "matplotlib.figure", "optuna"]
 )
 
-PATIENCE = 90  # seconds after which a server's command is killed
+PATIENCE = 600  # seconds after which a server's command is killed: it waits for something
 
 
 class Command:
@@ -71,8 +71,8 @@ class Server:
 
     def run(
         self, script: Path, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str], said: list[Path]
-    ) -> tuple[int, int]:
-        """Returns the exit status, or minus the signal that ended it, and the most memory that it had, in KiB."""
+    ) -> tuple[int, int, float]:
+        """Returns the exit status, or minus the signal that ended it, its most memory in KiB, its seconds of a core."""
         for path in said:
             path.touch()
         self.pipe.send((str(script), arguments, str(folder), dict(environment), [str(path) for path in said]))
@@ -101,7 +101,7 @@ def _serve(pipe: Connection) -> None:
             signal.alarm(PATIENCE)
             _run(*task)
         _, status, used = os.wait4(pid, 0)
-        pipe.send((os.waitstatus_to_exitcode(status), used.ru_maxrss))
+        pipe.send((os.waitstatus_to_exitcode(status), used.ru_maxrss, used.ru_utime + used.ru_stime))
 
 
 def _run(script: str, arguments: tuple[str, ...], folder: str, environment: dict[str, str], said: list[str]) -> None:

@@ -35,7 +35,6 @@ from backhand.config.schema import (
     TrainerConfig,
 )
 
-
 LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory holds
 
 
