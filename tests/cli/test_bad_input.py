@@ -296,7 +296,6 @@ TABLES = [
         "'c7' has 40",
         files.csv(lambda frame: frame.join(pd.DataFrame(np.ones((files.N, 10_000))).add_prefix("c")).assign(c7=None)),
     ),
-    ),
     of_parquet([], "cannot be read", files.renamed(files.csv(), "t.csv", "t.parquet")),
     of_parquet([], "cannot be read", files.text("", "t.parquet")),
     of_parquet([], "cannot be read", files.text("PAR1 no more", "t.parquet")),
