@@ -97,3 +97,11 @@ def warm_start(tmp_path: Path) -> Iterator[Callable[..., warm.Command]]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[warm.Server]:
+    """One for all tests of this process."""
+    server = warm.Server()
+    yield server
+    server.end()

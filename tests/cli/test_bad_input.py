@@ -1,183 +1,466 @@
-"""What is wrong is said in one line, with exit status 1, before anything is made."""
+"""What is wrong is said in one line, with exit status 1, and nothing is made or changed.
 
+A case is what is written on the command line, the words that must be in the line, and the files that there are.
+"""
+
+import gzip
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pandas as pd
 import pytest
+from tests.cli import bad_files as files
+from tests.cli.conftest import ROOT
 
-TRAIN = [
-    (["model.hidden_activation=tahn"], "did you mean tanh"),
-    (["model.hidden_activation=softmax"], "choose from identity, relu, leaky_relu, elu"),
-    (["model.output_activation=soft"], "did you mean softmax"),
-    (["model.loss=cross_entropy", "model.output_activation=identity"], "distribution over the classes: softmax"),
-    (["data=wine", "model.loss=binary_cross_entropy", "model.output_activation=sigmoid"], "data=wine has 3"),
-    (["data=diabetes", "model.output_activation=sigmoid", "model.loss=binary_cross_entropy"], "a number to predict"),
-    (["data=diabetes", "model.output_activation=softmax"], "single output"),
-    (["optimizer.lr=-1"], "optimizer.lr=-1.0: must be above 0"),
-    (["optimizer.lr=nan"], "must be above 0"),
-    (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
-    (["optimizer.momentum=1"], "below 1"),
-    (["optimizer=adam", "optimizer.momentum=0.9"], "belongs to optimizer=sgd"),
-    (["optimizer=adam", "optimizer.betas=[0.9]"], "two numbers"),
-    (["optimizer=sdg"], "did you mean sgd"),
-    (["scheduler=cosine", "trainer.max_epochs=-1"], "needs trainer.max_epochs"),
-    (["scheduler=step", "scheduler.factor=2"], "between 0 and 1"),
-    (["model.hidden=[0]"], "1 unit or more"),
-    (["model.hidden=[64,x]"], "must be a whole number"),
-    (["model.hidden=64"], "must be a list"),
-    (["model.hiden=[64]"], "did you mean hidden"),
-    (["model.gradient=numeric"], "choose from hand, autograd"),
-    (["model.label_smoothing=1.5"], "model.label_smoothing=1.5: must be a number between 0 and 1"),
-    (["model.class_weight=[1,2]"], "has 2 numbers for 10 outputs"),
-    (["model.class_weight=heavy"], "a number or a list of numbers"),
-    (["model.pos_weight=2"], "belongs to binary_cross_entropy"),
-    (["data=diabetes", "model.loss=huber", "model.huber_delta=0"], "must be a number between"),
-    (["callbacks.audit.every=0"], "callbacks.audit.every=0: must be at least 1"),
-    (["callbacks.audit.stop=1e-9"], "at least callbacks.audit.warn"),
-    (["callbacks=quiet", "callbacks.audit.every=5"], "callbacks.audit is off here (null); choose a callbacks=…"),
-    (["logger=csv", "logger.wandb.mode=offline"], "logger.wandb is off here"),
-    (["data.batch_size=0"], "1 or more, or full"),
-    (["data.batch_size=half"], "1 or more, or full"),
-    (["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
-    (["data=wine", "data.test_fraction=0.01"], "are left to test"),
-    (["data=minst"], "did you mean mnist"),
-    (["data=table"], "data.path: data=table needs a value"),
-    (["data=table", "data.path=nowhere.csv", "data.target=y"], "data.path=nowhere.csv: no such file"),
-    (["data=table", "data.path=.", "data.target=y", "data.task=regression"], "choose from auto, classes, number"),
-    (["data=table", "data.path=.", "data.target=y", "data.missing=zero"], "choose from refuse, mean, median"),
-    (["data.path=my.csv"], "data.path: data=digits has no such setting; it belongs to data=table"),
-    (["data.augment=flip"], "it belongs to data=mnist or data=fashion_mnist"),
-    (["data=mnist", "data.augment=rotate"], "choose from none, shift, flip, crop"),
-    (["data=mnist", "data.test_fraction=0.1"], "has a test split of its own; it must be 0"),
-    (["data=teacher", "data.samples=10"], "it needs 2 or more"),
-    (["data=teacher", "data.features=0"], "data.features=0: must be at least 1"),
-    (["data=teacher", "data.hidden=[0]"], "data.hidden=0: must be at least 1"),
-    (["data.device=gpu"], "choose from auto, accelerator, cpu"),
-    (["compile=true", "model.gradient=autograd"], "compile=true does not go with model.gradient=autograd"),
-    (["compile=true", "trainer.gradient_clip_val=1"], "compile=true does not go with trainer.gradient_clip_val"),
-    (["compile=true", "trainer.precision=bf16-mixed"], "it has one precision"),
-    (["compile=true", "trainer=ddp_cpu"], "it is for one"),
-    (["on_nan=ignore"], "on_nan=ignore: no such choice; choose from stop, skip, continue"),
-    (["compile=perhaps"], "compile=perhaps: must be true or false"),
-    (["trainer.accumulate_grad_batches=0"], "must be at least 1"),
-    (["trainer.gradient_clip_algorithm=median"], "choose from norm, value"),
-    (["trainer.limit_train_batches=some"], "must be a number of batches"),
-    (["optimizer.lr=1e400"], "finite"),
-    (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
-    (["data=null"], "Got NoneType"),
-    (["dta=digits"], "did you mean data"),
-    (["trainer.max_epoch=3"], "did you mean max_epochs"),
-    (["trainer.max_epochs=0"], "1 or more"),
-    (["trainer.precision=8"], "choose from 32-true"),
-    (["+trainer.nonsense=1"], "no such key"),
-    (["+optimizer.nesterov=true"], "no such key"),
-    (["seed=-1"], "at least 0"),
-    (["objective=test/acc"], "choose from train/loss"),
-    (["logger.wandb.mode=on"], "choose from auto, online"),
-    (["model.loss=${nowhere}"], "not found"),
-    (["model.hidden=[["], "not of the form key=value"),
-    (["ckpt_path=nowhere.ckpt"], "no such file"),
-    (["ckpt_path=."], "is a folder"),
+from backhand.config.schema import TrainConfig
+
+
+class Case(NamedTuple):
+    arguments: list[str]
+    says: str
+    make: files.Make | None = None
+    script: str = "train.py"
+
+
+def keys_of(kind: Any = TrainConfig, prefix: str = "", optional: bool = False) -> dict[str, tuple[Any, bool]]:
+    """Each key's type, and whether it is in a part of the configuration that may be off."""
+    found: dict[str, tuple[Any, bool]] = {}
+    for field in fields(kind):
+        hint = get_type_hints(kind)[field.name]
+        inner = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+        if inner is None:
+            found[prefix + field.name] = hint, optional
+        else:
+            found |= keys_of(inner, f"{prefix}{field.name}.", optional or inner is not hint)
+    return found
+
+
+KEYS = keys_of()
+OFF = {"callbacks.early_stopping": "callbacks=early_stopping"}  # what switches the part on
+
+
+def wrong_type(key: str, hint: Any) -> Case:
+    """A value of another type for a key of the schema; what may be anything has its cases in `VALUES`."""
+    on = [switch for part, switch in OFF.items() if key.startswith(part)]
+    kind = next((part for part in get_args(hint) if type(None) in get_args(hint)), hint)
+    if get_origin(kind) is list:
+        return Case([*on, f"{key}=5"], f"{key}: must be a list")
+    if kind is int:
+        return Case([*on, f"{key}=1.5"], f"{key}=1.5: must be a whole number")
+    if kind is float:
+        return Case([*on, f"{key}=fast"], f"{key}=fast: must be a number")
+    if kind is bool:
+        return Case([*on, f"{key}=perhaps"], f"{key}=perhaps: must be true or false")
+    assert kind is str, f"{key}: {hint}"
+    return Case([*on, f"{key}=[1]"], f"{key}: ")
+
+
+TYPES = [wrong_type(key, hint) for key, (hint, _) in KEYS.items() if hint is not Any]
+NEEDED = [Case([f"{key}=null"], f"{key}=null: needs a value") for key in ("seed", "objective", "optimizer.lr", "tags")]
+MISSPELT = [
+    Case([f"{key}=1"], f"did you mean {meant}?")
+    for key, meant in (
+        ("sed", "seed"), ("objectiv", "objective"), ("dta", "data"), ("data.batchsize", "batch_size"),
+        ("model.hiden", "hidden"), ("optimizer.momentun", "momentum"), ("scheduler.evry", "every"),
+        ("trainer.max_epoch", "max_epochs"), ("logger.wandb.projet", "project"), ("callbacks.audit.evry", "every"),
+        ("callbacks.earlystopping", "early_stopping"), ("sweep.topp", "top"), ("logger.cvs", "csv"),
+        ("callbacks.flow.sample", "samples"), ("+trainer.max_epoch", "max_epochs"), ("++seeds", "seed"),
+    )
+]  # fmt: skip
+
+VALUES = [
+    Case(["model.hidden_activation=tahn"], "did you mean tanh"),
+    Case(["model.hidden_activation=softmax"], "choose from identity, relu, leaky_relu, elu"),
+    Case(["model.output_activation=soft"], "did you mean softmax"),
+    Case(["model.loss=mze"], "did you mean mse"),
+    Case(["model.loss=cross_entropy", "model.output_activation=identity"], "distribution over the classes: softmax"),
+    Case(["data=wine", "model.loss=binary_cross_entropy", "model.output_activation=sigmoid"], "data=wine has 3"),
+    Case(["data=diabetes", "model.output_activation=sigmoid", "model.loss=binary_cross_entropy"], "number to predict"),
+    Case(["data=diabetes", "model.output_activation=softmax"], "single output"),
+    Case(["model.hidden=[0]"], "1 unit or more"),
+    Case(["model.hidden=[64,x]"], "must be a whole number"),
+    Case(["model.hidden=[99999999999999999999]"], "can have 2147483647 units at most"),
+    Case(["model.gradient=numeric"], "choose from hand, autograd"),
+    Case(["model.init=xaver"], "model.init=xaver: no such choice (did you mean xavier"),
+    Case(["model.init_scale=-1"], "model.init_scale=-1.0: must be at least 0"),
+    Case(["model.label_smoothing=1.5"], "model.label_smoothing=1.5: must be a number between 0 and 1"),
+    Case(["model.class_weight=[1,2]"], "has 2 numbers for 10 outputs"),
+    Case(["model.class_weight=heavy"], "a number or a list of numbers"),
+    Case(["model.class_weight={a:1}"], "model.class_weight"),
+    Case(["model.pos_weight=2"], "belongs to binary_cross_entropy"),
+    Case(["data=breast_cancer", "model.pos_weight=[a]"], "model.pos_weight"),
+    Case(["data=diabetes", "model.loss=huber", "model.huber_delta=0"], "must be a number between"),
+    Case(["optimizer.lr=-1"], "optimizer.lr=-1.0: must be above 0"),
+    Case(["optimizer.lr=nan"], "must be above 0"),
+    Case(["optimizer.lr=1e400"], "finite"),
+    Case(["optimizer.weight_decay=-0.1"], "optimizer.weight_decay=-0.1: must be at least 0"),
+    Case(["optimizer.momentum=1"], "below 1"),
+    Case(["optimizer=adam", "optimizer.momentum=0.9"], "belongs to optimizer=sgd"),
+    Case(["optimizer.betas=[0.9,0.99]"], "belongs to optimizer=adam"),
+    Case(["optimizer=adam", "optimizer.betas=[0.9]"], "two numbers"),
+    Case(["optimizer=adam", "optimizer.eps=-1"], "optimizer.eps=-1.0: must be at least 0"),
+    Case(["optimizer.name=sdg"], "optimizer.name=sdg: no such choice (did you mean sgd?)"),
+    Case(["optimizer=sdg"], "did you mean sgd"),
+    Case(["scheduler=cosin"], "did you mean cosine"),
+    Case(["scheduler=cosine", "trainer.max_epochs=-1"], "needs trainer.max_epochs"),
+    Case(["scheduler=cosine", "scheduler.min_lr=1"], "scheduler.min_lr=1.0: must lie between 0 and optimizer.lr"),
+    Case(["scheduler=step", "scheduler.factor=2"], "between 0 and 1"),
+    Case(["scheduler=step", "scheduler.every=0"], "scheduler.every=0: must be at least 1"),
+    Case(["scheduler=plateau", "scheduler.patience=-1"], "scheduler.patience=-1: must be at least 0"),
+    Case(["scheduler.every=3"], "belongs to scheduler=step"),
+    Case(["callbacks.audit.every=0"], "callbacks.audit.every=0: must be at least 1"),
+    Case(["callbacks.audit.warn=0"], "callbacks.audit.warn=0.0: must be above 0"),
+    Case(["callbacks.audit.stop=1e-9"], "at least callbacks.audit.warn"),
+    Case(["callbacks=quiet", "callbacks.audit.every=5"], "callbacks.audit is off here (null); choose a callbacks=…"),
+    Case(["callbacks=early_stopping", "callbacks.early_stopping.patience=0"], "patience=0: must be at least 1"),
+    Case(["callbacks=early_stopping", "callbacks.early_stopping.min_delta=-1"], "min_delta=-1.0: must be at least 0"),
+    Case(["callbacks.flow.samples=0"], "callbacks.flow.samples=0: must be at least 1"),
+    Case(["logger=csv", "logger.wandb.mode=offline"], "logger.wandb is off here"),
+    Case(["logger.wandb.mode=on"], "choose from auto, online"),
+    Case(["logger.wandb.project=a/b"], "logger.wandb.project=a/b: must have 1 to 128 characters"),
+    Case(["logger.wandb.histograms_every=0"], "logger.wandb.histograms_every=0: must be at least 1"),
+    Case(["sweep.max_failures=-1"], "sweep.max_failures=-1: must be at least 0"),
+    Case(["sweep.top=0"], "sweep.top=0: must be at least 1"),
+    Case(["on_nan=ignore"], "on_nan=ignore: no such choice; choose from stop, skip, continue"),
+    Case(["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0: must be at least 1"),
+    Case(["ckpt_path=auto"], "ckpt_path=auto: name the run's folder too"),
+    Case(["seed=-1"], "at least 0"),
+    Case(["seed=4294967296"], "must be below 2^32"),
+    Case(["objective=test/acc"], "choose from train/loss"),
+    Case(["data=diabetes", "objective=val/acc"], "choose from train/loss"),
+    Case(["data.batch_size=0"], "1 or more, or full"),
+    Case(["data.batch_size=half"], "1 or more, or full"),
+    Case(["data.batch_size=1.5"], "1 or more, or full"),
+    Case(["data.batch_size=[1]"], "1 or more, or full"),
+    Case(["data.val_fraction=0"], "data.val_fraction=0.0: must lie between 0 and 1"),
+    Case(["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
+    Case(["data=wine", "data.test_fraction=0.01"], "are left to test"),
+    Case(["data.split_seed=-1"], "data.split_seed=-1: must be at least 0"),
+    Case(["data.split_seed=4294967296"], "data.split_seed=4294967296: must be below 2^32"),
+    Case(["data=minst"], "did you mean mnist"),
+    Case(["data.path=my.csv"], "data.path: data=digits has no such setting; it belongs to data=table"),
+    Case(["data.augment=flip"], "it belongs to data=mnist or data=fashion_mnist"),
+    Case(["data=mnist", "data.augment=rotate"], "choose from none, shift, flip, crop"),
+    Case(["data=mnist", "data.test_fraction=0.1"], "has a test split of its own; it must be 0"),
+    Case(["data=teacher", "data.samples=10"], "it needs 2 or more"),
+    Case(["data=teacher", "data.features=0"], "data.features=0: must be at least 1"),
+    Case(["data=teacher", "data.outputs=0"], "data.outputs=0: must be at least 1"),
+    Case(["data=teacher", "data.hidden=[0]"], "data.hidden=0: must be at least 1"),
+    Case(["data=teacher", "data.features=99999999999"], "data.features=99999999999: must be at most 2147483647"),
+    Case(["data=teacher", "data.samples=2000000000", "data.features=1000000"], "do not fit into memory"),
+    Case(["data.device=gpu"], "choose from auto, accelerator, cpu"),
+    Case(["compile=true", "model.gradient=autograd"], "compile=true does not go with model.gradient=autograd"),
+    Case(["compile=true", "trainer.gradient_clip_val=1"], "compile=true does not go with trainer.gradient_clip_val"),
+    Case(["compile=true", "trainer.precision=bf16-mixed"], "it has one precision"),
+    Case(["compile=true", "trainer=ddp_cpu"], "it is for one"),
+    Case(["compile=true", "trainer.accumulate_grad_batches=2"], "it updates after every batch"),
+    Case(["name=[1]"], "name: "),
+    Case(["model.loss=${nowhere}"], "not found"),
+    Case(["~trainer.devices"], "trainer.devices: cannot be left out with ~"),
+    Case(["+optimizer.nesterov=true"], "no such key"),
+    Case(["+trainer.nonsense=1"], "no such key"),
+    Case(["model.hidden=[["], "not of the form key=value"),
+    Case(["seed"], "not of the form key=value"),
+    Case(["seed=\x1b[31m"], "seed"),
+    Case(["seed=1,2"], "seed=1,2: has several values; add -m to sweep over them"),
+    Case([f"name='{'n' * 5000}'", "seed=x"], "seed=x: must be a whole number"),
+    Case([f"seed={'9' * 5000}"], "seed"),
 ]
-EVALUATE = [
-    ([], "run: must be given"),
-    (["run=nowhere"], "no such folder"),
-    (["run=."], "no .hydra/config.yaml"),
-    (["run"], "not of the form key=value"),
-    (["rn=."], "did you mean run"),
-    (["run=.", "split=tset"], "did you mean test"),
-    (["run=.", "input=new.csv", "split=test"], "give one of the two"),
+TRAINER = [
+    Case([f"trainer.{setting}"], f"trainer.{setting.partition('=')[0]}")
+    for setting in (
+        "accelerator=npu", "devices=0", "devices=-2", "devices=two", "devices=[]", "devices=[0,0]", "devices=[-1]",
+        "devices=1.5", "devices={a:1}", "strategy=dpp", "num_nodes=0", "precision=8", "max_epochs=0", "max_epochs=-2",
+        "min_epochs=-1", "min_epochs=31", "max_steps=0", "max_steps=-2", "min_steps=-1", "max_time=soon",
+        "max_time=12:00", "max_time={hous: 1}", "max_time=5", "fast_dev_run=-1", "fast_dev_run=some",
+        "limit_train_batches=some", "limit_train_batches=1.5", "limit_train_batches=-1", "limit_val_batches=-0.5",
+        "limit_test_batches=[1]", "limit_predict_batches=two", "limit_val_batches=true", "overfit_batches=2.5",
+        "overfit_batches=null_", "val_check_interval=0", "val_check_interval=1.5", "val_check_interval=often",
+        "check_val_every_n_epoch=0", "check_val_every_n_epoch=null", "num_sanity_val_steps=-2", "log_every_n_steps=-1",
+        "accumulate_grad_batches=0", "gradient_clip_val=-1", "gradient_clip_val=nan", "gradient_clip_algorithm=median",
+        "deterministic=maybe", "profiler=fast", "reload_dataloaders_every_n_epochs=-1",
+    )
+]  # fmt: skip
+HYDRA = [
+    Case(["data=null"], "data=null: must be the name of a choice: breast_cancer, cifar10"),
+    Case(["optimizer=[true]"], "optimizer=[true]: must be the name of a choice: adam, adamw, sgd"),
+    Case(["hydra=[]"], "must be the name of a choice: default"),
+    Case(["hydra/launcher=popul"], "hydra/launcher=popul: no such choice (did you mean population?)"),
+    Case(["hydra/sweeper=tpe"], "hydra/sweeper=tpe: no such choice; choose from basic, grid, optuna"),
+    Case(["search=optna"], "search=optna: no such choice (did you mean optuna?)"),
+    Case(["experiment=gradient"], "did you mean gradient_descent?"),
+    Case(["debug=slow"], "debug=slow: no such choice"),
+    Case(["hydra.run.dir=null"], "hydra.run.dir=null: needs a value"),
+    Case(["hydra.run.dir="], "hydra.run.dir=: must be the name of a folder"),
+    Case(["hydra.run.dir=[1]"], "hydra.run.dir: Cannot convert"),
+    Case(["hydra.run.dir=${nowhere}"], "hydra.run.dir: Interpolation key 'nowhere' not found"),
+    Case(["hydra.run.dir=/proc/nowhere"], "/proc/nowhere"),
+    Case(["hydra.run.dir=t.csv"], "hydra.run.dir=t.csv: t.csv is not a folder", files.csv()),
+    Case(["hydra.run.dir=t.csv/run"], "hydra.run.dir=t.csv/run: t.csv is not a folder", files.csv()),
+    Case([f"hydra.run.dir={'a' * 300}"], "cannot be a folder (File name too long)"),
+    Case(["hydra.run.dir=run"], "holds a run already, and nothing is overwritten", files.run_folder("")),
+    Case(["hydra.job.chdir=maybe"], "hydra.job.chdir=maybe: must be true or false"),
+    Case(["hydra.mode=MULTI"], "hydra.mode: Invalid value 'MULTI'"),
+    Case(["hydra.verbose=[[a]]"], "hydra.verbose=[[a]]: cannot be composed"),
+    Case(["hydra.rn.dir=x"], "hydra.rn"),
+    Case(["-x"], "unrecognized arguments: -x"),
+    Case(["--cfg", "jb"], "invalid choice: 'jb'"),
+    Case(["--config-name", "nowhere"], "Cannot find primary config 'nowhere'"),
+    Case(["--config-dir", "nowhere"], "not found"),
+    Case(["--multirun", "--cfg", "job"], "Only one of"),
+    Case(["-m", "hydra.sweep.dir=/proc/x", "seed=1,2"], "hydra.sweep.dir=/proc/x: cannot be made"),
+    Case(["-m", "hydra.sweep.dir=null", "seed=1,2"], "hydra.sweep.dir=null: needs a value"),
+    Case(["-m", "hydra.sweep.dir=t.csv", "seed=1,2"], "hydra.sweep.dir=t.csv", files.csv()),
+    Case(["-m", "hydra.sweep.subdir=null", "seed=1,2"], "hydra.sweep.subdir=null: needs a value"),
+    Case(["-m", "hydra/launcher=population", "hydra.launcher.max_runs=0", "seed=1,2"], "1 or more, or null"),
+    Case(["-m", "search=optuna", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be a whole number"),
+    Case(["-m", "search=optuna", "hydra.sweeper.sampler=TPE"], "hydra.sweeper.sampler=TPE"),
+    Case(["-m", "seed=1,-1"], "job 1 (seed=-1): seed=-1: must be at least 0"),
+    Case(["-m", "sed=1,2"], "did you mean seed?"),
+    Case(["-m", "optimizer=sgd,sdg"], "did you mean sgd?"),
 ]
 
-GRADCHECK = [
-    (["only=tan"], "did you mean tanh"),
-    (["folder=nowhere"], "no such folder"),
-    (["folder=/proc"], "folder=/proc: cannot be written to"),
-    (["processes=some"], "must be a whole number"),
-    (["model.loss=mse"], "name it with target=FILE:NAME"),
-    (["target=mine.py:backward"], "no such file"),
-    (["target=mine"], "must be FILE:NAME"),
-    (["target"], "not of the form key=value"),
+
+def of_table(arguments: list[str], says: str, make: files.Make, name: str = "t.csv") -> Case:
+    """A table, `y` of which is to be predicted unless the arguments say otherwise."""
+    target = [] if any("target" in argument for argument in arguments) else ["data.target=y"]
+    return Case(["data=table", f"data.path={name}", *target, *arguments], says, make)
+
+
+def of_parquet(arguments: list[str], says: str, make: files.Make) -> Case:
+    return of_table(arguments, says, make, "t.parquet")
+
+
+ROWS = "a,b,y\n" + "".join(f"{i},{i % 7},{i % 5}\n" for i in range(files.N))
+TABLES = [
+    Case(["data=table"], "data.path: data=table needs a value"),
+    Case(["data=table", "data.path=t.csv"], "data.target: data=table needs a value", files.csv()),
+    Case(["data=table", "data.path=nowhere.csv", "data.target=y"], "data.path=nowhere.csv: no such file"),
+    Case(["data=table", "data.path=", "data.target=y"], "data.path"),
+    of_table(["data.task=regression"], "choose from auto, classes, number", files.csv()),
+    of_table(["data.missing=zero"], "choose from refuse, mean, median", files.csv()),
+    of_table([], "is a folder", files.directory("t.csv")),
+    of_table([], "is not a file, but a pipe", files.pipe("t.csv")),
+    of_table([], "Too many levels of symbolic links", files.symlink_loop),
+    of_table([], "must end in .csv", files.text("", "t.xlsx"), "t.xlsx"),
+    of_table([], "has no rows", files.text("")),
+    of_table([], "has no rows", files.text("\n\n\n")),
+    of_table([], "needs 10 rows or more, has 0", files.text("a,b,y\n")),
+    of_table([], "needs 10 rows or more, has 1", files.text("a,b,y\n1,2,3\n")),
+    of_table([], "needs two or more, separated by commas", files.text(ROWS.replace(",", ";"))),
+    of_table([], "two columns are named 'a'", files.text(ROWS.replace("a,b", "a,a"))),
+    of_table([], "column 1 has no name", files.text(ROWS.replace("a,b", ",b"))),
+    of_table([], "Expected 3 columns, got 2", files.text(ROWS + "1,2\n")),
+    of_table([], "Expected 3 columns, got 4", files.text(ROWS + "1,2,3,4\n")),
+    of_table([], "'a' mixes text with numbers", files.text(ROWS.replace("\n3,", "\nthree,"))),
+    of_table([], "'b' has dates", files.with_column("b", [f"2024-01-{i % 28 + 1:02}" for i in range(files.N)])),
+    of_table([], "(an id?)", files.with_column("b", [f"id{i}" for i in range(files.N)])),
+    of_table([], "'b' has 1; fill them in", files.with_column("b", np.where(np.arange(files.N) == 3, np.nan, 1))),
+    of_table([], "must be finite", files.with_column("b", np.where(np.arange(files.N) == 3, np.inf, 1))),
+    of_table([], "must be finite", files.with_column("y", np.where(np.arange(files.N) == 3, -np.inf, 1))),
+    of_table([], "row 3 (from 0) is 1e+300", files.with_column("b", np.where(np.arange(files.N) == 3, 1e300, 1))),
+    of_table([], "'b' has 40", files.with_column("b", None)),
+    of_table([], "'y' has 40; must be given for every row", files.with_column("y", None)),
+    of_table([], "has one value only, '1'", files.with_column("y", 1)),
+    of_table([], "has one value only, 'yes'", files.with_column("y", "yes")),
+    of_table([], "class 'rare' has 1", files.with_column("y", ["rare", *["no", "yes"] * 19, "no"])),
+    of_table(["data.target=z"], "data.target=z: no such column", files.csv()),
+    of_table(["data.target=A"], "did you mean a?", files.csv()),
+    of_table(["data.weight=w"], "data.weight=w: no such column", files.csv()),
+    of_table(["data.weight=y"], "is the target", files.csv()),
+    of_table(["data.ignore=[y]"], "is the target", files.csv()),
+    of_table(["data.ignore=[c]"], "data.ignore=c: no such column", files.csv()),
+    of_table(["data.ignore=[a,b]"], "no column is left", files.csv()),
+    of_table(["data.weight=b"], "is -1", files.with_column("b", -1)),
+    of_table(["data.weight=b"], "every training row has 0", files.with_column("b", 0)),
+    of_table(["data.task=number"], "'y' must hold numbers", files.with_column("y", ["no", "yes"] * 20)),
+    of_table(["data.task=classes"], "class", files.csv()),
+    of_table(["model.loss=cross_entropy", "data.task=number"], "is for classes", files.csv()),
+    of_table(["model.loss=poisson_nll"], "is for counts", files.csv()),
+    of_table(["objective=val/acc"], "choose from train/loss", files.csv()),
+    of_table([], "line 2 is not UTF-8", files.text(ROWS.replace("0,0,0", "0,é,0").encode("latin-1"))),
+    of_table([], "line 1 is not UTF-8", files.text(ROWS.encode("utf-16"))),
+    of_table([], "has a NUL byte", files.text(ROWS.encode("utf-16-le"))),
+    of_table([], "line 42 has a NUL byte", files.text(ROWS.encode() + b"1,\0,3\n")),
+    of_table([], "has a NUL byte", files.gigabyte("a,b,y\n1,")),
+    of_table([], "cannot be read", files.long_line),
+    of_table([], "cannot be read", files.packed_line, "t.csv.gz"),
+    of_table([], "cannot be read", files.text(ROWS, "t.csv.gz"), "t.csv.gz"),
+    of_table([], "cannot be read", files.text(gzip.compress(ROWS.encode() * 99)[:99], "t.csv.gz"), "t.csv.gz"),
+    of_table([], "not UTF-8", files.renamed(files.parquet(), "t.parquet", "t.csv")),
+    of_table(
+        [],
+        "'c7' has 40",
+        files.csv(lambda frame: frame.join(pd.DataFrame(np.ones((files.N, 10_000))).add_prefix("c")).assign(c7=None)),
+    ),
+    of_parquet([], "cannot be read", files.renamed(files.csv(), "t.csv", "t.parquet")),
+    of_parquet([], "cannot be read", files.text("", "t.parquet")),
+    of_parquet([], "cannot be read", files.text("PAR1 no more", "t.parquet")),
+    of_parquet([], "cannot be read", files.cut(files.parquet(), "t.parquet", 0.5)),
+    of_parquet([], "cannot be read", files.cut(files.parquet(), "t.parquet", 0.999)),
+    of_parquet([], "needs 10 rows or more, has 0", files.parquet(lambda frame: frame[:0])),
+    of_parquet([], "'c' has values of type list", files.nested("list")),
+    of_parquet([], "'c' has values of type struct", files.nested("struct")),
+    of_parquet([], "'c' has values of type map", files.nested("map")),
+    of_parquet([], "'c' has values of type binary", files.nested("binary")),
+    of_parquet([], "has dates or times", files.parquet(lambda frame: frame.assign(b=pd.Timestamp("2024-01-01")))),
+    of_parquet([], "must be finite", files.parquet(lambda frame: frame.assign(b=np.inf))),
+    of_parquet(["data.target=z"], "data.target=z: no such column", files.parquet()),
 ]
-DERIVE = [
-    (["format=pdf"], "choose from terminal, latex, markdown, html"),
-    (["model.loss=mze"], "did you mean mse"),
-    (["model.hidden=64"], "must be a list"),
-    (["model.hidden=[-1]"], "1 unit or more"),
-    (["model.hiden=[64]"], "did you mean model.hidden"),
-    (["output=nowhere/derivation.tex"], "there is no folder nowhere"),
-    (["model=mlp"], "no such key"),
+IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = range(4)
+PICTURES = [
+    Case(["data=mnist"], says, make)
+    for says, make in (
+        ("which are 156816 bytes: damaged", files.pictures(IMAGES, lambda content: content[:-1])),
+        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, lambda content: content[:7])),
+        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, files.header(0, 2050))),
+        ("is no IDX file of labels", files.pictures(LABELS, files.header(0, 2051))),
+        ("a header for 4294967295 samples", files.pictures(IMAGES, files.header(1, 2**32 - 1))),
+        ("a header for 201 samples", files.pictures(LABELS, files.header(1, 201))),
+        ("is no IDX file of 28 x 28 pictures", files.pictures(TEST_IMAGES, files.header(2, 2**31))),
+        ("has 48 bytes and a header for 0 samples", files.pictures(TEST_LABELS, files.header(1, 0))),
+        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, lambda content: b"")),
+        ("is no IDX file of labels", files.pictures(LABELS, lambda content: b"text" * 100)),
+        ("label 199 (from 0) is 77; must be 0 to 9", files.pictures(LABELS, lambda content: content[:-1] + b"\x4d")),
+        ("not all files are in", files.lacking(LABELS)),
+        ("not all files are in", files.lacking(IMAGES, TEST_IMAGES, TEST_LABELS)),
+    )
 ]
-BENCHMARK = [
-    ([], "name what to measure: step, memory, epoch, startup, sweep, or all"),
-    (["steps"], "did you mean step"),
-    (["step", "rounds=0"], "must be 1 or more"),
-    (["step", "rounds=many"], "must be a whole number"),
-    (["memory", "folder=nowhere"], "no such folder"),
-    (["memory", "device=cuda0"], "choose from auto, cpu, cuda"),
-    (["step", "wirte=true"], "did you mean write"),
+PACKED = [
+    Case(["data=mnist"], "is damaged", files.pictures(IMAGES, lambda content: content[:-999], packed=True)),
+    Case(["data=mnist"], "is damaged", files.pictures(IMAGES, lambda content: b"not packed", packed=True)),
+    Case(["data=mnist"], "is damaged", files.pictures(IMAGES, lambda c: c[:50] + b"\xff" * 50 + c[100:], packed=True)),
 ]
+PICTURES += [
+    Case(["data=mnist", "data.dir=t.csv"], "data.dir=t.csv: t.csv is a file; must be a folder", files.csv()),
+    Case(["data=mnist", "data.dir=t.csv/data"], "t.csv is a file; must be a folder", files.csv()),
+]
+CHECKPOINTS = [
+    Case(["ckpt_path=c.ckpt", *arguments], says, make)
+    for arguments, says, make in (
+        ([], "no such file", None),
+        ([], "is a folder; name a checkpoint in it", files.directory("c.ckpt")),
+        ([], "is not a file, but a pipe", files.pipe("c.ckpt")),
+        ([], "is no checkpoint, or a damaged one", files.text("", "c.ckpt")),
+        ([], "is no checkpoint, or a damaged one", files.text("not a checkpoint", "c.ckpt")),
+        ([], "is no checkpoint, or a damaged one", files.cut(files.checkpoint(), "c.ckpt", 0.5)),
+        ([], "is no checkpoint, or a damaged one", files.zipped(notes="nothing of the kind")),
+        ([], "holds more than plain data, or is damaged", files.zipped()),
+        ([], "is not a checkpoint of this program", files.saved([1, 2])),
+        ([], "is not a checkpoint of this program", files.saved({"state_dict": {}})),
+        ([], "holds more than plain data", files.saved({"state_dict": {}, "hyper_parameters": files.Trap()})),
+        ([], "was trained with sizes=[64, 32, 10], this run has [64, 64, 10]", files.checkpoint(sizes=[64, 32, 10])),
+        (["data=wine"], "was trained with sizes=[64, 64, 10], this run has [13, 64, 3]", files.checkpoint()),
+        ([], "was trained with hidden_activation=relu", files.checkpoint(hidden_activation="relu")),
+        ([], "was trained on another table", files.checkpoint(preprocessing={"columns": []})),
+        (["optimizer=adam"], "was trained with optimizer=sgd, this run has optimizer=adam", files.checkpoint()),
+        (["scheduler=cosine"], "was trained with scheduler=none", files.checkpoint()),
+        (["trainer.max_epochs=5"], "has 5 epochs behind it already", files.checkpoint()),
+    )
+]
+SCRIPTS = [
+    Case(arguments, says, make, f"scripts/{script}.py")
+    for script, arguments, says, make in (
+        ("evaluate", [], "run: must be given", None),
+        ("evaluate", ["run=nowhere"], "no such folder", None),
+        ("evaluate", ["run=."], "no .hydra/config.yaml", None),
+        ("evaluate", ["run"], "not of the form key=value", None),
+        ("evaluate", ["rn=."], "did you mean run", None),
+        ("evaluate", ["run=.", "split=tset"], "did you mean test", None),
+        ("evaluate", ["run=.", "input=new.csv", "split=test"], "give one of the two", None),
+        ("evaluate", ["run=run"], "config.yaml: ", files.run_folder("a: [")),
+        ("evaluate", ["run=run"], "is not a configuration", files.run_folder("[1]")),
+        ("evaluate", ["run=run"], "config.yaml: ", files.run_folder("seed: x")),
+        ("gradcheck", ["only=tan"], "did you mean tanh", None),
+        ("gradcheck", ["folder=nowhere"], "no such folder", None),
+        ("gradcheck", ["folder=/proc"], "folder=/proc: cannot be written to", None),
+        ("gradcheck", ["processes=some"], "must be a whole number", None),
+        ("gradcheck", ["model.loss=mse"], "name it with target=FILE:NAME", None),
+        ("gradcheck", ["target=mine.py:backward"], "no such file", None),
+        ("gradcheck", ["target=mine"], "must be FILE:NAME", None),
+        ("gradcheck", ["target"], "not of the form key=value", None),
+        ("derive", ["format=pdf"], "choose from terminal, latex, markdown, html", None),
+        ("derive", ["model.loss=mze"], "did you mean mse", None),
+        ("derive", ["model.hidden=64"], "must be a list", None),
+        ("derive", ["model.hidden=[-1]"], "1 unit or more", None),
+        ("derive", ["model.hiden=[64]"], "did you mean model.hidden", None),
+        ("derive", ["output=nowhere/derivation.tex"], "there is no folder nowhere", None),
+        ("derive", ["model=mlp"], "no such key", None),
+        ("benchmark", [], "name what to measure: step, memory, epoch, startup, sweep, or all", None),
+        ("benchmark", ["steps"], "did you mean step", None),
+        ("benchmark", ["step", "rounds=0"], "must be 1 or more", None),
+        ("benchmark", ["step", "rounds=many"], "must be a whole number", None),
+        ("benchmark", ["memory", "folder=nowhere"], "no such folder", None),
+        ("benchmark", ["memory", "device=cuda0"], "choose from auto, cpu, cuda", None),
+        ("benchmark", ["step", "wirte=true"], "did you mean write", None),
+    )
+]
+CASES = [*TYPES, *NEEDED, *MISSPELT, *VALUES, *TRAINER, *HYDRA, *TABLES, *PICTURES, *PACKED, *CHECKPOINTS, *SCRIPTS]
+MOST_SECONDS = 20  # of the processor; nearly all take less than one
+MOST_MEMORY = 3 << 20  # KiB; torch and what belongs to it have 0.7 GiB
 
 
-def named(value: list[str] | str) -> str:
-    return " ".join(value) if isinstance(value, list) else ""
+def name_of(case: Case) -> str:
+    made = getattr(case.make, "__qualname__", "").partition(".")[0]
+    return f"{Path(case.script).stem} {' '.join(case.arguments)} {made}".encode("ascii", "replace").decode()[:100]
 
 
-def one_line(result, script, reason, folder):
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith(f"{script}: ")
-    assert reason in result.stderr
-    assert not list(folder.iterdir())
+def content_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every path below the folder with what changes if it does."""
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize(("arguments", "reason"), TRAIN, ids=named)
-def test_train_refuses_in_one_line(command, tmp_path, arguments, reason):
-    one_line(command("train.py", *arguments), "train.py", reason, tmp_path)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_it_is_refused_in_one_line(server, tmp_path, tmp_path_factory, case):
+    if case.make is not None:
+        case.make(tmp_path)
+    before = content_of(tmp_path)
+    said = [tmp_path_factory.mktemp("said") / name for name in ("stdout", "stderr")]
+    variables = {**os.environ, "COLUMNS": "120"}
+    status, memory, seconds = server.run(ROOT / case.script, tuple(case.arguments), tmp_path, variables, said)
+    stdout, stderr = (path.read_text() for path in said)
+    assert (status, stdout, stderr.count("\n")) == (1, "", 1), stderr
+    assert stderr.startswith(f"{Path(case.script).name}: ")
+    assert stderr.rstrip("\n").isprintable()
+    assert case.says in stderr
+    assert memory < MOST_MEMORY
+    assert seconds < MOST_SECONDS
+    if case not in PACKED:  # the other files of the set are unpacked by then, and are as good as the packed ones
+        assert content_of(tmp_path) == before
 
 
-@pytest.mark.parametrize(("arguments", "reason"), EVALUATE, ids=named)
-def test_evaluate_refuses_in_one_line(command, tmp_path, arguments, reason):
-    one_line(command("scripts/evaluate.py", *arguments), "evaluate.py", reason, tmp_path)
+def test_every_key_of_the_schema_is_given_a_wrong_value():
+    given = {argument.lstrip("+").partition("=")[0] for case in CASES for argument in case.arguments}
+    assert not KEYS.keys() - given
+    assert len(CASES) >= 200
 
 
-@pytest.mark.parametrize(("arguments", "reason"), GRADCHECK, ids=named)
-def test_gradcheck_refuses_in_one_line(command, tmp_path, arguments, reason):
-    one_line(command("scripts/gradcheck.py", *arguments), "gradcheck.py", reason, tmp_path)
-
-
-@pytest.mark.parametrize(("arguments", "reason"), DERIVE, ids=named)
-def test_derive_refuses_in_one_line(command, tmp_path, arguments, reason):
-    one_line(command("scripts/derive.py", *arguments), "derive.py", reason, tmp_path)
-
-
-@pytest.mark.parametrize(("arguments", "reason"), BENCHMARK, ids=named)
-def test_benchmark_refuses_in_one_line(command, tmp_path, arguments, reason):
-    one_line(command("scripts/benchmark.py", *arguments), "benchmark.py", reason, tmp_path)
+@pytest.mark.parametrize("case", [VALUES[0], TRAINER[0], HYDRA[0], TABLES[2], CHECKPOINTS[4]], ids=name_of)
+def test_it_is_said_within_two_seconds_without_torch(tmp_path, case):
+    """The seconds are the processor's: of others that are at work it takes no notice."""
+    if case.make is not None:
+        case.make(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / case.script), *case.arguments],
+        cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert told.returncode == 1
+    assert case.says in told.stderr.splitlines()[-1]
+    assert not [line for line in told.stderr.splitlines() if line.endswith(("| torch", "| lightning", "| pandas"))]
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
 
 
 @pytest.mark.slow
-def test_what_only_the_trainer_can_refuse_leaves_no_folder_either(command, tmp_path):
-    result = command("train.py", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
-    one_line(result, "train.py", "gpu", tmp_path)
-
-
-def test_a_file_that_is_no_checkpoint_is_refused(command, tmp_path):
-    (tmp_path / "notes.ckpt").write_text("not a checkpoint")
-    result = command("train.py", "ckpt_path=notes.ckpt")
-    assert result.returncode == 1
-    assert result.stderr == "train.py: ckpt_path=notes.ckpt: is no checkpoint, or a damaged one\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.ckpt"]
-
-
-@pytest.mark.slow
-def test_a_checkpoint_that_holds_code_is_not_opened(command, tmp_path):
-    import torch
-
-    torch.save({"state_dict": {}, "hyper_parameters": Trap()}, tmp_path / "trap.ckpt")
-    result = command("train.py", "ckpt_path=trap.ckpt")
-    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-    assert "more than plain data" in result.stderr
-
-
-class Trap:
-    def __reduce__(self):
-        return print, ("the trap was sprung",)
+def test_what_only_the_trainer_can_refuse_leaves_no_folder_either(warm_command, tmp_path):
+    result = warm_command("train.py", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.stderr
+    assert "gpu" in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ from dataclasses import fields
 import lightning
 import pytest
 from hydra import compose, initialize_config_dir
+from lightning.pytorch.strategies import StrategyRegistry
 
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.config.catalogue import facts_of
@@ -21,7 +22,7 @@ from backhand.config.schema import (
     SchedulerConfig,
     TrainerConfig,
 )
-from backhand.config.validation import layer_sizes, typed
+from backhand.config.validation import STRATEGIES, layer_sizes, typed
 from backhand.data import augmentation
 
 # Objects, not values that a file could hold, or set by the train task itself.
@@ -40,6 +41,10 @@ NOT_IN_A_FILE = {
 def test_every_argument_of_lightnings_trainer_can_be_set():
     theirs = set(inspect.signature(lightning.Trainer.__init__).parameters) - {"self"} - NOT_IN_A_FILE
     assert {field.name for field in fields(TrainerConfig)} == theirs
+
+
+def test_the_strategies_that_can_be_named_are_lightnings():
+    assert set(STRATEGIES) - {"auto"} == set(StrategyRegistry.available_strategies())
 
 
 @pytest.mark.parametrize(

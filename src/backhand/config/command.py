@@ -3,14 +3,16 @@
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from traceback import extract_tb
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal import hydra as hydra_internal
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from yaml import YAMLError
@@ -20,6 +22,8 @@ from backhand.config.errors import USER_ERRORS, UserError, key_of_null, one_line
 from backhand.config.untrusted import CheckedLoader, permission
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
+GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
+OPTIONAL = ("experiment", "debug")  # groups of which there need not be a choice
 
 
 def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -48,29 +52,19 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         try:
+            check_flags(sys.argv[1:])
+            check_groups(sys.argv[1:])
             _check_what_is_composed()
             run()
         except USER_ERRORS as error:
             sys.exit(report(error))
-        except (ValueError, OSError, YAMLError) as error:
-            # Hydra answers some overrides (`data=null`) with a bare ValueError while it composes, and a folder that
-            # cannot be made with an OSError.
-            if begun:
-                raise
-            sys.exit(report(error))
-        except AssertionError:
-            # OmegaConf's answer to a key of a part that is off: `callbacks.audit=null callbacks.audit.every=5`.
-            if begun or (key := key_of_null(sys.argv[1:])) is None:
-                raise
-            parent, _, _ = key.rpartition(".")
-            group, _, _ = parent.partition(".")
-            sys.exit(
-                report(
-                    UserError(f"{key}: {parent} is off here (null); choose a {group}=… that has it, or leave this out")
-                )
-            )
         except KeyboardInterrupt:
             sys.exit(130)
+        except Exception as error:
+            said = None if begun else _of_starting(error, sys.argv[1:])
+            if said is None:
+                raise
+            sys.exit(report(said))
 
     return main
 
@@ -85,6 +79,60 @@ def _check_what_is_composed() -> None:
         raise UserError("--experimental-rerun: unpickles a file, which can run anything; repeat .hydra/overrides.yaml")
     assert hasattr(hydra_internal, "ConfigLoaderImpl")
     hydra_internal.ConfigLoaderImpl = functools.partial(CheckedLoader, permission=permission(sys.argv))
+
+
+def _of_starting(error: Exception, arguments: Sequence[str]) -> Exception | None:
+    """What the user is told of an exception before the task has begun; None if it is a bug."""
+    frames = {frame.name for frame in extract_tb(error.__traceback__)}
+    if isinstance(error, AssertionError) and (key := key_of_null(arguments)) is not None:
+        # OmegaConf's answer to a key of a part that is off: `callbacks.audit=null callbacks.audit.every=5`.
+        parent, _, _ = key.rpartition(".")
+        group, _, _ = parent.partition(".")
+        return UserError(f"{key}: {parent} is off here (null); choose a {group}=… that has it, or leave this out")
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename}: cannot be read or made ({error.strerror})")
+    if frames & {"compose_config", "check_groups"}:
+        # With nothing but the user's words to compose, whatever Hydra stumbles over is one of them.
+        reason = " ".join(filter(None, (type(error).__name__, str(error))))
+        return UserError(f"{' '.join(arguments)}: cannot be composed ({reason})")
+    # Hydra answers flags that do not go together with a bare ValueError.
+    return error if isinstance(error, ValueError | OSError | YAMLError) else None
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """Refuse a flag that Hydra does not have, as its own parser would, which writes six lines.
+
+    Raises:
+        UserError: what is wrong with it.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; the flags are in --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+
+
+def check_groups(arguments: Sequence[str]) -> None:
+    """Refuse what is no name of a choice where a group is to be chosen, which Hydra answers without naming the group.
+
+    Raises:
+        UserError: `data=null`, `data=[true]`, `~hydra`.
+    """
+    for argument in arguments:
+        group = argument.partition("=")[0].lstrip("+").partition("@")[0]
+        if group == "~hydra":
+            raise UserError(f"{argument}: cannot be left out; where runs are written, and what is checked, is in it")
+        choices = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if group in GROUPS else []
+        if not choices:
+            continue
+        override = OverridesParser.create().parse_override(argument)
+        value = override.value()
+        names = value if isinstance(value, list) and value else [value]
+        optional = group in OPTIONAL and value is None
+        if not (optional or override.is_sweep_override() or all(isinstance(name, str) for name in names)):
+            raise UserError(f"{argument}: must be the name of a choice: {', '.join(choices)}")
 
 
 def script(task: Callable[[list[str]], int]) -> Callable[[], None]:

@@ -17,10 +17,17 @@ class UserError(Exception):
 
 
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
+LONGEST = 2000  # characters of a line; the list of the trainer's keys has 800
 
 
 def one_line(error: BaseException) -> str:
-    """What Hydra and OmegaConf say over several lines, as one line with the choices."""
+    """What is wrong, as one line with the choices; what would move the terminal's cursor or colour it is a `?`."""
+    line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(_said(error).split("\n")))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+
+
+def _said(error: BaseException) -> str:
+    """What Hydra and OmegaConf say over several lines, shorter and with the choices."""
     if "Key 'allow_targets' not in" in str(error):
         return "allow_targets: is for the command line alone, as allow_targets=[package.module.Name]"
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
@@ -29,6 +36,8 @@ def one_line(error: BaseException) -> str:
         return f"{group}={choice}: no such choice{closest(choice, options)}; choose from {', '.join(options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not of the form key=value ({' '.join(str(error).split())})"
+    if found := re.match(r"Ambiguous value for argument '(.+)'\n", str(error)):
+        return f"{found[1]}: has several values; add -m to sweep over them, or write a list, as in key=[1,2]"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
         text = str(cause.msg).splitlines()[0]
@@ -42,6 +51,8 @@ def one_line(error: BaseException) -> str:
             return f"{cause.full_key}: must be a list, such as [64] or [256,128]"
         if "is not Optional" in text or text.startswith("Incompatible value 'None'"):
             return f"{cause.full_key}=null: needs a value"
+        if "does not support deletion" in text:
+            return f"{cause.full_key}: cannot be left out with ~; give it another value"
         return f"{cause.full_key}: {text}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 

@@ -2,13 +2,16 @@
 
 import functools
 import os
+import re
+import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,7 +36,10 @@ from backhand.config.schema import (
     ModelConfig,
     NetworkArguments,
     TrainConfig,
+    TrainerConfig,
 )
+
+LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory holds
 
 
 def typed(cfg: DictConfig) -> TrainConfig:
@@ -118,9 +124,7 @@ def _check(config: TrainConfig) -> None:
     if config.sweep.max_failures is not None:
         _at_least("sweep.max_failures", config.sweep.max_failures, 0)
     _at_least("sweep.top", config.sweep.top, 1)
-    _at_least("seed", config.seed, 0)
-    if config.seed >= 2**32:
-        raise UserError(f"seed={config.seed}: must be below 2^32")
+    _check_seed("seed", config.seed)
     if config.logger.wandb:
         check_choice("logger.wandb.mode", config.logger.wandb.mode, ("auto", "online", "offline", "disabled"))
         check_project("logger.wandb.project", config.logger.wandb.project)
@@ -164,7 +168,7 @@ def _check_data(data: DataConfig) -> None:
             f"data.val_fraction={data.val_fraction} and data.test_fraction={data.test_fraction}: "
             "their sum must be below 1, for something must be left to train on"
         )
-    _at_least("data.split_seed", data.split_seed, 0)
+    _check_seed("data.split_seed", data.split_seed)
     check_choice("data.device", data.device, ("auto", "accelerator", "cpu"))
     if data.augment is not None:
         check_choice("data.augment", data.augment, AUGMENTATIONS)
@@ -173,9 +177,9 @@ def _check_data(data: DataConfig) -> None:
         check_choice("data.missing", str(data.missing), ("refuse", "mean", "median"))
     if data.name == "teacher":
         for key in ("samples", "features", "outputs"):
-            _at_least(f"data.{key}", getattr(data, key), 1)
+            _check_size(f"data.{key}", getattr(data, key))
         for units in data.hidden or []:
-            _at_least("data.hidden", units, 1)
+            _check_size("data.hidden", units)
 
 
 def _check_split(config: TrainConfig, facts: Facts) -> None:
@@ -205,6 +209,8 @@ def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
     for units in model.hidden:
         if units < 1:
             raise UserError(f"model.hidden={model.hidden}: every hidden layer needs 1 unit or more; [] has no layer")
+        if units > LARGEST_SIZE:
+            raise UserError(f"model.hidden={model.hidden}: a layer can have {LARGEST_SIZE} units at most")
     try:
         check_choice("hidden_activation", model.hidden_activation, HIDDEN_ACTIVATIONS)
         check_choice("loss", model.loss, LOSSES)
@@ -297,12 +303,40 @@ def _check_trainer(config: TrainConfig) -> None:
     trainer = config.trainer
     if trainer.max_epochs is not None and trainer.max_epochs < 1 and trainer.max_epochs != -1:
         raise UserError(f"trainer.max_epochs={trainer.max_epochs}: must be 1 or more, or -1 for no limit")
+    if trainer.min_epochs is not None:
+        _at_least("trainer.min_epochs", trainer.min_epochs, 0)
+    if trainer.max_steps < 1 and trainer.max_steps != -1:
+        raise UserError(f"trainer.max_steps={trainer.max_steps}: must be 1 or more, or -1 for no limit")
+    if trainer.min_steps is not None:
+        _at_least("trainer.min_steps", trainer.min_steps, 0)
+    for unit in ("epochs", "steps"):
+        least, most = getattr(trainer, f"min_{unit}") or 0, getattr(trainer, f"max_{unit}")
+        if most not in (None, -1) and least > most:
+            raise UserError(f"trainer.min_{unit}={least}: must be at most trainer.max_{unit}={most}")
+    if not (trainer.max_time is None or _is_duration(trainer.max_time)):
+        raise UserError(f"trainer.max_time={trainer.max_time}: {DURATION}, or null")
     check_choice("trainer.accelerator", trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
-    if trainer.devices == 0 or trainer.devices == []:
-        raise UserError(f"trainer.devices={trainer.devices}: must be 1 or more, -1 or auto for all, or a list")
+    check_choice("trainer.strategy", trainer.strategy, STRATEGIES)
+    if not _are_devices(trainer.devices):
+        raise UserError(
+            f"trainer.devices={trainer.devices}: must be 1 or more, -1 or auto for all, or a list of their numbers"
+        )
+    _at_least("trainer.num_nodes", trainer.num_nodes, 1)
+    fast = trainer.fast_dev_run
+    if not (isinstance(fast, bool) or (_whole(fast) and fast >= 0)):
+        raise UserError(f"trainer.fast_dev_run={fast}: must be true, false, or a number of batches")
     for key in ("train", "val", "test", "predict"):
         _number_or_null(f"trainer.limit_{key}_batches", getattr(trainer, f"limit_{key}_batches"))
     _number_or_null("trainer.overfit_batches", trainer.overfit_batches)
+    _check_validation_interval(trainer)
+    if trainer.num_sanity_val_steps is not None:
+        _at_least("trainer.num_sanity_val_steps", trainer.num_sanity_val_steps, -1)
+    for key in ("log_every_n_steps", "reload_dataloaders_every_n_epochs"):
+        _at_least(f"trainer.{key}", getattr(trainer, key) or 0, 0)
+    if trainer.deterministic not in (None, True, False, "warn"):
+        raise UserError(f"trainer.deterministic={trainer.deterministic}: must be true, false, warn or null")
+    if trainer.profiler is not None:
+        check_choice("trainer.profiler", trainer.profiler, ("simple", "advanced", "pytorch", "xla"))
     _at_least("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1)
     if trainer.gradient_clip_val is not None:
         _at_least("trainer.gradient_clip_val", trainer.gradient_clip_val, 0)
@@ -311,14 +345,60 @@ def _check_trainer(config: TrainConfig) -> None:
     check_choice("trainer.precision", str(trainer.precision), precisions)
 
 
+def _check_validation_interval(trainer: TrainerConfig) -> None:
+    interval, epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    fits = interval is None or _is_duration(interval) or (_whole(interval) and interval >= 1)
+    if not (fits or (isinstance(interval, float) and 0 < interval <= 1)):
+        raise UserError(
+            f"trainer.val_check_interval={interval}: must be a number of batches, a share of an epoch above 0.0 and at "
+            "most 1.0, a time as DD:HH:MM:SS, or null"
+        )
+    if epochs is not None:
+        _at_least("trainer.check_val_every_n_epoch", epochs, 1)
+    elif interval is None or isinstance(interval, float):
+        raise UserError(
+            "trainer.check_val_every_n_epoch=null: the batches are counted on over epochs; "
+            f"trainer.val_check_interval={interval} must be a number of batches, or a time as DD:HH:MM:SS"
+        )
+
+
+DURATION = "must be a time as DD:HH:MM:SS, or such as {hours: 1, minutes: 30}"
+STRATEGIES = (
+    "auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "ddp_spawn",
+    "ddp_spawn_find_unused_parameters_false", "ddp_spawn_find_unused_parameters_true", "ddp_fork",
+    "ddp_fork_find_unused_parameters_false", "ddp_fork_find_unused_parameters_true", "ddp_notebook",
+    "ddp_notebook_find_unused_parameters_false", "ddp_notebook_find_unused_parameters_true", "deepspeed",
+    "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload", "deepspeed_stage_3",
+    "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme", "fsdp", "fsdp_cpu_offload", "single_device",
+    "single_xla", "single_tpu", "xla", "xla_debug",
+)  # fmt: skip
+
+
+def _is_duration(value: object) -> bool:
+    if isinstance(value, dict):
+        try:
+            return timedelta(**value) > timedelta(0)
+        except (TypeError, ValueError, OverflowError):
+            return False
+    return isinstance(value, str) and re.fullmatch(r"\d{1,6}:\d\d:\d\d:\d\d", value) is not None
+
+
+def _are_devices(value: object) -> bool:
+    if isinstance(value, list):
+        return len(value) > 0 and len(set(map(str, value))) == len(value) and all(_whole(n) and n >= 0 for n in value)
+    if isinstance(value, str):  # "2", "0,1", "-1", as Lightning reads them
+        return value == "auto" or re.fullmatch(r"-1|[1-9]\d{0,5}|\d{1,6}(,\d{1,6})*,?", value) is not None
+    return _whole(value) and (value == -1 or value >= 1)
+
+
 def check_table_file(config: TrainConfig) -> None:
     """Refuse a table that is not there; the rest is said by who reads it.
 
     Raises:
         UserError: no such file.
     """
-    if config.data.path is not None and not Path(config.data.path).exists():
-        raise UserError(f"data.path={config.data.path}: no such file")
+    if config.data.path is not None:
+        _check_file("data.path", Path(config.data.path))
 
 
 def check_checkpoint_file(key: str, path: Path) -> None:
@@ -327,13 +407,38 @@ def check_checkpoint_file(key: str, path: Path) -> None:
     Raises:
         UserError: no such file, a folder, or a file that is no (whole) zip archive, or one that torch did not write.
     """
-    if not path.exists():
-        raise UserError(f"{key}={path}: no such file")
-    if path.is_dir():
-        raise UserError(f"{key}={path}: is a folder; name a checkpoint in it, such as checkpoints/last.ckpt")
+    _check_file(key, path, "; name a checkpoint in it, such as checkpoints/last.ckpt")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{key}={path}: is no checkpoint, or a damaged one")
     check_archive(path, key)
+
+
+def check_folder(key: str, folder: Path) -> None:
+    """Refuse what cannot become a folder; whether it can be written to is found out by who writes.
+
+    Raises:
+        UserError: a part of the path is a file, or the path is none.
+    """
+    try:
+        existing = next(part for part in (folder, *folder.parents, Path()) if part.exists())
+    except OSError as error:
+        raise UserError(f"{key}={folder}: cannot be a folder ({error.strerror})") from None
+    if not existing.is_dir():
+        raise UserError(f"{key}={folder}: {existing} is not a folder")
+
+
+def _check_file(key: str, path: Path, in_a_folder: str = "") -> None:
+    """Refuse what is no file, without opening it: a pipe would be waited for."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UserError(f"{key}={path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{key}={path}: no such file ({error.strerror})") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{key}={path}: is a folder{in_a_folder}")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{key}={path}: is not a file, but a pipe, a socket or a device")
 
 
 def _check_optional_keys(
@@ -387,15 +492,28 @@ def check_wandb_environment() -> None:
             )
 
 
+def _check_size(key: str, value: int) -> None:
+    _at_least(key, value, 1)
+    if value > LARGEST_SIZE:
+        raise UserError(f"{key}={value}: must be at most {LARGEST_SIZE}")
+
+
+def _check_seed(key: str, value: int) -> None:
+    _at_least(key, value, 0)
+    if value >= 2**32:
+        raise UserError(f"{key}={value}: must be below 2^32")
+
+
 def _at_least(key: str, value: float, bound: float, above: bool = False) -> None:
     if not (bound < value if above else bound <= value) or value == float("inf"):
         raise UserError(f"{key}={value}: must be {'above' if above else 'at least'} {bound}, and finite")
 
 
 def _number_or_null(key: str, value: object) -> None:
-    if not (value is None or isinstance(value, int | float)):
+    fits = isinstance(value, float) and 0 <= value <= 1
+    if not (value is None or fits or (_whole(value) and value >= 0)):
         raise UserError(f"{key}={value}: must be a number of batches, a share between 0.0 and 1.0, or null")
 
 
-def _whole(value: object) -> bool:
+def _whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

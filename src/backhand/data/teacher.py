@@ -6,6 +6,7 @@ import torch
 
 from backhand.calculus.backpropagation import Network, forward
 from backhand.config.catalogue import facts_of
+from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 
@@ -16,7 +17,22 @@ def load_teacher(settings: DataConfig, hidden_activation: str, output_activation
     A network with the teacher's hidden layers, or wider ones, can therefore bring a loss of differences to zero. The
     teacher's weights are N(0, 1/n) with n inputs a unit, its biases N(0, 1/4); inputs, weights and biases are drawn
     from `split_seed`, so that runs with other seeds learn the same function.
+
+    Raises:
+        UserError: the memory does not hold them.
     """
+    try:
+        return _drawn(settings, hidden_activation, output_activation)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        sizes = ", ".join(
+            f"data.{key}={getattr(settings, key)}" for key in ("samples", "features", "outputs", "hidden")
+        )
+        raise UserError(f"{sizes}: do not fit into memory") from None
+
+
+def _drawn(settings: DataConfig, hidden_activation: str, output_activation: str) -> Dataset:
     facts = facts_of(settings)
     assert facts is not None
     assert facts.samples is not None

@@ -13,7 +13,7 @@ from backhand.config.errors import USER_ERRORS, UserError
 from backhand.config.lock import hold
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.untrusted import WRITTEN, check_links
-from backhand.config.validation import check_table_file, typed
+from backhand.config.validation import check_folder, check_table_file, typed
 from backhand.reporting.result import config_hash
 from backhand.training.evaluate import read_config
 from backhand.training.processes import is_first, refuse_sweep, without_a_folder
@@ -74,8 +74,11 @@ def check_run(cfg: DictConfig) -> None:
     """
     config = typed(cfg)
     check_table_file(config)
+    if not cfg.hydra.run.dir:
+        raise UserError("hydra.run.dir=: must be the name of a folder, which need not be there yet")
     if not is_first():
         return
+    check_folder("hydra.run.dir", Path(cfg.hydra.run.dir))
     check_links(Path(cfg.hydra.run.dir), "hydra.run.dir", (*WRITTEN, f"{cfg.hydra.job.name}.log"))
     where = f"hydra.run.dir={cfg.hydra.run.dir}"
     folder = Path(cfg.hydra.run.dir)
