@@ -1,10 +1,16 @@
-"""What the command has Hydra do around a job."""
+"""What the command has Hydra do around a job, and what it tells the user to do next."""
 
+import shlex
+import sys
+
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 
 from backhand.config.command import CONF
+from backhand.training.train import command_to_go_on
 
 
 def test_hydra_keeps_no_configuration_of_a_job_that_is_done():
@@ -13,3 +19,32 @@ def test_hydra_keeps_no_configuration_of_a_job_that_is_done():
     done = JobReturn(["seed=1"], config, config, ".", "train", JobStatus.COMPLETED, 0.5)
     Callbacks(config).on_job_end(config=config, job_return=done)
     assert done == JobReturn(["seed=1"], None, None, ".", "train", JobStatus.COMPLETED, 0.5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run",
+        "a b",
+        "it's",
+        'q"x',
+        "lr=0.1,m=2",
+        "ü/ß",
+        "back\\slash",
+        "tail\\",
+        "a$HOME",
+        "{x}",
+        "[1]",
+        "~x",
+        "100%",
+        "\\'",
+    ],
+)
+def test_the_command_to_go_on_survives_the_shell_and_hydra(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    given = ["train.py", "model.hidden=[4]", "name='a b'", f"hydra.run.dir={name}", "ckpt_path=old.ckpt"]
+    monkeypatch.setattr(sys, "argv", given)
+    python, *said = shlex.split(command_to_go_on(tmp_path / name))
+    assert (python, said[:3], said[4:]) == ("python", given[:3], ["ckpt_path=auto"])
+    override = OverridesParser.create().parse_override(said[3])
+    assert (override.key_or_group, override.value()) == ("hydra.run.dir", name)

@@ -172,8 +172,9 @@ def command_to_go_on(folder: Path) -> str:
     """What makes a run that was cut off go on in its folder."""
     given = [each for each in sys.argv[1:] if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
     where = shown(folder)
-    if not re.fullmatch(r"[\w./:-]+", where):  # Hydra reads it as well as the shell
-        where = "'" + where.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if not re.fullmatch(r"[\w./:-]+", where, re.ASCII):  # Hydra reads it as well as the shell
+        escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", where)  # of a backslash, what would be part of a quote's own
+        where = "'" + escaped.replace("'", "\\'") + "'"
     return shlex.join(["python", sys.argv[0], *given, f"hydra.run.dir={where}", f"ckpt_path={AUTO}"])
 
 
