@@ -103,7 +103,7 @@ def test_each_mistake_is_named(combination, everything):
     assert not missed
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_at_least_95_percent_of_all_mistakes_are_named_and_the_docs_say_how_many():
     # Every pair of output and loss behind two hidden activations, which take turns, so that each is behind ten pairs.
     turns = [

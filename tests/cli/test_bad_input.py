@@ -84,6 +84,8 @@ VALUES = [
     Case(["data=diabetes", "model.output_activation=sigmoid", "model.loss=binary_cross_entropy"], "number to predict"),
     Case(["data=diabetes", "model.output_activation=softmax"], "single output"),
     Case(["model.hidden=[0]"], "1 unit or more"),
+    Case(["model.hidden=[64,[3]]"], "1 unit or more"),
+    Case(["trainer.accelerator=tpu"], "trainer: "),
     Case(["model.hidden=[64,x]"], "must be a whole number"),
     Case(["model.hidden=[99999999999999999999]"], "can have 2147483647 units at most"),
     Case(["model.gradient=numeric"], "choose from hand, autograd"),
@@ -216,7 +218,7 @@ HYDRA = [
     Case(["--multirun", "--cfg", "job"], "Only one of"),
     Case(["-m", "hydra.sweep.dir=/proc/x", "seed=1,2"], "hydra.sweep.dir=/proc/x: cannot be made"),
     Case(["-m", "hydra.sweep.dir=null", "seed=1,2"], "hydra.sweep.dir=null: needs a value"),
-    Case(["-m", "hydra.sweep.dir=t.csv", "seed=1,2"], "hydra.sweep.dir=t.csv", files.csv()),
+    Case(["-m", "hydra.sweep.dir=t.csv", "seed=1,2"], "t.csv: cannot be made (File exists)", files.csv()),
     Case(["-m", "hydra.sweep.subdir=null", "seed=1,2"], "hydra.sweep.subdir=null: needs a value"),
     Case(["-m", "hydra/launcher=population", "hydra.launcher.max_runs=0", "seed=1,2"], "1 or more, or null"),
     Case(["-m", "search=optuna", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be a whole number"),
@@ -412,8 +414,9 @@ def name_of(case: Case) -> str:
 
 
 def content_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every path below the folder with what changes if it does."""
-    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in folder.rglob("*")}
+    """Every path below the folder with what changes if it does; a folder's time does where one looks who is at work."""
+    found = {path: path.lstat() for path in folder.rglob("*")}
+    return {str(path): (each.st_size, 0 if path.is_dir() else each.st_mtime_ns) for path, each in found.items()}
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)

@@ -70,6 +70,7 @@ def test_a_run_from_start_to_evaluation(command, warm_command, tmp_path):
         "report.html",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "checkpoints/previous.ckpt",
         "plots/curves.png",
         "plots/confusion.png",
     }

@@ -359,7 +359,7 @@ def test_a_full_disk_costs_the_jobs_that_it_is_too_small_for_and_no_others(comma
     assert [each["status"] for _, each in sorted(records(folder).items())] == ["finished"] * 2 + ["failed"] * 2
     for number in (2, 3):
         reason = records(folder)[number]["error"]
-        assert "cannot be written; is the disk full?" in reason
+        assert "cannot be written (File too large)" in reason
         assert "\n" not in reason
         assert f"job {number} (model.hidden=[512,512] seed={number - 2}) failed: {reason}\n" in full.stdout
     assert [row["status"] for row in table(folder)] == ["finished"] * 2 + ["failed"] * 2

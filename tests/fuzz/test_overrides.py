@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.fuzz.conftest import FEW, MANY, examples
 
 from backhand.config.command import CONF
+from backhand.config.lock import hold, made_above
 from backhand.config.schema import TrainConfig
 from backhand.training import command
 
@@ -139,7 +140,15 @@ def answer(monkeypatch, tmp_path):
     """`answer(["seed=-1"])`: the line, or None where training would begin."""
 
     def check_and_stop(cfg):
+        released = []
+        monkeypatch.setattr(command, "hold", lambda *where: released.append(hold(*where)) or released[-1])
         check_run(cfg)
+        for release in released:
+            release()
+            folder = Path(cfg.hydra.run.dir)
+            folder.rmdir()  # nothing is in it
+            for made in made_above(folder):
+                made.rmdir()
         raise Accepted
 
     check_run = command.check_run

@@ -56,6 +56,8 @@ WRITTEN = (
     ".hydra", "checkpoints", "plots", "tensorboard", "wandb", "metrics.csv", "findings.json", "result.json",
     "report.html",
 )  # fmt: skip
+# Links that W&B makes in each run's new folder, to its logs in the user's cache; it writes through none that it finds.
+WANDBS_OWN = ("debug-core.log",)
 # Variables of the environment that choose no program, library or server.
 VARIABLES = re.compile(
     r"(OMP|MKL|OPENBLAS|NUMEXPR)_NUM_THREADS|CUDA_VISIBLE_DEVICES|CUBLAS_WORKSPACE_CONFIG|(NCCL|GLOO)_SOCKET_IFNAME"
@@ -292,7 +294,7 @@ def check_links(folder: Path, key: str, names: Sequence[str] = ("",)) -> None:
     for top in (inside / name for name in names):
         below = (Path(place, name) for place, *found in os.walk(top) for name in itertools.chain(*found))
         for path in (top, *below):
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside) and path.name not in WANDBS_OWN:
                 raise UserError(
                     f"{key}={folder}: {path.relative_to(inside)} in it is a link that leads out of it, "
                     "and nothing is written through it; remove it, or name another folder"

@@ -207,7 +207,7 @@ def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
         UserError: the first thing that is wrong, in one line.
     """
     for units in model.hidden:
-        if units < 1:
+        if not _whole(units) or units < 1:
             raise UserError(f"model.hidden={model.hidden}: every hidden layer needs 1 unit or more; [] has no layer")
         if units > LARGEST_SIZE:
             raise UserError(f"model.hidden={model.hidden}: a layer can have {LARGEST_SIZE} units at most")

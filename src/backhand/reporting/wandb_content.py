@@ -111,7 +111,8 @@ def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path
         run.log(shown)
         if not checkpoint.exists():  # no epoch had a finite objective
             continue
-        artifact = wandb.Artifact(f"best-{run.id}", "model", metadata=dict(metrics))
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # as W&B's JSON wants it
+        artifact = wandb.Artifact(f"best-{run.id}", "model", metadata=finite)
         # It is not changed any more: there is no need of a second copy of it.
         artifact.add_file(str(checkpoint.absolute()), policy="immutable", skip_cache=True)
         run.log_artifact(artifact, aliases=["best"])

@@ -149,7 +149,7 @@ class Sweep:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             hydras = [each for each in self.config.hydra.overrides.hydra if not each.startswith("hydra.mode=")]
-            told = [*hydras, *self.config.hydra.overrides.task]
+            told = [*self.config.hydra.overrides.task, *hydras]
             write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs), "overrides": told}) + "\n")
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
         except OSError as error:

@@ -240,7 +240,7 @@ def newest(folder: Path) -> Path | None:
             _read(path, "ckpt_path")
         except UserError as error:
             if path == there[-1]:
-                raise UserError(f"{error}, and there is no other; remove it to begin anew") from None
+                raise UserError(f"{error}, and there is no other that is whole; remove them to begin anew") from None
             log.warning("%s; the one before it is gone on from", error)
         else:
             return path

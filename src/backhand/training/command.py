@@ -96,6 +96,8 @@ def check_run(cfg: DictConfig) -> None:
                     f"with ckpt_path={AUTO}"
                 )
             _check_same(folder, config)
+        elif theirs := [name for name in (*WRITTEN, f"{cfg.hydra.job.name}.log") if (folder / name).exists()]:
+            raise UserError(f"{where}: holds {theirs[0]} already, and nothing is overwritten; name another folder")
     except UserError:
         release()
         raise

@@ -133,7 +133,8 @@ class LightningMLP(LightningModule):
         self._spoilt = False  # whether a batch of those that are accumulated was not finite
         self._steps: list[tuple[Any, ...]] = []  # of the block: what each counts, its mean loss, and the share of right
         self._unclipped: list[Tensor] = []  # of the block: the gradients' extremes, where clipping would hide them
-        self._train_sums: Tensor | None = None
+        # Of the epoch: for each step, along the last axis, its rows, rows × mean loss, rows × share of right.
+        self._noted: list[Tensor] = []
         self._loss_sum: Tensor | float = 0.0
         self._loss_rows: Tensor | float = 0.0
 
@@ -246,8 +247,7 @@ class LightningMLP(LightningModule):
         means = torch.stack([torch.stack(each) for each in noted])
         rows = torch.stack([torch.as_tensor(each) for each in counted]).to(means)
         # Of all processes at once: a checkpoint may be written before the epoch ends, and it is the first one's.
-        total = self._over_processes(torch.cat([rows.sum()[None], (means * rows).sum(-1)]))
-        self._train_sums = total if self._train_sums is None else self._train_sums.to(total) + total
+        self._noted.append(self._over_processes(torch.cat([rows[None], means * rows])))
         if self.first_loss is None:
             loss, rows_of_all = self._over_processes(torch.stack([means[0, 0] * rows[0], rows[0]])).tolist()
             self.first_loss = loss / rows_of_all
@@ -268,15 +268,18 @@ class LightningMLP(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics, change the learning rate, end the run where it has diverged."""
         names = ["train/loss"] if self.classes is None else ["train/loss", "train/acc"]
-        sums = self._train_sums if self._train_sums is not None else torch.zeros(1 + len(names), device=self.device)
-        rows, *totals = sums.tolist()
+        # In one sum, whose last bit would else tell where a run that was cut off has gone on.
+        sums = torch.cat(self._noted, -1).sum(-1).tolist() if self._noted else [0.0] * (1 + len(names))
+        rows, *totals = sums
         # An epoch of which every step was left out has no mean.
         means = {name: each / rows if rows else math.nan for name, each in zip(names, totals, strict=True)}
         self.log_dict(means)
         self.log("lr", self._optimizer.param_groups[0]["lr"])
-        self._train_sums = None
+        self._noted.clear()
         self._schedule(means)
         loss, reason = means["train/loss"], divergence(means["train/loss"], self.current_epoch + 1)
+        if not rows:
+            reason = f"no step of epoch {self.current_epoch + 1} could be taken: each was left out"
         if self.hparams["on_nan"] == "continue":
             self.diverged = None if math.isfinite(loss) else reason
         elif self.diverged is None and has_diverged(loss, math.nan if self.first_loss is None else self.first_loss):
@@ -328,15 +331,15 @@ class LightningMLP(LightningModule):
         """Keep what divergence is measured by, and in the middle of an epoch what its training metrics are made of."""
         checkpoint["first_loss"] = self.first_loss
         checkpoint["on_nan"] = {"skipped": self.skipped, "undone": self.undone}
-        if self._train_sums is not None:
-            checkpoint["train_sums"] = self._train_sums
+        if self._noted:
+            checkpoint["noted"] = torch.cat(self._noted, -1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
         self.first_loss = checkpoint.get("first_loss")
         kept = checkpoint.get("on_nan", {})
         self.skipped, self.undone = kept.get("skipped", 0), kept.get("undone", False)
-        self._train_sums = checkpoint.get("train_sums")
+        self._noted = [checkpoint["noted"].to(self.device)] if "noted" in checkpoint else []
 
     @property
     def is_accumulating(self) -> bool:

@@ -490,7 +490,7 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
             enable_progress_bar=config.callbacks.progress_bar,
             enable_checkpointing=bool(callbacks),
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise UserError("trainer: " + " ".join(str(error).split())) from error
 
 
