@@ -224,7 +224,7 @@ def test_a_run_ends_within_seconds_in_the_middle_of_an_epoch(start, command, tmp
         "trainer.max_epochs=1",
         "optimizer.lr=1e-4",
     )
-    process = start("train.py", *slow, "checkpoint.every_n_steps=500", "hydra.run.dir=run")
+    process = start("train.py", *slow, "logger=csv", "checkpoint.every_n_steps=500", "hydra.run.dir=run")
     until((tmp_path / "run" / "checkpoints" / "last.ckpt").exists, process)
     began = time.monotonic()
     os.kill(process.pid, sent)

@@ -53,7 +53,7 @@ def rows(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "tolerance"),
-    [("64-true", 1e-9), ("32-true", 1e-4)],
+    [("64-true", 1e-9), pytest.param("32-true", 1e-4, marks=pytest.mark.stress)],
 )
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
