@@ -79,7 +79,7 @@ def assert_same(folder, whole):
         pytest.param(("step", 39, "SIGINT"), PICTURES, marks=pytest.mark.stress),
         pytest.param(("validation", 3, "SIGTERM"), (*WINE, *PLATEAU), marks=pytest.mark.stress),
         pytest.param(("checkpoint", 4, "SIGINT"), (*WINE, *ADAM), marks=pytest.mark.stress),
-        (("result", 1, "SIGTERM"), WINE),
+        pytest.param(("result", 1, "SIGTERM"), WINE, marks=pytest.mark.stress),
     ],
 )
 def test_a_run_ended_at_a_moment_goes_on_to_the_same_bits(command, tmp_path, moment, settings):
