@@ -53,45 +53,47 @@ def test_a_full_disk_ends_a_run_in_one_line_and_damages_nothing(tmp_path, size):
     assert result(tmp_path / "run")["status"] == "failed"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file system")
-def test_a_file_system_that_is_full_ends_a_run_in_one_line_and_what_was_written_stays(start, tmp_path):
+@pytest.fixture
+def mounted(tmp_path):
+    """`mounted("size=512k")`: a file system of its own, in memory."""
     disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no file system can be made here")
-    try:
-        process = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run")
-        until((disk / "run" / "checkpoints" / "previous.ckpt").exists, process)
-        with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-        _, stderr = process.communicate(timeout=60)
-        assert process.returncode == 1
-        assert_one_line(stderr, "/disk/run/", "cannot be written (No space left on device)")
-        (disk / "ballast").unlink()
-        last = disk / "run" / "checkpoints" / "last.ckpt"
-        (tmp_path / "kept.ckpt").write_bytes(last.read_bytes())
-        again = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run", "ckpt_path=auto")
-        until(lambda: last.read_bytes() != (tmp_path / "kept.ckpt").read_bytes(), again)  # it was whole
-        os.killpg(again.pid, signal.SIGKILL)
-        again.wait(60)
-    finally:
+
+    def mount(options):
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True).returncode:
+            pytest.skip("no file system can be made here")
+        return disk
+
+    yield mount
+    if disk.is_mount():
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file system")
-def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(warm_command, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no file system can be made here")
-    try:
-        for arguments in (("hydra.run.dir=disk/run",), ("hydra.sweep.dir=disk/sweep", "seed=0,1", "-m")):
-            found = warm_command("train.py", *QUICK, *arguments)
-            assert (found.returncode, found.stdout) == (1, "")
-            assert_one_line(found.stderr, "Read-only file system")
-    finally:
-        subprocess.run(["umount", disk], check=True)
+def test_a_file_system_that_is_full_ends_a_run_in_one_line_and_what_was_written_stays(start, mounted, tmp_path):
+    disk = mounted("size=512k")
+    process = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run")
+    until((disk / "run" / "checkpoints" / "previous.ckpt").exists, process)
+    with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert_one_line(stderr, "/disk/run/", "cannot be written (No space left on device)")
+    (disk / "ballast").unlink()
+    last = disk / "run" / "checkpoints" / "last.ckpt"
+    kept = last.read_bytes()
+    again = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run", "ckpt_path=auto")
+    until(lambda: last.read_bytes() != kept, again)  # it was whole
+    os.killpg(again.pid, signal.SIGKILL)
+    again.wait(60)
+
+
+def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(warm_command, mounted):
+    mounted("ro")
+    for arguments in (("hydra.run.dir=disk/run",), ("hydra.sweep.dir=disk/sweep", "seed=0,1", "-m")):
+        found = warm_command("train.py", *QUICK, *arguments)
+        assert (found.returncode, found.stdout) == (1, "")
+        assert_one_line(found.stderr, "Read-only file system")
 
 
 def test_a_folder_that_is_removed_ends_its_run_in_one_line_and_is_not_made_again(start, tmp_path):
