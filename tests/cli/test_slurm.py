@@ -2,11 +2,14 @@
 
 import csv
 import json
+import shlex
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
 from tests.cli.conftest import ROOT, until
+from tests.cli.test_interruptions import assert_same
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +101,24 @@ def test_a_preempted_job_is_requeued_and_goes_on(sweep, tmp_path):
     assert result(folder)["epochs"] == 300
     assert result(folder)["steps"] == 300 * BATCHES
     assert epochs(folder) == list(range(300))
+
+
+def test_a_preempted_batch_script_is_requeued_and_goes_on(slurm, warm_command, tmp_path):
+    wine = ("data=wine", "data.batch_size=8", "logger=csv", "callbacks=quiet", "trainer=cpu", "trainer.max_epochs=100")
+    whole = warm_command("train.py", *wine, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    block = (ROOT / "docs" / "reliability.md").read_text().partition("#!/bin/sh\n")[2].partition("```")[0]
+    run = shlex.join([sys.executable, str(ROOT / "train.py"), *wine, "hydra.run.dir=run"])
+    script = "#!/bin/sh\n" + block.replace("python train.py … hydra.run.dir=outputs/long", run)
+    assert run in script
+    (tmp_path / "job.sh").write_text(script)
+    answer("sbatch", f"--chdir={tmp_path}", tmp_path / "job.sh")
+    until(lambda: len(epochs(tmp_path / "run")) >= 3)
+    answer("srun", "--partition=urgent", "--ntasks=2", "true")
+    until(lambda: result(tmp_path / "run")["status"] == "finished")
+    (log,) = tmp_path.glob("slurm-*.out")
+    assert log.read_text().count("interrupted; to go on: python ") == 1
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_preempted_population_is_requeued_and_goes_on(sweep, tmp_path):
