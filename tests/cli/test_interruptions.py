@@ -157,7 +157,10 @@ def test_where_no_checkpoint_is_whole_nothing_is_lost(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("hydra.run.dir=run", "seed=1", "ckpt_path=auto"), "holds another configuration's run"),
+        (
+            ("hydra.run.dir=run", "seed=1", "ckpt_path=auto"),
+            "another configuration's run (seed is 0 there, 1 here)",
+        ),
         (("hydra.run.dir=run",), "holds a run already, and nothing is overwritten; name another folder, or go on in"),
         (("ckpt_path=auto",), "ckpt_path=auto: name the run's folder too"),
         (("ckpt_path=auto", "hydra.run.dir=sweep"), "is a sweep's folder"),

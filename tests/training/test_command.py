@@ -5,10 +5,12 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal import hydra as hydra_internal
 from hydra._internal.callbacks import Callbacks
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 
+from backhand.config import command
 from backhand.config.command import CONF
 from backhand.training.train import command_to_go_on
 
@@ -42,9 +44,18 @@ def test_hydra_keeps_no_configuration_of_a_job_that_is_done():
 )
 def test_the_command_to_go_on_survives_the_shell_and_hydra(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
-    given = ["train.py", "model.hidden=[4]", "name='a b'", f"hydra.run.dir={name}", "ckpt_path=old.ckpt"]
-    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    given = ["model.hidden=[4]", "name='a b'", f"hydra.run.dir={name}", "ckpt_path=old.ckpt"]
+    monkeypatch.setattr("backhand.training.train.command_line", given)
     python, *said = shlex.split(command_to_go_on(tmp_path / name))
-    assert (python, said[:3], said[4:]) == ("python", given[:3], ["ckpt_path=auto"])
+    assert (python, said[:3], said[4:]) == ("python", ["train.py", *given[:2]], ["ckpt_path=auto"])
     override = OverridesParser.create().parse_override(said[3])
     assert (override.key_or_group, override.value()) == ("hydra.run.dir", name)
+
+
+def test_the_command_to_go_on_permits_what_the_first_one_did(monkeypatch, tmp_path):
+    monkeypatch.setattr(hydra_internal, "ConfigLoaderImpl", hydra_internal.ConfigLoaderImpl)
+    monkeypatch.setattr(sys, "argv", ["train.py", "allow_targets=[a.B]", "seed=1"])
+    command._check_what_is_composed()
+    assert sys.argv == ["train.py", "seed=1"]  # Hydra knows no such key
+    assert "'allow_targets=[a.B]' seed=1 hydra.run.dir=" in command_to_go_on(tmp_path)

@@ -24,6 +24,8 @@ from backhand.config.untrusted import CheckedLoader, permission
 CONF = Path(__file__).resolve().parents[3] / "conf"
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
 OPTIONAL = ("experiment", "debug")  # groups of which there need not be a choice
+# The command line's arguments as they were given; what of them is not for Hydra is taken out of `sys.argv`.
+command_line: list[str] = []
 
 
 def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -77,6 +79,7 @@ def _check_what_is_composed() -> None:
     """
     if get_args_parser().parse_args().experimental_rerun is not None:
         raise UserError("--experimental-rerun: unpickles a file, which can run anything; repeat .hydra/overrides.yaml")
+    command_line[:] = sys.argv[1:]
     assert hasattr(hydra_internal, "ConfigLoaderImpl")
     hydra_internal.ConfigLoaderImpl = functools.partial(CheckedLoader, permission=permission(sys.argv))
 
@@ -108,6 +111,9 @@ def check_flags(arguments: Sequence[str]) -> None:
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
+        behind = message.removeprefix("unrecognized arguments: ")
+        if behind != message and not behind.startswith("-"):
+            raise UserError(f"{behind}: stands behind a flag with settings before it; put the flags first")
         raise UserError(f"{message}; the flags are in --help")
 
     parser.error = refuse  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ from typing import Any
 
 from backhand.config.errors import UserError
 
-VARIABLE = re.compile(r"\w*(KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
+VARIABLE = re.compile(r"\w*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PAT|_PWD)", re.IGNORECASE)
 SHORTEST = 8  # characters; what is shorter is found by chance everywhere
 # `https://user:password@host`, or a user's name alone, which is a token at some servers.
 USER_AND_AT = re.compile(r"(?<=://)[^/?#\s@]+@")

@@ -217,8 +217,8 @@ def _check_callable(key: str, value: Any, written: Any, allowed: Collection[str]
     if not (value in own or value in allowed or of_module):
         classes = [f"{each}.*" for each in CLASSES] if own is TARGETS else []
         raise UserError(
-            f"{key}={value}: may not be called by a configuration; allowed: {', '.join([*own, *classes])}; "
-            f"{ALLOW}=[{value}] on the command line permits it"
+            f"{key}={value}: may not be called by a configuration; {ALLOW}=[{value}] on the command line permits it; "
+            f"allowed without: {', '.join([*own, *classes])}"
         )
 
 

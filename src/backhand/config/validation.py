@@ -322,6 +322,8 @@ def _check_trainer(config: TrainConfig) -> None:
             f"trainer.devices={trainer.devices}: must be 1 or more, -1 or auto for all, or a list of their numbers"
         )
     _at_least("trainer.num_nodes", trainer.num_nodes, 1)
+    if _whole(trainer.devices) and _whole(size := config.data.batch_size) and trainer.devices > size:
+        raise UserError(f"trainer.devices={trainer.devices}: they share a batch, and data.batch_size={size} is too few")
     fast = trainer.fast_dev_run
     if not (isinstance(fast, bool) or (_whole(fast) and fast >= 0)):
         raise UserError(f"trainer.fast_dev_run={fast}: must be true, false, or a number of batches")

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from backhand import __version__
 from backhand.config.command import CONF
-from backhand.config.confidential import without_secrets
+from backhand.config.confidential import leaves, without_secrets
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
 
@@ -162,8 +162,20 @@ def metrics_of(row: Mapping[str, float]) -> dict[str, float]:
 
 def config_hash(config: TrainConfig) -> str:
     """SHA-256 of the settings that decide what a run computes."""
-    settings = {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_decisive(config), sort_keys=True).encode()).hexdigest()
+
+
+def differences(ours: TrainConfig, theirs: TrainConfig) -> str:
+    """Which settings make their `config_hash` another, in words; the first three of them."""
+    here, there = dict(leaves(_decisive(ours))), dict(leaves(_decisive(theirs)))
+    keys = [key for key in here | there if here.get(key) != there.get(key)]
+    told = [f"{key} is {there.get(key)} there, {here.get(key)} here" for key in keys[:3]]
+    more = [f"{len(keys) - 3} more"] if len(keys) > 3 else []
+    return ", ".join([*told, *more])
+
+
+def _decisive(config: TrainConfig) -> dict[str, Any]:
+    return {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
 
 
 @functools.cache

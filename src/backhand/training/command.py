@@ -1,11 +1,14 @@
 """The command `python train.py`: torch and Lightning are imported only once the configuration has been accepted."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from backhand.config.command import command, report
@@ -14,9 +17,12 @@ from backhand.config.lock import hold
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.untrusted import WRITTEN, check_links
 from backhand.config.validation import check_folder, check_table_file, typed
-from backhand.reporting.result import config_hash
+from backhand.reporting.result import config_hash, differences, is_complete, objective_of, read_result
+from backhand.reporting.terminal import shown
 from backhand.training.evaluate import read_config
-from backhand.training.processes import is_first, refuse_sweep, without_a_folder
+from backhand.training.processes import is_first, refuse_sweep, shared_folder, without_a_folder
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -29,6 +35,15 @@ def main() -> None:
 def train_command(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
     config = typed(cfg)
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.RUN and config.ckpt_path == AUTO:
+        folder = shared_folder(Path(hydra.runtime.output_dir))
+        record = read_result(folder)
+        if record is not None and is_complete(record):
+            if is_first():
+                log.info("complete already: %s", folder)
+                print(f"complete already: {shown(folder)}")
+            return objective_of(record)
     from backhand.training.train import train
 
     return train(config)
@@ -110,5 +125,6 @@ def _check_same(folder: Path, config: TrainConfig) -> None:
         return  # it was cut off as it was written; a checkpoint, where there is one, says whose it is
     if config_hash(theirs) != config_hash(config):
         raise UserError(
-            f"hydra.run.dir={folder}: holds another configuration's run, and nothing is overwritten; name another"
+            f"hydra.run.dir={folder}: holds another configuration's run ({differences(config, theirs)}), "
+            "and nothing is overwritten; name another folder"
         )

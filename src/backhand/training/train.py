@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
+from backhand.config.command import command_line
 from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold, made_above
 from backhand.config.schema import AUTO, TrainConfig
@@ -117,11 +118,6 @@ def _train_alone(config: TrainConfig, folder: Path, interruption: Interruption) 
     settings = config
     try:
         if config.ckpt_path == AUTO:
-            record = read_result(shared_folder(folder))
-            if record is not None and is_complete(record):
-                log.info("complete already: %s", folder)
-                print(f"complete already: {shown(folder)}")
-                return objective_of(record)
             settings = going_on(config, folder)
         try:
             run = start(settings, folder, config, interruption)
@@ -170,12 +166,12 @@ def going_on(config: TrainConfig, folder: Path) -> TrainConfig:
 
 def command_to_go_on(folder: Path) -> str:
     """What makes a run that was cut off go on in its folder."""
-    given = [each for each in sys.argv[1:] if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
+    arguments = [each for each in command_line if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
     where = shown(folder)
     if not re.fullmatch(r"[\w./:-]+", where, re.ASCII):  # Hydra reads it as well as the shell
         escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", where)  # of a backslash, what would be part of a quote's own
         where = "'" + escaped.replace("'", "\\'") + "'"
-    return shlex.join(["python", sys.argv[0], *given, f"hydra.run.dir={where}", f"ckpt_path={AUTO}"])
+    return shlex.join(["python", sys.argv[0], *arguments, f"hydra.run.dir={where}", f"ckpt_path={AUTO}"])
 
 
 def in_sweep(config: TrainConfig, folder: Path) -> TrainConfig:
