@@ -26,8 +26,8 @@ def until(condition: Callable[[], object], process: Any = None, seconds: float =
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`command("train.py", "seed=1")` in an empty folder."""
+def cold_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `command`, from the very start: for what a command imports, and how it begins."""
 
     def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -44,8 +44,8 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`start("train.py")` goes on while the test does; as at a terminal, Ctrl-C is for all its processes."""
+def cold_start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """As `start`, from the very start."""
     started = []
 
     def run(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -71,11 +71,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.fixture
-def warm_command(warm_start: Callable[..., warm.Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """As `command`, without the seconds of imports."""
+def command(start: Callable[..., warm.Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`command("train.py", "seed=1")` in an empty folder; what others wrote has been imported already."""
 
     def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        process = warm_start(script, *arguments, **environment)
+        process = start(script, *arguments, **environment)
         stdout, stderr = process.communicate(timeout=120)
         return subprocess.CompletedProcess([script, *arguments], process.returncode, stdout, stderr)
 
@@ -83,8 +83,8 @@ def warm_command(warm_start: Callable[..., warm.Command]) -> Callable[..., subpr
 
 
 @pytest.fixture
-def warm_start(tmp_path: Path) -> Iterator[Callable[..., warm.Command]]:
-    """As `start`, without the seconds of imports."""
+def start(tmp_path: Path) -> Iterator[Callable[..., warm.Command]]:
+    """`start("train.py")` goes on while the test does; as at a terminal, Ctrl-C is for all its processes."""
     started = []
 
     def run(script: str, *arguments: str, **environment: str) -> warm.Command:

@@ -466,8 +466,8 @@ def test_it_is_said_within_two_seconds_without_torch(tmp_path, case):
 
 
 @pytest.mark.slow
-def test_what_only_the_trainer_can_refuse_leaves_no_folder_either(warm_command, tmp_path):
-    result = warm_command("train.py", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
+def test_what_only_the_trainer_can_refuse_leaves_no_folder_either(command, tmp_path):
+    result = command("train.py", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.stderr
     assert "gpu" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.slow
 QUICK = ("data=wine", "logger=csv", "callbacks=quiet", "trainer=cpu", "plots=false", "report=false")
 
 
-@pytest.fixture
-def start(warm_start):
-    return warm_start
-
-
 def result(folder):
     return json.loads((folder / "result.json").read_text())
 
@@ -88,10 +83,10 @@ def test_a_file_system_that_is_full_ends_a_run_in_one_line_and_what_was_written_
     again.wait(60)
 
 
-def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(warm_command, mounted):
+def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(command, mounted):
     mounted("ro")
     for arguments in (("hydra.run.dir=disk/run",), ("hydra.sweep.dir=disk/sweep", "seed=0,1", "-m")):
-        found = warm_command("train.py", *QUICK, *arguments)
+        found = command("train.py", *QUICK, *arguments)
         assert (found.returncode, found.stdout) == (1, "")
         assert_one_line(found.stderr, "Read-only file system")
 
@@ -155,12 +150,12 @@ def children(pid):
     return found
 
 
-def test_a_table_that_is_replaced_while_it_trains_changes_nothing(start, warm_command, tmp_path):
+def test_a_table_that_is_replaced_while_it_trains_changes_nothing(start, command, tmp_path):
     lines = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(400)]
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["x,y,z", *lines]) + "\n")
     run = (*QUICK[1:], "data=table", "data.path=t.csv", "data.target=z", "trainer.max_epochs=40")
-    assert warm_command("train.py", *run, "hydra.run.dir=whole").returncode == 0
+    assert command("train.py", *run, "hydra.run.dir=whole").returncode == 0
     process = start("train.py", *run, "hydra.run.dir=run")
     until((tmp_path / "run" / "metrics.csv").exists, process)
     table.write_text("x,y,z\n1,2,a\n")
@@ -178,10 +173,10 @@ def test_nothing_is_timed_by_a_clock_that_can_be_set():
     assert told == ["lock.py"]
 
 
-def test_a_run_that_is_refused_removes_no_folder_but_those_it_made(warm_command, tmp_path):
+def test_a_run_that_is_refused_removes_no_folder_but_those_it_made(command, tmp_path):
     (tmp_path / "theirs").mkdir()
     for folder in ("run", "theirs/new/run"):
-        found = warm_command("train.py", *QUICK, "model.hidden=[100000,10000000]", f"hydra.run.dir={folder}")
+        found = command("train.py", *QUICK, "model.hidden=[100000,10000000]", f"hydra.run.dir={folder}")
         assert (found.returncode, found.stdout) == (1, "")
         assert_one_line(found.stderr, "the network does not fit into memory")
         assert list(tmp_path.iterdir()) == [tmp_path / "theirs"]

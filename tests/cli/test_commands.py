@@ -31,20 +31,20 @@ print("HEAVY", sorted(set(sys.modules) & {set(HEAVY)!r}))
     assert "HEAVY []" in result.stdout
 
 
-def test_help_shows_the_groups_their_choices_and_five_commands(command):
-    text = command("train.py", "--help").stdout
+def test_help_shows_the_groups_their_choices_and_five_commands(cold_command):
+    text = cold_command("train.py", "--help").stdout
     for group in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
         assert f"{group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}" in text
     assert text.count("\n  python train.py") == 5
 
 
-def test_tab_completion_knows_the_choices(command):
-    result = command("train.py", "-sc", "query=bash", COMP_LINE="python train.py data=d", COMP_POINT="22")
+def test_tab_completion_knows_the_choices(cold_command):
+    result = cold_command("train.py", "-sc", "query=bash", COMP_LINE="python train.py data=d", COMP_POINT="22")
     assert set(result.stdout.split()) == {"data=diabetes", "data=digits"}
 
 
-def test_evaluate_help(command):
-    assert "run=FOLDER" in command("scripts/evaluate.py", "--help").stdout
+def test_evaluate_help(cold_command):
+    assert "run=FOLDER" in cold_command("scripts/evaluate.py", "--help").stdout
 
 
 def run_folder(tmp_path):
@@ -53,8 +53,8 @@ def run_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_from_start_to_evaluation(command, warm_command, tmp_path):
-    trained = command("train.py", "data=wine", "trainer.max_epochs=2")
+def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
+    trained = cold_command("train.py", "data=wine", "trainer.max_epochs=2")
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
     folder = run_folder(tmp_path)
@@ -79,7 +79,7 @@ def test_a_run_from_start_to_evaluation(command, warm_command, tmp_path):
     assert record["status"] == "finished"
     assert f"files: {folder.relative_to(tmp_path)}" in trained.stdout
 
-    evaluated = warm_command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
+    evaluated = command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
     assert evaluated.returncode == 0, evaluated.stderr
     assert f"{record['metrics']['test/acc']:.2%}" in evaluated.stdout
     with (tmp_path / "predictions.csv").open() as file:
@@ -88,11 +88,11 @@ def test_a_run_from_start_to_evaluation(command, warm_command, tmp_path):
     assert right == pytest.approx(record["metrics"]["test/acc"])
     assert all(sum(float(row[f"probability_class_{k}"]) for k in range(3)) == pytest.approx(1) for row in rows)
 
-    again = warm_command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
+    again = command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
     assert again.returncode == 1
     assert "nothing is overwritten" in again.stderr
 
-    same_folder = warm_command("train.py", f"hydra.run.dir={folder}")
+    same_folder = command("train.py", f"hydra.run.dir={folder}")
     assert same_folder.returncode == 1
     assert "holds a run already" in same_folder.stderr
 
@@ -103,7 +103,7 @@ def test_a_run_from_start_to_evaluation(command, warm_command, tmp_path):
         (["data=wine", "trainer.max_epochs=5", "optimizer=adam"], "was trained with optimizer=sgd"),
         (["data=wine", "trainer.max_epochs=2"], "has 2 epochs behind it already"),
     ):
-        refused = warm_command("train.py", f"ckpt_path={last}", "hydra.run.dir=refused", *overrides)
+        refused = command("train.py", f"ckpt_path={last}", "hydra.run.dir=refused", *overrides)
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
         assert reason in refused.stderr
         assert not (tmp_path / "refused").exists()
@@ -111,14 +111,14 @@ def test_a_run_from_start_to_evaluation(command, warm_command, tmp_path):
     (tmp_path / "damaged.ckpt").write_bytes(last.read_bytes()[:-3000])
     (folder / "checkpoints" / "best.ckpt").write_bytes((tmp_path / "damaged.ckpt").read_bytes())
     for script, argument in (("train.py", "ckpt_path=damaged.ckpt"), ("scripts/evaluate.py", f"run={folder}")):
-        refused = warm_command(script, argument)
+        refused = command(script, argument)
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
         assert "damaged" in refused.stderr
 
 
 @pytest.mark.slow
-def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(warm_command, tmp_path):
-    result = warm_command("train.py", "-m", "debug=fast", "seed=0,1", "hydra.sweep.dir=sweep")
+def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(command, tmp_path):
+    result = command("train.py", "-m", "debug=fast", "seed=0,1", "hydra.sweep.dir=sweep")
     assert result.returncode == 0, result.stderr
     records = [json.loads((tmp_path / "sweep" / job / "result.json").read_text()) for job in ("0", "1")]
     assert [record["status"] for record in records] == ["finished", "finished"]
@@ -127,8 +127,8 @@ def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(warm_command, t
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_run_as_interrupted(start, tmp_path):
-    process = start("train.py", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
+def test_ctrl_c_ends_a_run_as_interrupted(cold_start, tmp_path):
+    process = cold_start("train.py", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
     until(lambda: (tmp_path / "run" / "checkpoints" / "last.ckpt").exists(), process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -140,8 +140,8 @@ def test_ctrl_c_ends_a_run_as_interrupted(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offline(warm_command, tmp_path):
-    result = warm_command(
+def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offline(command, tmp_path):
+    result = command(
         "train.py",
         "debug=fast",
         "logger=wandb",
@@ -156,10 +156,10 @@ def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offli
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_network_that_one_does(warm_command, tmp_path):
+def test_two_processes_train_the_network_that_one_does(command, tmp_path):
     shared = ("data=wine", "trainer.max_epochs=2", "logger=csv", "trainer.precision=64-true", "plots=false")
     for overrides in (("trainer=ddp_cpu", "hydra.run.dir=two"), ("trainer=cpu", "hydra.run.dir=one")):
-        result = warm_command("train.py", *shared, *overrides)
+        result = command("train.py", *shared, *overrides)
         assert result.returncode == 0, result.stderr
     states, metrics = [], []
     for folder in ("two", "one"):
@@ -177,26 +177,26 @@ def test_two_processes_train_the_network_that_one_does(warm_command, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("logger", ["tensorboard", "none"])
-def test_the_other_loggers_work(warm_command, tmp_path, logger):
-    result = warm_command("train.py", "debug=fast", f"logger={logger}", "hydra.run.dir=run")
+def test_the_other_loggers_work(command, tmp_path, logger):
+    result = command("train.py", "debug=fast", f"logger={logger}", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr
     assert bool(list(tmp_path.rglob("events.out.tfevents.*"))) == (logger == "tensorboard")
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
-def test_the_commands_work_from_any_folder(command, tmp_path):
+def test_the_commands_work_from_any_folder(cold_command, tmp_path):
     assert os.path.commonpath([ROOT, tmp_path]) != str(ROOT)
-    assert "name: digits" in command("train.py", "--cfg", "job").stdout
+    assert "name: digits" in cold_command("train.py", "--cfg", "job").stdout
 
 
 @pytest.mark.slow
-def test_gradcheck_proves_what_it_is_told_to(warm_command, tmp_path):
-    result = warm_command("scripts/gradcheck.py", "only=hardtanh,l1")
+def test_gradcheck_proves_what_it_is_told_to(command, tmp_path):
+    result = command("scripts/gradcheck.py", "only=hardtanh,l1")
     assert result.returncode == 0, result.stderr
     assert "all pass" in " ".join(result.stdout.split())
     assert json.loads((tmp_path / "gradcheck.json").read_text())["passes"]
     assert (tmp_path / "gradcheck.png").read_bytes().startswith(b"\x89PNG")
-    again = warm_command("scripts/gradcheck.py", "only=hardtanh,l1,forms")  # it replaces its own files
+    again = command("scripts/gradcheck.py", "only=hardtanh,l1,forms")  # it replaces its own files
     assert again.returncode == 0
     assert json.loads((tmp_path / "gradcheck.json").read_text())["modes"] == ["forms"]
 
@@ -204,8 +204,8 @@ def test_gradcheck_proves_what_it_is_told_to(warm_command, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see when the processes are there")
 @pytest.mark.parametrize("delay", [0.5, 4.0])
-def test_ctrl_c_ends_gradcheck_and_its_processes(start, tmp_path, delay):
-    process = start("scripts/gradcheck.py")
+def test_ctrl_c_ends_gradcheck_and_its_processes(cold_start, tmp_path, delay):
+    process = cold_start("scripts/gradcheck.py")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until(lambda: len(children.read_text().split()) >= 2, process)
     time.sleep(delay)  # the processes import, or prove
@@ -219,9 +219,9 @@ def test_ctrl_c_ends_gradcheck_and_its_processes(start, tmp_path, delay):
 
 
 @pytest.mark.slow
-def test_gradcheck_names_a_mistake(warm_command):
+def test_gradcheck_names_a_mistake(command):
     target = f"target={ROOT / 'examples' / 'wrong_factor.py'}:backward"
-    result = warm_command("scripts/gradcheck.py", target, "model.hidden_activation=sigmoid")
+    result = command("scripts/gradcheck.py", target, "model.hidden_activation=sigmoid")
     assert result.returncode == 1
     assert "dW_I and db_I are wrong because delta_I is: the factor g′(z_I) is missing" in result.stdout
     assert result.stderr == ""
@@ -229,20 +229,20 @@ def test_gradcheck_names_a_mistake(warm_command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["terminal", "latex", "markdown", "html"])
-def test_derive_prints_and_writes_the_same(warm_command, tmp_path, form):
+def test_derive_prints_and_writes_the_same(command, tmp_path, form):
     arguments = (f"format={form}", "model.hidden=[4]", "model.loss=mse", "model.output_activation=sigmoid")
-    printed = warm_command("scripts/derive.py", *arguments)
+    printed = command("scripts/derive.py", *arguments)
     assert printed.returncode == 0, printed.stderr
-    assert warm_command("scripts/derive.py", *arguments, "output=derivation.txt").returncode == 0
+    assert command("scripts/derive.py", *arguments, "output=derivation.txt").returncode == 0
     if form != "terminal":
         assert (tmp_path / "derivation.txt").read_text() == printed.stdout
-    refused = warm_command("scripts/derive.py", *arguments, "output=derivation.txt")
+    refused = command("scripts/derive.py", *arguments, "output=derivation.txt")
     assert refused.returncode == 1
     assert refused.stderr.endswith("exists already, and nothing is overwritten\n")
 
 
 @pytest.mark.slow
-def test_a_default_run_is_audited_and_says_so(warm_command):
-    result = warm_command("train.py", "logger=csv", "plots=false")
+def test_a_default_run_is_audited_and_says_so(command):
+    result = command("train.py", "logger=csv", "plots=false")
     assert result.returncode == 0, result.stderr
     assert "gradients audited: 12 times, worst relative error " in result.stdout

@@ -11,11 +11,6 @@ import torch
 from backhand.benchmarks.epoch import write_mnist_shaped
 
 
-@pytest.fixture
-def command(warm_command):
-    return warm_command
-
-
 def one_line(result, script, reason):
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.stderr
     assert result.stderr.startswith(f"{script}: ")

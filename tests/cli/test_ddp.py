@@ -17,16 +17,6 @@ TWO = ("trainer=ddp_cpu", "trainer.devices=2", "data=diabetes", "trainer.max_epo
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see the processes")
 
 
-@pytest.fixture
-def command(warm_command):
-    return warm_command
-
-
-@pytest.fixture
-def start(warm_start):
-    return warm_start
-
-
 def result(folder):
     return json.loads((folder / "result.json").read_text())
 

@@ -23,16 +23,6 @@ PICTURES = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def command(warm_command):
-    return warm_command
-
-
-@pytest.fixture
-def start(warm_start):
-    return warm_start
-
-
 def weights(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 

@@ -62,9 +62,9 @@ def check_flat(samples: list[Sample], warm: int, total: int, growth: float) -> N
         pytest.param("default", 100_000, 10_000, 20, marks=STRESS),
     ],
 )
-def test_a_long_run_keeps_to_its_memory(warm_start, tmp_path, logger, steps, warm, growth):
+def test_a_long_run_keeps_to_its_memory(start, tmp_path, logger, steps, warm, growth):
     epochs, table = steps // STEPS_AN_EPOCH, tmp_path / "run" / "metrics.csv"
-    process = warm_start(
+    process = start(
         "train.py", f"logger={logger}", f"trainer.max_epochs={epochs}", "trainer=cpu", "report=false", "plots=false",
         "hydra.run.dir=run",
     )  # fmt: skip
@@ -74,8 +74,8 @@ def test_a_long_run_keeps_to_its_memory(warm_start, tmp_path, logger, steps, war
 
 @STRESS
 @pytest.mark.parametrize("launcher", ["basic", "population"])
-def test_a_large_sweep_keeps_to_its_memory(warm_start, tmp_path, launcher):
-    process = warm_start(
+def test_a_large_sweep_keeps_to_its_memory(start, tmp_path, launcher):
+    process = start(
         "train.py", "-m", "data=wine", "trainer=cpu", "trainer.max_epochs=2", "seed=range(500)", "logger=csv",
         f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", "report=false",
     )  # fmt: skip

@@ -6,8 +6,8 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_step_that_ended_a_run_is_named_on_the_terminal_and_in_its_folder(warm_command, tmp_path):
-    run = warm_command("train.py", "data=diabetes", "optimizer.lr=100", "logger=csv", "hydra.run.dir=run")
+def test_the_step_that_ended_a_run_is_named_on_the_terminal_and_in_its_folder(command, tmp_path):
+    run = command("train.py", "data=diabetes", "optimizer.lr=100", "logger=csv", "hydra.run.dir=run")
     assert run.returncode == 0, run.stderr
     error = json.loads((tmp_path / "run" / "result.json").read_text())["error"]
     assert error.startswith("epoch 1, step 7: the loss is not finite (inf, after z of output of up to ")

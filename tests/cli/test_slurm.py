@@ -103,9 +103,9 @@ def test_a_preempted_job_is_requeued_and_goes_on(sweep, tmp_path):
     assert epochs(folder) == list(range(300))
 
 
-def test_a_preempted_batch_script_is_requeued_and_goes_on(slurm, warm_command, tmp_path):
+def test_a_preempted_batch_script_is_requeued_and_goes_on(slurm, command, tmp_path):
     wine = ("data=wine", "data.batch_size=8", "logger=csv", "callbacks=quiet", "trainer=cpu", "trainer.max_epochs=100")
-    whole = warm_command("train.py", *wine, "hydra.run.dir=whole")
+    whole = command("train.py", *wine, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
     block = (ROOT / "docs" / "reliability.md").read_text().partition("#!/bin/sh\n")[2].partition("```")[0]
     run = shlex.join([sys.executable, str(ROOT / "train.py"), *wine, "hydra.run.dir=run"])

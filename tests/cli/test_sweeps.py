@@ -19,16 +19,6 @@ SMALL = ("data=wine", "trainer=cpu", "logger=csv", "model.hidden=[8]")
 POPULATION = "hydra/launcher=population"
 
 
-@pytest.fixture
-def command(warm_command):
-    return warm_command
-
-
-@pytest.fixture
-def start(warm_start):
-    return warm_start
-
-
 def records(folder):
     """Each job's result.json by the job's number."""
     return {int(path.parent.name): json.loads(path.read_text()) for path in folder.glob("*/result.json")}

@@ -296,16 +296,16 @@ def test_nothing_is_written_through_a_strangers_link(command_here, tmp_path, nam
     assert not list((tmp_path / "mine").iterdir())
 
 
-def test_a_sweep_goes_on_in_no_folder_that_leads_out(warm_command, tmp_path):
+def test_a_sweep_goes_on_in_no_folder_that_leads_out(command, tmp_path):
     sweep = ["-m", "data=wine", "trainer.max_epochs=1", "logger=none", "callbacks=quiet", "report=false"]
     sweep += ["hydra.sweep.dir=sweep", "seed=0,1"]
-    assert warm_command("train.py", *sweep).returncode == 0
+    assert command("train.py", *sweep).returncode == 0
     shutil.rmtree(tmp_path / "sweep" / "1")
     (tmp_path / "mine").mkdir()
     (tmp_path / "sweep" / "1").symlink_to(tmp_path / "mine")
     claim = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(claim | {"folders": ["../../mine"]}))
-    result = warm_command("train.py", *sweep)
+    result = command("train.py", *sweep)
     assert result.returncode == 1
     assert "hydra.sweep.dir=" in result.stderr
     assert "1 in it is a link that leads out of it" in result.stderr
@@ -351,9 +351,9 @@ def all_bytes(folder):
 
 
 @pytest.mark.slow
-def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(warm_command, tmp_path):
+def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(command, tmp_path):
     given = ["data=wine", "trainer.max_epochs=1", "name=../../x", "hydra.run.dir=a/b/run"]
-    result = warm_command("train.py", *given, **CLOSED)
+    result = command("train.py", *given, **CLOSED)
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "a/b/run/wandb").glob("offline-run-*/*.wandb"))
     assert [path.name for folder in (tmp_path, tmp_path / "a", tmp_path / "a/b") for path in folder.iterdir()] == [
@@ -367,17 +367,17 @@ def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(warm_command, t
 
 
 @pytest.mark.slow
-def test_formulas_are_text_in_what_is_written(warm_command, tmp_path):
+def test_formulas_are_text_in_what_is_written(command, tmp_path):
     rows = [f"{'=HYPERLINK(0)' if i % 2 else '@SUM'},{i % 2 + i / 100},{i}" for i in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["y,a,b", *rows]) + "\n")
     given = ["data=table", "data.path=t.csv", "data.target=y", "logger=none", "report=false", "callbacks=quiet"]
     given += ["trainer.max_epochs=1", "trainer=cpu"]
-    trained = warm_command("train.py", "-m", *given, "name=-cmd,@SUM", "hydra.sweep.dir=sweep")
+    trained = command("train.py", "-m", *given, "name=-cmd,@SUM", "hydra.sweep.dir=sweep")
     assert trained.returncode == 0, trained.stderr
     table = (tmp_path / "sweep" / "sweep.csv").read_text()
     assert ",'-cmd," in table
     assert ",'@SUM," in table
-    result = warm_command("scripts/evaluate.py", "run=sweep/0", "predict=out.csv")
+    result = command("scripts/evaluate.py", "run=sweep/0", "predict=out.csv")
     assert result.returncode == 0, result.stderr
     cells = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
     assert {cell for row in cells for cell in row[1:3]} == {"'=HYPERLINK(0)", "'@SUM"}

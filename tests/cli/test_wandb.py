@@ -16,16 +16,6 @@ from tests.cli.conftest import ROOT, until
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def command(warm_command):
-    return warm_command
-
-
-@pytest.fixture
-def start(warm_start):
-    return warm_start
-
-
 def inspected(*arguments):
     wandb = [sys.executable, "-m", "wandb", "leet", "inspect", *map(str, arguments)]
     return subprocess.run(wandb, capture_output=True, text=True, check=True).stdout

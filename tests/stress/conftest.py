@@ -1,5 +1,5 @@
 """The commands of tests/cli."""
 
-from tests.cli.conftest import warm_command, warm_start
+from tests.cli.conftest import command, start
 
-__all__ = ["warm_command", "warm_start"]
+__all__ = ["command", "start"]

@@ -27,17 +27,17 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("kind", SETTINGS)
-def test_a_run_that_is_ended_at_random_goes_on_to_the_same_bits(warm_command, warm_start, tmp_path, kind, seed):
+def test_a_run_that_is_ended_at_random_goes_on_to_the_same_bits(command, start, tmp_path, kind, seed):
     write_idx(tmp_path, random_pictures(300, (28, 28)), random_pictures(40, (28, 28), seed=1))
     began = time.monotonic()
-    whole = warm_command("train.py", *SETTINGS[kind], "hydra.run.dir=whole")
+    whole = command("train.py", *SETTINGS[kind], "hydra.run.dir=whole")
     took = time.monotonic() - began
     assert whole.returncode == 0, whole.stderr
     draw = random.Random(f"{kind} {seed}")
     run = (*SETTINGS[kind], "hydra.run.dir=run", "ckpt_path=auto")
     told = []
     for _ in range(4):
-        process = warm_start("train.py", *run)
+        process = start("train.py", *run)
         delay, sent = draw.uniform(0.2, 1.0) * took, draw.choice(SIGNALS)
         told.append(f"{sent.name} after {delay:.2f} s")
         deadline = time.monotonic() + delay
@@ -50,6 +50,6 @@ def test_a_run_that_is_ended_at_random_goes_on_to_the_same_bits(warm_command, wa
         starting = not (tmp_path / "run" / "checkpoints").exists() or process.returncode == -sent
         assert starting or process.returncode in (0, 128 + sent), (told, stderr)
         assert starting or "Traceback" not in stderr, (told, stderr)
-    rest = warm_command("train.py", *run)
+    rest = command("train.py", *run)
     assert rest.returncode == 0, (told, rest.stderr)
     assert_same(tmp_path / "run", tmp_path / "whole")
