@@ -47,7 +47,7 @@ def trained(configured: Callable[..., TrainConfig], tmp_path: Path) -> Callable[
 @pytest.fixture
 def loaded(configured: Callable[..., TrainConfig]) -> Callable[..., InMemoryData]:
     """The data that `python train.py` would train on with the given overrides."""
-    from backhand.training.train import build_data
+    from backhand.training.parts import build_data
 
     def load_configured(*overrides: str) -> InMemoryData:
         config = configured(*overrides)

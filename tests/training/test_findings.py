@@ -12,7 +12,7 @@ from backhand.data.module import load
 from backhand.reporting.findings import image, weight_pictures
 from backhand.training.evaluation import read_module
 from backhand.training.findings import find
-from backhand.training.train import build_data
+from backhand.training.parts import build_data
 
 
 def found(trained, configured, *overrides):

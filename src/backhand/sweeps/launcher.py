@@ -44,10 +44,8 @@ from backhand.sweeps.population import Population, member, rows_at_once
 from backhand.sweeps.sweep import POPULATIONS
 from backhand.training.checkpoint import BEST, LAST, WholeFiles, newest
 from backhand.training.findings import draw, find
+from backhand.training.parts import PRECISIONS, build_data, build_trainer
 from backhand.training.train import (
-    PRECISIONS,
-    build_data,
-    build_trainer,
     device_name,
     failure,
     final_metrics,

@@ -36,8 +36,8 @@ from backhand.training.checkpoint import BEST
 from backhand.training.flow import FlowMetrics, flow, histograms, measures
 from backhand.training.module import LightningMLP, divergence, has_diverged
 from backhand.training.optimizers import build_optimizer, build_scheduler
+from backhand.training.parts import build_callbacks, build_module
 from backhand.training.step import UPDATES, WholeStep
-from backhand.training.train import build_callbacks, build_module
 
 # Numbers of a layer's output, over all runs, that validation computes at a time: 32 MB in float32.
 EVALUATED_AT_ONCE = 2**23

@@ -18,7 +18,8 @@ from backhand.data.module import InMemoryData, load
 from backhand.reporting.terminal import metrics_table
 from backhand.training.checkpoint import read
 from backhand.training.module import LightningMLP
-from backhand.training.train import build_data, prepared, quiet_lightning
+from backhand.training.parts import build_data, prepared
+from backhand.training.train import quiet_lightning
 
 Table = list[list[Any]]
 

@@ -1,0 +1,177 @@
+"""What a run trains with, made from its configuration: the data, the network, the callbacks, Lightning's Trainer."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+
+from backhand.calculus.losses import LOSSES
+from backhand.checking.audit import Audit
+from backhand.config.errors import UserError
+from backhand.config.schema import TrainConfig
+from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units
+from backhand.data.dataset import Dataset
+from backhand.data.module import InMemoryData
+from backhand.training.checkpoint import BEST, WholeFiles
+from backhand.training.flow import FlowMetrics
+from backhand.training.module import LightningMLP
+from backhand.training.processes import own_cluster
+
+# What the network's numbers are in; mixed precision has float32.
+PRECISIONS = {
+    **dict.fromkeys(("64-true", "64"), torch.float64),
+    "bf16-true": torch.bfloat16,
+    "16-true": torch.float16,
+}
+# What the LightningModule does itself, for Lightning leaves it to a module that takes its own steps.
+MODULES_OWN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, by steps, and without the logger's version number, which says nothing about the training."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show how many steps there were so far."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, done - 1)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """The metrics behind the bar."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+def build_data(config: TrainConfig, dataset: Dataset) -> InMemoryData:
+    """The data set for the loss, in the precision that the trainer computes in.
+
+    Raises:
+        UserError: the loss is one of counts, and there are negative ones.
+    """
+    target, y = LOSSES[config.model.loss].target, dataset.rows["train"].y
+    mean, std = 0.0, 1.0
+    if target == "counts" and float(y.min()) < 0:
+        raise UserError(f"model.loss={config.model.loss}: is for counts, and data={config.data.name} has negative ones")
+    # A teacher's targets are what a network like this one can make as they are.
+    if target == "values" and dataset.facts.classes is None and config.data.name != "teacher":
+        mean, std = float(y.mean()), float(y.std(correction=0)) or 1.0
+    return prepared(config, dataset, mean, std)
+
+
+def prepared(config: TrainConfig, dataset: Dataset, target_mean: float, target_std: float) -> InMemoryData:
+    """The data set for the loss, with the numbers to predict standardised so."""
+    return InMemoryData(
+        dataset,
+        config.data,
+        target=LOSSES[config.model.loss].target,
+        units=output_units(config, dataset.facts),
+        target_mean=target_mean,
+        target_std=target_std,
+        shuffle_seed=config.seed,
+        dtype=PRECISIONS.get(str(config.trainer.precision), torch.float32),
+        class_weight=config.model.class_weight,
+    )
+
+
+def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
+    """The network of `config.model` with its optimizer."""
+    return LightningMLP(
+        sizes=layer_sizes(config, data.dataset.facts),
+        hidden_activation=config.model.hidden_activation,
+        output_activation=config.model.output_activation,
+        loss=config.model.loss,
+        loss_parameters=_loss_parameters(config, data),
+        gradient=config.model.gradient,  # type: ignore[arg-type]
+        init=config.model.init,
+        init_scale=config.model.init_scale,
+        seed=config.seed,
+        classes=data.classes,
+        target_mean=data.target_mean,
+        target_std=data.target_std,
+        optimizer=asdict(config.optimizer),
+        scheduler=asdict(config.scheduler),
+        objective=config.objective,
+        maximize=larger_is_better(config.objective),
+        preprocessing=data.dataset.preprocessing,
+        compile=config.compile,
+        accumulate=config.trainer.accumulate_grad_batches,
+        clip=config.trainer.gradient_clip_val,
+        clip_algorithm=config.trainer.gradient_clip_algorithm or "norm",
+        on_nan=config.on_nan,
+    )
+
+
+def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
+    parameters = loss_parameters(config.model)
+    if parameters.get("class_weight") == "balanced":
+        parameters["class_weight"] = data.class_weight
+    return parameters
+
+
+def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
+    """The best checkpoint, and what `config.callbacks` asks for."""
+    mode = "max" if larger_is_better(config.objective) else "min"
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            dirpath=(folder / BEST).parent,
+            filename="best",
+            monitor=config.objective,
+            mode=mode,
+            enable_version_counter=False,
+        ),
+    ]
+    if config.callbacks.progress_bar:
+        callbacks.append(ProgressBar(refresh_rate=20))
+    if stopping := config.callbacks.early_stopping:
+        callbacks.append(
+            EarlyStopping(config.objective, stopping.min_delta, stopping.patience, mode=mode, check_finite=False)
+        )
+    if flow := config.callbacks.flow:
+        wandb = config.logger.wandb
+        callbacks.append(FlowMetrics(flow.samples, None if wandb is None else wandb.histograms_every))
+    if audit := config.callbacks.audit:
+        callbacks.append(Audit(audit.every, audit.warn, audit.stop))
+    return callbacks
+
+
+def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], logger: Any) -> L.Trainer:
+    """Lightning's Trainer with `config.trainer`.
+
+    Raises:
+        UserError: Lightning refuses the settings, for example a GPU where there is none.
+    """
+    given = {
+        key: value for key, value in asdict(config.trainer).items() if value is not None and key not in MODULES_OWN
+    }
+    given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # null is a value of its own here
+    try:
+        return L.Trainer(
+            **given,
+            callbacks=callbacks,
+            logger=logger,
+            default_root_dir=folder,
+            plugins=[WholeFiles(), *own_cluster(config.trainer)],
+            enable_progress_bar=config.callbacks.progress_bar,
+            enable_checkpointing=bool(callbacks),
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise UserError("trainer: " + " ".join(str(error).split())) from error
+
+
+def check_interval(config: TrainConfig, batches: int) -> None:
+    """Refuse an interval of validation that no epoch is long enough for.
+
+    Raises:
+        UserError: it is.
+    """
+    interval = config.trainer.val_check_interval
+    counts_on = config.trainer.check_val_every_n_epoch is None
+    if isinstance(interval, int) and not isinstance(interval, bool) and interval > batches and not counts_on:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; "
+            "with trainer.check_val_every_n_epoch=null they are counted on over epochs"
+        )
