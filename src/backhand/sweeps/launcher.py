@@ -33,6 +33,7 @@ from backhand.reporting.result import (
     chosen,
     objective_of,
     read_result,
+    read_whole,
     worst_objective,
     write_result,
     write_whole,
@@ -66,6 +67,22 @@ FOR_ONE_THREAD = 2**20
 SHARE_OF_TIME = 0.05
 
 
+@contextlib.contextmanager
+def _collected_often() -> Iterator[None]:
+    """Collect what jobs leave behind in cycles, 0.1 MB each, before it piles up.
+
+    Python does so when new objects are a quarter of what it found the last time; modules and configurations, which
+    stay, are taken out of that.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # or libraries would complain, as Python ends, of what was never given back
+
+
 class PopulationSweep:
     """Runs the jobs of a sweep: in populations where they can be, the others one by one.
 
@@ -91,11 +108,10 @@ class PopulationSweep:
         Jobs that are complete are not run again, and a population that was cut off goes on with the members it had.
         """
         quiet_lightning()
-        # The collector comes when new objects are a quarter of what it found the last time. Modules and configurations,
-        # which stay, are taken out of that, or what jobs leave behind in cycles, 0.1 MB each, would pile up meanwhile.
-        gc.collect()
-        gc.freeze()
-        gc.collect()
+        with _collected_often():
+            return self._launch(jobs)
+
+    def _launch(self, jobs: Sequence[Job]) -> list[JobReturn]:
         returns = {job.number: completed(job) for job in jobs if job.complete}
         for group in started(jobs):
             if all(job.number in returns for job in group):
@@ -352,8 +368,8 @@ def started(jobs: Sequence[Job]) -> list[list[Job]]:
     root = Path(str(jobs[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS
     groups = []
     for file in sorted(root.glob(f"*/{MEMBERS}")):
-        names = [tuple(each) for each in json.loads(file.read_text())]
-        if all(each in known for each in names):
+        names = [tuple(each) for each in read_whole(file) or ()]
+        if names and all(each in known for each in names):
             groups.append([known[each] for each in names])
     return groups
 
