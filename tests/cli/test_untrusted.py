@@ -108,6 +108,7 @@ def part(*path, **last):
     return tree
 
 
+LATER = "oc.select:hydra.runtime.output_dir"  # known once the run has a folder
 SLURM = {"defaults": [{"override /hydra/launcher": "slurm"}]}
 SAID = {
     "callback": (part("hydra", "callbacks", "x", _target_=TARGET), "may not be called"),
@@ -132,7 +133,7 @@ SAID = {
     ),
     "library named from elsewhere": (
         part("trainer", devices={"LD_PRELOAD": "/tmp/x.so"}) | part("hydra", "job", env_set="${trainer.devices}"),
-        "may only be set on the command line",
+        "must be written out",
     ),
     "commands": (SLURM | part("hydra", "launcher", setup=["touch happened"]), "may only be set on the command line"),
     "commands in a line": (
@@ -151,10 +152,46 @@ SAID = {
     ),
     "library": (part("hydra", "job", "env_set", LD_PRELOAD="/tmp/x.so"), "may only be set on the command line"),
     "server": (part("hydra", "job", "env_set", WANDB_BASE_URL="http://x"), "may only be set on the command line"),
-    "folder above": (part("hydra", output_subdir="../x"), "leads out"),
+    "folder above": (part("hydra", output_subdir="../x"), "hydra.output_subdir=../x: must be .hydra"),
+    "folder of another's": (part("hydra", output_subdir=".config"), "hydra.output_subdir=.config: must be .hydra"),
     "log's name": (part("hydra", "job", name="../x"), "without /"),
+    "log's name later": (part("hydra", "job", name=f"${{{LATER},train}}"), "hydra.job.name=${oc.select"),
+    "handler that is another one later": (
+        part("hydra", "callbacks", "x", "/", call=TARGET)
+        | part("hydra", "job_logging", "handlers", x=f"${{hydra.callbacks.x[${{{LATER},y}}]}}"),
+        "must be known before the run begins",
+    ),
+    "log of another name": (
+        part("hydra", "job_logging", "handlers", "file", filename="${hydra.runtime.output_dir}/.bashrc"),
+        "must lie in the run's folder, as in ${hydra.runtime.output_dir}/NAME.log",
+    ),
+    "log that is emptied": (part("hydra", "job_logging", "handlers", "file", mode="w"), "mode=w: must be a"),
+    "check left out": (
+        part("hydra", "callbacks", "refuse_bad_config", _target_="hydra.experimental.callbacks.LogJobReturnCallback"),
+        "hydra.callbacks.refuse_bad_config: must stay as it is",
+    ),
+    "server that is connected to": (
+        part("hydra", "callbacks", "x", _target_="lightning.pytorch.callbacks.ModelCheckpoint", dirpath="ftp://x/y"),
+        "dirpath=ftp://x/y: an address may only be set on the command line",
+    ),
+    "library later": (part("hydra", "job", "env_set", LD_PRELOAD=f"${{{LATER},null}}"), "may only be set on"),
+    "programs later": (
+        part("hydra", "job", "env_set", PATH=f"${{{LATER},${{oc.env:PATH}}}}"),
+        "may only be set on the",
+    ),
+    "interpolations of interpolations": (
+        part(tags=[f"${{tags.{i + 1}}}${{tags.{i + 1}}}" for i in range(40)] + ["x"]),
+        "come to more than",
+    ),
+    "a long text of interpolations": (
+        part(tags=[*(f"${{tags.{i}}}" * 200 for i in (1, 2, 3)), "x" * 200]),
+        "come to more than",
+    ),
     "allowed by itself": (part(allow_targets=[TARGET]), "for the command line alone"),
 }
+
+
+BASIC = "allow_targets=[hydra._internal.core_plugins.basic_sweeper.BasicSweeper]"
 
 
 def experiment(folder, said):
@@ -205,18 +242,26 @@ def test_however_a_file_comes_in(command_here, theirs, tmp_path, way):
 
 def test_a_job_of_hydras_own_sweeper_logs_with_nothing_that_is_not_known(command_here, theirs, tmp_path):
     conf = experiment(theirs, part("hydra", "job_logging", "filters", "x", call=TARGET))
-    arguments = ["-m", "--config-dir", str(conf), "hydra/sweeper=basic", "experiment=theirs,autograd"]
+    arguments = ["-m", "--config-dir", str(conf), "hydra/sweeper=basic", BASIC, "experiment=theirs,autograd"]
     assert command_here("train.py", *arguments).returncode == 1
     assert not (theirs / "happened").exists()
 
 
-def test_a_primary_file_imports_no_package_to_search_it(command_here, theirs, tmp_path):
+@pytest.mark.parametrize("places", [["pkg://evil"], "${oc.decode:'[pkg://evil]'}", ["${oc.decode:pkg}://evil"]])
+def test_a_primary_file_imports_no_package_to_search_it(command_here, theirs, tmp_path, places):
     edited = theirs / "edited"
     shutil.copytree(ROOT / "conf", edited)
-    text = (edited / "train.yaml").read_text() + yaml.safe_dump(part("hydra", searchpath=["pkg://evil"]))
+    text = (edited / "train.yaml").read_text() + yaml.safe_dump(part("hydra", searchpath=places))
     (edited / "train.yaml").write_text(text)
     refused(command_here("train.py", "--config-path", str(edited)), tmp_path, "hydra.searchpath=pkg://evil")
     assert not (theirs / "happened").exists()
+
+
+def test_a_file_is_no_larger_than_it_looks(command_here, theirs, tmp_path):
+    conf = experiment(theirs, {})
+    (conf / "experiment" / "theirs.yaml").write_text(f"# @package _global_\n{BOMB}".replace("name:", "tags:"))
+    result = command_here("train.py", "--config-dir", str(conf), "experiment=theirs")
+    refused(result, tmp_path, "theirs.yaml: is no configuration: more than 50 levels deep, or more than 100000 values")
 
 
 def test_what_the_command_line_allows_is_called(command_here, theirs, tmp_path):
@@ -239,11 +284,14 @@ def stored_run(folder, text):
     return folder
 
 
+BOMB = "name:\n" + "".join(f"- &a{i + 1} [{', '.join([f'*a{i}' if i else 'x'] * 9)}]\n" for i in range(9))
 STORED = {
     "target": (f"trainer:\n  devices: {{_target_: {TARGET}}}\n", "may not be called"),
     "tag": ("name: !!python/object/apply:os.system ['touch happened']\n", "python/object/apply"),
     "new": ("name: !!python/object/new:os.system ['touch happened']\n", "python/object/new"),
-    "aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nname: *b\n", "aliases"),
+    "aliases": (BOMB, "is no configuration: more than 50 levels deep, or more than 100000 values"),
+    "levels": ("name: " + "[" * 300_000, "is no configuration: more than 50 levels deep"),
+    "a list in itself": ("name: &a [*a]\n", "is no configuration"),
     "secret": ("name: ${oc.env:WANDB_API_KEY}\n", "name: holds the value of WANDB_API_KEY"),
     "no mapping": ("- 1\n", "is not a configuration"),
 }
@@ -266,7 +314,13 @@ ESCAPES = {
     "subdir": ["-m", "seed=0,1", "hydra.sweep.subdir=../../x"],
     "subdir by number": ["-m", "seed=0,1", "hydra.sweep.subdir=../${hydra.job.num}"],
     "subdir in parts": ["-m", "tags=[../..]", "seed=0,1", "hydra.sweep.subdir=${tags.0}/${hydra.job.num}"],
-    "subdir by Hydra's sweeper": ["-m", "hydra/sweeper=basic", "seed=0,1", "hydra.sweep.subdir=../x${hydra.job.num}"],
+    "subdir by Hydra's sweeper": [
+        "-m",
+        "hydra/sweeper=basic",
+        BASIC,
+        "seed=0,1",
+        "hydra.sweep.subdir=../x${hydra.job.num}",
+    ],
     "subdir from the root": ["-m", "seed=0,1", "hydra.sweep.subdir=/tmp/x${hydra.job.num}"],
     "output_subdir": ["hydra.output_subdir=../x"],
     "the log": ["hydra.job.name=../x"],

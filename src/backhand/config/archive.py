@@ -5,6 +5,16 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
+import yaml
+from yaml import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    SafeLoader,
+    ScalarEvent,
+    YAMLError,
+)
+
 from backhand.config.errors import UserError
 
 # Unpacked, a file of data has at most so many times its own bytes, or this many of them. A text seldom has 20 times;
@@ -17,6 +27,8 @@ LONGEST_LIST = 4 << 20
 # What the unpickler of plain data may call and nobody needs here: `bytearray(10**12)` is a short line.
 NOT_CALLED = b"bytearray"
 BLOCK = 1 << 20
+# Of a configuration's file: characters, levels, and values once its aliases are followed.
+MOST_CHARACTERS, DEEPEST, MOST_VALUES = 1 << 20, 50, 100_000
 HEADER = 30  # bytes before a member's name
 
 
@@ -48,6 +60,41 @@ def check_archive(path: Path, key: str) -> None:
                         _check_pickle(archive, member, where)
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, struct.error, RuntimeError):
         raise UserError(f"{where}: is no checkpoint, or a damaged one") from None
+
+
+def check_yaml(text: str, where: str) -> None:
+    """Refuse a text that is long or deep, or has aliases of aliases: eight short lines may be a gigabyte.
+
+    Args:
+        text: YAML; what is wrong with it as such is left to who reads it.
+        where: what to call it.
+
+    Raises:
+        UserError: it becomes larger than any configuration.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"{where}: is no configuration: it has {len(text)} characters")
+    sizes: dict[str, int] = {}
+    anchors, counts = [""], [0]  # of the collections that are open, the whole text the outermost
+    try:
+        for event in yaml.parse(text, SafeLoader):
+            match event:
+                case CollectionStartEvent():
+                    anchors.append(event.anchor or "")
+                    counts.append(1)
+                case CollectionEndEvent():
+                    sizes[anchors.pop()] = size = counts.pop()
+                    counts[-1] += size
+                case AliasEvent():
+                    counts[-1] += sizes.get(event.anchor, MOST_VALUES if event.anchor in anchors else 1)
+                case ScalarEvent():
+                    counts[-1] += 1
+            if len(counts) > DEEPEST or sum(counts) > MOST_VALUES:
+                raise UserError(
+                    f"{where}: is no configuration: more than {DEEPEST} levels deep, or more than {MOST_VALUES} values"
+                )
+    except YAMLError:
+        pass
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int, where: str) -> None:

@@ -1,7 +1,8 @@
 """What a configuration may not say, wherever it comes from: it may be a stranger's.
 
 Hydra makes objects of what it has composed, and hands logging's part to `logging.config`, before any task begins; both
-call whatever is named there. So it is looked at as soon as it has been composed, by the loader that composes it.
+call whatever is named there. So it is looked at as soon as it has been composed, by the loader that composes it. An
+interpolation there could come to something else later, so what it comes to now is put in its place.
 """
 
 import itertools
@@ -13,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.object_type import ObjectType
+from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from backhand.config.archive import check_yaml
 from backhand.config.confidential import check_nothing_confidential
 from backhand.config.errors import UserError
+from backhand.config.interpolation import limited
 
 ALLOW = "allow_targets"
 # A module's classes, and no more: through a module that it has imported, `torch.optim.optimizer.os.system` is one too.
@@ -33,7 +38,6 @@ TARGETS = (
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
-    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
     "hydra.experimental.callbacks.LogJobReturnCallback",
 )
 LOG_CLASSES = (
@@ -45,11 +49,22 @@ LOG_CLASSES = (
     "logging.handlers.TimedRotatingFileHandler",
     "colorlog.ColoredFormatter",
 )
+# What is to be refused before a folder is made is refused by the first of them.
+OWN_CALLBACKS = {
+    "refuse_bad_config": "backhand.training.command.RefuseBadConfig",
+    "drop_configuration": "backhand.training.command.DropConfiguration",
+}
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 REGIONS = (*LOGGING, "hydra.launcher", "hydra.job.env_set")
+# What Hydra calls, and what it calls with.
+CALLED = ("hydra.callbacks", "hydra.launcher", "hydra.sweeper")
+# Parts that are written out where they are, key by key.
+WRITTEN_OUT = ("hydra.run", "hydra.sweep", "hydra.job", "hydra.job.env_set")
+OUTPUT_SUBDIR = ".hydra"
+# In the run's folder, which may be any, as a file that is nothing else to anybody.
 LOG_FILE = re.compile(
-    r"\$\{hydra\.(runtime\.output_dir|run\.dir|sweep\.dir)\}/(\$\{hydra\.job\.name\}|[\w-]|\.(?!\.))+"
+    r"\$\{hydra\.(runtime\.output_dir|run\.dir|sweep\.dir)\}/(\$\{hydra\.job\.name\}|[\w-]|\.(?!\.))+\.log"
 )
 # What a run writes in its folder, beside its log.
 WRITTEN = (
@@ -97,7 +112,10 @@ def permission(arguments: list[str]) -> Permission:
     targets: set[str] = set()
     for argument in [each for each in arguments if each.startswith(f"{ALLOW}=")]:
         arguments.remove(argument)
-        names = argument.partition("=")[2].strip().removeprefix("[").removesuffix("]").split(",")
+        text = argument.partition("=")[2].strip()
+        names = text.removeprefix("[").removesuffix("]").split(",")
+        if text.startswith("[") != text.endswith("]"):
+            names = [text]  # which is no name
         for name in filter(None, (each.strip() for each in names)):
             if not re.fullmatch(r"[\w.:/]+", name):
                 raise UserError(f"{argument}: must be a list of names, as in {ALLOW}=[package.module.Name]")
@@ -116,6 +134,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: Any, permission: Permission) -> None:
         super().__init__(config_search_path=config_search_path)
+        self.repository = CheckedRepository(config_search_path=config_search_path)
         self.permission = permission
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
@@ -124,8 +143,9 @@ class CheckedLoader(ConfigLoaderImpl):
         Raises:
             UserError: the configuration says what it may not.
         """
-        cfg = super().load_configuration(*args, **kwargs)
-        check_composed(cfg, self.permission)
+        with limited():
+            cfg = super().load_configuration(*args, **kwargs)
+            check_composed(cfg, self.permission)
         return cfg
 
     def _process_config_searchpath(self, config_name: Any, parsed_overrides: Any, repo: Any) -> None:
@@ -133,7 +153,7 @@ class CheckedLoader(ConfigLoaderImpl):
         loaded = repo.load_config(config_path=config_name) if config_name is not None else None
         primary = getattr(loaded, "config", None)
         places = OmegaConf.select(primary, "hydra.searchpath") if isinstance(primary, DictConfig) else None
-        for place in places if isinstance(places, ListConfig) else ():
+        for place in places if isinstance(places, Sequence) and not isinstance(places, str) else ():
             if re.match(r"(?!file://)\w+://", str(place)) and place not in self.permission.targets:
                 raise UserError(
                     f"hydra.searchpath={place}: in a file it must be a folder; "
@@ -142,14 +162,33 @@ class CheckedLoader(ConfigLoaderImpl):
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
 
+class CheckedRepository(ConfigRepository):
+    """Where Hydra finds the files that it composes."""
+
+    def load_config(self, config_path: str) -> Any:
+        """As Hydra's.
+
+        Raises:
+            UserError: the file becomes larger than it looks.
+        """
+        source = self._find_object_source(config_path=config_path, object_type=ObjectType.CONFIG)
+        if source is not None and source.scheme() == "file":
+            file = Path(source.path, source._normalize_file_name(config_path))
+            check_yaml(file.read_text(encoding="utf-8"), str(file))
+        return super().load_config(config_path)
+
+
 def check_composed(cfg: DictConfig, permission: Permission) -> None:
     """Refuse a composed configuration, Hydra's part included, that names what it may not.
+
+    What Hydra calls, and logs with, has no interpolation afterwards whose value is known now.
 
     Raises:
         UserError: a callable that is not allowed; a file outside of the run's folder; a variable of the environment
             that chooses a program; a secret.
     """
-    _check_inside(cfg)
+    _check_inside(cfg, permission)
+    _settle(cfg, permission)
     leaves = []
     for key, last, value, written in _nodes(cfg):
         if last == "_target_":
@@ -160,6 +199,7 @@ def check_composed(cfg: DictConfig, permission: Permission) -> None:
             _check_place(key, last, value, written)
         if not isinstance(value, Container):
             leaves.append((key, value))
+    _check_callbacks(cfg)
     # What the command line says is in its own place as well, which is the better one to name.
     told = ("hydra.overrides", "hydra.job.override_dirname")
     check_nothing_confidential(sorted(leaves, key=lambda leaf: leaf[0].startswith(told)))
@@ -230,6 +270,8 @@ def _check_logging(key: str, last: Any, value: Any, written: Any, permission: Pe
         raise UserError(f"{key}={written}: must be known before the run begins")
     if last == ".":
         raise UserError(f"{key}: sets attributes, which a configuration may not")
+    if last == "mode" and value != "a" and not permission.covers(key):
+        raise UserError(f"{key}={value}: must be a, so that nothing that was written is lost")
     for text in (value, written):
         if isinstance(text, str) and re.match(r"\w+://", text) and text not in STREAMS:
             if text in permission.targets:
@@ -237,7 +279,7 @@ def _check_logging(key: str, last: Any, value: Any, written: Any, permission: Pe
             raise UserError(f"{key}={text}: may not be named by a configuration; allowed: {', '.join(STREAMS)}")
     if last == "filename" and not permission.covers(key) and not LOG_FILE.fullmatch(str(written)):
         raise UserError(
-            f"{key}={written}: must lie in the run's folder, as in ${{hydra.runtime.output_dir}}/FILE, "
+            f"{key}={written}: must lie in the run's folder, as in ${{hydra.runtime.output_dir}}/NAME.log, "
             "unless the command line says so"
         )
     return None
@@ -251,13 +293,69 @@ def _check_place(key: str, last: Any, value: Any, written: Any) -> None:
     lines = key.startswith("hydra.launcher.") and "\n" in str(value)  # in the middle of a script for sbatch
     if lines or (key in {f"hydra.launcher.{each}" for each in OWN_MACHINE} and value):
         raise UserError(f"{key}: {only}")
-    if key.startswith("hydra.job.env_set.") and not (VARIABLES.fullmatch(str(last)) or os.environ.get(last) == value):
-        raise UserError(f"{key}: {only}; or set {last} before the program begins")
+    if key.startswith("hydra.job.env_set."):
+        unchanged = written == f"${{oc.env:{last}}}" or ("${" not in str(written) and os.environ.get(last) == value)
+        if not (VARIABLES.fullmatch(str(last)) or unchanged):
+            raise UserError(f"{key}: {only}; or set {last} before the program begins")
+    if key.startswith(CALLED) and isinstance(value, str) and "://" in value:
+        raise UserError(f"{key}={value}: an address {only}")
 
 
-def _check_inside(cfg: DictConfig) -> None:
+def _settle(cfg: DictConfig, permission: Permission) -> None:
+    """Put what is known now in the place of interpolations, in the parts that Hydra calls and logs with."""
+
+    def settled(node: Any, path: str) -> None:
+        written = _written(node)
+        for key in list(node) if isinstance(node, DictConfig) else range(len(written)):
+            name, text = f"{path}.{key}", written[key]
+            if not isinstance(text, str) or "${" not in text:
+                if isinstance(node[key] if not OmegaConf.is_missing(node, key) else None, Container):
+                    settled(node[key], name)
+                continue
+            if key == "_target_":
+                raise UserError(f"{name}={text}: must be a name, written out")
+            if WORKERS.fullmatch(text) or (key == "filename" and LOG_FILE.fullmatch(text)):
+                continue
+            try:
+                value = node[key]
+                node[key] = OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
+            except OmegaConfBaseException:
+                if key != "filename" and not permission.covers(name):  # which is looked at as it is written
+                    raise UserError(f"{name}={text}: must be known before the run begins") from None
+
+    hydra = cfg.hydra
+    with read_write(hydra), open_dict(hydra):
+        for part in (*LOGGING, *CALLED):
+            key = part.removeprefix("hydra.")
+            text = _written(hydra).get(key)
+            if isinstance(text, str) and "${" in text:
+                raise UserError(f"{part}={text}: must be written out, key by key")
+            if isinstance(hydra.get(key), Container):
+                settled(hydra[key], part)
+
+
+def _check_callbacks(cfg: DictConfig) -> None:
+    for name, target in OWN_CALLBACKS.items():
+        if cfg.hydra.callbacks.get(name) != {"_target_": target}:
+            raise UserError(
+                f"hydra.callbacks.{name}: must stay as it is in conf/hydra/default.yaml; what is refused before a "
+                "folder is made is refused by it"
+            )
+
+
+def _check_inside(cfg: DictConfig, permission: Permission) -> None:
     """Refuse names that lead out of the folder that they are to lie in."""
+    written = _written(cfg.hydra)
+    for key in WRITTEN_OUT:
+        tree = written
+        for part in key.split(".")[1:]:
+            tree = tree[part]
+        if not isinstance(tree, dict):
+            raise UserError(f"{key}={tree}: must be written out, key by key")
     job = cfg.hydra.job
+    subdir = written["output_subdir"]
+    if subdir != OUTPUT_SUBDIR and not permission.covers("hydra.output_subdir"):
+        raise UserError(f"hydra.output_subdir={subdir}: must be {OUTPUT_SUBDIR}, unless the command line says it")
     with read_write(cfg.hydra), open_dict(job):
         unknown = [key for key in ("num", "id") if OmegaConf.is_missing(job, key)]
         for key in unknown:  # as it will be when a sweep's job begins
@@ -272,6 +370,9 @@ def _check_inside(cfg: DictConfig) -> None:
             raise UserError(f"{key}={name}: leads out of the run's folder; must be a name in it, without ..")
     if "/" in str(job.name):
         raise UserError(f"hydra.job.name={job.name}: must be the name of a file, without /")
+    name = str(written["job"]["name"])
+    if "${" in re.sub(r"\$\{hydra\.job\.(num|id)\}", "", name) and not permission.covers("hydra.job.name"):
+        raise UserError(f"hydra.job.name={name}: must be written out, unless the command line says it")
 
 
 def leads_out(name: str) -> bool:

@@ -1,16 +1,16 @@
 """The evaluate task: a run's best checkpoint on one of its splits, as metrics and as a table of predictions."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasEvent, SafeLoader, YAMLError
+from yaml import YAMLError
 
 from backhand.calculus.choices import check_choice
+from backhand.config.archive import check_yaml
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.errors import UserError, one_line
@@ -34,8 +34,6 @@ Evaluate a run's best checkpoint.
 
   python scripts/evaluate.py run=outputs/2026-01-31/12-00-00 input=new.csv predict=out.csv
 """
-
-MOST_CHARACTERS = 1_000_000
 
 
 @dataclass
@@ -113,14 +111,12 @@ def read_config(folder: Path) -> TrainConfig:
         raise UserError(f"run={folder}: {reason}")
     try:
         text = path.read_text(encoding="utf-8")
-        # A few aliases of aliases are a gigabyte once they are followed; no run's configuration has one.
-        if len(text) > MOST_CHARACTERS or any(isinstance(each, AliasEvent) for each in yaml.parse(text, SafeLoader)):
-            raise UserError(f"{path}: is no run's configuration: it is too long, or has aliases (*) in it")
+        check_yaml(text, str(path))
         stored = OmegaConf.create(text)
         if not isinstance(stored, DictConfig):
             raise UserError(f"{path}: is not a configuration")
         check_stored(stored)
-        stored.ckpt_path = None  # where the run went on from is of no matter here, and may be gone
-        return typed(stored)
+        began_from, stored.ckpt_path = stored.get("ckpt_path"), None  # which may be gone
+        return replace(typed(stored), ckpt_path=began_from)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None
