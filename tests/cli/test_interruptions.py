@@ -99,6 +99,34 @@ def test_a_run_ended_at_a_moment_goes_on_to_the_same_bits(command, tmp_path, mom
     assert (again.returncode, again.stdout) == (0, "complete already: run\n")
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_while_it_starts_says_how_to_go_on(cold_start, command, tmp_path, sent):
+    process = cold_start("train.py", *WINE, "hydra.run.dir=run")
+    until(lambda: (tmp_path / "run" / ".hydra" / "overrides.yaml").exists(), process)
+    time.sleep(0.3)  # in the middle of an import
+    os.killpg(process.pid, sent)
+    _, stderr = process.communicate(timeout=5)
+    assert (process.returncode, stderr.count("\n")) == (128 + sent, 1), stderr
+    assert stderr.endswith(" hydra.run.dir=run ckpt_path=auto\n")
+    assert result(tmp_path / "run")["status"] == "interrupted"
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    rest = command("train.py", *WINE, "hydra.run.dir=run", "ckpt_path=auto")
+    assert rest.returncode == 0, rest.stderr
+    assert result(tmp_path / "run")["epochs"] == 6
+
+
+def test_a_run_that_was_to_begin_from_a_checkpoint_does_not_begin_without(command, tmp_path):
+    assert command("train.py", *WINE, "hydra.run.dir=first").returncode == 0
+    run = (*WINE, "trainer.max_epochs=8", "hydra.run.dir=second")
+    last = "ckpt_path=first/checkpoints/last.ckpt"
+    assert command(KILLED, str(ROOT / "train.py"), "start-up", "1", "SIGKILL", *run, last).returncode < 0
+    before = contents(tmp_path / "second")
+    refused = command("train.py", *run, "ckpt_path=auto")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert f"holds a run that was to begin from {last}, and has no checkpoint of its own yet" in refused.stderr
+    assert contents(tmp_path / "second") == before
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     place = data.index(b"PK\x03\x04", len(data) // 3) - 100  # inside a tensor

@@ -10,7 +10,8 @@ from tests.reporting.report_folders import grid, write_json, write_run, write_sw
 from backhand.config.errors import UserError
 from backhand.reporting.charts import MOST_POINTS, groups, thinned
 from backhand.reporting.folder import read_folder, read_run, read_sweep
-from backhand.reporting.report import render
+from backhand.reporting.report import render, write_report
+from backhand.reporting.result import read_result
 
 
 def test_a_whole_run_has_no_gap(tmp_path):
@@ -50,6 +51,11 @@ def loop(path):
 def folder_instead(path):
     path.unlink()
     path.mkdir()
+
+
+def pipe(path):
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
 
 
 def nested(path):
@@ -267,3 +273,17 @@ def test_a_line_of_many_points_keeps_its_ends_and_its_peaks():
     assert few_x[few_y.index(9.0)] == 54_321
     assert few_x[few_y.index(-9.0)] == 77_777
     assert few_x == sorted(few_x)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, garbage, folder_instead, nested, pipe])
+def test_a_damaged_result_is_as_good_as_none(tmp_path, damage):
+    folder = write_run(tmp_path / "run")
+    assert read_result(folder)["status"] == "finished"
+    damage(folder / "result.json")
+    assert read_result(folder) is None
+
+
+def test_a_report_is_not_written_into_a_pipe(tmp_path):
+    pipe(tmp_path / "report.html")
+    with pytest.raises(UserError, match="is not a file, but a pipe"):
+        write_report([write_run(tmp_path / "run")], tmp_path / "report.html")

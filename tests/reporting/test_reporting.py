@@ -4,9 +4,11 @@ import csv
 import json
 import math
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from backhand.reporting import plots
 from backhand.reporting.cells import cell, text_of
@@ -70,6 +72,14 @@ def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
     assert drawn[2].axes[0].lines[1].get_xydata().tolist() == [[1, 1.5], [2, 2.5]]
 
 
+def test_any_name_of_a_class_can_be_drawn(tmp_path):
+    names = ["$\\frac{$", "\x1b[31m\a", "\u732b", "x" * 500, "a\nb"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.confusion(np.eye(len(names), dtype=int), names, tmp_path / "confusion.png")
+    assert imread(tmp_path / "confusion.png").shape[0] < 2000
+
+
 def test_the_summary_has_a_column_a_split():
     table = metrics_table({"val/loss": 0.5, "test/loss": 0.25, "test/acc": 0.975})
     assert [column.header for column in table.columns] == ["", "val", "test"]
@@ -85,7 +95,9 @@ def test_wandb_notes_the_repositorys_address_without_a_users_name(tmp_path, monk
     assert gitlib.GitRepo(root=str(tmp_path)).remote_url == "https://host/team/project.git"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd|'x'!A0", "@SUM(1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd", "-cmd|'x'!A0", "@SUM(1)", "\t=1", "\r=1", "\n =1", "\uff1d1", "'=1", "''@x"]
+)
 def test_a_cell_that_would_be_a_formula_is_text_and_can_be_read_again(text):
     assert cell(text) == f"'{text}"
     assert text_of(cell(text)) == text

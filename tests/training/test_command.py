@@ -9,10 +9,13 @@ from hydra._internal import hydra as hydra_internal
 from hydra._internal.callbacks import Callbacks
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
 from backhand.config import command
 from backhand.config.command import CONF
-from backhand.training.train import command_to_go_on
+from backhand.config.errors import UserError
+from backhand.config.untrusted import permission
+from backhand.training.interruption import command_to_go_on
 
 
 def test_hydra_keeps_no_configuration_of_a_job_that_is_done():
@@ -40,17 +43,26 @@ def test_hydra_keeps_no_configuration_of_a_job_that_is_done():
         "~x",
         "100%",
         "\\'",
+        "1.50",
+        "1e3",
+        "1_000",
+        "null",
+        "True",
+        ".5",
+        "${x}",
+        "\\${oc.env:HOME}",
     ],
 )
 def test_the_command_to_go_on_survives_the_shell_and_hydra(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     given = ["model.hidden=[4]", "name='a b'", f"hydra.run.dir={name}", "ckpt_path=old.ckpt"]
-    monkeypatch.setattr("backhand.training.train.command_line", given)
+    monkeypatch.setattr("backhand.training.interruption.command_line", given)
     python, *said = shlex.split(command_to_go_on(tmp_path / name))
     assert (python, said[:3], said[4:]) == ("python", ["train.py", *given[:2]], ["ckpt_path=auto"])
     override = OverridesParser.create().parse_override(said[3])
-    assert (override.key_or_group, override.value()) == ("hydra.run.dir", name)
+    assert override.key_or_group == "hydra.run.dir"
+    assert OmegaConf.create({"dir": override.value()}).dir == name
 
 
 def test_the_command_to_go_on_permits_what_the_first_one_did(monkeypatch, tmp_path):
@@ -59,3 +71,11 @@ def test_the_command_to_go_on_permits_what_the_first_one_did(monkeypatch, tmp_pa
     command._check_what_is_composed()
     assert sys.argv == ["train.py", "seed=1"]  # Hydra knows no such key
     assert "'allow_targets=[a.B]' seed=1 hydra.run.dir=" in command_to_go_on(tmp_path)
+
+
+def test_permission_is_given_by_a_list_of_names():
+    assert permission(["allow_targets=[a.B, c.d]"]).targets == {"a.B", "c.d"}
+    assert permission(["allow_targets=a.B"]).targets == {"a.B"}
+    for wrong in ("allow_targets=[a.B", "allow_targets=a.B]", "allow_targets=[a b]"):
+        with pytest.raises(UserError, match="must be a list of names"):
+            permission([wrong])

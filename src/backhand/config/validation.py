@@ -24,6 +24,7 @@ from backhand.config.archive import check_archive
 from backhand.config.catalogue import PICTURES, Facts, facts_of
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
 from backhand.config.errors import UserError
+from backhand.config.interpolation import limited
 from backhand.config.schema import (
     AUGMENTATIONS,
     AUTO,
@@ -53,7 +54,8 @@ def typed(cfg: DictConfig) -> TrainConfig:
     """
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     tree.pop("hydra", None)
-    config = cast(TrainConfig, OmegaConf.to_object(OmegaConf.merge(_schema(), tree)))
+    with limited():
+        config = cast(TrainConfig, OmegaConf.to_object(OmegaConf.merge(_schema(), tree)))
     check_nothing_confidential(leaves(asdict(config)))
     try:
         _check(config)
@@ -125,9 +127,13 @@ def _check(config: TrainConfig) -> None:
         _at_least("sweep.max_failures", config.sweep.max_failures, 0)
     _at_least("sweep.top", config.sweep.top, 1)
     _check_seed("seed", config.seed)
+    if not all(isinstance(each, str) for each in config.tags):
+        raise UserError(f"tags={config.tags}: must be a list of names")
     if config.logger.wandb:
         check_choice("logger.wandb.mode", config.logger.wandb.mode, ("auto", "online", "offline", "disabled"))
         check_project("logger.wandb.project", config.logger.wandb.project)
+        if config.logger.wandb.entity is not None:
+            check_project("logger.wandb.entity", config.logger.wandb.entity)
         check_wandb_environment()
     if config.callbacks.early_stopping:
         _at_least("callbacks.early_stopping.patience", config.callbacks.early_stopping.patience, 1)

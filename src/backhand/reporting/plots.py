@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance e
 MOST_SETTINGS = 12
 LOG_SPAN = 20.0
 FEW = 16  # so many different numbers are labelled as written, more of them with round numbers
+LONGEST_CLASS = 32  # letters of a class's name that are shown
 LETTER = 0.066  # inches, of a tick label of 8 points
 BEYOND = 0.12  # how far outside an axis of [0, 1] the runs stand that are too far off
 
@@ -41,7 +43,7 @@ def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
         _plain(axes)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
@@ -62,9 +64,10 @@ def confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
         xticks=range(len(names)),
         yticks=range(len(names)),
     )
-    axes.set_xticklabels(names, rotation=45 if max(map(len, names)) > 2 else 0)
-    axes.set_yticklabels(names)
-    figure.savefig(path, dpi=150)
+    labels = [_short(name, LONGEST_CLASS) for name in names]
+    axes.set_xticklabels(labels, rotation=45 if max(map(len, labels)) > 2 else 0)
+    axes.set_yticklabels(labels)
+    _save(figure, path)
 
 
 def predictions(target: np.ndarray, predicted: np.ndarray, path: Path) -> None:
@@ -78,7 +81,7 @@ def predictions(target: np.ndarray, predicted: np.ndarray, path: Path) -> None:
     axes.set(title=f"Test split: {len(target)} samples", xlabel="true value", ylabel="predicted value", aspect="equal")
     axes.legend(frameon=False)
     _plain(axes)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def sweep_plot(swept: Swept, path: Path) -> None:
         _ticks(axes, other, second, width / columns - 0.9)
         axes.set_ylabel(_wrapped(name, 24))
     figure.suptitle(_heading(swept, values, found), fontsize=11)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def setting_scale(values: Sequence[str]) -> Scale:
@@ -427,8 +430,15 @@ def _wrapped(key: str, letters: int) -> str:
 
 
 def _safe(text: str) -> str:
-    """Text of which matplotlib takes nothing for a formula."""
-    return text.replace("$", r"\$")
+    """Text of which matplotlib takes nothing for a formula, and in which all can be seen."""
+    seen = "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return seen.replace("$", r"\$")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it, and names are the user's
+        figure.savefig(path, dpi=150)
 
 
 def _plain(axes: Axes) -> None:

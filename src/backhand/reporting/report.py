@@ -171,6 +171,8 @@ def _check_out(out: Path) -> None:
         raise UserError(f"{where}: there is no folder {out.parent}")
     if not out.exists():
         return
+    if not out.is_file():
+        raise UserError(f"{where}: is not a file, but a pipe, a socket or a device")
     try:
         with out.open("rb") as file:
             ours = GENERATOR.encode() in file.read(1000)

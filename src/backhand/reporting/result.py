@@ -101,6 +101,14 @@ def write_whole(path: Path, text: str) -> None:
     to_disk(path.parent)
 
 
+def read_whole(path: Path) -> Any:
+    """What `write_whole` wrote, as JSON; None where there is none, or a pipe, or other text."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def to_disk(path: Path) -> None:
     """Wait until a file's contents, or a folder's names, are on the disk: a rename may else be there before them."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -112,10 +120,7 @@ def to_disk(path: Path) -> None:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What `folder/result.json` says; None where there is none, or what is there is not one."""
-    try:
-        record = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
-        return None
+    record = read_whole(folder / "result.json")
     known = isinstance(record, dict) and record.get("status") in get_args(Status)
     return record if known and isinstance(record.get("objective"), dict) else None
 

@@ -23,7 +23,7 @@ from backhand.config.confidential import without_secrets
 from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold
 from backhand.config.untrusted import check_links
-from backhand.reporting.result import is_complete, objective_of, read_result, write_whole
+from backhand.reporting.result import is_complete, objective_of, read_result, read_whole, write_whole
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
 
@@ -134,10 +134,10 @@ class Sweep:
         claim = self.folder / CLAIM
         if claim.exists():
             check_links(self.folder, "hydra.sweep.dir")
+            known = read_whole(claim)
             try:
-                known = json.loads(claim.read_text())
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
-            except (OSError, ValueError, KeyError, TypeError):
+            except (KeyError, TypeError):
                 raise UserError(f"{where}: its {CLAIM} cannot be read; name another folder") from None
             if theirs != identity or before != list(jobs)[: len(before)]:
                 raise UserError(

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,22 @@ from omegaconf import DictConfig
 
 from backhand.config.command import command, report
 from backhand.config.errors import USER_ERRORS, UserError
-from backhand.config.lock import hold
+from backhand.config.lock import HOLDER, hold
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.untrusted import WRITTEN, check_links
 from backhand.config.validation import check_folder, check_table_file, typed
-from backhand.reporting.result import config_hash, differences, is_complete, objective_of, read_result
+from backhand.reporting.result import (
+    Result,
+    config_hash,
+    differences,
+    is_complete,
+    objective_of,
+    read_result,
+    write_result,
+)
 from backhand.reporting.terminal import shown
 from backhand.training.evaluate import read_config
+from backhand.training.interruption import command_to_go_on, ending_at_once
 from backhand.training.processes import is_first, refuse_sweep, shared_folder, without_a_folder
 
 log = logging.getLogger(__name__)
@@ -34,19 +44,34 @@ def main() -> None:
 @command
 def train_command(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
-    config = typed(cfg)
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.RUN and config.ckpt_path == AUTO:
-        folder = shared_folder(Path(hydra.runtime.output_dir))
+    config, hydra = typed(cfg), HydraConfig.get()
+    alone, folder = hydra.mode == RunMode.RUN, shared_folder(Path(hydra.runtime.output_dir))
+    if alone and config.ckpt_path == AUTO:
         record = read_result(folder)
         if record is not None and is_complete(record):
             if is_first():
                 log.info("complete already: %s", folder)
                 print(f"complete already: {shown(folder)}")
             return objective_of(record)
-    from backhand.training.train import train
+    if not alone or not is_first():
+        from backhand.training.train import train
 
-    return train(config)
+        return train(config)
+
+    def interrupted() -> None:
+        with suppress(OSError):
+            if read_result(folder) is None:  # it had not begun
+                write_result(Result("interrupted", {"name": config.objective, "value": None}), config, folder)
+            (folder / HOLDER).unlink(missing_ok=True)
+        log.warning("interrupted; to go on: %s", command_to_go_on(folder))
+
+    with ending_at_once(interrupted):
+        from backhand.training.train import train
+    try:
+        return train(config)
+    except SystemExit:
+        interrupted()
+        raise
 
 
 class RefuseBadConfig(Callback):
@@ -127,4 +152,9 @@ def _check_same(folder: Path, config: TrainConfig) -> None:
         raise UserError(
             f"hydra.run.dir={folder}: holds another configuration's run ({differences(config, theirs)}), "
             "and nothing is overwritten; name another folder"
+        )
+    if theirs.ckpt_path not in (None, AUTO) and not (folder / "checkpoints").exists():
+        raise UserError(
+            f"hydra.run.dir={folder}: holds a run that was to begin from ckpt_path={theirs.ckpt_path}, and has no "
+            "checkpoint of its own yet; remove the folder, and begin again from there"
         )

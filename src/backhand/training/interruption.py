@@ -1,14 +1,49 @@
 """Ctrl-C and the order to terminate: granted at the end of a step, with a checkpoint, and soon in any case."""
 
 import contextlib
+import logging
 import os
+import re
+import shlex
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
+
+from backhand.config.command import command_line
+from backhand.config.schema import AUTO
+from backhand.reporting.terminal import shown
 
 # Seconds that the step at hand has to come to its end.
 PATIENCE = 3.0
+
+
+@contextlib.contextmanager
+def ending_at_once(end: Callable[[], None]) -> Iterator[None]:
+    """End the program as soon as one of the signals comes: while the body runs, nothing has been computed.
+
+    Not by an exception, which libraries that are being imported do not always survive.
+
+    Args:
+        end: called before.
+    """
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        end()
+        logging.shutdown()
+        os._exit(128 + number)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(each, answer)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 class Interruption:
@@ -68,3 +103,14 @@ class Interruption:
         if not (first and self.training):
             raise KeyboardInterrupt
         signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+
+def command_to_go_on(folder: Path) -> str:
+    """What makes a run that was cut off go on in its folder."""
+    arguments = [each for each in command_line if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
+    where = shown(folder)
+    # Hydra reads it as well as the shell, and takes some words and numbers for what they mean.
+    if not re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z/][\w./:-]*", where, re.ASCII | re.IGNORECASE):
+        escaped = re.sub(r"(\\+)('|\$\{|$)", r"\1\1\2", where)  # of a backslash, what would be part of a sign's own
+        where = "'" + escaped.replace("'", "\\'").replace("${", "\\${") + "'"
+    return shlex.join(["python", sys.argv[0], *arguments, f"hydra.run.dir={where}", f"ckpt_path={AUTO}"])

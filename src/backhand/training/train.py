@@ -1,10 +1,7 @@
 """The train task: fit, test the best checkpoint, and leave a folder that says what happened."""
 
 import logging
-import re
-import shlex
 import shutil
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +15,6 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.checking.audit import Audit
-from backhand.config.command import command_line
 from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold, made_above
 from backhand.config.schema import AUTO, TrainConfig
@@ -41,7 +37,7 @@ from backhand.reporting.result import (
     worst_objective,
     write_result,
 )
-from backhand.reporting.terminal import print_summary, shown
+from backhand.reporting.terminal import print_summary
 from backhand.reporting.wandb_content import log_findings
 from backhand.training.checkpoint import (
     BEST,
@@ -98,23 +94,14 @@ def train(config: TrainConfig) -> float:
 
 
 def _train_alone(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
-    settings = config
+    settings = going_on(config, folder) if config.ckpt_path == AUTO else config
     try:
-        if config.ckpt_path == AUTO:
-            settings = going_on(config, folder)
-        try:
-            run = start(settings, folder, config, interruption)
-        except UserError:
-            if is_first():
-                _remove_unused(folder)
-            raise
-        return run.train()
-    except (KeyboardInterrupt, SystemExit):
+        run = start(settings, folder, config, interruption)
+    except UserError:
         if is_first():
-            if read_result(folder) is None:  # it was interrupted before it began
-                _write(Result("interrupted", {"name": config.objective, "value": None}), config, folder)
-            log.warning("interrupted; to go on: %s", command_to_go_on(folder))
+            _remove_unused(folder)
         raise
+    return run.train()
 
 
 def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
@@ -145,16 +132,6 @@ def going_on(config: TrainConfig, folder: Path) -> TrainConfig:
     """
     path = newest((shared_folder(folder) / LAST).parent)
     return replace(config, ckpt_path=None if path is None else str(path))
-
-
-def command_to_go_on(folder: Path) -> str:
-    """What makes a run that was cut off go on in its folder."""
-    arguments = [each for each in command_line if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
-    where = shown(folder)
-    if not re.fullmatch(r"[\w./:-]+", where, re.ASCII):  # Hydra reads it as well as the shell
-        escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", where)  # of a backslash, what would be part of a quote's own
-        where = "'" + escaped.replace("'", "\\'") + "'"
-    return shlex.join(["python", sys.argv[0], *arguments, f"hydra.run.dir={where}", f"ckpt_path={AUTO}"])
 
 
 def in_sweep(config: TrainConfig, folder: Path) -> TrainConfig:
