@@ -121,7 +121,7 @@ def watched(name: str) -> list[Combination]:
         kinds.setdefault(("output", each.output, each.variant), each)
         kinds.setdefault(("shape", each.layers, each.runs, each.variant), each)
         kinds.setdefault(("runs", each.output, each.runs), each)
-    return list(kinds.values())
+    return sorted(kinds.values(), key=lambda each: not each.parameters)
 
 
 @contextmanager
@@ -172,7 +172,8 @@ def test_there_are_mutants_of_everything():
 )
 def test_gradcheck_notices_every_mutant(module, name, changed, source):
     with installed(module, source):
-        for combination in watched(name):
-            if prove(combination, modes=("reverse", "forms", "second", "samples")).failures:
-                return
+        for modes in (("reverse",), ("forms", "second", "samples")):  # the first one alone notices nearly all
+            for combination in watched(name):
+                if prove(combination, modes=modes).failures:
+                    return
     raise AssertionError(f"nothing noticed {changed} in {name}")

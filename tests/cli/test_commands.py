@@ -156,26 +156,6 @@ def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offli
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_network_that_one_does(command, tmp_path):
-    shared = ("data=wine", "trainer.max_epochs=2", "logger=csv", "trainer.precision=64-true", "plots=false")
-    for overrides in (("trainer=ddp_cpu", "hydra.run.dir=two"), ("trainer=cpu", "hydra.run.dir=one")):
-        result = command("train.py", *shared, *overrides)
-        assert result.returncode == 0, result.stderr
-    states, metrics = [], []
-    for folder in ("two", "one"):
-        with (tmp_path / folder / "metrics.csv").open() as file:
-            assert len(list(csv.DictReader(file))) == 2
-        record = json.loads((tmp_path / folder / "result.json").read_text())
-        assert (record["status"], record["steps"]) == ("finished", 8)
-        metrics.append(record["metrics"])
-        states.append(torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
-    # They share each batch, and the last one of 28 rows, too.
-    for name, value in states[1].items():
-        torch.testing.assert_close(states[0][name], value, rtol=1e-9, atol=1e-12)
-    assert metrics[0] == pytest.approx(metrics[1], rel=1e-6)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("logger", ["tensorboard", "none"])
 def test_the_other_loggers_work(command, tmp_path, logger):
     result = command("train.py", "debug=fast", f"logger={logger}", "hydra.run.dir=run")
