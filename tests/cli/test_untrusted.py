@@ -161,6 +161,14 @@ SAID = {
         | part("hydra", "job_logging", "handlers", x=f"${{hydra.callbacks.x[${{{LATER},y}}]}}"),
         "must be known before the run begins",
     ),
+    "handler that is escaped until it is used": (
+        part("hydra", "job_logging", "handlers", "x", cls="logging.NullHandler", level=f"\\${{{LATER},y}}"),
+        "must be known before the run begins",
+    ),
+    "handler that is escaped in a tree": (
+        part("hydra", "job_logging", "handlers", x="${oc.decode:'{class: \"\\${name}\"}'}"),
+        "hydra.job_logging.handlers.x",
+    ),
     "log of another name": (
         part("hydra", "job_logging", "handlers", "file", filename="${hydra.runtime.output_dir}/.bashrc"),
         "must lie in the run's folder, as in ${hydra.runtime.output_dir}/NAME.log",

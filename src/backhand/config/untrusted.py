@@ -5,6 +5,7 @@ call whatever is named there. So it is looked at as soon as it has been composed
 interpolation there could come to something else later, so what it comes to now is put in its place.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -316,12 +317,14 @@ def _settle(cfg: DictConfig, permission: Permission) -> None:
                 raise UserError(f"{name}={text}: must be a name, written out")
             if WORKERS.fullmatch(text) or (key == "filename" and LOG_FILE.fullmatch(text)):
                 continue
-            try:
+            with contextlib.suppress(OmegaConfBaseException):
                 value = node[key]
-                node[key] = OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
-            except OmegaConfBaseException:
-                if key != "filename" and not permission.covers(name):  # which is looked at as it is written
-                    raise UserError(f"{name}={text}: must be known before the run begins") from None
+                value = OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
+                if "${" not in str(value):  # what was escaped would be an interpolation now
+                    node[key] = value
+                    continue
+            if key != "filename" and not permission.covers(name):  # which is looked at as it is written
+                raise UserError(f"{name}={text}: must be known before the run begins")
 
     hydra = cfg.hydra
     with read_write(hydra), open_dict(hydra):
