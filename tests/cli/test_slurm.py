@@ -94,7 +94,7 @@ def test_a_preempted_job_is_requeued_and_goes_on(sweep, tmp_path):
     before = epochs(folder)
     assert len(before) < 300
     finish(process)
-    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_0_log.out")
+    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*/*_0_log.out")
     assert log.read_text().count("Starting with JobEnvironment") == 2
     assert "Restored all states from the checkpoint" in (folder / "train.log").read_text()
     assert result(folder)["status"] == "finished"
@@ -128,7 +128,7 @@ def test_a_preempted_population_is_requeued_and_goes_on(sweep, tmp_path):
     answer("srun", "--partition=urgent", "--ntasks=2", "true")
     assert not any((tmp_path / "sweep").glob("*/result.json"))
     finish(process)
-    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_log.out")
+    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*/*_log.out")
     assert log.read_text().count("Starting with JobEnvironment") == 2
     results = [result(tmp_path / "sweep" / str(job)) for job in range(6)]
     assert Counter((each["status"], each["population"], each["epochs"]) for each in results) == {

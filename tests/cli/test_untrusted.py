@@ -13,6 +13,8 @@ import yaml
 from hydra._internal import hydra as hydra_internal
 from tests.cli.conftest import ROOT
 
+from backhand.config import untrusted
+
 KEY = "5ec2e7" * 6 + "abcd"  # as long as one of W&B's
 CLOSED = {"WANDB_API_KEY": KEY, "SOME_SERVICE_TOKEN": f"{KEY[::-1]}t", "DATABASE_PASSWORD": "correct horse battery"}
 TARGET = "damage.happen"
@@ -199,6 +201,7 @@ SAID = {
 }
 
 
+ELSEWHERE = "may only be set on the command line and in conf/"
 BASIC = "allow_targets=[hydra._internal.core_plugins.basic_sweeper.BasicSweeper]"
 
 
@@ -211,9 +214,50 @@ def experiment(folder, said):
 
 
 @pytest.mark.parametrize(("said", "words"), SAID.values(), ids=SAID)
-def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, said, words):
-    conf = experiment(theirs, said)
-    refused(command_here("train.py", "--config-dir", str(conf), "experiment=theirs"), tmp_path, words)
+def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, monkeypatch, said, words):
+    command = ("train.py", "--config-dir", str(experiment(theirs, said)), "experiment=theirs")
+    if "hydra" in said:
+        refused(command_here(*command), tmp_path, "experiment/theirs: hydra.", ELSEWHERE)
+        monkeypatch.setattr(untrusted, "CONF", theirs)  # and if it were our own, there is the next line of defence
+    refused(command_here(*command), tmp_path, words)
+    assert not (theirs / "happened").exists()
+
+
+def test_a_file_from_elsewhere_may_say_what_is_searched(command_here, theirs):
+    search = part("hydra", "sweeper", n_trials=5, params={"optimizer.lr": "interval(0.1,1)"})
+    conf = experiment(theirs, {"defaults": [{"override /search": "optuna"}]} | search)
+    result = command_here("train.py", "--cfg", "hydra", "--config-dir", str(conf), "experiment=theirs")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "n_trials: 5" in result.stdout
+
+
+def test_a_copy_of_the_configuration_is_as_good_as_the_configuration(command_here, theirs):
+    shutil.copytree(ROOT / "conf", theirs / "copy")
+    for choices in ([], ["search=optuna", "hydra/launcher=population"], ["search=seeds"]):
+        result = command_here("train.py", "--cfg", "all", "--config-path", str(theirs / "copy"), *choices)
+        assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"hydra.searchpath=['pkg://evil','a": "b']"},
+        {"hydra.launcher.name": "x"},
+        {"+hydra.verbose": "true"},
+        "${name}",
+    ],
+)
+def test_a_search_from_elsewhere_sets_nothing_of_hydras(command_here, theirs, tmp_path, params):
+    conf = experiment(theirs, part("hydra", "sweeper", params=params))
+    refused(command_here("train.py", "-m", "--config-dir", str(conf), "experiment=theirs"), tmp_path, ELSEWHERE)
+    assert not (theirs / "happened").exists()
+
+
+def test_a_job_imports_no_package_to_search_it(command_here, theirs, tmp_path, monkeypatch):
+    conf = experiment(theirs, part("hydra", "sweeper", params={"hydra.searchpath=['pkg://evil','a": "b']"}))
+    monkeypatch.setattr(untrusted, "CONF", theirs)
+    result = command_here("train.py", "-m", "--config-dir", str(conf), "experiment=theirs")
+    refused(result, tmp_path, "hydra.searchpath", "may only be set on the command line")
     assert not (theirs / "happened").exists()
 
 
@@ -242,7 +286,7 @@ def test_however_a_file_comes_in(command_here, theirs, tmp_path, way):
     arguments = [each.format(conf=conf, edited=edited) for each in way]
     result = command_here("train.py", *arguments)
     assert result.returncode == 1
-    assert f"hydra.callbacks.x._target_={TARGET}: may not be called" in result.stderr
+    assert f"hydra.callbacks.x._target_ {ELSEWHERE}" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.rglob("result.json"))
     assert not (theirs / "happened").exists()

@@ -205,11 +205,8 @@ def test_any_of_many_files_is_a_table_or_is_refused_in_one_line(tmp_path):
     examples(MANY)(given(files, keys)(lambda file, settings: check(tmp_path, *file, settings)))()
 
 
-def test_a_parquet_file_with_a_damaged_footer_ends_no_program(tmp_path):
-    whole, draw = good(".parquet"), random.Random(1)
-    footer = int.from_bytes(whole[-8:-4], "little")  # what is looked at before a value is read
-    for _ in range(300):
-        content = bytearray(whole)
-        for _ in range(draw.randint(1, 3)):
-            content[-9 - draw.randrange(footer)] = draw.randrange(256)
-        check(tmp_path, ".parquet", bytes(content), {"target": "y"})
+@pytest.mark.parametrize(("place", "value"), [(-1546, 32), (-1547, 9), (-1648, 32)])
+def test_a_parquet_file_with_a_damaged_footer_ends_no_program(tmp_path, place, value):
+    content = bytearray(good(".parquet"))
+    content[place] = value  # found by trying all; Arrow ends the process where it is asked for this column's sizes
+    check(tmp_path, ".parquet", bytes(content), {"target": "y"})

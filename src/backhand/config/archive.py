@@ -27,8 +27,9 @@ LONGEST_LIST = 4 << 20
 # What the unpickler of plain data may call and nobody needs here: `bytearray(10**12)` is a short line.
 NOT_CALLED = b"bytearray"
 BLOCK = 1 << 20
-# Of a configuration's file: characters, levels, and values once its aliases are followed.
-MOST_CHARACTERS, DEEPEST, MOST_VALUES = 1 << 20, 50, 100_000
+# Of a configuration's file: bytes, levels, values once its aliases are followed, and characters of one. A number to the
+# base of 60, `1:1:1`, and a text of nothing but interpolations take minutes to read where they are longer.
+MOST_BYTES, DEEPEST, MOST_VALUES, LONGEST_VALUE = 1 << 20, 50, 100_000, 10_000
 HEADER = 30  # bytes before a member's name
 
 
@@ -62,18 +63,20 @@ def check_archive(path: Path, key: str) -> None:
         raise UserError(f"{where}: is no checkpoint, or a damaged one") from None
 
 
-def check_yaml(text: str, where: str) -> None:
-    """Refuse a text that is long or deep, or has aliases of aliases: eight short lines may be a gigabyte.
+def check_yaml(file: Path) -> None:
+    """Refuse a file that is long or deep, or has aliases of aliases: eight short lines may be a gigabyte.
 
     Args:
-        text: YAML; what is wrong with it as such is left to who reads it.
-        where: what to call it.
+        file: YAML; what is wrong with it as such is left to who reads it.
 
     Raises:
         UserError: it becomes larger than any configuration.
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is no text.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise UserError(f"{where}: is no configuration: it has {len(text)} characters")
+    if not file.is_file() or (size := file.stat().st_size) > MOST_BYTES:
+        raise UserError(f"{file}: is no configuration: " + (f"it has {size} bytes" if file.is_file() else "no file"))
+    text = file.read_text(encoding="utf-8")
     sizes: dict[str, int] = {}
     anchors, counts = [""], [0]  # of the collections that are open, the whole text the outermost
     try:
@@ -89,9 +92,11 @@ def check_yaml(text: str, where: str) -> None:
                     counts[-1] += sizes.get(event.anchor, MOST_VALUES if event.anchor in anchors else 1)
                 case ScalarEvent():
                     counts[-1] += 1
+                    if len(event.value) > LONGEST_VALUE:
+                        raise UserError(f"{file}: is no configuration: a value has {len(event.value)} characters")
             if len(counts) > DEEPEST or sum(counts) > MOST_VALUES:
                 raise UserError(
-                    f"{where}: is no configuration: more than {DEEPEST} levels deep, or more than {MOST_VALUES} values"
+                    f"{file}: is no configuration: more than {DEEPEST} levels deep, or more than {MOST_VALUES} values"
                 )
     except YAMLError:
         pass

@@ -131,7 +131,7 @@ def check_groups(arguments: Sequence[str]) -> None:
         if group == "~hydra":
             raise UserError(f"{argument}: cannot be left out; where runs are written, and what is checked, is in it")
         choices = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if group in GROUPS else []
-        if not choices:
+        if not choices or ("=" not in argument and not argument.startswith("~")):  # `--cfg hydra` names none
             continue
         override = OverridesParser.create().parse_override(argument)
         value = override.value()

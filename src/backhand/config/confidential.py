@@ -33,8 +33,9 @@ def check_nothing_confidential(settings: Iterable[tuple[str, Any]]) -> None:
     """
     known = {value.strip(): name for name, value in secrets().items()}
     for key, value in settings:
-        if not isinstance(value, str):
+        if value is None or isinstance(value, bool):
             continue
+        value = str(value)
         for secret, name in known.items():
             if secret in value:
                 raise UserError(f"{key}: holds the value of {name}, which would be written down with the run")

@@ -6,6 +6,7 @@ interpolation there could come to something else later, so what it comes to now 
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.object_type import ObjectType
@@ -55,6 +57,12 @@ OWN_CALLBACKS = {
     "refuse_bad_config": "backhand.training.command.RefuseBadConfig",
     "drop_configuration": "backhand.training.command.DropConfiguration",
 }
+# What a file from elsewhere may say of Hydra's own part: a search, and which settings it tries.
+SEARCH = tuple(
+    f"hydra.sweeper.{each}" for each in ("n_trials", "n_jobs", "sampler_options", "sampler", "seed", "objectives")
+)
+SEARCHED = re.compile(r"[\w.]+")
+CONF = Path(__file__).resolve().parents[3] / "conf"
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 REGIONS = (*LOGGING, "hydra.launcher", "hydra.job.env_set")
@@ -154,6 +162,9 @@ class CheckedLoader(ConfigLoaderImpl):
         loaded = repo.load_config(config_path=config_name) if config_name is not None else None
         primary = getattr(loaded, "config", None)
         places = OmegaConf.select(primary, "hydra.searchpath") if isinstance(primary, DictConfig) else None
+        for override in parsed_overrides:
+            if override.get_key_element() == "hydra.searchpath" and not self.permission.covers("hydra.searchpath"):
+                raise UserError(f"{override.input_line}: may only be set on the command line")
         for place in places if isinstance(places, Sequence) and not isinstance(places, str) else ():
             if re.match(r"(?!file://)\w+://", str(place)) and place not in self.permission.targets:
                 raise UserError(
@@ -161,6 +172,21 @@ class CheckedLoader(ConfigLoaderImpl):
                     f"{ALLOW}=[{place}] on the command line permits it"
                 )
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+    def _load_single_config(self, default: Any, repo: Any) -> Any:
+        """As Hydra's; of Hydra's own part a file from elsewhere says which search there is, and nothing else.
+
+        Raises:
+            UserError: it does.
+        """
+        loaded = super()._load_single_config(default, repo)
+        place = loaded.path.removeprefix("file://")
+        if place != loaded.path and not Path(place).resolve().is_relative_to(CONF):
+            said = OmegaConf.to_container(loaded.config, resolve=False)
+            if isinstance(said, dict) and "hydra" in said:
+                for key, value in _leaves(said["hydra"], "hydra"):
+                    _check_elsewhere(key, value, default.config_path, self.permission)
+        return loaded
 
 
 class CheckedRepository(ConfigRepository):
@@ -174,9 +200,38 @@ class CheckedRepository(ConfigRepository):
         """
         source = self._find_object_source(config_path=config_path, object_type=ObjectType.CONFIG)
         if source is not None and source.scheme() == "file":
-            file = Path(source.path, source._normalize_file_name(config_path))
-            check_yaml(file.read_text(encoding="utf-8"), str(file))
+            check_yaml(Path(source.path, source._normalize_file_name(config_path)))
         return super().load_config(config_path)
+
+
+def _check_elsewhere(key: str, value: Any, file: str, permission: Permission) -> None:
+    searched = key.removeprefix("hydra.sweeper.params.")
+    if searched != key and SEARCHED.fullmatch(searched) and not searched.startswith("hydra"):
+        return
+    if key.startswith(SEARCH) or (key, value) in _ours() or permission.covers(key):
+        return
+    raise UserError(
+        f"{file}: {key} may only be set on the command line and in conf/; {ALLOW}=[{key}] there permits a file to"
+    )
+
+
+@functools.cache
+def _ours() -> list[tuple[str, Any]]:
+    """What conf/hydra says, for those who have a copy of it."""
+    said: list[tuple[str, Any]] = []
+    for file in (CONF / "hydra").rglob("*.yaml"):
+        place = ".".join(["hydra", *file.relative_to(CONF / "hydra").parent.parts])
+        said += _leaves(yaml.safe_load(file.read_text(encoding="utf-8")), place)
+    return said
+
+
+def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Key and value of everything in a tree; of what is no mapping, or an empty one, as a whole."""
+    if not isinstance(tree, dict) or not tree:
+        yield path, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{path}.{key}")
 
 
 def check_composed(cfg: DictConfig, permission: Permission) -> None:
@@ -200,6 +255,7 @@ def check_composed(cfg: DictConfig, permission: Permission) -> None:
             _check_place(key, last, value, written)
         if not isinstance(value, Container):
             leaves.append((key, value))
+        leaves.append((key, last))  # what a resolver makes has keys of its own
     _check_callbacks(cfg)
     # What the command line says is in its own place as well, which is the better one to name.
     told = ("hydra.overrides", "hydra.job.override_dirname")
@@ -338,6 +394,9 @@ def _settle(cfg: DictConfig, permission: Permission) -> None:
 
 
 def _check_callbacks(cfg: DictConfig) -> None:
+    for name in ("launcher", "sweeper"):
+        if cfg.hydra.get(name) is None:
+            raise UserError(f"hydra.{name}=null: must be there; choose one with hydra/{name}=…")
     for name, target in OWN_CALLBACKS.items():
         if cfg.hydra.callbacks.get(name) != {"_target_": target}:
             raise UserError(

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import UserError
@@ -95,6 +96,7 @@ class Sweep:
     def __init__(self, config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> None:
         self.config = config
         self.composer = Composer(hydra_context, config)
+        _hide_workers_folder(config)
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -132,8 +134,8 @@ class Sweep:
         where = f"hydra.sweep.dir={self.folder}"
         hold(self.folder, "hydra.sweep.dir")
         claim = self.folder / CLAIM
+        check_links(self.folder, "hydra.sweep.dir")
         if claim.exists():
-            check_links(self.folder, "hydra.sweep.dir")
             known = read_whole(claim)
             try:
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
@@ -225,3 +227,11 @@ class Sweep:
             known = isinstance(raised, UserError) or not isinstance(raised, Exception)
             reason = without_secrets(lines[0] if known else f"{type(raised).__name__}: {lines[0]}")
         return Outcome(job.number, job.overrides, job.folder, job.config.objective, record, reason)
+
+
+def _hide_workers_folder(config: DictConfig) -> None:
+    """Give the workers of this call a folder that nobody could guess: submitit unpickles what it finds in it."""
+    folder = OmegaConf.select(config, "hydra.launcher.submitit_folder")
+    if folder is not None:
+        with read_write(config.hydra.launcher):
+            config.hydra.launcher.submitit_folder = folder.replace("/.submitit/", f"/.submitit/{token_hex(8)}/", 1)

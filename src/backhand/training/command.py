@@ -119,7 +119,8 @@ def check_run(cfg: DictConfig) -> None:
     if not is_first():
         return
     check_folder("hydra.run.dir", Path(cfg.hydra.run.dir))
-    check_links(Path(cfg.hydra.run.dir), "hydra.run.dir", (*WRITTEN, f"{cfg.hydra.job.name}.log"))
+    logs = [path.name for path in Path(cfg.hydra.run.dir).glob("*.log")]
+    check_links(Path(cfg.hydra.run.dir), "hydra.run.dir", (*WRITTEN, *logs))
     where = f"hydra.run.dir={cfg.hydra.run.dir}"
     folder = Path(cfg.hydra.run.dir)
     goes_on = config.ckpt_path == AUTO

@@ -110,9 +110,8 @@ def read_config(folder: Path) -> TrainConfig:
             reason = "is a sweep's folder; name one of its jobs, such as " + str(folder / "0")
         raise UserError(f"run={folder}: {reason}")
     try:
-        text = path.read_text(encoding="utf-8")
-        check_yaml(text, str(path))
-        stored = OmegaConf.create(text)
+        check_yaml(path)
+        stored = OmegaConf.create(path.read_text(encoding="utf-8"))
         if not isinstance(stored, DictConfig):
             raise UserError(f"{path}: is not a configuration")
         check_stored(stored)
