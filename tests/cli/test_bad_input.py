@@ -205,6 +205,7 @@ HYDRA = [
     Case(["search=optna"], "search=optna: no such choice (did you mean optuna?)"),
     Case(["experiment=gradient"], "did you mean gradient_descent?"),
     Case(["debug=slow"], "debug=slow: no such choice"),
+    Case(["-m", "hydra.launcher=null", "seed=1,2"], "hydra.launcher=null: must be there"),
     Case(["hydra.run.dir=null"], "hydra.run.dir=null: needs a value"),
     Case(["hydra.run.dir="], "hydra.run.dir=: must be the name of a folder"),
     Case(["hydra.run.dir=[1]"], "hydra.run.dir: Cannot convert"),

@@ -343,6 +343,11 @@ STORED = {
     "new": ("name: !!python/object/new:os.system ['touch happened']\n", "python/object/new"),
     "aliases": (BOMB, "is no configuration: more than 50 levels deep, or more than 100000 values"),
     "levels": ("name: " + "[" * 300_000, "is no configuration: more than 50 levels deep"),
+    "number to the base of 60": (
+        "seed: " + "1:" * 500_000 + "1\n",
+        "is no configuration: a value has 1000001 characters",
+    ),
+    "size": ("#" * (1 << 20) + "\n", "is no configuration: it has 10"),
     "a list in itself": ("name: &a [*a]\n", "is no configuration"),
     "secret": ("name: ${oc.env:WANDB_API_KEY}\n", "name: holds the value of WANDB_API_KEY"),
     "no mapping": ("- 1\n", "is not a configuration"),
