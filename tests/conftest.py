@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from backhand.config.command import CONF
+from backhand.config import CONF
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import typed
 from backhand.data.module import InMemoryData, load

@@ -130,7 +130,7 @@ def test_the_page_keeps_its_words_and_changes_its_figures(tmp_path):
 
 def test_the_projects_own_page_has_a_part_for_every_benchmark():
     from backhand.benchmarks.command import NAMES
-    from backhand.config.command import CONF
+    from backhand.config import CONF
 
     text = (CONF.parent / "docs" / "benchmarks.md").read_text()
     for name in NAMES:

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.strategies import StrategyRegistry
 
 from backhand.calculus.activations import ACTIVATIONS
+from backhand.config import CONF
 from backhand.config.catalogue import facts_of
-from backhand.config.command import CONF
 from backhand.config.schema import (
     AUGMENTATIONS,
     DATA,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.conftest import FEW, MANY, examples
 
-from backhand.config.command import CONF
+from backhand.config import CONF
 from backhand.config.lock import hold, made_above
 from backhand.config.schema import TrainConfig
 from backhand.training import command

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from backhand.config.command import CONF
+from backhand.config import CONF
 from backhand.config.errors import UserError
 from backhand.sweeps.grid import combinations
 from backhand.sweeps.groups import divided, obstacle

@@ -11,8 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from backhand.config import command
-from backhand.config.command import CONF
+from backhand.config import CONF, command
 from backhand.config.errors import UserError
 from backhand.config.untrusted import permission
 from backhand.training.interruption import command_to_go_on

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backhand.calculus.choices import check_choice
+from backhand.config import CONF
 from backhand.config.arguments import parse
-from backhand.config.command import CONF, script
+from backhand.config.command import script
 from backhand.config.errors import UserError
 
 USAGE = """

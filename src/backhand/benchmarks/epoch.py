@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset
 from backhand.benchmarks.startup import process_seconds
 from backhand.benchmarks.step import logits
 from backhand.benchmarks.timing import Goal, Report, agree, figures, ratios
-from backhand.config.command import CONF
+from backhand.config import CONF
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import typed
 from backhand.data.module import InMemoryData

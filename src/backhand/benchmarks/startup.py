@@ -7,7 +7,7 @@ import tempfile
 import time
 
 from backhand.benchmarks.timing import Goal, Report, figures, ratios
-from backhand.config.command import CONF
+from backhand.config import CONF
 
 OURS, QUIET, IMPORTS = (
     "train.py to its first step",

@@ -15,7 +15,7 @@ from backhand.benchmarks.step import Step, floor
 from backhand.benchmarks.timing import Goal, Ratio, Report, agree, figures, interleaved, ratios
 from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.mlp import MLP
-from backhand.config.command import CONF
+from backhand.config import CONF
 from backhand.training.step import WholeStep, sgd
 
 LOSS, BATCH, SIZES = "cross_entropy", 32, (64, 32, 10)

@@ -2,3 +2,8 @@
 
 Nothing here imports torch or Lightning, so that a wrong command line is answered at once.
 """
+
+from pathlib import Path
+
+# The files that Hydra composes the configuration of.
+CONF = Path(__file__).resolve().parents[3] / "conf"

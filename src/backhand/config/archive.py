@@ -59,23 +59,29 @@ def check_archive(path: Path, key: str) -> None:
                 for member in members:
                     if member.filename.endswith(".pkl"):
                         _check_pickle(archive, member, where)
+    # NotImplementedError is zipfile's word for a way of packing that it does not know.
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, struct.error, RuntimeError):
         raise UserError(f"{where}: is no checkpoint, or a damaged one") from None
 
 
-def check_yaml(file: Path) -> None:
+def check_yaml(file: Path) -> str:
     """Refuse a file that is long or deep, or has aliases of aliases: eight short lines may be a gigabyte.
 
     Args:
         file: YAML; what is wrong with it as such is left to who reads it.
 
+    Returns:
+        The text.
+
     Raises:
-        UserError: it becomes larger than any configuration.
+        UserError: it is no file, or it becomes larger than any configuration.
         OSError: it cannot be read.
         UnicodeDecodeError: it is no text.
     """
-    if not file.is_file() or (size := file.stat().st_size) > MOST_BYTES:
-        raise UserError(f"{file}: is no configuration: " + (f"it has {size} bytes" if file.is_file() else "no file"))
+    if not file.is_file():
+        raise UserError(f"{file}: is no configuration, but a pipe, a socket or a device")
+    if (packed := file.stat().st_size) > MOST_BYTES:
+        raise UserError(f"{file}: is no configuration: it has {packed} bytes")
     text = file.read_text(encoding="utf-8")
     sizes: dict[str, int] = {}
     anchors, counts = [""], [0]  # of the collections that are open, the whole text the outermost
@@ -100,6 +106,7 @@ def check_yaml(file: Path) -> None:
                 )
     except YAMLError:
         pass
+    return text
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int, where: str) -> None:

@@ -17,11 +17,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from yaml import YAMLError
 
+from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, UserError, key_of_null, one_line
 from backhand.config.untrusted import CheckedLoader, permission
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
 OPTIONAL = ("experiment", "debug")  # groups of which there need not be a choice
 # The command line's arguments as they were given; what of them is not for Hydra is taken out of `sys.argv`.

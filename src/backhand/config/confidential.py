@@ -53,8 +53,8 @@ def without_secrets(text: str) -> str:
 
 
 def leaves(tree: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    """Key and value of everything in a tree of dictionaries and lists."""
-    if isinstance(tree, dict | list | tuple):
+    """Key and value of everything in a tree of dictionaries and lists; an empty one is a value."""
+    if isinstance(tree, dict | list | tuple) and tree:
         for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
             yield from leaves(value, f"{path}.{key}" if path else str(key))
     else:

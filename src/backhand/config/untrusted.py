@@ -22,17 +22,22 @@ from hydra.core.object_type import ObjectType
 from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from backhand.config.archive import check_yaml
-from backhand.config.confidential import check_nothing_confidential
+from backhand.config import CONF
+from backhand.config.archive import DEEPEST, check_yaml
+from backhand.config.confidential import check_nothing_confidential, leaves
 from backhand.config.errors import UserError
 from backhand.config.interpolation import limited
 
 ALLOW = "allow_targets"
 # A module's classes, and no more: through a module that it has imported, `torch.optim.optimizer.os.system` is one too.
 CLASSES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
+# What is to be refused before a folder is made is refused by the first of them.
+OWN_CALLBACKS = {
+    "refuse_bad_config": "backhand.training.command.RefuseBadConfig",
+    "drop_configuration": "backhand.training.command.DropConfiguration",
+}
 TARGETS = (
-    "backhand.training.command.RefuseBadConfig",
-    "backhand.training.command.DropConfiguration",
+    *OWN_CALLBACKS.values(),
     "hydra_plugins.backhand_sweeps.GridSweeper",
     "hydra_plugins.backhand_sweeps.OptunaSweeper",
     "hydra_plugins.backhand_sweeps.PopulationLauncher",
@@ -52,17 +57,11 @@ LOG_CLASSES = (
     "logging.handlers.TimedRotatingFileHandler",
     "colorlog.ColoredFormatter",
 )
-# What is to be refused before a folder is made is refused by the first of them.
-OWN_CALLBACKS = {
-    "refuse_bad_config": "backhand.training.command.RefuseBadConfig",
-    "drop_configuration": "backhand.training.command.DropConfiguration",
-}
 # What a file from elsewhere may say of Hydra's own part: a search, and which settings it tries.
 SEARCH = tuple(
     f"hydra.sweeper.{each}" for each in ("n_trials", "n_jobs", "sampler_options", "sampler", "seed", "objectives")
 )
 SEARCHED = re.compile(r"[\w.]+")
-CONF = Path(__file__).resolve().parents[3] / "conf"
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 REGIONS = (*LOGGING, "hydra.launcher", "hydra.job.env_set")
@@ -90,7 +89,6 @@ VARIABLES = re.compile(
 # Shell commands, arguments of sbatch, and where pickles are written and read.
 OWN_MACHINE = ("setup", "additional_parameters", "srun_args", "python", "temp_folder")
 WORKERS = re.compile(r"\$\{hydra\.sweep\.dir\}/([\w%/-]|\.(?!\.))+")
-DEEPEST = 50
 
 
 @dataclass(frozen=True)
@@ -181,10 +179,10 @@ class CheckedLoader(ConfigLoaderImpl):
         """
         loaded = super()._load_single_config(default, repo)
         place = loaded.path.removeprefix("file://")
-        if place != loaded.path and not Path(place).resolve().is_relative_to(CONF):
+        if place != loaded.path and not _is_ours(Path(place)):
             said = OmegaConf.to_container(loaded.config, resolve=False)
             if isinstance(said, dict) and "hydra" in said:
-                for key, value in _leaves(said["hydra"], "hydra"):
+                for key, value in leaves(said["hydra"], "hydra"):
                     _check_elsewhere(key, value, default.config_path, self.permission)
         return loaded
 
@@ -199,9 +197,13 @@ class CheckedRepository(ConfigRepository):
             UserError: the file becomes larger than it looks.
         """
         source = self._find_object_source(config_path=config_path, object_type=ObjectType.CONFIG)
-        if source is not None and source.scheme() == "file":
+        if source is not None and source.scheme() == "file" and not _is_ours(Path(source.path)):
             check_yaml(Path(source.path, source._normalize_file_name(config_path)))
         return super().load_config(config_path)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.resolve().is_relative_to(CONF)
 
 
 def _check_elsewhere(key: str, value: Any, file: str, permission: Permission) -> None:
@@ -221,17 +223,8 @@ def _ours() -> list[tuple[str, Any]]:
     said: list[tuple[str, Any]] = []
     for file in (CONF / "hydra").rglob("*.yaml"):
         place = ".".join(["hydra", *file.relative_to(CONF / "hydra").parent.parts])
-        said += _leaves(yaml.safe_load(file.read_text(encoding="utf-8")), place)
+        said += leaves(yaml.safe_load(file.read_text(encoding="utf-8")), place)
     return said
-
-
-def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Key and value of everything in a tree; of what is no mapping, or an empty one, as a whole."""
-    if not isinstance(tree, dict) or not tree:
-        yield path, tree
-        return
-    for key, value in tree.items():
-        yield from _leaves(value, f"{path}.{key}")
 
 
 def check_composed(cfg: DictConfig, permission: Permission) -> None:
@@ -245,7 +238,7 @@ def check_composed(cfg: DictConfig, permission: Permission) -> None:
     """
     _check_inside(cfg, permission)
     _settle(cfg, permission)
-    leaves = []
+    said: list[tuple[str, Any]] = []
     for key, last, value, written in _nodes(cfg):
         if last == "_target_":
             _check_callable(key, value, written, permission.targets)
@@ -254,12 +247,12 @@ def check_composed(cfg: DictConfig, permission: Permission) -> None:
         elif not permission.covers(key):
             _check_place(key, last, value, written)
         if not isinstance(value, Container):
-            leaves.append((key, value))
-        leaves.append((key, last))  # what a resolver makes has keys of its own
+            said.append((key, value))
+        said.append((key, last))  # what a resolver makes has keys of its own
     _check_callbacks(cfg)
     # What the command line says is in its own place as well, which is the better one to name.
     told = ("hydra.overrides", "hydra.job.override_dirname")
-    check_nothing_confidential(sorted(leaves, key=lambda leaf: leaf[0].startswith(told)))
+    check_nothing_confidential(sorted(said, key=lambda leaf: leaf[0].startswith(told)))
 
 
 def check_stored(cfg: DictConfig) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from backhand.config.command import CONF
+from backhand.config import CONF
 from backhand.config.confidential import USER_AND_AT, without_secrets
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig

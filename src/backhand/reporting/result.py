@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from backhand import __version__
-from backhand.config.command import CONF
+from backhand.config import CONF
 from backhand.config.confidential import leaves, without_secrets
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better

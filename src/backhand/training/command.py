@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,25 +53,23 @@ def train_command(cfg: DictConfig) -> Any:
                 log.info("complete already: %s", folder)
                 print(f"complete already: {shown(folder)}")
             return objective_of(record)
-    if not alone or not is_first():
-        from backhand.training.train import train
-
-        return train(config)
-
-    def interrupted() -> None:
-        with suppress(OSError):
-            if read_result(folder) is None:  # it had not begun
-                write_result(Result("interrupted", {"name": config.objective, "value": None}), config, folder)
-            (folder / HOLDER).unlink(missing_ok=True)
-        log.warning("interrupted; to go on: %s", command_to_go_on(folder))
-
-    with ending_at_once(interrupted):
+    with ending_at_once(lambda: leave_interrupted(config, folder)) if alone and is_first() else nullcontext():
         from backhand.training.train import train
     try:
         return train(config)
     except SystemExit:
-        interrupted()
+        if alone and is_first():
+            leave_interrupted(config, folder)
         raise
+
+
+def leave_interrupted(config: TrainConfig, folder: Path) -> None:
+    """Say how a run goes on that was cut off; and leave a result.json where it did not come to write one."""
+    with suppress(OSError):
+        if read_result(folder) is None:
+            write_result(Result("interrupted", {"name": config.objective, "value": None}), config, folder)
+        (folder / HOLDER).unlink(missing_ok=True)  # where the program ends at once, nobody else does
+    log.warning("interrupted; to go on: %s", command_to_go_on(folder))
 
 
 class RefuseBadConfig(Callback):

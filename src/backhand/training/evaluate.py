@@ -110,8 +110,7 @@ def read_config(folder: Path) -> TrainConfig:
             reason = "is a sweep's folder; name one of its jobs, such as " + str(folder / "0")
         raise UserError(f"run={folder}: {reason}")
     try:
-        check_yaml(path)
-        stored = OmegaConf.create(path.read_text(encoding="utf-8"))
+        stored = OmegaConf.create(check_yaml(path))
         if not isinstance(stored, DictConfig):
             raise UserError(f"{path}: is not a configuration")
         check_stored(stored)
