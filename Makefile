@@ -1,17 +1,23 @@
-# `make train` and `make test` need only Python 3.11 or newer and make: the first call sets everything up in .venv.
+# Everything here needs only Python 3.11 or newer and make: the first call sets everything up in .venv.
 # ARGS are passed on:  make train ARGS="model.hidden=[256,128] trainer.max_epochs=50"
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: train test lint setup clean
+.PHONY: train test test-slow test-all lint setup clean
 
 train: $(READY)
 	$(BIN)/python train.py $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m "slow and not stress" $(ARGS)
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m "not stress" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,21 @@ from backhand.data.module import InMemoryData, load
 # The suite runs on all cores already, and nothing here may reach W&B's servers or a user's login.
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: two workers a core, since the tests wait as much as they compute."""
+    return 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected by now stays: the garbage collector need not look at it again."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries that count what they have made complain of what is left."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
