@@ -12,7 +12,6 @@ from tests.calculus.settings import ACTIVATIONS
 
 from backhand import MLP
 from backhand.checking.audit import AuditError, autograd_gradients
-from backhand.config.errors import UserError
 
 
 def result(folder: Path) -> dict:
@@ -132,17 +131,3 @@ def test_a_slightly_wrong_derivative_is_warned_of_once(trained, monkeypatch, cap
 def test_autograds_own_gradients_are_not_audited(trained):
     folder = trained("callbacks=audit", "trainer.max_epochs=1", "model.gradient=autograd", "data=wine")
     assert result(folder)["audit"] is None
-
-
-@pytest.mark.parametrize(
-    ("override", "reason"),
-    [
-        ("callbacks.audit.every=0", "at least 1"),
-        ("callbacks.audit.warn=0", "above 0"),
-        ("callbacks.audit.stop=1e-9", "at least callbacks.audit.warn"),
-        ("callbacks.audit.stop=inf", "finite"),
-    ],
-)
-def test_a_wrong_setting_is_refused(configured, override, reason):
-    with pytest.raises(UserError, match=reason):
-        configured(override)

@@ -1,16 +1,20 @@
 """Running the real commands, as a user would, in a folder of their own."""
 
 import contextlib
+import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra._internal import hydra as hydra_internal
 from tests.cli import warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,9 +103,43 @@ def start(tmp_path: Path) -> Iterator[Callable[..., warm.Command]]:
         process.wait()
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[warm.Server]:
-    """One for all tests of this process."""
-    server = warm.Server()
-    yield server
-    server.end()
+@pytest.fixture
+def command_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """As `command`, in this process: for a command that is refused before it trains, a tenth of a second each."""
+    monkeypatch.setattr(hydra_internal, "ConfigLoaderImpl", hydra_internal.ConfigLoaderImpl)
+    # It composes the configuration a first time to see whether `hydra.mode` is in it, and goes on where it is not.
+    monkeypatch.setattr(hydra_internal.Hydra, "get_mode", lambda *_, **__: None)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    at_exit: list[Callable[[], None]] = []  # what lets other commands into the folders that this one holds
+    monkeypatch.setattr(
+        "backhand.config.lock.atexit", SimpleNamespace(register=at_exit.append, unregister=at_exit.remove)
+    )
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        for release in reversed(at_exit[:]):
+            release()
+        stdout, stderr = capfd.readouterr()
+        return subprocess.CompletedProcess([script, *arguments], status, stdout, stderr)
+
+    yield run
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -321,8 +321,8 @@ OF_A_SEARCH = [
     *(("grid", *each) for each in MISTAKES),
     *(("optuna", *each) for each in OF_A_SEARCH),
 ])  # fmt: skip
-def test_a_mistake_in_a_sweep_is_one_line_before_the_first_job(command, tmp_path, search, overrides, message):
-    result = command("train.py", "-m", *([] if search == "grid" else ["search=optuna"]), *overrides)
+def test_a_mistake_in_a_sweep_is_one_line_before_the_first_job(command_here, tmp_path, search, overrides, message):
+    result = command_here("train.py", "-m", *([] if search == "grid" else ["search=optuna"]), *overrides)
     assert_one_line(result)
     assert message in result.stderr
     assert not list(tmp_path.iterdir())

@@ -2,15 +2,12 @@
 
 import json
 import os
-import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra._internal import hydra as hydra_internal
 from tests.cli.conftest import ROOT
 
 from backhand.config import untrusted
@@ -39,31 +36,6 @@ def theirs(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.syspath_prepend(str(folder))
     return folder
-
-
-@pytest.fixture
-def command_here(tmp_path, monkeypatch, capfd):
-    """As `command`, in this process: for commands that are refused before they do anything."""
-    monkeypatch.setattr(hydra_internal, "ConfigLoaderImpl", hydra_internal.ConfigLoaderImpl)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.chdir(tmp_path)
-
-    def run(script, *arguments, **environment):
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        capfd.readouterr()
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
-        stdout, stderr = capfd.readouterr()
-        return subprocess.CompletedProcess([script, *arguments], status, stdout, stderr)
-
-    return run
 
 
 def refused(result, folder, *words):

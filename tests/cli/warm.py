@@ -6,7 +6,6 @@ what a command imports, and of how it starts, have their commands from `subproce
 """
 
 import atexit
-import gc
 import multiprocessing
 import os
 import runpy
@@ -15,15 +14,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["lightning.pytorch", "torchmetrics", "sklearn.model_selection", "pandas", "matplotlib.figure", "optuna"]
 )
-
-PATIENCE = 600  # seconds after which a server's command is killed: it waits for something
 
 
 class Command:
@@ -55,53 +51,6 @@ class Command:
         self.wait(timeout)
         stdout, stderr = (path.read_text() for path in self.said)
         return stdout, stderr
-
-
-class Server:
-    """Runs one short command after the other, each in a process forked from one that has imported ours, too.
-
-    For what is said about a command line, of which there are hundreds: 0.4 s of a core each, where `Command` takes 2 s.
-    """
-
-    def __init__(self) -> None:
-        self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(theirs,))
-        self.process.start()
-        theirs.close()
-
-    def run(
-        self, script: Path, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str], said: list[Path]
-    ) -> tuple[int, int, float]:
-        """Returns the exit status, or minus the signal that ended it, its most memory in KiB, its seconds of a core."""
-        for path in said:
-            path.touch()
-        self.pipe.send((str(script), arguments, str(folder), dict(environment), [str(path) for path in said]))
-        return self.pipe.recv()
-
-    def end(self) -> None:
-        self.pipe.close()
-        self.process.join()
-
-
-def _serve(pipe: Connection) -> None:
-    from hydra.core.plugins import Plugins
-
-    import backhand.training.command
-    import backhand.training.evaluation
-    import backhand.training.train  # noqa: F401
-
-    Plugins.instance()
-    gc.freeze()
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        if (pid := os.fork()) == 0:
-            signal.alarm(PATIENCE)
-            _run(*task)
-        _, status, used = os.wait4(pid, 0)
-        pipe.send((os.waitstatus_to_exitcode(status), used.ru_maxrss, used.ru_utime + used.ru_stime))
 
 
 def _run(script: str, arguments: tuple[str, ...], folder: str, environment: dict[str, str], said: list[str]) -> None:

@@ -51,6 +51,8 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
 
     @functools.wraps(task)
     def main() -> None:
+        nonlocal begun
+        begun = False
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         try:
