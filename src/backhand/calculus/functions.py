@@ -39,6 +39,8 @@ class Prediction(torch.autograd.Function):
     def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
         z_O, hidden, preactivations = bp.forward(network, x, parameters[::2], parameters[1::2])
         yhat = network.f(z_O.to(dtype))
+        if yhat is z_O:  # torch 2.11 compiles an output under two names into one without a gradient
+            yhat = z_O.clone()
         return yhat, *hidden, *preactivations, *([z_O] if network.f.reads == "z" else [])
 
     @staticmethod
@@ -50,9 +52,10 @@ class Prediction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: D102
         kept, read, given = _prediction_parts(ctx, len(ctx.needs_input_grad) - 2)
-        reads_z = ctx.network.f.reads == "z"
         dL_dyhat, *d_kept = upstream
-        dz_O = d_kept.pop() if reads_z else None
+        dz_O = None
+        if ctx.network.f.reads == "z":
+            *d_kept, dz_O = d_kept
         if dL_dyhat is None:
             delta = torch.zeros_like(read, dtype=given[-1].dtype) if dz_O is None else dz_O
         else:
@@ -225,8 +228,10 @@ def _prediction_parts(ctx: Any, inputs: int) -> tuple[Sequence[Tensor], Tensor, 
     """What `Prediction` saved: the hidden layers' tensors, what f′ reads, and the inputs x, W_1, b_1, …."""
     saved = ctx.saved_tensors  # asked for once: each asking unpacks anew, and checkpointing allows it only once
     yhat, *kept = saved[:-inputs]
-    read = kept.pop().to(ctx.dtype) if ctx.network.f.reads == "z" else yhat
-    return kept, read, saved[-inputs:]
+    if ctx.network.f.reads == "a":
+        return kept, yhat, saved[-inputs:]
+    *hidden, z_O = kept
+    return hidden, z_O.to(ctx.dtype), saved[-inputs:]
 
 
 def _loss_parts(ctx: Any, inputs: int) -> tuple[Tensor, Sequence[Tensor], Any, Sequence[Tensor]]:
