@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +13,7 @@ import pytest
 from tests.cli.conftest import ROOT, until
 from tests.cli.test_interruptions import assert_same
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one Slurm, of one worker
 
 SCRIPT = ROOT / "scripts" / "slurm_dev.sh"
 CANNOT_BE_INSTALLED = 77
@@ -20,6 +22,10 @@ BATCHES = 40
 
 @pytest.fixture(scope="module")
 def slurm_folder(tmp_path_factory):
+    """A Slurm of this machine's own, which the script installs where that is asked for."""
+    daemon = shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if daemon is None and os.environ.get("BACKHAND_SLURM") != "1":
+        pytest.skip("Slurm is not installed; BACKHAND_SLURM=1 has it installed")
     folder = tmp_path_factory.mktemp("slurm")
     started = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True)
     if started.returncode == CANNOT_BE_INSTALLED:
@@ -71,10 +77,10 @@ def test_starting_it_twice_is_starting_it_once(slurm):
 
 
 def test_every_job_of_a_sweep_finishes(sweep, tmp_path):
-    finish(sweep("seed=0,1", "optimizer.lr=0.03,0.1", "trainer.max_epochs=2"))
-    results = [result(tmp_path / "sweep" / str(job)) for job in range(4)]
-    assert Counter(each["status"] for each in results) == {"finished": 4}
-    assert len({each["objective"]["value"] for each in results}) == 4
+    finish(sweep("optimizer.lr=0.03,0.1", "trainer.max_epochs=2"))
+    results = [result(tmp_path / "sweep" / str(job)) for job in range(2)]
+    assert Counter(each["status"] for each in results) == {"finished": 2}
+    assert len({each["objective"]["value"] for each in results}) == 2
 
 
 def test_a_job_of_two_tasks_trains_one_network(sweep, tmp_path):
@@ -87,20 +93,20 @@ def test_a_job_of_two_tasks_trains_one_network(sweep, tmp_path):
 
 
 def test_a_preempted_job_is_requeued_and_goes_on(sweep, tmp_path):
-    process = sweep("trainer.max_epochs=300")
+    process = sweep("trainer.max_epochs=150")
     folder = tmp_path / "sweep" / "0"
     until(lambda: len(epochs(folder)) >= 3)
     answer("srun", "--partition=urgent", "--ntasks=2", "true")  # takes both cores, and gives them back
     before = epochs(folder)
-    assert len(before) < 300
+    assert len(before) < 150
     finish(process)
     (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*/*_0_log.out")
     assert log.read_text().count("Starting with JobEnvironment") == 2
     assert "Restored all states from the checkpoint" in (folder / "train.log").read_text()
     assert result(folder)["status"] == "finished"
-    assert result(folder)["epochs"] == 300
-    assert result(folder)["steps"] == 300 * BATCHES
-    assert epochs(folder) == list(range(300))
+    assert result(folder)["epochs"] == 150
+    assert result(folder)["steps"] == 150 * BATCHES
+    assert epochs(folder) == list(range(150))
 
 
 def test_a_preempted_batch_script_is_requeued_and_goes_on(slurm, command, tmp_path):
@@ -123,7 +129,7 @@ def test_a_preempted_batch_script_is_requeued_and_goes_on(slurm, command, tmp_pa
 
 def test_a_preempted_population_is_requeued_and_goes_on(sweep, tmp_path):
     kept = tmp_path / "sweep" / "populations"
-    process = sweep("seed=0,1,2", "optimizer.lr=0.03,0.1", "hydra.launcher.population=true", "trainer.max_epochs=300")
+    process = sweep("seed=0,1,2", "optimizer.lr=0.03,0.1", "hydra.launcher.population=true", "trainer.max_epochs=150")
     until(lambda: any(kept.glob("*/last.ckpt")))
     answer("srun", "--partition=urgent", "--ntasks=2", "true")
     assert not any((tmp_path / "sweep").glob("*/result.json"))
@@ -132,8 +138,8 @@ def test_a_preempted_population_is_requeued_and_goes_on(sweep, tmp_path):
     assert log.read_text().count("Starting with JobEnvironment") == 2
     results = [result(tmp_path / "sweep" / str(job)) for job in range(6)]
     assert Counter((each["status"], each["population"], each["epochs"]) for each in results) == {
-        ("finished", 6, 300): 6
+        ("finished", 6, 150): 6
     }
     assert len({each["objective"]["value"] for each in results}) == 6
-    assert all(epochs(tmp_path / "sweep" / str(job)) == list(range(300)) for job in range(6))
+    assert all(epochs(tmp_path / "sweep" / str(job)) == list(range(150)) for job in range(6))
     assert not kept.exists()
