@@ -53,6 +53,13 @@ def test_the_tables_of_names_import_no_torch(file):
     assert "torch" not in {name.partition(".")[0] for name in imports(file, top_level_only=True)}
 
 
+def test_no_test_asserts_how_long_something_takes():
+    """What waits has a time limit, read from `time.monotonic`; how fast anything is, benchmarks measure."""
+    clocks = ("process_time", "perf_counter", "os.times", "ru_utime", "ru_stime", "timeit")
+    for file in (REPOSITORY / "tests").rglob("*.py"):
+        assert file.name == Path(__file__).name or not [clock for clock in clocks if clock in file.read_text()], file
+
+
 # Calls that run what they read, and where one of them is right.
 RUN = {"eval", "exec", "compile", "__import__"}
 UNPICKLE = {

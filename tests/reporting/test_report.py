@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import time
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -239,9 +238,7 @@ def test_many_epochs_are_thinned_and_the_page_says_so(tmp_path):
 def test_a_thousand_runs_fit_into_a_file_that_opens(tmp_path):
     settings = grid(optimizer__lr=[0.01, 0.03, 0.1, 0.3], model__hidden=["[8]", "[16]"], seed=range(125))
     folder = write_sweep(tmp_path / "sweep", settings, list(np.random.default_rng(0).uniform(0.1, 0.2, 1000)))
-    before = time.process_time()
     page = render([folder], tmp_path)
-    assert time.process_time() - before < 10
     assert len(page.encode()) < 15_000_000
     assert page.count("</tr>") > 1000
 
