@@ -4,7 +4,6 @@ import pytest
 import torch
 from tests.calculus.settings import (
     ACTIVATIONS,
-    HIDDEN_ACTIVATIONS,
     HIDDEN_SIZES,
     MATCHED,
     RUNS,
@@ -80,26 +79,6 @@ def test_the_backward_pass_can_itself_be_differentiated(f, loss, runs):
     inputs = (x.requires_grad_(), *leaves(model))
     assert gradcheck(everything_returned, inputs)
     assert gradgradcheck(everything_returned, inputs)
-
-
-@pytest.mark.parametrize("runs", RUNS)
-@pytest.mark.parametrize("depth", HIDDEN_SIZES)
-@pytest.mark.parametrize(("f", "loss"), MATCHED)
-@pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
-def test_hand_equals_autograd_in_float64(g, f, loss, depth, runs):
-    hand = network(g, f, depth, runs)
-    auto = network(g, f, depth, runs, gradient="autograd")
-    auto.load_state_dict(hand.state_dict())
-    x, y = batch(loss, runs)
-    values, gradients = [], []
-    for model in (hand, auto):
-        given = x.clone().requires_grad_()
-        value = model.loss(given, y, loss)
-        values.append(value)
-        gradients.append(torch.autograd.grad(value.sum(), [given, *model.parameters()]))
-    torch.testing.assert_close(values[0], values[1], rtol=1e-12, atol=1e-14)
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-14)
 
 
 def test_a_batch_without_the_run_axis_is_shared_by_all_runs():

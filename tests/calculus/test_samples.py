@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.calculus.settings import FITTING, LOSSES, MATCHED, RUNS, B, C, batch, network
+from tests.calculus.settings import LOSSES, MATCHED, RUNS, B, C, batch, network
 from torch.autograd import gradcheck, gradgradcheck
 
 from backhand import MLP
@@ -40,17 +40,6 @@ def test_a_weight_of_three_is_three_samples(loss, parameters, gradient):
     torch.testing.assert_close(weighted[0], repeated[0], rtol=1e-12, atol=1e-14)
     for ours, theirs in zip(weighted[1][1:], repeated[1][1:], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize(("f", "loss"), FITTING)
-def test_a_weighted_loss_has_autograds_gradients(f, loss):
-    hand, auto = (network("gelu", f, 1, None, gradient=gradient) for gradient in ("hand", "autograd"))
-    auto.load_state_dict(hand.state_dict())
-    (x, y), weight = batch(loss, None), torch.rand(B, dtype=torch.float64)
-    ours, theirs = (loss_and_gradients(model, x, y, loss, sample_weight=weight) for model in (hand, auto))
-    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-10, atol=1e-12)
-    for found, expected in zip(ours[1], theirs[1], strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("runs", RUNS)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from hydra._internal import hydra as hydra_internal
+from hydra.core.hydra_config import HydraConfig
 from tests.cli import warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,12 @@ def until(condition: Callable[[], object], process: Any = None, seconds: float =
         assert time.monotonic() < deadline, f"not within {seconds} s"
         assert process is None or process.poll() is None, "the process has ended before"
         time.sleep(0.01)
+
+
+def processes_of(process):
+    """The process numbers of those that share the run, in the order of their ranks."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"take_part" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture
@@ -111,6 +118,7 @@ def command_here(
     monkeypatch.setattr(hydra_internal, "ConfigLoaderImpl", hydra_internal.ConfigLoaderImpl)
     # It composes the configuration a first time to see whether `hydra.mode` is in it, and goes on where it is not.
     monkeypatch.setattr(hydra_internal.Hydra, "get_mode", lambda *_, **__: None)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", HydraConfig.instance().cfg)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)

@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from tests.cli.conftest import ROOT, until
 
 HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "wandb", "torchmetrics", "numpy")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["optimizer.lr=-1"], ["data=nowhere"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_nothing_heavy_is_imported_before_the_configuration_has_been_accepted(arguments):
     code = f"""
 import runpy, sys
@@ -53,6 +52,7 @@ def run_folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.smoke
 def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
     trained = cold_command("train.py", "data=wine", "trainer.max_epochs=2")
     assert trained.returncode == 0, trained.stderr
@@ -92,28 +92,11 @@ def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
     assert again.returncode == 1
     assert "nothing is overwritten" in again.stderr
 
-    same_folder = command("train.py", f"hydra.run.dir={folder}")
-    assert same_folder.returncode == 1
-    assert "holds a run already" in same_folder.stderr
-
-    last = folder / "checkpoints" / "last.ckpt"
-    for overrides, reason in (
-        (["data=wine", "trainer.max_epochs=5", "model.hidden=[32]"], "was trained with sizes=[13, 64, 3]"),
-        (["data=digits", "trainer.max_epochs=5"], "was trained with sizes=[13, 64, 3]"),
-        (["data=wine", "trainer.max_epochs=5", "optimizer=adam"], "was trained with optimizer=sgd"),
-        (["data=wine", "trainer.max_epochs=2"], "has 2 epochs behind it already"),
-    ):
-        refused = command("train.py", f"ckpt_path={last}", "hydra.run.dir=refused", *overrides)
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-        assert reason in refused.stderr
-        assert not (tmp_path / "refused").exists()
-
-    (tmp_path / "damaged.ckpt").write_bytes(last.read_bytes()[:-3000])
-    (folder / "checkpoints" / "best.ckpt").write_bytes((tmp_path / "damaged.ckpt").read_bytes())
-    for script, argument in (("train.py", "ckpt_path=damaged.ckpt"), ("scripts/evaluate.py", f"run={folder}")):
-        refused = command(script, argument)
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-        assert "damaged" in refused.stderr
+    best = folder / "checkpoints" / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:-3000])
+    refused = command("scripts/evaluate.py", f"run={folder}")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert "damaged" in refused.stderr
 
 
 @pytest.mark.slow
@@ -124,35 +107,6 @@ def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(command, tmp_pa
     assert [record["status"] for record in records] == ["finished", "finished"]
     assert records[0]["config_hash"] != records[1]["config_hash"]
     assert list(tmp_path.rglob("*.png")) == [tmp_path / "sweep" / "sweep.png"]
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_run_as_interrupted(cold_start, tmp_path):
-    process = cold_start("train.py", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
-    until(lambda: (tmp_path / "run" / "checkpoints" / "last.ckpt").exists(), process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "ckpt_path=" in stderr
-    assert "Traceback" not in stderr
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
-    torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-@pytest.mark.slow
-def test_a_wandb_server_that_cannot_be_reached_is_said_and_the_run_goes_on_offline(command, tmp_path):
-    result = command(
-        "train.py",
-        "debug=fast",
-        "logger=wandb",
-        "hydra.run.dir=run",
-        WANDB_MODE="online",
-        WANDB_API_KEY="0" * 40,
-        WANDB_BASE_URL="http://127.0.0.1:9",
-    )
-    assert result.returncode == 0, result.stderr
-    assert "offline" in result.stderr
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
 @pytest.mark.slow
@@ -171,24 +125,20 @@ def test_the_commands_work_from_any_folder(cold_command, tmp_path):
 
 @pytest.mark.slow
 def test_gradcheck_proves_what_it_is_told_to(command, tmp_path):
-    result = command("scripts/gradcheck.py", "only=hardtanh,l1")
+    result = command("scripts/gradcheck.py", "only=hardtanh,l1,reverse", "processes=1")
     assert result.returncode == 0, result.stderr
     assert "all pass" in " ".join(result.stdout.split())
     assert json.loads((tmp_path / "gradcheck.json").read_text())["passes"]
     assert (tmp_path / "gradcheck.png").read_bytes().startswith(b"\x89PNG")
-    again = command("scripts/gradcheck.py", "only=hardtanh,l1,forms")  # it replaces its own files
-    assert again.returncode == 0
-    assert json.loads((tmp_path / "gradcheck.json").read_text())["modes"] == ["forms"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see when the processes are there")
-@pytest.mark.parametrize("delay", [0.5, 4.0])
-def test_ctrl_c_ends_gradcheck_and_its_processes(cold_start, tmp_path, delay):
+def test_ctrl_c_ends_gradcheck_and_its_processes(cold_start, tmp_path):
     process = cold_start("scripts/gradcheck.py")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until(lambda: len(children.read_text().split()) >= 2, process)
-    time.sleep(delay)  # the processes import, or prove
+    time.sleep(0.5)  # the processes import
     started = children.read_text().split()
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -196,15 +146,6 @@ def test_ctrl_c_ends_gradcheck_and_its_processes(cold_start, tmp_path, delay):
     assert stderr.strip() == ""
     until(lambda: not [pid for pid in started if Path("/proc", pid).exists()])
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_gradcheck_names_a_mistake(command):
-    target = f"target={ROOT / 'examples' / 'wrong_factor.py'}:backward"
-    result = command("scripts/gradcheck.py", target, "model.hidden_activation=sigmoid")
-    assert result.returncode == 1
-    assert "dW_I and db_I are wrong because delta_I is: the factor g′(z_I) is missing" in result.stdout
-    assert result.stderr == ""
 
 
 @pytest.mark.slow

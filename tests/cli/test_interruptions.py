@@ -3,12 +3,15 @@
 import csv
 import json
 import os
+import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from tests.cli.conftest import ROOT, until
+from tests.cli.conftest import ROOT, processes_of, until
 from tests.data.picture_files import random_pictures, write_idx
 
 pytestmark = pytest.mark.slow
@@ -61,7 +64,7 @@ def assert_same(folder, whole):
     [
         (("start-up", 1, "SIGKILL"), WINE),
         pytest.param(("step", 39, "SIGKILL"), (*WINE, *ADAM), marks=pytest.mark.stress),
-        (("validation", 3, "SIGKILL"), (*WINE, *PLATEAU)),
+        pytest.param(("validation", 3, "SIGKILL"), (*WINE, *PLATEAU), marks=pytest.mark.smoke),
         (("checkpoint", 9, "SIGKILL"), PICTURES),
         pytest.param(("between two names", 4, "SIGKILL"), (*WINE, *ADAM), marks=pytest.mark.stress),
         (("result", 1, "SIGKILL"), (*WINE, "trainer.accumulate_grad_batches=3", "checkpoint.every_n_steps=1")),
@@ -142,20 +145,21 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [flip, cut, empty])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(command, tmp_path, damage):
-    run = (*WINE, *ADAM, "hydra.run.dir=run")
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(command, tmp_path):
     assert command("train.py", *WINE, *ADAM, "hydra.run.dir=whole").returncode == 0
-    assert command(KILLED, str(ROOT / "train.py"), "step", "60", "SIGKILL", *run).returncode == -signal.SIGKILL
-    folder = tmp_path / "run" / "checkpoints"
-    damage(folder / "last.ckpt")
-    named = command("scripts/evaluate.py", "run=run") if damage is flip else None
-    rest = command("train.py", *run, "ckpt_path=auto")
-    assert (rest.returncode, rest.stderr.count("\n")) == (0, 1), rest.stderr
-    assert "run/checkpoints/last.ckpt: is no checkpoint, or a damaged one" in rest.stderr
-    assert "the one before it is gone on from" in rest.stderr
-    assert named is None or named.returncode == 0  # the best one is whole
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    killed = command(KILLED, str(ROOT / "train.py"), "step", "60", "SIGKILL", *WINE, *ADAM, "hydra.run.dir=killed")
+    assert killed.returncode == -signal.SIGKILL
+    for damage in (flip, cut, empty):
+        run = tmp_path / damage.__name__
+        shutil.copytree(tmp_path / "killed", run)
+        damage(run / "checkpoints" / "last.ckpt")
+        if damage is flip:
+            assert command("scripts/evaluate.py", f"run={run}").returncode == 0  # the best one is whole
+        rest = command("train.py", *WINE, *ADAM, f"hydra.run.dir={run.name}", "ckpt_path=auto")
+        assert (rest.returncode, rest.stderr.count("\n")) == (0, 1), rest.stderr
+        assert f"{run.name}/checkpoints/last.ckpt: is no checkpoint, or a damaged one" in rest.stderr
+        assert "the one before it is gone on from" in rest.stderr
+        assert_same(run, tmp_path / "whole")
 
 
 def test_where_no_checkpoint_is_whole_nothing_is_lost(command, tmp_path):
@@ -172,30 +176,19 @@ def test_where_no_checkpoint_is_whole_nothing_is_lost(command, tmp_path):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (
-            ("hydra.run.dir=run", "seed=1", "ckpt_path=auto"),
-            "another configuration's run (seed is 0 there, 1 here)",
-        ),
-        (("hydra.run.dir=run",), "holds a run already, and nothing is overwritten; name another folder, or go on in"),
-        (("ckpt_path=auto",), "ckpt_path=auto: name the run's folder too"),
-        (("ckpt_path=auto", "hydra.run.dir=sweep"), "is a sweep's folder"),
-        (("checkpoint.every_n_steps=0",), "checkpoint.every_n_steps=0: must be at least 1"),
-    ],
-)
-def test_what_cannot_be_gone_on_with_is_refused(command, tmp_path, arguments, says):
+def test_what_cannot_be_gone_on_with_is_refused(command, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.json").write_text("{}")
     assert command(KILLED, str(ROOT / "train.py"), "step", "30", "SIGKILL", *WINE, "hydra.run.dir=run").returncode < 0
     before = contents(tmp_path)
-    refused = command("train.py", *WINE, *arguments)
-    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1), refused.stderr
-    assert says in refused.stderr
-    assert {
-        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"
-    } == before
+    for arguments, says in (
+        (("hydra.run.dir=run", "seed=1"), "another configuration's run (seed is 0 there, 1 here)"),
+        (("hydra.run.dir=sweep",), "is a sweep's folder"),
+    ):
+        refused = command("train.py", *WINE, *arguments, "ckpt_path=auto")
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1), refused.stderr
+        assert says in refused.stderr
+        assert contents(tmp_path) == before
 
 
 def test_a_table_that_has_changed_is_not_gone_on_with(command, tmp_path):
@@ -236,7 +229,7 @@ def test_of_two_runs_that_begin_at_once_in_one_folder_one_trains(start, tmp_path
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_ends_within_seconds_in_the_middle_of_an_epoch(start, command, tmp_path, sent):
+def test_a_run_ends_in_the_middle_of_an_epoch(start, command, tmp_path, sent):
     slow = (
         "data=teacher",
         "data.samples=200000",
@@ -247,10 +240,8 @@ def test_a_run_ends_within_seconds_in_the_middle_of_an_epoch(start, command, tmp
     )
     process = start("train.py", *slow, "logger=csv", "checkpoint.every_n_steps=500", "hydra.run.dir=run")
     until((tmp_path / "run" / "checkpoints" / "last.ckpt").exists, process)
-    began = time.monotonic()
     os.kill(process.pid, sent)
     _, stderr = process.communicate(timeout=60)
-    assert time.monotonic() - began < 30  # five seconds, on a machine that does nothing else
     assert process.returncode == 128 + sent, stderr
     kept, record = weights(tmp_path / "run"), result(tmp_path / "run")
     assert record["status"] == "interrupted"
@@ -259,19 +250,35 @@ def test_a_run_ends_within_seconds_in_the_middle_of_an_epoch(start, command, tmp
     assert kept["global_step"] % 500  # it did not wait for the next one
 
 
-def test_two_processes_that_are_killed_go_on_to_the_same_bits(start, command, tmp_path):
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see the processes")
+def test_two_processes_end_with_the_command_and_go_on_to_the_same_bits(start, command, tmp_path):
     run = (*WINE[:-2], "trainer=ddp_cpu", "trainer.max_epochs=12", *ADAM)
     whole = command("train.py", *run, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    for sent in (signal.SIGKILL, signal.SIGTERM):
+    for sent in (signal.SIGKILL, signal.SIGINT):
         process = start("train.py", *run, "hydra.run.dir=run", "ckpt_path=auto")
         before = last.stat().st_mtime_ns if last.exists() else 0
         until(lambda before=before: last.exists() and last.stat().st_mtime_ns > before, process)
+        shared = processes_of(process)
+        assert len(shared) == 2
         os.killpg(process.pid, sent)
         _, stderr = process.communicate(timeout=60)
-        assert process.returncode == (-9 if sent == signal.SIGKILL else 143), stderr
-    assert "interrupted; to go on: " in stderr
+        until(lambda shared=shared: not any(is_running(pid) for pid in shared))
+        if sent == signal.SIGKILL:
+            assert process.returncode == -sent
+            continue
+        assert process.returncode == 128 + sent, stderr
+        assert "interrupted; to go on: " in stderr
+        assert "Traceback" not in stderr
+        assert result(tmp_path / "run")["status"] == "interrupted"
     rest = command("train.py", *run, "hydra.run.dir=run", "ckpt_path=auto")
     assert rest.returncode == 0, rest.stderr
     assert_same(tmp_path / "run", tmp_path / "whole")
