@@ -14,7 +14,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m "slow and not stress" $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not smoke and not stress" $(ARGS)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m "not stress" $(ARGS)

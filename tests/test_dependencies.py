@@ -176,6 +176,7 @@ def is_installed(name: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_calculus_needs_torch_and_nothing_else(tmp_path):
     """In a Python that has no other packages than torch, what torch needs, and numpy."""
     bare = tmp_path / "packages"

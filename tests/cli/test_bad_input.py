@@ -3,6 +3,8 @@
 A case is what is written on the command line, the words that must be in the line, and the files that there are.
 """
 
+import copy
+import functools
 import gzip
 import resource
 import subprocess
@@ -14,10 +16,16 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 from tests.cli import bad_files as files
 from tests.cli.conftest import ROOT
 
+from backhand.config import CONF
+from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.schema import TrainConfig
+from backhand.config.validation import typed
 
 
 class Case(NamedTuple):
@@ -84,7 +92,6 @@ VALUES = [
     Case(["data=diabetes", "model.output_activation=softmax"], "single output"),
     Case(["model.hidden=[0]"], "1 unit or more"),
     Case(["model.hidden=[64,[3]]"], "1 unit or more"),
-    Case(["trainer.accelerator=tpu"], "trainer: "),
     Case(["model.hidden=[64,x]"], "must be a whole number"),
     Case(["model.hidden=[99999999999999999999]"], "can have 2147483647 units at most"),
     Case(["model.gradient=numeric"], "choose from hand, autograd"),
@@ -131,7 +138,6 @@ VALUES = [
     Case(["sweep.top=0"], "sweep.top=0: must be at least 1"),
     Case(["on_nan=ignore"], "on_nan=ignore: no such choice; choose from stop, skip, continue"),
     Case(["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0: must be at least 1"),
-    Case(["ckpt_path=auto"], "ckpt_path=auto: name the run's folder too"),
     Case(["-m", "seed=range(10001)"], "seed=range(10001): makes it more than 10000 jobs, the most of a sweep"),
     Case(["-m", "seed=range(100)", "optimizer.lr=range(1,102)"], "makes it more than 10000 jobs"),
     Case(["seed=1", "-m", "optimizer.lr=1,2"], "optimizer.lr=1,2: stands behind a flag with settings before it"),
@@ -174,12 +180,19 @@ VALUES = [
     Case(["~trainer.devices"], "trainer.devices: cannot be left out with ~"),
     Case(["+optimizer.nesterov=true"], "no such key"),
     Case(["+trainer.nonsense=1"], "no such key"),
+    Case([f"name='{'n' * 5000}'", "seed=x"], "seed=x: must be a whole number"),
+]
+SYNTAX = [
     Case(["model.hidden=[["], "not of the form key=value"),
     Case(["seed"], "not of the form key=value"),
     Case(["seed=\x1b[31m"], "seed"),
-    Case(["seed=1,2"], "seed=1,2: has several values; add -m to sweep over them"),
-    Case([f"name='{'n' * 5000}'", "seed=x"], "seed=x: must be a whole number"),
     Case([f"seed={'9' * 5000}"], "seed"),
+    Case(["seed=1,2"], "seed=1,2: has several values; add -m to sweep over them"),
+]
+# What fits the schema, and is refused by who uses it.
+USED = [
+    Case(["trainer.accelerator=tpu"], "trainer: "),
+    Case(["ckpt_path=auto"], "ckpt_path=auto: name the run's folder too"),
 ]
 TRAINER = [
     Case([f"trainer.{setting}"], f"trainer.{setting.partition('=')[0]}")
@@ -295,7 +308,7 @@ TABLES = [
     of_table([], "cannot be read", files.long_line),
     of_table([], "cannot be read", files.packed_line, "t.csv.gz"),
     of_table([], "cannot be read", files.text(ROWS, "t.csv.gz"), "t.csv.gz"),
-    of_table([], "cannot be read", files.text(gzip.compress(ROWS.encode() * 99)[:99], "t.csv.gz"), "t.csv.gz"),
+    of_table([], "cannot be read", files.text(gzip.compress(ROWS.encode() * 99, mtime=0)[:99], "t.csv.gz"), "t.csv.gz"),
     of_table([], "not UTF-8", files.renamed(files.parquet(), "t.parquet", "t.csv")),
     of_table(
         [],
@@ -398,8 +411,8 @@ SCRIPTS = [
         ("benchmark", ["step", "wirte=true"], "did you mean write", None),
     )
 ]
-OF_FILES = [*TABLES, *PICTURES, *PACKED, *CHECKPOINTS]
-CASES = [*TYPES, *NEEDED, *MISSPELT, *VALUES, *TRAINER, *HYDRA, *SCRIPTS, *OF_FILES]
+OF_THE_SCHEMA = [*TYPES, *NEEDED, *VALUES, *TRAINER]
+CASES = [*OF_THE_SCHEMA, *SYNTAX, *MISSPELT, *USED, *HYDRA, *TABLES, *PICTURES, *PACKED, *CHECKPOINTS, *SCRIPTS]
 MOST_MEMORY = 3 << 20  # KiB that this process has had at most; torch and what belongs to it have 0.7 GiB
 
 
@@ -421,9 +434,36 @@ def check_line(case: Case, line: str) -> None:
     assert case.says in line
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(each, marks=[pytest.mark.slow] * (each in OF_FILES), id=name_of(each)) for each in CASES]
-)
+# `key=value` for a key of the schema, and no more.
+OF_ONE_VALUE = [
+    case for case in OF_THE_SCHEMA if len(case.arguments) == 1 and case.arguments[0].partition("=")[0] in KEYS
+]
+
+
+@functools.cache
+def composed() -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train")
+
+
+@pytest.mark.parametrize("case", OF_ONE_VALUE, ids=name_of)
+def test_a_value_is_refused_in_one_line(case):
+    """The configuration is composed once: it differs in one value a case."""
+    override = OverridesParser.create().parse_override(case.arguments[0])
+
+    def use() -> None:
+        config = copy.deepcopy(composed())
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        typed(config)
+
+    with pytest.raises(USER_ERRORS) as refused:
+        use()
+    assert one_line(refused.value).isprintable()
+    assert case.says in one_line(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case not in OF_ONE_VALUE], ids=name_of)
 def test_it_is_refused_in_one_line(command_here, tmp_path, case):
     if case.make is not None:
         case.make(tmp_path)

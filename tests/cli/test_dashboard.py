@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from tests.cli.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 KEY = "0" * 40
 PROJECT = {
@@ -68,6 +69,7 @@ def without_ids(spec):
     return [without_ids(value) for value in spec] if isinstance(spec, list) else spec
 
 
+@pytest.mark.smoke
 def test_what_a_dry_run_prints_is_what_is_sent(command, server, tmp_path):
     address, asked = server
     arguments = ["entity=team", "project=digits", "objective=val/acc", "name=Mine"]
@@ -111,8 +113,7 @@ def test_what_is_wrong_is_one_line(command, server, tmp_path, arguments, environ
     assert "UpsertView2" not in [operation for operation, _ in asked]
 
 
-def test_a_server_that_does_not_answer_is_one_line_within_half_a_minute(command):
-    began = time.monotonic()
+def test_a_server_that_does_not_answer_is_one_line(command):
     result = command(
         "scripts/dashboard.py",
         "entity=team",
@@ -120,7 +121,7 @@ def test_a_server_that_does_not_answer_is_one_line_within_half_a_minute(command)
         WANDB_API_KEY=KEY,
         WANDB_BASE_URL="http://127.0.0.1:9",
     )
-    assert time.monotonic() - began < 30  # W&B itself would try again and again
+    # W&B itself would try again and again; `command` does not wait for that.
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.stderr
     assert "http://127.0.0.1:9 does not answer (Connection refused)" in result.stderr
 

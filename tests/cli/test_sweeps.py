@@ -122,6 +122,11 @@ SEARCH = (
 EARLY = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=1e-3")
 KEPT = "populations/*/last.ckpt"
 KILLED = {
+    "one kill": (
+        ("optimizer.lr=0.1,0.2,1e6", "sweep.max_failures=null", "trainer.max_epochs=12"),
+        3,
+        [with_results(1)],
+    ),
     "grid": (
         (*GRID, "trainer.max_epochs=12"),
         6,
@@ -146,7 +151,10 @@ KILLED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*list(KILLED)[:3], pytest.param("search with populations", marks=pytest.mark.stress)])
+@pytest.mark.parametrize("kind", [
+    pytest.param("one kill", marks=pytest.mark.smoke), "grid", "population", "search",
+    pytest.param("search with populations", marks=pytest.mark.stress),
+])  # fmt: skip
 def test_a_sweep_killed_at_any_moment_goes_on_to_what_it_would_have_been(command, start, tmp_path, kind):
     arguments, jobs, moments = KILLED[kind]
     arguments = ("-m", *SMALL, *arguments)
@@ -317,9 +325,12 @@ OF_A_SEARCH = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("search", "overrides", "message"), [
-    *(("grid", *each) for each in MISTAKES),
-    *(("optuna", *each) for each in OF_A_SEARCH),
+    pytest.param("grid", *MISTAKES[0], marks=pytest.mark.smoke),
+    *(("grid", *each) for each in MISTAKES[1:]),
+    pytest.param("optuna", *OF_A_SEARCH[0], marks=pytest.mark.smoke),
+    *(("optuna", *each) for each in OF_A_SEARCH[1:]),
 ])  # fmt: skip
 def test_a_mistake_in_a_sweep_is_one_line_before_the_first_job(command_here, tmp_path, search, overrides, message):
     result = command_here("train.py", "-m", *([] if search == "grid" else ["search=optuna"]), *overrides)

@@ -12,6 +12,7 @@ from tests.cli.conftest import ROOT
 
 from backhand.config import untrusted
 
+pytestmark = pytest.mark.slow
 KEY = "5ec2e7" * 6 + "abcd"  # as long as one of W&B's
 CLOSED = {"WANDB_API_KEY": KEY, "SOME_SERVICE_TOKEN": f"{KEY[::-1]}t", "DATABASE_PASSWORD": "correct horse battery"}
 TARGET = "damage.happen"
@@ -36,6 +37,11 @@ def theirs(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.syspath_prepend(str(folder))
     return folder
+
+
+def named(cases, smoke):
+    """The cases with their names; one of them is for the quick suite, too."""
+    return [pytest.param(case, id=name, marks=[pytest.mark.smoke] * (name == smoke)) for name, case in cases.items()]
 
 
 def refused(result, folder, *words):
@@ -68,7 +74,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("arguments", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("arguments", named(CALLS, "callback"))
 def test_the_command_line_calls_nothing_that_is_not_known(command_here, theirs, tmp_path, arguments):
     refused(command_here("train.py", *arguments), tmp_path, "may not be called", "allowed without: ", "allow_targets=[")
     assert not (theirs / "happened").exists()
@@ -185,8 +191,9 @@ def experiment(folder, said):
     return folder / "conf"
 
 
-@pytest.mark.parametrize(("said", "words"), SAID.values(), ids=SAID)
-def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, monkeypatch, said, words):
+@pytest.mark.parametrize("case", named(SAID, "callback"))
+def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, monkeypatch, case):
+    said, words = case
     command = ("train.py", "--config-dir", str(experiment(theirs, said)), "experiment=theirs")
     if "hydra" in said:
         refused(command_here(*command), tmp_path, "experiment/theirs: hydra.", ELSEWHERE)
@@ -326,8 +333,9 @@ STORED = {
 }
 
 
-@pytest.mark.parametrize(("text", "words"), STORED.values(), ids=STORED)
-def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, text, words):
+@pytest.mark.parametrize("case", named(STORED, "tag"))
+def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, case):
+    text, words = case
     whole = yaml.safe_dump(yaml.safe_load((ROOT / "conf/data/wine.yaml").read_text()))
     data = "data:\n" + "".join(f"  {line}\n" for line in whole.splitlines())
     rest = "optimizer: {name: sgd, lr: 0.1, momentum: 0.9}\nscheduler: {name: none}\n"
@@ -412,7 +420,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("arguments", SECRETS.values(), ids=SECRETS)
+@pytest.mark.parametrize("arguments", named(SECRETS, "own"))
 def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_here, tmp_path, arguments):
     result = command_here("train.py", *arguments, **CLOSED)
     assert result.returncode == 1
@@ -433,7 +441,6 @@ def all_bytes(folder):
     return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
 def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(command, tmp_path):
     given = ["data=wine", "trainer.max_epochs=1", "name=../../x", "hydra.run.dir=a/b/run"]
     result = command("train.py", *given, **CLOSED)
@@ -449,7 +456,6 @@ def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(command, tmp_pa
         assert secret.encode() not in found
 
 
-@pytest.mark.slow
 def test_formulas_are_text_in_what_is_written(command, tmp_path):
     rows = [f"{'=HYPERLINK(0)' if i % 2 else '@SUM'},{i % 2 + i / 100},{i}" for i in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["y,a,b", *rows]) + "\n")

@@ -68,6 +68,7 @@ def assert_history_is_the_table(folder):
                 assert seen[int(row["epoch"])][name] == float(value), name
 
 
+@pytest.mark.smoke
 def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     settings = ("trainer.max_epochs=12", "name=first", "tags=[a,b]", "callbacks.audit.every=100")
     result = command("train.py", *settings, "hydra.run.dir=run")

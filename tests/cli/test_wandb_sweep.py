@@ -11,22 +11,29 @@ import optuna
 import pytest
 import yaml
 from tests.cli.conftest import ROOT
-from wandb.sdk.launch.sweeps.utils import load_sweep_config
-from wandb.sdk.sweeps.scheduler.optuna import search_space_from_sweep_config
-from wandb.wandb_agent import Agent
+
+pytestmark = pytest.mark.slow
 
 FILE = ROOT / "conf" / "wandb_sweep.yaml"
 
 
 @pytest.fixture
 def sweep():
+    from wandb.sdk.launch.sweeps.utils import load_sweep_config  # takes two seconds
+
     return load_sweep_config(str(FILE))
+
+
+def search_space(sweep):
+    from wandb.sdk.sweeps.scheduler.optuna import search_space_from_sweep_config
+
+    return search_space_from_sweep_config(sweep["parameters"])
 
 
 def sample(sweep, seed):
     """A configuration as W&B reads the search space."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    return study.ask(search_space_from_sweep_config(sweep["parameters"])).params
+    return study.ask(search_space(sweep)).params
 
 
 def records(folder):
@@ -37,7 +44,7 @@ def records(folder):
 
 
 def test_it_searches_the_learning_rate_by_its_order_of_magnitude_and_minimises_the_validation_loss(sweep):
-    space = search_space_from_sweep_config(sweep["parameters"])
+    space = search_space(sweep)
     assert set(space) == {"optimizer.lr", "optimizer.momentum", "model.init_scale", "model.hidden"}
     assert space["optimizer.lr"].log
     assert (sweep["method"], sweep["metric"]) == ("bayes", {"name": "val/loss", "goal": "minimize"})
@@ -52,8 +59,9 @@ def test_whatever_it_samples_is_a_configuration(sweep, configured, seed):
     assert config.optimizer.lr == pytest.approx(params["optimizer.lr"])
 
 
-@pytest.mark.slow
 def test_a_run_of_the_agent_trains_with_its_settings_as_a_run_of_the_sweep(sweep, tmp_path, monkeypatch):
+    from wandb.wandb_agent import Agent
+
     params = sample(sweep, seed=0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")

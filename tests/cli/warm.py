@@ -1,8 +1,8 @@
 """Commands without the seconds that importing torch and Lightning takes.
 
-Each is a process of its own that runs the real script, forked from one that has imported what others wrote, and nothing
-of ours; nor wandb, which makes a folder when it is imported that is gone with the first process that ends. The tests of
-what a command imports, and of how it starts, have their commands from `subprocess`.
+Each is a process of its own that runs the real script, forked from one that has imported what it needs: all but wandb,
+which makes a folder when it is imported that is gone with the first process that ends. The tests of what a command
+imports, and of how it starts, have their commands from `subprocess`.
 """
 
 import atexit
@@ -18,7 +18,11 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["lightning.pytorch", "torchmetrics", "sklearn.model_selection", "pandas", "matplotlib.figure", "optuna"]
+    [
+        *("torchmetrics", "sklearn.model_selection", "pandas", "matplotlib.figure", "optuna"),
+        *("backhand.training.train", "backhand.sweeps.launcher", "backhand.reporting.plots"),
+        "hydra_plugins.backhand_sweeps",
+    ]
 )
 
 

@@ -92,7 +92,10 @@ def test_a_trainer_argument_can_be_given_with_a_plus(configured):
     assert configured("+trainer.gradient_clip_val=0.5").trainer.gradient_clip_val == 0.5
 
 
-def test_every_activation_can_be_configured(configured):
+def test_every_activation_can_be_configured():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("train")
     for name, activation in ACTIVATIONS.items():
         if activation.hidden:
-            assert configured(f"model.hidden_activation={name}").model.hidden_activation == name
+            composed.model.hidden_activation = name
+            assert typed(composed).model.hidden_activation == name

@@ -176,6 +176,7 @@ def check(answer, overrides: list[str]) -> None:
     assert not list(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_any_override_is_taken_or_refused_in_one_line(answer):
     examples(FEW)(given(arguments)(lambda overrides: check(answer, overrides)))()
 

@@ -57,7 +57,11 @@ def rows(folder):
 )
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
-    [("sgd", SGD), ("adam", ADAM), pytest.param("adamw", ADAM, marks=pytest.mark.stress)],
+    [
+        pytest.param("sgd", SGD, marks=pytest.mark.smoke),
+        ("adam", ADAM),
+        pytest.param("adamw", ADAM, marks=pytest.mark.stress),
+    ],
     ids=["sgd", "adam", "adamw"],
 )
 def test_sixteen_mixed_runs_are_what_each_is_by_itself(
