@@ -76,6 +76,20 @@ def test_the_peak_is_what_is_alive_at_once():
     assert memory.peak(allocate, CPU) == pytest.approx(4 * megabyte, rel=0.01)
 
 
+@pytest.mark.parametrize("version", ["2.11.0+cu130", "2.15.0", "3.0.1"])
+def test_a_torch_that_cannot_compile_the_step_is_not_asked_to(monkeypatch, version):
+    from backhand.benchmarks import sweep
+    from backhand.config import validation
+
+    run = []
+    monkeypatch.setattr(validation, "version", lambda name: version)
+    monkeypatch.setattr(sweep, "sweep_seconds", lambda overrides: run.append(overrides) or (2.0, 1.0))
+    sweep._sweeps(Report("", [], []), seeds=1)
+    assert ["compile=true" in overrides for overrides in run] == (
+        [False, False] if version.startswith("2.11") else [False, True, False]
+    )
+
+
 def test_the_memory_of_by_hand_and_autograd_is_of_the_same_step():
     report = memory.benchmark(CPU, batch=64, sizes=(8, 8, 50))
     assert [figure.name for figure in report.figures] == [step.EAGER, step.FUNCTION, step.AUTOGRAD]

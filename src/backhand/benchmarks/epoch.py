@@ -25,7 +25,7 @@ from backhand.benchmarks.step import logits
 from backhand.benchmarks.timing import Goal, Report, agree, figures, ratios
 from backhand.config import CONF
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import typed
+from backhand.config.validation import can_compile, typed
 from backhand.data.module import InMemoryData
 from backhand.training.train import Run, quiet_lightning
 
@@ -80,8 +80,9 @@ def _compare(
         BARE: lambda: bare(config),
     }
     if files is not None:
-        compiled = configured(*overrides, *PLAIN, "compile=true")
-        contenders[COMPILED] = lambda: ours(compiled)
+        if can_compile():
+            compiled = configured(*overrides, *PLAIN, "compile=true")
+            contenders[COMPILED] = lambda: ours(compiled)
         contenders[USUAL] = lambda: usual(config, files)
     contenders[SCIKIT_LEARN] = lambda: scikit_learn(config)
     times: dict[str, list[float]] = {name: [] for name in contenders}

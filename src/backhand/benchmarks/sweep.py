@@ -16,6 +16,7 @@ from backhand.benchmarks.timing import Goal, Ratio, Report, agree, figures, inte
 from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.mlp import MLP
 from backhand.config import CONF
+from backhand.config.validation import can_compile
 from backhand.training.step import WholeStep, sgd
 
 LOSS, BATCH, SIZES = "cross_entropy", 32, (64, 32, 10)
@@ -118,7 +119,7 @@ def _sweeps(report: Report, seeds: int, epochs: int = 30) -> None:
     rates = "0.01,0.03,0.1,0.3"
     settings = [f"seed=range({seeds})", f"optimizer.lr={rates}", "model.hidden=[32]", f"trainer.max_epochs={epochs}"]
     whole, training = {}, {}
-    for name in (POPULATION, COMPILED_SWEEP, ONE_BY_ONE):
+    for name in (POPULATION, *([COMPILED_SWEEP] if can_compile() else []), ONE_BY_ONE):
         whole[name], training[name] = ([seconds] for seconds in sweep_seconds([*settings, *name.split()]))
     runs = f"{4 * seeds} runs of {'-'.join(map(str, SIZES))} on digits, {epochs} epochs, "
     for case, times, at_most in ((runs + "whole command", whole, 1 / 8), (runs + "training alone", training, 1 / 60)):
