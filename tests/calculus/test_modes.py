@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from tests.calculus.settings import ACTIVATIONS, FITTING, HIDDEN_ACTIVATIONS, LOSSES, MATCHED, batch, network
+from tests.suites import smoke
 from torch.func import functional_call, jacfwd, jacrev
 from torch.utils.checkpoint import checkpoint
 
@@ -116,9 +117,7 @@ class Loss(torch.nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "g", [pytest.param(g, marks=[pytest.mark.smoke] * (g == HIDDEN_ACTIVATIONS[0])) for g in HIDDEN_ACTIVATIONS]
-)
+@pytest.mark.parametrize("g", smoke(HIDDEN_ACTIVATIONS, "identity"))
 def test_compiling_has_no_graph_break(g):
     # Each hidden activation with an output and a loss of its own turn, so that every entry of both tables is compiled.
     turn = HIDDEN_ACTIVATIONS.index(g)

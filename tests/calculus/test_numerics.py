@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 from tests.calculus.settings import ACTIVATIONS, FITTING, HIDDEN_ACTIVATIONS, LOSSES, MATCHED
+from tests.suites import smoke
 
 from backhand import MLP
 from backhand.calculus import backpropagation, reference
@@ -112,7 +113,7 @@ def draw_errors(g: str, f: str, loss: str, dtype: torch.dtype) -> list[tuple[flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("g", [pytest.param(g, marks=[pytest.mark.smoke] * (g == "tanh")) for g in HIDDEN_ACTIVATIONS])
+@pytest.mark.parametrize("g", smoke(HIDDEN_ACTIVATIONS, "tanh"))
 def test_low_precision_loses_no_more_than_torchs_own_autograd(g, dtype):
     # Median over 20 draws of each matched pair; a single pair's median is itself a draw, which the bound must not be.
     errors = [pair for f, loss in MATCHED for pair in draw_errors(g, f, loss, dtype)]

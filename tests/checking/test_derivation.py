@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.calculus.settings import ACTIVATIONS, FITTING, HIDDEN_ACTIVATIONS, MATCHED
+from tests.suites import smoke
 
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.checking import derive
@@ -17,7 +18,7 @@ from backhand.reporting.document import FORMATS, Equation, Values
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("g", [pytest.param(g, marks=[pytest.mark.smoke] * (g == "gelu")) for g in HIDDEN_ACTIVATIONS])
+@pytest.mark.parametrize("g", smoke(HIDDEN_ACTIVATIONS, "gelu"))
 def test_every_network_has_a_derivation_in_every_format(g):
     for f, loss in FITTING if g == "gelu" else MATCHED:
         network, criterion = Network(g, f), Criterion(loss)

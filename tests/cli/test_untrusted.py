@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cli.conftest import ROOT
+from tests.suites import smoke
 
 from backhand.config import untrusted
 
@@ -37,11 +38,6 @@ def theirs(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.syspath_prepend(str(folder))
     return folder
-
-
-def named(cases, smoke):
-    """The cases with their names; one of them is for the quick suite, too."""
-    return [pytest.param(case, id=name, marks=[pytest.mark.smoke] * (name == smoke)) for name, case in cases.items()]
 
 
 def refused(result, folder, *words):
@@ -74,9 +70,11 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("arguments", named(CALLS, "callback"))
-def test_the_command_line_calls_nothing_that_is_not_known(command_here, theirs, tmp_path, arguments):
-    refused(command_here("train.py", *arguments), tmp_path, "may not be called", "allowed without: ", "allow_targets=[")
+@pytest.mark.parametrize("name", smoke(CALLS, "callback"))
+def test_the_command_line_calls_nothing_that_is_not_known(command_here, theirs, tmp_path, name):
+    refused(
+        command_here("train.py", *CALLS[name]), tmp_path, "may not be called", "allowed without: ", "allow_targets=["
+    )
     assert not (theirs / "happened").exists()
 
 
@@ -191,9 +189,9 @@ def experiment(folder, said):
     return folder / "conf"
 
 
-@pytest.mark.parametrize("case", named(SAID, "callback"))
-def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, monkeypatch, case):
-    said, words = case
+@pytest.mark.parametrize("name", smoke(SAID, "callback"))
+def test_a_file_says_nothing_that_it_may_not(command_here, theirs, tmp_path, monkeypatch, name):
+    said, words = SAID[name]
     command = ("train.py", "--config-dir", str(experiment(theirs, said)), "experiment=theirs")
     if "hydra" in said:
         refused(command_here(*command), tmp_path, "experiment/theirs: hydra.", ELSEWHERE)
@@ -333,9 +331,9 @@ STORED = {
 }
 
 
-@pytest.mark.parametrize("case", named(STORED, "tag"))
-def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, case):
-    text, words = case
+@pytest.mark.parametrize("name", smoke(STORED, "tag"))
+def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, name):
+    text, words = STORED[name]
     whole = yaml.safe_dump(yaml.safe_load((ROOT / "conf/data/wine.yaml").read_text()))
     data = "data:\n" + "".join(f"  {line}\n" for line in whole.splitlines())
     rest = "optimizer: {name: sgd, lr: 0.1, momentum: 0.9}\nscheduler: {name: none}\n"
@@ -420,9 +418,9 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("arguments", named(SECRETS, "own"))
-def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_here, tmp_path, arguments):
-    result = command_here("train.py", *arguments, **CLOSED)
+@pytest.mark.parametrize("name", smoke(SECRETS, "own"))
+def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_here, tmp_path, name):
+    result = command_here("train.py", *SECRETS[name], **CLOSED)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1, result.stderr
     for secret in (*CLOSED.values(), "hidden-word"):

@@ -1,0 +1,11 @@
+"""Which cases of a slow test the quick suite takes, too."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def smoke(cases: Iterable[Any], *chosen: Any) -> list[Any]:
+    """The cases of a slow test as parameters; those that are chosen are marked for the quick suite."""
+    return [pytest.param(case, marks=[pytest.mark.smoke] * (case in chosen)) for case in cases]
