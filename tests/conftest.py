@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,8 +15,14 @@ from backhand.config.schema import TrainConfig
 from backhand.config.validation import typed
 from backhand.data.module import InMemoryData, load
 
-# The suite runs on all cores already, and nothing here may reach W&B's servers or a user's login.
+# The suite runs on all cores already, and nothing here may reach W&B's servers or a user's login. What a shell, a
+# cluster or a CI system has set would change what a command prints, or make it take part in somebody's run.
 torch.set_num_threads(1)
+FOREIGN = re.compile(
+    r"(SLURM|TORCHELASTIC|WANDB)_\w+|(LOCAL_|NODE_|GROUP_)?RANK|WORLD_SIZE|MASTER_(ADDR|PORT)|FORCE_COLOR|HYDRA_FULL_ERROR"
+)
+for variable in [name for name in os.environ if FOREIGN.fullmatch(name)]:
+    del os.environ[variable]
 os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
 
 
