@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import os
-import resource
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from tests.memory import peak_memory
 
 from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
@@ -313,9 +313,9 @@ def packed_zeros(path):
 )
 def test_a_small_file_with_gigabytes_in_it_is_refused(tmp_path, make, name):
     make(tmp_path / name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refusal(lambda: loaded(tmp_path / name), f"data.path={tmp_path / name}", "and unpacked more than")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB, of the 400 MB and more
+    with peak_memory() as peak:
+        refusal(lambda: loaded(tmp_path / name), f"data.path={tmp_path / name}", "and unpacked more than")
+    assert peak.kib < 100 << 10  # of the 400 MB and more
 
 
 def test_more_rows_than_a_file_can_have_are_refused_before_they_are_read(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 import gzip
 import io
 import random
-import resource
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.conftest import FEW, MANY, examples
+from tests.memory import peak_memory
 
 from backhand.config.errors import UserError, one_line
 from backhand.config.schema import DataConfig
@@ -172,26 +172,21 @@ keys = st.fixed_dictionaries(
 )
 
 
-def most_memory() -> int:
-    """The most that this process has had, in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def check(folder, suffix: str, content: bytes, settings: dict) -> None:
     path = folder / f"t{suffix}"
     path.write_bytes(content)
-    memory = most_memory()
     said = ""
-    try:
-        answer = load_table(DataConfig(name="table", path=str(path), **settings))
-    except UserError as error:
-        said = one_line(error)
-    else:
-        assert isinstance(answer, Dataset)
-        assert all(rows.x.isfinite().all() and rows.y.isfinite().all() for rows in answer.rows.values())
+    with peak_memory() as peak:
+        try:
+            answer = load_table(DataConfig(name="table", path=str(path), **settings))
+        except UserError as error:
+            said = one_line(error)
+        else:
+            assert isinstance(answer, Dataset)
+            assert all(rows.x.isfinite().all() and rows.y.isfinite().all() for rows in answer.rows.values())
     assert said.isprintable(), said
     assert len(said) < 1500
-    assert most_memory() - memory < KIBIBYTES
+    assert peak.kib < KIBIBYTES
 
 
 def test_any_file_is_a_table_or_is_refused_in_one_line(tmp_path):
