@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch.distributed.run
 from tests.cli.conftest import ROOT, processes_of, until
+from tests.cli.test_wandb import assert_history_is_the_table
 
 pytestmark = pytest.mark.slow
 TORCHRUN = (torch.distributed.run.__file__, "--nproc-per-node=2", str(ROOT / "train.py"))
@@ -32,24 +33,26 @@ def wandb_runs(folder):
 @linux
 def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_job_alone(start, command, tmp_path):
     settings = (*TWO, "optimizer.lr=0.05", "seed=2")
-    process = start("train.py", "-m", *settings, "trainer.max_epochs=300,3", "hydra.sweep.dir=sweep")
+    lasting = (*settings, "trainer.max_epochs=60")
+    process = start("train.py", "-m", *lasting, "optimizer.lr=0.01,1e6,0.05", "hydra.sweep.dir=sweep")
     until((tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").exists, process)
     os.kill(processes_of(process)[1], signal.SIGKILL)
     process.communicate(timeout=90)
-    lost, swept = (tmp_path / "sweep" / job for job in ("0", "1"))
+    lost, diverged, swept = (tmp_path / "sweep" / job for job in ("0", "1", "2"))
     assert result(lost)["status"] == "failed"
     assert result(lost)["error"] == "ProcessError: process 1 was ended by SIGKILL"
-    assert (result(swept)["status"], result(swept)["epochs"]) == ("finished", 3)
+    assert result(diverged)["status"] == "diverged"
+    assert (result(swept)["status"], result(swept)["epochs"]) == ("finished", 60)
     assert [(row["epoch"], float(row["lr"])) for row in epochs(swept)] == [
-        (str(n), pytest.approx(0.05)) for n in range(3)
+        (str(n), pytest.approx(0.05)) for n in range(60)
     ]
-    for folder in (lost, swept):
+    for folder in (lost, diverged, swept):
         assert wandb_runs(folder) == 1
         assert (folder / "train.log").read_text().count("Starting with 2 processes") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
 
     (tmp_path / "temporary").mkdir()
-    shared = command(*TORCHRUN, *settings, TMPDIR=str(tmp_path / "temporary"))
+    shared = command(*TORCHRUN, *lasting, TMPDIR=str(tmp_path / "temporary"))
     assert shared.returncode == 0, shared.stderr
     ((folder,),) = [list(day.iterdir()) for day in (tmp_path / "outputs").iterdir()]
     assert [path.name for path in folder.glob("*.log")] == ["train.log"]
@@ -57,6 +60,7 @@ def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_
     assert shared.stdout.count("files: ") == 1
     assert not list((tmp_path / "temporary").glob("backhand-*"))
     assert result(folder)["metrics"] == result(swept)["metrics"]
+    assert_history_is_the_table(folder)
     # Every process must find the best checkpoint, which is not what it has at the end.
     losses = [float(row["val/loss"]) for row in epochs(folder)]
     assert min(losses) < losses[-1]

@@ -263,7 +263,7 @@ def test_two_processes_end_with_the_command_and_go_on_to_the_same_bits(start, co
     whole = command("train.py", *run, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    for sent in (signal.SIGKILL, signal.SIGINT):
+    for sent in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         process = start("train.py", *run, "hydra.run.dir=run", "ckpt_path=auto")
         before = last.stat().st_mtime_ns if last.exists() else 0
         until(lambda before=before: last.exists() and last.stat().st_mtime_ns > before, process)
@@ -282,3 +282,6 @@ def test_two_processes_end_with_the_command_and_go_on_to_the_same_bits(start, co
     rest = command("train.py", *run, "hydra.run.dir=run", "ckpt_path=auto")
     assert rest.returncode == 0, rest.stderr
     assert_same(tmp_path / "run", tmp_path / "whole")
+    # Each process has its part of the batches; what is found is found on all of the test split.
+    findings = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert sum(map(sum, findings["confusion"])) == 27

@@ -130,17 +130,6 @@ def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):
     assert groups.pop().endswith("/sweep")
 
 
-def test_two_processes_are_one_run(command, tmp_path):
-    result = command(
-        "train.py", "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=2", "hydra.run.dir=run"
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert_history_is_the_table(tmp_path / "run")
-    # Each process has its part of the batches; what is found is found on all of the test split.
-    findings = json.loads((tmp_path / "run" / "findings.json").read_text())
-    assert sum(map(sum, findings["confusion"])) == 270
-
-
 def test_a_crash_is_marked(command, tmp_path):
     result = command("train.py", "trainer.max_epochs=2", "callbacks.audit.warn=1e-30", "callbacks.audit.stop=1e-30",
                      "optimizer.lr=0.1", "trainer.precision=64-true", "hydra.run.dir=run")  # fmt: skip
