@@ -33,7 +33,7 @@ def wandb_runs(folder):
 @linux
 def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_job_alone(start, command, tmp_path):
     settings = (*TWO, "optimizer.lr=0.05", "seed=2")
-    lasting = (*settings, "trainer.max_epochs=60")
+    lasting = (*settings, "trainer.max_epochs=30")
     process = start("train.py", "-m", *lasting, "optimizer.lr=0.01,1e6,0.05", "hydra.sweep.dir=sweep")
     until((tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").exists, process)
     os.kill(processes_of(process)[1], signal.SIGKILL)
@@ -42,9 +42,9 @@ def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_
     assert result(lost)["status"] == "failed"
     assert result(lost)["error"] == "ProcessError: process 1 was ended by SIGKILL"
     assert result(diverged)["status"] == "diverged"
-    assert (result(swept)["status"], result(swept)["epochs"]) == ("finished", 60)
+    assert (result(swept)["status"], result(swept)["epochs"]) == ("finished", 30)
     assert [(row["epoch"], float(row["lr"])) for row in epochs(swept)] == [
-        (str(n), pytest.approx(0.05)) for n in range(60)
+        (str(n), pytest.approx(0.05)) for n in range(30)
     ]
     for folder in (lost, diverged, swept):
         assert wandb_runs(folder) == 1
