@@ -45,7 +45,7 @@ def test_the_steps_eager_contenders_have_the_same_gradients_and_updates(monkeypa
     start = step.MLP([6, 5, 4])
     x, y = torch.randn(7, 6), torch.randint(4, (7,))
     gradients = step._gradients(start, x, y)
-    losses = {name: [float(gradients[name]())] for name in (step.EAGER, step.FUNCTION, step.AUTOGRAD)}
+    losses = {name: [float(gradients[name]())] for name in (step.EAGER, step.AUTOGRAD)}
     timing.agree("case", losses, 1e-6)
     updates = step._updates(start, x, y)
     losses = {name: [float(updates[name]()) for _ in range(4)] for name in (step.EAGER_SGD, step.AUTOGRAD_SGD)}
@@ -92,7 +92,7 @@ def test_a_torch_that_cannot_compile_the_step_is_not_asked_to(monkeypatch, versi
 
 def test_the_memory_of_by_hand_and_autograd_is_of_the_same_step():
     report = memory.benchmark(CPU, batch=64, sizes=(8, 8, 50))
-    assert [figure.name for figure in report.figures] == [step.EAGER, step.FUNCTION, step.AUTOGRAD]
+    assert [figure.name for figure in report.figures] == [step.EAGER, step.AUTOGRAD]
     assert all(figure.median > 0 for figure in report.figures)
 
 

@@ -66,8 +66,3 @@ def test_with_a_run_axis_there_is_one_loss_a_run(loss):
     network = Network("tanh", f)
     each = torch.stack([backpropagation.loss_value(network, Criterion(loss), z[k], y[k]) for k in range(3)])
     torch.testing.assert_close(backpropagation.loss_value(network, Criterion(loss), z, y), each)
-
-
-def test_gradient_descent_moves_against_the_gradient():
-    theta, gradient = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
-    assert torch.equal(backpropagation.updated(theta, gradient, 0.1), torch.tensor([0.95, -2.025]))

@@ -16,8 +16,8 @@ from tests.calculus.settings import (
 from torch.autograd import gradcheck, gradgradcheck
 
 from backhand.calculus.backpropagation import Criterion
-from backhand.calculus.functions import NetworkLossWithForwardMode, PredictionWithForwardMode, evaluate_loss
 from backhand.calculus.mlp import MLP
+from backhand.calculus.transforms import LossWithForwardMode, PredictionWithForwardMode, evaluate_loss
 
 
 def loss_function(model: MLP, loss: str, y: torch.Tensor):
@@ -42,9 +42,7 @@ def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, ru
     x, y = batch(loss, runs)
 
     def loss_of(x, *parameters):
-        return NetworkLossWithForwardMode.apply(
-            model.network, Criterion(loss), torch.float64, y, None, None, x, *parameters
-        )[0]
+        return LossWithForwardMode.apply(model.network, Criterion(loss), y, None, None, x, *parameters)[0]
 
     assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True)
 
@@ -57,12 +55,12 @@ def test_every_gradient_of_the_prediction_passes_gradcheck(f, depth, runs):
     model = network("tanh", f, depth, runs)
     x, _ = batch("mse", runs)
 
-    def everything_returned(x, *parameters):
+    def prediction(x, *parameters):
         return PredictionWithForwardMode.apply(model.network, torch.float64, x, *parameters)
 
-    assert gradcheck(
-        everything_returned, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True
-    )
+    inputs = (x.requires_grad_(), *leaves(model))
+    assert gradcheck(prediction, inputs, check_batched_grad=True, check_forward_ad=True)
+    assert gradgradcheck(prediction, inputs)
 
 
 @pytest.mark.parametrize("runs", RUNS)
@@ -71,14 +69,12 @@ def test_the_backward_pass_can_itself_be_differentiated(f, loss, runs):
     model = network("tanh", f, 1, runs)
     x, y = batch(loss, runs)
 
-    def everything_returned(x, *parameters):
-        return NetworkLossWithForwardMode.apply(
-            model.network, Criterion(loss), torch.float64, y, None, None, x, *parameters
-        )
+    def loss_of(x, *parameters):
+        return LossWithForwardMode.apply(model.network, Criterion(loss), y, None, None, x, *parameters)[0]
 
     inputs = (x.requires_grad_(), *leaves(model))
-    assert gradcheck(everything_returned, inputs)
-    assert gradgradcheck(everything_returned, inputs)
+    assert gradcheck(loss_of, inputs)
+    assert gradgradcheck(loss_of, inputs)
 
 
 def test_a_batch_without_the_run_axis_is_shared_by_all_runs():
@@ -149,10 +145,10 @@ def test_results_have_the_dtype_of_the_parameters(f, loss, dtype):
     assert {parameter.grad.dtype for parameter in model.parameters()} == {dtype}
 
 
-def test_the_preoutput_is_returned_with_the_loss_and_gives_the_prediction():
+def test_the_logits_are_returned_with_the_loss_and_gives_the_prediction():
     model = network("tanh", "softmax", 1, None)
     x, y = batch("cross_entropy", None)
-    value, z_O = model.loss_and_preoutput(x, y, "cross_entropy")
+    value, z_O = model.loss_and_logits(x, y, "cross_entropy")
     assert z_O.shape == (B, C)
     torch.testing.assert_close(model.output(z_O), model(x))
     torch.testing.assert_close(value, model.loss(x, y, "cross_entropy"))

@@ -36,7 +36,7 @@ def test_autocast_gives_the_types_and_numbers_of_torchs_own_layers(g, runs):
         found = []
         for model in (hand, auto):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                yhat, (value, z_O) = model(x), model.loss_and_preoutput(x, y, loss)
+                yhat, (value, z_O) = model(x), model.loss_and_logits(x, y, loss)
             found.append([yhat, value, z_O, *gradients(model, value.sum())])
         assert [t.dtype for t in found[0]] == [t.dtype for t in found[1]], (f, loss)
         torch.testing.assert_close(found[0][1], found[1][1], rtol=0.03, atol=0.03)

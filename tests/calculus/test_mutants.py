@@ -35,12 +35,11 @@ DERIVATIVES = {
 # arguments are picked apart, and what only the run axis or a caller of its own would see.
 NEUTRAL = {
     "clamp(min=1e-12)": "bounds a division",
-    "lowest = next": "where the recursion stops: work saved, not a number",
-    "wanted[": "what is left out: work saved, not a number",
+    "if needs_grad[": "what is left out: work saved, not a number",
+    "any(needs_grad[": "where the recursion stops: the same",
     "NARROW": "which of two equal products is taken, of a layer wider than any of these: test_samples.py has one",
     "(delta.mT @ h)": "the same",
     "h).mT": "the same",
-    "total.addmm_": "an output layer larger than any of these, taken by rows: test_samples.py has one",
 }
 
 

@@ -1,4 +1,4 @@
-"""The loss over the samples: weighted, gone through by rows, and without autograd's engine."""
+"""The loss over the samples: weighted, and for a large output layer a few rows at a time."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ from tests.calculus.settings import LOSSES, MATCHED, RUNS, B, C, batch, network
 from torch.autograd import gradcheck, gradgradcheck
 
 from backhand import MLP
-from backhand.calculus import backpropagation, reference
+from backhand.calculus import backpropagation, large_outputs, reference
 from backhand.calculus.backpropagation import Criterion
-from backhand.calculus.functions import evaluate_loss
+from backhand.calculus.transforms import evaluate_loss
 
 PARAMETERS = [
     ("cross_entropy", {}),
@@ -80,18 +80,14 @@ def test_weights_of_another_number_than_the_samples_are_refused():
 @pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_backpropagation_without_the_engine_gives_the_engines_gradients(loss, depth, runs):
+def test_the_plain_function_of_tensors_gives_the_functions_gradients(loss, depth, runs):
     model = network("silu", LOSSES[loss].matched, depth, runs)
     x, y = batch(loss, runs)
     value, (_, *expected) = loss_and_gradients(model, x, y, loss)
-    model.zero_grad()
-    for times in (1, 2):  # the second time they are added, as a second backward() would
-        found, z_O = model.backpropagate(x, y, loss)
-        torch.testing.assert_close(found, value, rtol=0, atol=0)
-        for parameter, gradient in zip(model.parameters(), expected, strict=True):
-            torch.testing.assert_close(parameter.grad, times * gradient, rtol=0, atol=0)
+    theta = [each.detach() for each in model.parameters()]
+    found, z_O, gradients = backpropagation.gradients(model.network, Criterion(loss), x, y, theta)
+    torch.testing.assert_close([found, *gradients], [value, *expected], rtol=0, atol=0)
     assert z_O.shape == (*x.shape[:-1], C)
-    assert not found.requires_grad
 
 
 LARGE = [(f, loss) for f, loss in MATCHED] + [("sigmoid", "mse")]
@@ -104,26 +100,24 @@ def test_a_large_output_layer_by_rows_is_the_whole(monkeypatch, f, loss, depth, 
     model = network("gelu", f, depth, None, dtype=dtype)
     x, y = batch(loss, None, dtype)
     whole = loss_and_gradients(model, x, y, loss)
-    monkeypatch.setattr(backpropagation, "PIECE", 2 * C)  # two rows at a time, and the fifth alone
-    pieces = []
-    original = backpropagation.deltas_by_rows
+    monkeypatch.setattr(large_outputs, "PIECE", 2 * C)  # two rows at a time, and the fifth alone
+    rows = []
+    original = backpropagation.loss_delta
     monkeypatch.setattr(
-        backpropagation, "deltas_by_rows", lambda *a: (pieces.append(len(each[1])) or each for each in original(*a))
+        backpropagation,
+        "loss_delta",
+        lambda network, criterion, z, *a: rows.append(len(z)) or original(network, criterion, z, *a),
     )
     by_rows = loss_and_gradients(model, x, y, loss)
-    assert pieces == [2, 2, 1]
+    assert rows == [2, 2, 1]
     tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 2e-2, "atol": 2e-2}
     torch.testing.assert_close(by_rows[0], whole[0], **tolerance)
     for found, expected in zip(by_rows[1], whole[1], strict=True):
         torch.testing.assert_close(found, expected, **tolerance)
-    model.zero_grad()
-    model.backpropagate(x, y, loss)
-    for parameter, expected in zip(model.parameters(), whole[1][1:], strict=True):
-        torch.testing.assert_close(parameter.grad, expected, **tolerance)
 
 
 def test_a_large_output_layer_is_differentiable_twice(monkeypatch):
-    monkeypatch.setattr(backpropagation, "PIECE", C)
+    monkeypatch.setattr(large_outputs, "PIECE", C)
     model = network("tanh", "softmax", 1, None)
     x, y = batch("cross_entropy", None)
 

@@ -78,6 +78,16 @@ def test_a_narrow_terminal_cuts_nothing_off(width):
             assert all(word in text for word in block.text.split())
 
 
+def test_each_hidden_layer_has_its_own_derivative():
+    network = Network(["relu", "gelu"], "softmax")
+    printed = str(equations(network, Criterion("cross_entropy"), {}, [4, 3]))
+    assert "relu, gelu, softmax" in printed
+    for formula in ("g′(z_1) = [z_1 > 0]", "g′(z_2) = Φ(z_2) + z_2 φ(z_2)"):
+        assert formula in printed
+    _, agree = example(network, Criterion("cross_entropy"), None, 2, 0)
+    assert agree
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

@@ -49,9 +49,9 @@ if moment == "start-up":
 
     before(train, "build_module")
 elif moment == "step":
-    from backhand.calculus.mlp import MLP
+    from backhand.calculus import backpropagation
 
-    before(MLP, "backpropagate")
+    before(backpropagation, "backward")
 elif moment == "validation":
     from backhand.training.module import LightningMLP
 

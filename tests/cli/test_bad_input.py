@@ -83,6 +83,14 @@ MISSPELT = [
 
 VALUES = [
     Case(["model.hidden_activation=tahn"], "did you mean tanh"),
+    Case(["model.hidden_activation=[tanh,tahn]", "model.hidden=[8,8]"], "did you mean tanh"),
+    Case(["model.hidden_activation=[tanh,relu]"], "has 2 names for 1 hidden layers"),
+    Case(["model.hidden_activation=[[tanh]]"], "must be a name, or a list with one name for each hidden layer"),
+    Case(["model.hidden_activation=3"], "must be a name"),
+    Case(
+        ["data=teacher", "data.hidden=[4]", "model.hidden=[8,8]", "model.hidden_activation=[tanh,relu]"],
+        "the teacher has the same activations, and 1 hidden layers",
+    ),
     Case(["model.hidden_activation=softmax"], "choose from identity, relu, leaky_relu, elu"),
     Case(["model.output_activation=soft"], "did you mean softmax"),
     Case(["model.loss=mze"], "did you mean mse"),

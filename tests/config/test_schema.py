@@ -99,3 +99,8 @@ def test_every_activation_can_be_configured():
         if activation.hidden:
             composed.model.hidden_activation = name
             assert typed(composed).model.hidden_activation == name
+
+
+def test_each_hidden_layer_may_have_its_own_activation(configured):
+    model = configured("model.hidden=[32,16]", "model.hidden_activation=[relu,tanh]").model
+    assert model.hidden_activation == ["relu", "tanh"]

@@ -205,7 +205,7 @@ def test_a_wrong_gradient_of_one_run_ends_that_run_alone(jobs, together, monkeyp
 
     def wrong_in_run_one(*arguments):
         L, z_O, found = honest(*arguments)
-        found.weights[0][1] *= 1.5
+        found[0][1] *= 1.5
         return L, z_O, found
 
     monkeypatch.setattr(step, "gradients", wrong_in_run_one)

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from backhand import MLP
+from backhand.calculus import backpropagation
 from backhand.data.batches import Batch
 from backhand.training import train
 from backhand.training.module import LightningMLP
@@ -221,14 +222,14 @@ def test_a_loss_that_is_only_large_is_no_divergence_for_a_run_that_is_to_continu
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
 def test_clipping_does_not_hide_a_gradient_that_is_not_finite(trained, monkeypatch, algorithm):
-    original = MLP.backpropagate
+    original = backpropagation.backward
 
-    def backpropagate(self, x, *arguments, **settings):
-        found = original(self, x, *arguments, **settings)
-        self.layers[1].bias.grad[0] = INF
-        return found
+    def backward(*arguments):
+        *found, last = original(*arguments)
+        last[0] = INF
+        return [*found, last]
 
-    monkeypatch.setattr(MLP, "backpropagate", backpropagate)
+    monkeypatch.setattr(backpropagation, "backward", backward)
     clip = ("trainer.gradient_clip_val=0.1", f"trainer.gradient_clip_algorithm={algorithm}")
     found = result(trained(*WINE, "trainer.max_epochs=1", *clip))
     assert (found["status"], found["steps"]) == ("diverged", 0)

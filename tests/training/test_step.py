@@ -35,7 +35,7 @@ def test_each_update_is_torchs_and_many_steps_can_live_in_one_process():
             twin = copy.deepcopy(model)
             ours, theirs = kind(model.parameters(), **settings), kind(twin.parameters(), **settings)
             for each, optimizer in ((model, ours), (twin, theirs)):  # makes the state
-                each.backpropagate(x, y, "cross_entropy", sample_weight=weight)
+                each.loss(x, y, "cross_entropy", sample_weight=weight).backward()
                 optimizer.step()
                 optimizer.zero_grad()
             pairs.append((OptimizersStep(model, Criterion("cross_entropy"), None, ours), model, ours, twin, theirs))

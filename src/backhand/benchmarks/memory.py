@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from backhand.benchmarks.step import AUTOGRAD, EAGER, FUNCTION, LOSS, logits
+from backhand.benchmarks.step import AUTOGRAD, EAGER, LOSS, logits
 from backhand.benchmarks.timing import Goal, Report, agree, figures, ratios
 from backhand.calculus.mlp import MLP
 
 BATCH, SIZES = 4096, (512, 512, 10_000)
-GOALS = (Goal(EAGER, AUTOGRAD, 0.50), Goal(FUNCTION, AUTOGRAD, 0.50))
+GOALS = (Goal(EAGER, AUTOGRAD, 0.50),)
 
 
 def benchmark(device: torch.device, batch: int = BATCH, sizes: tuple[int, ...] = SIZES) -> Report:
@@ -25,10 +25,6 @@ def benchmark(device: torch.device, batch: int = BATCH, sizes: tuple[int, ...] =
     x, y = torch.randn(batch, sizes[0], device=device), torch.randint(sizes[-1], (batch,), device=device)
 
     def by_hand() -> float:
-        loss, _ = model.backpropagate(x, y, LOSS)
-        return float(loss)
-
-    def function() -> float:
         loss = model.loss(x, y, LOSS)
         loss.backward()
         return float(loss.detach())
@@ -38,7 +34,7 @@ def benchmark(device: torch.device, batch: int = BATCH, sizes: tuple[int, ...] =
         loss.backward()
         return float(loss.detach())
 
-    steps = {EAGER: by_hand, FUNCTION: function, AUTOGRAD: autograd}
+    steps = {EAGER: by_hand, AUTOGRAD: autograd}
     case = f"{batch}, {'-'.join(map(str, sizes))}"
     peaks, losses = {}, {}
     for name, step in steps.items():

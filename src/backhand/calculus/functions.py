@@ -1,269 +1,104 @@
-"""The two `torch.autograd.Function`s: they save, call `backpropagation`, and say what goes where.
+"""The two `torch.autograd.Function`s of the derivation: the loss of a network, and its prediction.
 
-Both return the tensors that their backward pass reads (z_O, ŷ, the hidden activations, and the hidden pre-activations
-where g′ reads them) as further outputs, and accept a gradient for each. That is what makes the backward pass
-differentiable in its turn, and it lets a caller look at z_O without a second forward pass. Ordinary training leaves
-those gradients None, and they cost nothing.
+`forward` saves what `backward` reads. Where the backward pass is itself to be differentiated (`create_graph=True`),
+`backward` computes that anew from the inputs, so that everything in it depends on them. An input that several runs
+share has the sum of their gradients: autograd itself adds up those of a broadcast tensor.
 
-`predict` and `evaluate_loss` are how they are called: under autocast they cast as torch's own layers do, and they pick
-the variant that the caller's torch can take: without a forward mode for `torch.compile`, which refuses one; with
-`setup_context` for the transforms of `torch.func`, which need it; and for everything else without that, for where there
-is one torch inspects the signature of `forward` at every call, which takes a quarter of a small network's step.
+`evaluate_loss` and `predict` of `transforms` call them, or a variant of them where the caller asks for more.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from backhand.calculus import backpropagation as bp
-from backhand.calculus.activations import narrow, wide
+from backhand.calculus import large_outputs
+from backhand.calculus.activations import narrow
 from backhand.calculus.backpropagation import Criterion, Network
-from backhand.calculus.reference import module
-
-# The inputs of `NetworkLoss` before x, none of which has a gradient.
-BEFORE_X = 6
-
-
-class Prediction(torch.autograd.Function):
-    """`ŷ = f(z_O)` of a network, with the derivation's own backward pass.
-
-    `Prediction.apply(network, dtype, x, W_1, b_1, W_2, b_2, …)` returns (ŷ, h_1, h_2, …), ŷ in `dtype`, followed by
-    z_1, z_2, … where g′ reads them, and by z_O where f′ reads it; shapes as in `backpropagation`.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
-        z_O, hidden, preactivations = bp.forward(network, x, parameters[::2], parameters[1::2])
-        yhat = network.f(z_O.to(dtype))
-        if yhat is z_O:  # torch 2.11 compiles an output under two names into one without a gradient
-            yhat = z_O.clone()
-        return yhat, *hidden, *preactivations, *([z_O] if network.f.reads == "z" else [])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: D102
-        ctx.network, ctx.dtype, *tensors = inputs
-        ctx.save_for_backward(*output, *tensors)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: D102
-        kept, read, given = _prediction_parts(ctx, len(ctx.needs_input_grad) - 2)
-        dL_dyhat, *d_kept = upstream
-        dz_O = None
-        if ctx.network.f.reads == "z":
-            *d_kept, dz_O = d_kept
-        if dL_dyhat is None:
-            delta = torch.zeros_like(read, dtype=given[-1].dtype) if dz_O is None else dz_O
-        else:
-            delta = bp.output_delta(ctx.network, dL_dyhat, read).to(given[-1].dtype)
-            delta = delta if dz_O is None else delta + dz_O
-        return None, None, *_gradients(ctx.network, delta, kept, given, ctx.needs_input_grad[2:], d_kept)
 
 
 class NetworkLoss(torch.autograd.Function):
-    """The loss `L(f(z_O), y)` of a network, with the derivation's own backward pass.
+    """`L(f(z_O), y)` (…), one number a run, and z_O (…, B, C), which is not differentiable.
 
-    `NetworkLoss.apply(network, criterion, dtype, y, weight, sample_weight, x, W_1, b_1, W_2, b_2, …)` returns
-    (L, z_O, h_1, h_2, …), L of the run axis's shape (…) and in `dtype`, followed by z_1, z_2, … where g′ reads them.
     There is no gradient for y, nor for the loss's `weight` (C,) and the samples' (…, B), each of which may be None.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
+        ctx: Any,
         network: Network,
         criterion: Criterion,
-        dtype: torch.dtype,
         y: Tensor,
         weight: Tensor | None,
         sample_weight: Tensor | None,
         x: Tensor,
         *parameters: Tensor,
-    ) -> tuple[Tensor, ...]:
-        z_O, hidden, preactivations = bp.forward(network, x, parameters[::2], parameters[1::2])
-        L = bp.loss_value(network, criterion, z_O, y, weight, sample_weight)
-        return L if L.dtype is dtype else L.to(dtype), z_O, *hidden, *preactivations
+    ) -> tuple[Tensor, Tensor]:
+        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → L and z_O."""
+        z_O, hidden, saved = bp.forward(network, x, parameters)
+        ctx.network, ctx.criterion = network, criterion
+        ctx.save_for_backward(y, weight, sample_weight, x, *parameters, z_O, *hidden, *saved)
+        ctx.mark_non_differentiable(z_O)
+        ctx.set_materialize_grads(False)  # or the engine would make a z_O of zeros for backward
+        if rows := large_outputs.pieces(z_O, weight, sample_weight):
+            return large_outputs.loss_value(network, criterion, z_O, y, rows), z_O
+        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight), z_O
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: D102
-        ctx.network, ctx.criterion, ctx.dtype, *tensors = inputs
-        ctx.save_for_backward(*output[1:], *tensors)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: D102
-        z_O, kept, of_loss, given = _loss_parts(ctx, len(ctx.needs_input_grad) - BEFORE_X)
-        dL, dz_O = upstream[:2]
-        delta: Any
+    def backward(ctx: Any, dL: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        """`dL` (…), the gradient that reaches L → those of x, W_1, b_1, W_2, b_2, …."""
+        network, criterion, needs_grad = ctx.network, ctx.criterion, ctx.needs_input_grad[5:]
         if dL is None:
-            delta = torch.zeros_like(z_O) if dz_O is None else dz_O
-        elif dz_O is None and of_loss[1:] == [None, None] and (pieces := bp.by_rows(z_O)):
-            parts = bp.deltas_by_rows(ctx.network, ctx.criterion, z_O, of_loss[0], pieces)
-            delta = ((rows, delta.mul_(dL)) for rows, delta in parts)
+            return (None,) * len(ctx.needs_input_grad)
+        (y, weight, sample_weight, *inputs), stored = _split(ctx.saved_tensors, 3 + len(needs_grad))
+        x, *parameters = inputs
+        z_O, hidden, saved = _activations(network, inputs, stored)
+        recursion = x, hidden, saved, parameters[::2], needs_grad
+        if rows := large_outputs.pieces(z_O, weight, sample_weight):
+            found = large_outputs.backward(network, criterion, dL, z_O, y, rows, *recursion)
         else:
-            scale = dL[..., None, None] if dL.dim() else dL
-            delta = narrow(bp.loss_delta(ctx.network, ctx.criterion, z_O, *of_loss) * scale, z_O)
-            delta = delta if dz_O is None else delta + dz_O
-        found = _gradients(ctx.network, delta, kept, given, ctx.needs_input_grad[BEFORE_X:], upstream[2:])
-        return *[None] * BEFORE_X, *found
+            delta = bp.loss_delta(network, criterion, z_O, y, weight, sample_weight)
+            delta = narrow(delta * (dL[..., None, None] if dL.dim() else dL), z_O)
+            found = bp.backward(network, delta, *recursion)
+        return None, None, None, None, None, *found
 
 
-class PredictionWithForwardMode(Prediction):
-    """`Prediction`, and its derivative along a direction (`torch.func.jvp`, `jacfwd`, `hessian`)."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: D102
-        Prediction.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(*output, *inputs[2:])
+class Prediction(torch.autograd.Function):
+    """`ŷ = f(z_O)` (…, B, C) of a network."""
 
     @staticmethod
-    def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, ...]:  # noqa: D102
-        _refuse_nested_forward_mode()
-        kept, read, given = _prediction_parts(ctx, len(directions) - 2)
-        dz_O, d_hidden, d_preactivations = bp.tangent(ctx.network, given, *_split(kept, len(given)), directions[2:])
-        d_yhat = ctx.network.f.delta(dz_O.to(ctx.dtype), read)  # the Jacobian is symmetric
-        return d_yhat, *d_hidden, *d_preactivations, *([dz_O] if ctx.network.f.reads == "z" else [])
-
-
-class NetworkLossWithForwardMode(NetworkLoss):
-    """`NetworkLoss`, and its derivative along a direction (`torch.func.jvp`, `jacfwd`, `hessian`)."""
+    def forward(ctx: Any, network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:
+        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → ŷ in `dtype`."""
+        z_O, hidden, saved = bp.forward(network, x, parameters)
+        ctx.network, ctx.dtype = network, dtype
+        ctx.save_for_backward(x, *parameters, z_O, *hidden, *saved)
+        return network.f(z_O.to(dtype))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: D102
-        NetworkLoss.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(*output[1:], *inputs[3:])
-
-    @staticmethod
-    def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, ...]:  # noqa: D102
-        _refuse_nested_forward_mode()
-        inputs = len(directions) - BEFORE_X
-        z_O, kept, of_loss, given = _loss_parts(ctx, inputs)
-        dz_O, d_hidden, d_preactivations = bp.tangent(ctx.network, given, *_split(kept, inputs), directions[BEFORE_X:])
-        # `dL = Σ δ_O ⊙ dz_O`, the chain rule once more.
-        dL = (bp.loss_delta(ctx.network, ctx.criterion, z_O, *of_loss) * dz_O).sum((-2, -1))
-        return dL.to(ctx.dtype), dz_O, *d_hidden, *d_preactivations
+    def backward(ctx: Any, dL_dyhat: Tensor) -> tuple[Tensor | None, ...]:
+        """`∂L/∂ŷ` (…, B, C) → the gradients of x, W_1, b_1, W_2, b_2, …."""
+        network, needs_grad = ctx.network, ctx.needs_input_grad[2:]
+        inputs, stored = _split(ctx.saved_tensors, len(needs_grad))
+        x, *parameters = inputs
+        z_O, hidden, saved = _activations(network, inputs, stored)
+        z_O = z_O.to(ctx.dtype)
+        delta = narrow(bp.output_delta(network, dL_dyhat, network.f(z_O) if network.f.reads == "a" else z_O), x)
+        found = bp.backward(network, delta, x, hidden, saved, parameters[::2], needs_grad)
+        return None, None, *found
 
 
-def _without_setup_context(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
-    """The same Function in torch's older form, whose `forward` gets the context."""
-
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        output = function.forward(*inputs)
-        function.setup_context(ctx, inputs, output)
-        return output
-
-    own = {"forward": staticmethod(forward), "setup_context": staticmethod(torch.autograd.Function.setup_context)}
-    return type(f"Eager{function.__name__}", (function,), own)
+def _split(tensors: Sequence[Tensor], place: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    return tensors[:place], tensors[place:]
 
 
-EagerPrediction = _without_setup_context(PredictionWithForwardMode)
-EagerNetworkLoss = _without_setup_context(NetworkLossWithForwardMode)
-
-
-def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
-    function = _variant(Prediction, PredictionWithForwardMode, EagerPrediction)
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        return function.apply(network, x.dtype, x, *parameters)[0]
-    x, *parameters = _cast(device, [x, *parameters])
-    # On a GPU autocast lets some activations give float32; which ones, torch says of an empty tensor.
-    with torch.no_grad():
-        dtype = module(network.output_activation)(x.new_empty(0, 1)).dtype
-    with torch.autocast(device, enabled=False):
-        return function.apply(network, dtype, x, *parameters)[0]
-
-
-def evaluate_loss(
-    network: Network,
-    criterion: Criterion,
-    y: Tensor,
-    weight: Tensor | None,
-    x: Tensor,
-    parameters: Sequence[Tensor],
-    sample_weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
-    function = _variant(NetworkLoss, NetworkLossWithForwardMode, EagerNetworkLoss)
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        return function.apply(network, criterion, x.dtype, y, weight, sample_weight, x, *parameters)[:2]
-    x, *parameters = _cast(device, [x, *parameters])
-    with torch.autocast(device, enabled=False):
-        return function.apply(network, criterion, wide(x).dtype, y, weight, sample_weight, x, *parameters)[:2]
-
-
-def _variant(compiled: Any, transformed: Any, eager: Any) -> Any:
-    if torch.compiler.is_compiling():
-        return compiled
-    return transformed if torch._C._are_functorch_transforms_active() else eager
-
-
-def _refuse_nested_forward_mode() -> None:
-    """Refuse what torch gets wrong: it drops the inner tangent where forward mode is nested (pytorch/pytorch#197867).
-
-    Raises:
-        RuntimeError: it is; a wrong derivative would be silent.
-    """
-    stack = torch._C._functorch.get_interpreter_stack() or ()
-    if sum(interpreter.key() == torch._C._functorch.TransformType.Jvp for interpreter in stack) > 1:
-        raise RuntimeError(
-            "forward mode inside forward mode gives wrong derivatives for autograd Functions in torch; "
-            "use jacfwd(jacrev(f)), which is torch.func.hessian, or model.gradient=autograd"
-        )
-
-
-def _cast(device: str, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """To autocast's type, as `torch.nn.Linear` does there: whatever is float32 or less, float64 excepted."""
-    dtype = torch.get_autocast_dtype(device)
-    return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]
-
-
-def _prediction_parts(ctx: Any, inputs: int) -> tuple[Sequence[Tensor], Tensor, Sequence[Tensor]]:
-    """What `Prediction` saved: the hidden layers' tensors, what f′ reads, and the inputs x, W_1, b_1, …."""
-    saved = ctx.saved_tensors  # asked for once: each asking unpacks anew, and checkpointing allows it only once
-    yhat, *kept = saved[:-inputs]
-    if ctx.network.f.reads == "a":
-        return kept, yhat, saved[-inputs:]
-    *hidden, z_O = kept
-    return hidden, z_O.to(ctx.dtype), saved[-inputs:]
-
-
-def _loss_parts(ctx: Any, inputs: int) -> tuple[Tensor, Sequence[Tensor], Any, Sequence[Tensor]]:
-    """What `NetworkLoss` saved: z_O, the hidden layers' tensors, [y, weight, sample_weight], and x, W_1, b_1, …."""
-    z_O, *saved = ctx.saved_tensors
-    middle = len(saved) - inputs
-    return z_O, saved[: middle - 3], saved[middle - 3 : middle], saved[middle:]
-
-
-def _split(kept: Sequence[Tensor], inputs: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """The hidden activations and the hidden pre-activations of a network with so many inputs (x, W_1, b_1, …)."""
-    hidden = (inputs - 1) // 2 - 1
-    return kept[:hidden], kept[hidden:]
-
-
-def _gradients(
-    network: Network,
-    delta: Tensor | Iterator[tuple[slice, Tensor]],
-    kept: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    wanted: Sequence[bool],
-    upstream: Sequence[Tensor | None],
-) -> list[Tensor | None]:
-    """The gradients in the order of the inputs (x, W_1, b_1, …), each summed to its input's shape.
-
-    Only what several runs share (a batch without the run axis, say) is summed at all.
-    """
-    x, *parameters = inputs
-    found = bp.backward(network, delta, x, *_split(kept, len(inputs)), parameters[::2], wanted, upstream)
-    pairs = zip(found.weights, found.biases, strict=True)
-    gradients = [found.x, *(gradient for pair in pairs for gradient in pair)]
-    return [
-        gradient if gradient is None or gradient.shape == value.shape else gradient.sum_to_size(value.shape)
-        for gradient, value in zip(gradients, inputs, strict=True)
-    ]
+def _activations(
+    network: Network, inputs: Sequence[Tensor], stored: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
+    """What `backpropagation.forward` returned, as it was stored; computed anew where it must depend on the inputs."""
+    if torch.is_grad_enabled() or not stored:
+        x, *parameters = inputs
+        return bp.forward(network, x, parameters)
+    layers = len(stored) // 2
+    return stored[0], stored[1 : 1 + layers], stored[1 + layers :]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from backhand.calculus import reference
-from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS, wide
-from backhand.calculus.backpropagation import Criterion, Network, gradients
+from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation, wide
+from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.choices import GRADIENTS, check_choice
-from backhand.calculus.functions import evaluate_loss, predict
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
+from backhand.calculus.transforms import evaluate_loss, predict
 
 
 class Layer(nn.Module):
@@ -35,7 +35,7 @@ class MLP(nn.Module):
 
     Args:
         sizes: units of each layer from input to output, [D, H, …, C]; [D, C] is a linear model.
-        hidden_activation: g, behind every hidden layer.
+        hidden_activation: g, behind every hidden layer; or a list with one for each.
         output_activation: f, behind the last layer.
         init: `linear` (as `torch.nn.Linear`), `xavier`, `kaiming` or `normal`.
         init_scale: every initial weight and bias is multiplied by it.
@@ -46,13 +46,14 @@ class MLP(nn.Module):
         device: of the parameters; torch's default if None.
 
     Raises:
-        ValueError: fewer than two sizes, a size below one, or a name that does not exist; the choices are listed.
+        ValueError: fewer than two sizes, a size below one, a list of activations of another length than there are
+            hidden layers, or a name that does not exist; the choices are listed.
     """
 
     def __init__(
         self,
         sizes: Sequence[int],
-        hidden_activation: str = "tanh",
+        hidden_activation: str | Sequence[str] = "tanh",
         output_activation: str = "softmax",
         *,
         init: str = "linear",
@@ -67,7 +68,7 @@ class MLP(nn.Module):
         sizes = [int(size) for size in sizes]
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes={sizes}: give at least the input's and the output's size, each 1 or more")
-        check_choice("hidden_activation", hidden_activation, HIDDEN_ACTIVATIONS)
+        check_hidden_activation(hidden_activation, len(sizes) - 2)
         check_choice("output_activation", output_activation, ACTIVATIONS)
         check_choice("init", init, INITIALIZATIONS)
         check_choice("gradient", gradient, GRADIENTS)
@@ -113,9 +114,9 @@ class MLP(nn.Module):
             ValueError: a loss that does not exist or does not fit the output activation, a wrong shape, or a parameter
                 that the loss has not, or out of its range.
         """
-        return self.loss_and_preoutput(x, target, loss, sample_weight=sample_weight, **parameters)[0]
+        return self.loss_and_logits(x, target, loss, sample_weight=sample_weight, **parameters)[0]
 
-    def loss_and_preoutput(
+    def loss_and_logits(
         self, x: Tensor, target: Tensor, loss: str, *, sample_weight: Tensor | None = None, **parameters: Any
     ) -> tuple[Tensor, Tensor]:
         """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
@@ -127,27 +128,8 @@ class MLP(nn.Module):
             self.network, criterion, target, weight, x, self._parameters_in_order(), sample_weight=sample_weight
         )
 
-    @torch.no_grad()
-    def backpropagate(
-        self, x: Tensor, target: Tensor, loss: str, *, sample_weight: Tensor | None = None, **parameters: Any
-    ) -> tuple[Tensor, Tensor]:
-        """The loss and z_O as in `loss_and_preoutput`, with the gradients added to each parameter's `grad`.
-
-        It is `loss(…).backward()` without autograd's engine, which takes longer than the mathematics of a small
-        network. With a run axis it is the gradient of each run's own loss.
-        """
-        criterion, weight = self._checked(x, target, loss, sample_weight, parameters)
-        theta = self._parameters_in_order()
-        L, z_O, found = gradients(self.network, criterion, x, target, theta[::2], theta[1::2], weight, sample_weight)
-        in_order = [each for pair in zip(found.weights, found.biases, strict=True) for each in pair]
-        for parameter, gradient in zip(theta, in_order, strict=True):
-            assert gradient is not None
-            before = parameter.grad
-            parameter.grad = gradient if before is None else before.add_(gradient)
-        return L, z_O
-
     def output(self, z_O: Tensor) -> Tensor:
-        """`ŷ = f(z_O)`, for a z_O that `loss_and_preoutput` gave: (…, B, C) → (…, B, C)."""
+        """`ŷ = f(z_O)`, for a z_O that `loss_and_logits` gave: (…, B, C) → (…, B, C)."""
         return self.network.f(z_O)
 
     def to_sequential(self) -> nn.Sequential:
@@ -161,14 +143,14 @@ class MLP(nn.Module):
         if first.dim() != 2:
             raise ValueError("to_sequential: a network with a run axis has no torch.nn counterpart")
         modules: list[nn.Module] = []
-        for layer in layers:
+        for i, layer in enumerate(layers):
             n, m = layer.weight.shape
             linear = nn.Linear(n, m, dtype=first.dtype, device=first.device)
             with torch.no_grad():
                 linear.weight.copy_(layer.weight.T)  # torch.nn.Linear stores (out, in)
                 linear.bias.copy_(layer.bias)
-            modules += [linear, reference.module(self.network.hidden_activation)]
-        modules[-1] = reference.module(self.network.output_activation)
+            last = i == len(layers) - 1
+            modules += [linear, reference.module(self.network.output_activation if last else self.network.g_name(i))]
         return nn.Sequential(*modules)
 
     @classmethod
@@ -178,8 +160,8 @@ class MLP(nn.Module):
         A missing last activation is the identity; two `Linear` in a row have the identity between them.
 
         Raises:
-            ValueError: a module that is neither, a `Linear` without bias, sizes that do not fit, a softmax over another
-                axis than the last, or hidden layers with different activations.
+            ValueError: a module that is neither, a `Linear` without bias, sizes that do not fit, or a softmax over
+                another axis than the last.
         """
         linears: list[nn.Linear] = []
         names: list[str] = []
@@ -203,12 +185,10 @@ class MLP(nn.Module):
             raise ValueError("from_sequential: the network has no Linear layer")
         names += ["identity"] * (len(linears) - len(names))
         *hidden, output = names
-        if len(set(hidden)) > 1:
-            raise ValueError(f"from_sequential: hidden layers with different activations ({', '.join(hidden)})")
         weight = linears[0].weight
         model = cls(
             [linears[0].in_features, *(linear.out_features for linear in linears)],
-            hidden[0] if hidden else "tanh",
+            hidden if len(set(hidden)) > 1 else hidden[0] if hidden else "tanh",
             output,
             dtype=weight.dtype,
             device=weight.device,
@@ -230,10 +210,7 @@ class MLP(nn.Module):
         return [cast(Layer, layer) for layer in self.layers]
 
     def _parameters_in_order(self) -> list[Tensor]:
-        # Each layer's own dictionary, for `layer.weight` is looked up in three places, and this is done at every step.
-        return [
-            parameter for layer in self._layers() for parameter in layer._parameters.values() if parameter is not None
-        ]
+        return [parameter for layer in self._layers() for parameter in (layer.weight, layer.bias)]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:

@@ -4,6 +4,7 @@ It is what `model.gradient=autograd` trains and what the hand-derived pass is co
 formulas: activations are `torch.nn` modules and losses `torch.nn.functional` functions.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,10 @@ def module(activation: str) -> nn.Module:
     return getattr(nn, entry.torch_module)(**entry.torch_arguments)
 
 
+# Made once: a step of a small network would spend a tenth of its time on making them.
+_shared_module = functools.cache(module)
+
+
 def affine(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """`h W + b` (…, B, m) as `torch.nn.Linear` computes it; with a run axis, which that has not, a matrix product."""
     if W.dim() == 2:
@@ -31,10 +36,9 @@ def affine(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
 
 def preoutput(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """`z_O` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
-    g = module(network.hidden_activation)
     *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
-    for W, b in hidden:
-        x = g(affine(x, W, b))
+    for i, (W, b) in enumerate(hidden):
+        x = _shared_module(network.g_name(i))(affine(x, W, b))
     return affine(x, *last)
 
 
@@ -54,7 +58,7 @@ def loss(
     if weight is not None:
         weight = weight.to(z_O.dtype)
     matched = L.matched == network.output_activation
-    prediction = z_O if matched else module(network.output_activation)(z_O)
+    prediction = z_O if matched else _shared_module(network.output_activation)(z_O)
     function = getattr(F, L.torch_matched if matched else L.torch_function)
     if criterion.name == "cross_entropy":
         options: dict[str, Any] = {"weight": weight, "label_smoothing": parameters.get("label_smoothing", 0.0)}

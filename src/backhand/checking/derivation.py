@@ -30,11 +30,11 @@ def equations(network: Network, criterion: Criterion, parameters: dict[str, Any]
         hidden: units of each hidden layer.
     """
     layers = layer_names(len(hidden))
-    g, f, L = network.g, network.f, criterion.loss
+    f, L = network.f, criterion.loss
     units = {**{name: str(size) for name, size in zip(layers, hidden, strict=False)}, "O": "C"}
     blocks: list[Block] = [
         Heading(
-            f"The gradients of {_shape_of(hidden)}: {network.hidden_activation if hidden else 'no hidden layer'}, "
+            f"The gradients of {_shape_of(hidden)}: {_activations_of(network, len(hidden))}, "
             f"{network.output_activation}, {criterion.name}",
             1,
         ),
@@ -45,10 +45,11 @@ def equations(network: Network, criterion: Criterion, parameters: dict[str, Any]
         Heading("The network"),
     ]
     below, size_below = "x", "D"
-    for name in layers:
+    for number, name in enumerate(layers):
         blocks.append(_equation(f"z_{name}", f"{below} W_{name} + b_{name}", f"(B, {units[name]})"))
         if name == "O":
             break
+        g = network.g(number)
         blocks.append(
             _applied(f"h_{name}" if len(hidden) > 1 else "h", f"z_{name}", g.text, g.latex, f"(B, {units[name]})")
         )
@@ -74,7 +75,7 @@ def equations(network: Network, criterion: Criterion, parameters: dict[str, Any]
         if first:
             blocks.append(_equation("∇x", f"δ_{name} W_{name}ᵀ", "(B, D)"))
             continue
-        lower = layers[number - 1]
+        lower, g = layers[number - 1], network.g(number - 1)
         derivative = _put(g.text_derivative, f"z_{lower}", below)
         latex = _put_latex(g.latex_derivative, f"z_{lower}", _as_latex(below))
         blocks += [
@@ -132,6 +133,13 @@ def example(
     return blocks, agree
 
 
+def _activations_of(network: Network, layers: int) -> str:
+    if layers == 0:
+        return "no hidden layer"
+    one = network.hidden_activation
+    return one if isinstance(one, str) else ", ".join(one)
+
+
 def layer_names(hidden: int) -> list[str]:
     """`I`, `O` for the page's network; `1`, `2`, …, `O` for a deeper one; `O` alone for a linear model."""
     return [*(["I"] if hidden == 1 else [str(i + 1) for i in range(hidden)]), "O"]
@@ -152,7 +160,7 @@ def _by_hand(
     for name, W, b in zip(names, weights, biases, strict=True):
         values[f"z_{name}"] = bp.preactivation(h, W, b)
         if name != "O":
-            h = network.g(values[f"z_{name}"])
+            h = network.g(len(below) - 1)(values[f"z_{name}"])
             values[_hidden(name)] = h
             below.append(h)
     values["ŷ"] = network.f(values["z_O"])
@@ -167,8 +175,9 @@ def _by_hand(
             values["∇x"] = bp.input_gradient(delta, weights[0])
         else:
             lower = names[number - 1]
-            kept = values[f"z_{lower}"] if network.g.reads == "z" else below[number]
-            delta = bp.hidden_delta(network, delta, weights[number], kept)
+            g = network.g(number - 1)
+            saved = values[f"z_{lower}"] if g.reads == "z" else below[number]
+            delta = bp.hidden_delta(g, delta, weights[number], saved)
     return values
 
 
@@ -184,10 +193,10 @@ def _by_autograd(
     x, *parameters = (t.clone().requires_grad_() for t in (x, *parameters))
     values: dict[str, Tensor] = {}
     h = x
-    for name, W, b in zip(names, parameters[::2], parameters[1::2], strict=True):
+    for number, (name, W, b) in enumerate(zip(names, parameters[::2], parameters[1::2], strict=True)):
         values[f"z_{name}"] = reference.affine(h, W, b)
         if name != "O":
-            h = values[_hidden(name)] = reference.module(network.hidden_activation)(values[f"z_{name}"])
+            h = values[_hidden(name)] = reference.module(network.g_name(number))(values[f"z_{name}"])
     values["ŷ"] = reference.module(network.output_activation)(values["z_O"])
     values["L"] = reference.loss(network, criterion, values["z_O"], y, weight)
     wanted = {f"δ_{name}": values[f"z_{name}"] for name in names} | {"∇x": x}

@@ -7,7 +7,6 @@ pass) and with central differences of that reference; then each mode is tried.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import warnings
@@ -22,11 +21,12 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 
+from backhand.calculus import backpropagation as bp
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS, RowActivation
-from backhand.calculus.functions import evaluate_loss, predict
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
+from backhand.calculus.transforms import evaluate_loss, predict
 
 # Of every gradient in float64, relative to its norm.
 LIMIT_AUTOGRAD = 1e-12
@@ -46,7 +46,7 @@ class Combination:
         hidden, output, loss: names of the activations g and f and of the loss.
         parameters: the loss's own, by name; numbers, or tuples of C numbers.
         rows: whether the target of a loss of classes is a probability for each class, not a class number.
-        layers: how many hidden layers there are.
+        layers: how many hidden layers there are; behind the first stands g, behind each further one the table's next.
         runs: K networks in the same tensors, or None for one.
     """
 
@@ -57,6 +57,12 @@ class Combination:
     rows: bool = False
     layers: int = 1
     runs: int | None = None
+
+    @property
+    def activations(self) -> list[str]:
+        """Of each hidden layer."""
+        place = HIDDEN_ACTIVATIONS.index(self.hidden)
+        return [HIDDEN_ACTIVATIONS[(place + i) % len(HIDDEN_ACTIVATIONS)] for i in range(self.layers)]
 
     @property
     def variant(self) -> str:
@@ -199,7 +205,7 @@ def _subject(combination: Combination, seed: int) -> _Subject:
         hand, auto = (
             MLP(
                 [D, *[H] * combination.layers, C],
-                combination.hidden,
+                combination.activations,
                 combination.output,
                 gradient=gradient,
                 runs=combination.runs,
@@ -357,7 +363,7 @@ def _forms(subject: _Subject) -> str | None:
 
 
 def _samples(subject: _Subject) -> str | None:
-    """Weighted samples, one of them with no weight, and the derivation without autograd's engine."""
+    """Weighted samples, one of them with no weight, and the derivation as one plain function of tensors."""
     weight = torch.linspace(0, 1, subject.x.shape[-2], dtype=torch.float64).expand(subject.x.shape[:-1])
     given = dict(subject.combination.parameters)
     found = []
@@ -366,9 +372,11 @@ def _samples(subject: _Subject) -> str | None:
         found.append([loss, *torch.autograd.grad(loss.sum(), list(model.parameters()))])
     if different := _agree(found[0], found[1], "with weights for the samples"):
         return different
-    plain = copy.deepcopy(subject.hand)
-    loss, _ = plain.backpropagate(subject.x, subject.y, subject.combination.loss, sample_weight=weight, **given)
-    return _agree([loss, *(each.grad for each in plain.parameters())], found[0], "without the engine")
+    model = subject.hand
+    criterion, of_loss = model.criterion(subject.combination.loss, given, subject.x)
+    theta = [each.detach() for each in model.parameters()]
+    loss, _, gradients = bp.gradients(model.network, criterion, subject.x, subject.y, theta, of_loss, weight)
+    return _agree([loss, *gradients], found[0], "as a plain function")
 
 
 def _autocast(subject: _Subject) -> str | None:

@@ -134,7 +134,7 @@ IN_DELTA_O: list[Mistake] = [
         "derivative of the other activation",
         "g′ stands in the place of f′",
         "chain_O",
-        lambda d: d["v"] * derivative(d.case.network.g, d.case.z_O),
+        lambda d: d["v"] * derivative(d.case.network.g(), d.case.z_O),
         rank=1,
     ),
     Mistake(
@@ -245,8 +245,8 @@ IN_DELTA_I: list[Mistake] = [
         "formula for the output given z",
         "the formula for g′ in terms of h is given z_I",
         "chain_I",
-        lambda d: d["u"] * d.case.network.g.derivative(d.case.z_I),
-        applies=lambda c: c.network.g.reads == "a",
+        lambda d: d["u"] * d.case.network.g().derivative(d.case.z_I),
+        applies=lambda c: c.network.g().reads == "a",
     ),
     Mistake(
         "activation instead of its derivative", "g stands in the place of g′", "chain_I", lambda d: d["u"] * d.case.h

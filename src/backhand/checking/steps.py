@@ -52,7 +52,7 @@ class Case:
     @cached_property
     def h(self) -> Tensor:
         """(B, H)."""
-        return self.network.g(self.z_I)
+        return self.network.g()(self.z_I)
 
     @cached_property
     def z_O(self) -> Tensor:
@@ -112,7 +112,7 @@ def through_f(c: Case, v: Tensor, at: Tensor) -> Tensor:
 
 def through_g(c: Case, u: Tensor, at: Tensor) -> Tensor:
     """`u` through the hidden activation's derivative, taken at the pre-activation `at`."""
-    return u * derivative(c.network.g, at)
+    return u * derivative(c.network.g(), at)
 
 
 @dataclass

@@ -257,7 +257,7 @@ def _forward_mistake(case: Case, output: Tensor) -> str:
     f, h, W_O, b_O = case.network.f, case.h, case.W_O, case.b_O
     without = {
         "b_O": h @ W_O,
-        "b_I": case.network.g(case.x @ case.W_I) @ W_O + b_O,
+        "b_I": case.network.g()(case.x @ case.W_I) @ W_O + b_O,
         "g": case.z_I @ W_O + b_O,
     }
     if tuple(output.shape) != tuple(case.z_O.shape):

@@ -44,7 +44,7 @@ class ModelConfig:
     """The network."""
 
     hidden: list[int] = field(default_factory=lambda: [64])  # units of each hidden layer; [] is a linear model
-    hidden_activation: str = "tanh"
+    hidden_activation: Any = "tanh"  # of all hidden layers, or a list with one for each
     output_activation: str = "${data.output_activation}"
     loss: str = "${data.loss}"
     gradient: str = "hand"  # or autograd: the same network through torch's own graph
@@ -241,7 +241,7 @@ class NetworkArguments:
     """The network as `model.*` names it, for the scripts that need no data."""
 
     hidden: list[int] = field(default_factory=lambda: [64])
-    hidden_activation: str = "tanh"
+    hidden_activation: Any = "tanh"
     output_activation: str | None = None  # null: the one that the loss is matched with
     loss: str = "cross_entropy"
     label_smoothing: float | None = None

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
-from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
+from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation
 from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
@@ -218,7 +218,7 @@ def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
         if units > LARGEST_SIZE:
             raise UserError(f"model.hidden={model.hidden}: a layer can have {LARGEST_SIZE} units at most")
     try:
-        check_choice("hidden_activation", model.hidden_activation, HIDDEN_ACTIVATIONS)
+        check_hidden_activation(model.hidden_activation, len(model.hidden))
         check_choice("loss", model.loss, LOSSES)
         loss = LOSSES[model.loss]
         output = model.output_activation or loss.matched

@@ -27,7 +27,10 @@ RESIDENT_SHARE = 0.5
 
 
 def load(
-    settings: DataConfig, hidden_activation: str = "tanh", output_activation: str = "identity", write: bool = True
+    settings: DataConfig,
+    hidden_activation: str | Sequence[str] = "tanh",
+    output_activation: str = "identity",
+    write: bool = True,
 ) -> Dataset:
     """The configured data set; the activations are those that a teacher's network is to have.
 

@@ -1,5 +1,6 @@
 """Data whose true function is known: a fixed random network's own outputs on normally distributed inputs."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -11,7 +12,7 @@ from backhand.config.schema import DataConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 
 
-def load_teacher(settings: DataConfig, hidden_activation: str, output_activation: str) -> Dataset:
+def load_teacher(settings: DataConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
     """Inputs x ~ N(0, 1) and targets `ŷ = f(z_O)` of a network with the activations of the one that is trained.
 
     A network with the teacher's hidden layers, or wider ones, can therefore bring a loss of differences to zero. The
@@ -19,8 +20,15 @@ def load_teacher(settings: DataConfig, hidden_activation: str, output_activation
     from `split_seed`, so that runs with other seeds learn the same function.
 
     Raises:
-        UserError: the memory does not hold them.
+        UserError: the memory does not hold them; or the teacher has another number of hidden layers than there are
+            activations.
     """
+    layers = len(settings.hidden or [])
+    if not isinstance(hidden_activation, str) and len(hidden_activation) != layers:
+        raise UserError(
+            f"model.hidden_activation=[{','.join(hidden_activation)}]: the teacher has the same activations, and "
+            f"{layers} hidden layers (data.hidden); give one name for all, or as many hidden layers to both"
+        )
     try:
         return _drawn(settings, hidden_activation, output_activation)
     except RuntimeError as error:
@@ -32,7 +40,7 @@ def load_teacher(settings: DataConfig, hidden_activation: str, output_activation
         raise UserError(f"{sizes}: do not fit into memory") from None
 
 
-def _drawn(settings: DataConfig, hidden_activation: str, output_activation: str) -> Dataset:
+def _drawn(settings: DataConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
     facts = facts_of(settings)
     assert facts is not None
     assert facts.samples is not None
@@ -42,12 +50,11 @@ def _drawn(settings: DataConfig, hidden_activation: str, output_activation: str)
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    weights, biases = [], []
+    parameters = []
     for n, m in pairwise(sizes):
-        weights.append(normal(n, m) / n**0.5)
-        biases.append(normal(m) / 2)
+        parameters += [normal(n, m) / n**0.5, normal(m) / 2]
     x = normal(facts.samples, facts.features)
     network = Network(hidden_activation, output_activation)
-    y = network.f(forward(network, x, weights, biases)[0])
+    y = network.f(forward(network, x, parameters)[0])
     split = split_rows(None, facts.samples, settings.val_fraction, settings.test_fraction, settings.split_seed)
     return Dataset({name: Rows(torch.from_numpy(i), x[i], y[i]) for name, i in split.items()}, facts, [])

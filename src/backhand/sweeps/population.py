@@ -562,7 +562,7 @@ class Population(LightningModule):
 
     def _evaluate(self, batch: Batch) -> None:
         network, theta, rows = self.model.network, self.theta, _counted(batch)
-        z_O, *_ = forward(network, batch.x, theta[::2], theta[1::2])
+        z_O, *_ = forward(network, batch.x, theta)
         criterion, weight = self.model.criterion(self.one.loss, self.one.loss_parameters, batch.x)
         self._loss_sum = self._loss_sum + loss_value(network, criterion, z_O, batch.y, weight, batch.weight) * rows
         self._rows = self._rows + rows

@@ -42,20 +42,19 @@ class Flow:
 def flow(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> Flow:
     """Forward and backward on a batch, everything kept."""
     network, theta = model.network, [each.detach() for each in model.parameters()]
-    weights, biases = theta[::2], theta[1::2]
     criterion, weight = model.criterion(loss, parameters, batch.x)
     z, h = [], [batch.x]
-    for W, b in zip(weights, biases, strict=True):
-        z.append(preactivation(h[-1], W, b))
-        h.append(network.g(z[-1]))
-    hidden = h[1:-1]
+    layers = len(theta) // 2
+    for i in range(layers):
+        z.append(preactivation(h[-1], theta[2 * i], theta[2 * i + 1]))
+        if i < layers - 1:
+            h.append(network.g(i)(z[-1]))
+    hidden = h[1:]
     delta = [narrow(loss_delta(network, criterion, z[-1], batch.y, weight, batch.weight), z[-1])]
-    for i in reversed(range(1, len(weights))):
-        kept = z[i - 1] if network.g.reads == "z" else hidden[i - 1]
-        delta.insert(0, hidden_delta(network, delta[0], weights[i], kept))
-    gradients = [
-        g for below, d in zip(h[:-1], delta, strict=True) for g in (weight_gradient(below, d), bias_gradient(d))
-    ]
+    for i in reversed(range(1, layers)):
+        g = network.g(i - 1)
+        delta.insert(0, hidden_delta(g, delta[0], theta[2 * i], z[i - 1] if g.reads == "z" else hidden[i - 1]))
+    gradients = [g for below, d in zip(h, delta, strict=True) for g in (weight_gradient(below, d), bias_gradient(d))]
     return Flow(z, hidden, delta, gradients)
 
 
@@ -78,8 +77,8 @@ def measures(model: MLP, found: Flow) -> dict[str, Tensor]:
     }
     for (name, _), each in zip(model.named_parameters(), found.gradients, strict=True):
         metrics[f"grad/{name}"] = each.float().flatten(runs).norm(dim=-1)
-    g, steepest = model.network.g, _steepest(model.network.hidden_activation)
-    for name, z, h in zip(names, found.preactivations, found.hidden, strict=False):
+    for i, (name, z, h) in enumerate(zip(names, found.preactivations, found.hidden, strict=False)):
+        g, steepest = model.network.g(i), _steepest(model.network.g_name(i))
         slope = g.derivative(wide(z if g.reads == "z" else h)).expand(h.shape).abs()
         if steepest is None:
             metrics[f"units/dead_{name}"] = (slope == 0).all(-2).float().mean(-1)

@@ -359,19 +359,7 @@ class LightningMLP(LightningModule):
             self._whole = OptimizersStep(self.model, criterion, weight, self._optimizer)
         if self._whole is not None:
             return self._take_whole_step(self._whole, batch, audit)
-        if self._needs_engine:
-            return self._step_by_engine(batch, audit, last)
-        loss, z_O = self.model.backpropagate(
-            batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
-        )
-        if audit is not None:
-            gradients = [parameter.grad for parameter in self.model.parameters()]
-            audit.compare(self.trainer, self, batch, gradients)
-        self.on_before_optimizer_step(self._optimizer)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._count_step()
-        return loss, z_O
+        return self._step_by_engine(batch, audit, last)
 
     def _take_whole_step(self, whole: OptimizersStep, batch: Batch, audit: Audit | None) -> tuple[Tensor, Tensor]:
         theta = [parameter.detach().clone() for parameter in self.model.parameters()] if audit is not None else None
@@ -382,7 +370,7 @@ class LightningMLP(LightningModule):
         return loss, z_O
 
     def _step_by_engine(self, batch: Batch, audit: Audit | None, last: bool) -> tuple[Tensor, Tensor]:
-        loss, z_O = self.model.loss_and_preoutput(
+        loss, z_O = self.model.loss_and_logits(
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
         )
         scale = batch.share / self.hparams["accumulate"]
@@ -404,11 +392,6 @@ class LightningMLP(LightningModule):
             optimizer.step()  # type: ignore[union-attr]
             optimizer.zero_grad()  # type: ignore[union-attr]
         return loss.detach(), z_O.detach()
-
-    @property
-    def _needs_engine(self) -> bool:
-        by_hand = self.model.gradient == "hand" and self.hparams["accumulate"] == 1
-        return not by_hand or self.trainer.world_size > 1 or str(self.trainer.precision).endswith("-mixed")
 
     @property
     def _is_scaled(self) -> bool:
@@ -460,7 +443,7 @@ class LightningMLP(LightningModule):
         rows = self._counted(batch)
         if batch.part == 0:  # a row that another process counts
             return
-        loss, z_O = self.model.loss_and_preoutput(
+        loss, z_O = self.model.loss_and_logits(
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
         )
         self._loss_sum = self._loss_sum + self._own_part(batch, loss) * rows

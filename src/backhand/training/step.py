@@ -128,8 +128,7 @@ class WholeStep:
             y: Tensor,
             sample_weight: Tensor | None,
         ) -> tuple[Any, ...]:
-            L, z_O, found = gradients(network, criterion, x, y, theta[::2], theta[1::2], weight, sample_weight)
-            grads = [g for pair in zip(found.weights, found.biases, strict=True) for g in pair if g is not None]
+            L, z_O, grads = gradients(network, criterion, x, y, theta, weight, sample_weight)
             for parameter, gradient, state in zip(theta, grads, states, strict=True):
                 update(parameter, gradient, state, lr, settings)
             return *((L, z_O) if note is None else note(L, z_O, y)), grads
