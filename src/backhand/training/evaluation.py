@@ -71,8 +71,9 @@ def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tupl
 def _evaluated(
     config: TrainConfig, module: LightningMLP, data: InMemoryData, split: Split, title: str, targets: bool = True
 ) -> tuple[dict[str, float], Table]:
+    no_float64 = data.dtype == torch.float64 and torch.backends.mps.is_available()
     trainer = L.Trainer(
-        accelerator="auto",
+        accelerator="cpu" if no_float64 else "auto",
         devices=1,
         precision=config.trainer.precision,
         logger=False,
