@@ -152,7 +152,7 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
     }
     sweep.claim(identity)
     study = _study(sweep.folder / JOURNAL, names, len(space))
-    with SweepProgress(settings.n_trials, names[0]) as progress, sweep.interruptible():
+    with SweepProgress(settings.n_trials, first.config.objective) as progress, sweep.interruptible():
         try:
             _restore(sweep, study, fixed, progress)
             for batch in _batches(study, settings, space):
