@@ -45,6 +45,7 @@ from backhand.training.checkpoint import (
     LastCheckpoint,
     OwnFolder,
     check_fits,
+    made_here,
     newest,
     read,
     state_of,
@@ -260,6 +261,11 @@ class Run:
     def _fit(self) -> None:
         try:
             self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
+        except Exception as error:
+            if self.config.ckpt_path is None or self.own_folder.is_restored or is_out_of_memory(error):
+                raise
+            with made_here(Path(self.config.ckpt_path)):  # Lightning stumbles over what is not in it
+                raise
         finally:
             self.seconds = self.own_folder.seconds
 
