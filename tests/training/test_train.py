@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import wandb
 from lightning.pytorch.callbacks import Callback
 
 from backhand.config.errors import UserError
@@ -237,6 +238,14 @@ def test_a_run_that_fails_says_why(trained, monkeypatch, tmp_path):
     (folder,) = tmp_path.iterdir()
     assert result(folder)["status"] == "failed"
     assert "division by zero" in result(folder)["error"]
+
+
+@pytest.mark.parametrize("fast", ["true", "false"])
+def test_a_run_ends_its_wandb_run(trained, fast):
+    # In a `fast_dev_run` Lightning puts loggers of its own in the place of the run's.
+    shared = ("data=wine", "trainer.max_epochs=1", "logger=wandb", "logger.wandb.mode=disabled")
+    trained(*shared, f"trainer.fast_dev_run={fast}")
+    assert wandb.run is None
 
 
 @pytest.mark.parametrize(

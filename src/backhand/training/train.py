@@ -213,12 +213,12 @@ class Run:
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
         rows, wandb_id = (Epochs.of(going_on["rows"]), going_on["wandb_id"]) if going_on is not None else ([], None)
-        loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        self.own_folder = OwnFolder(self.composed, dataset, self.table, loggers, going_on)
+        self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
+        self.own_folder = OwnFolder(self.composed, dataset, self.table, self.loggers, going_on)
         last = LastCheckpoint(folder / LAST, config.checkpoint.every_n_steps, self.interruption)
         self.data.pause = last.is_due
         self.callbacks += [self.own_folder, last]
-        self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=loggers)
+        self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
 
@@ -295,7 +295,7 @@ class Run:
         return best_objective(self.table.rows, self.config.objective)
 
     def _end(self, status: Status, exit_code: int, error: str | None = None) -> Result:
-        close_loggers(self.trainer.loggers, exit_code)
+        close_loggers(self.loggers, exit_code)  # the trainer's are others in a `fast_dev_run`
         result = Result(
             status=status,
             objective={"name": self.config.objective, "value": self.best},
