@@ -49,6 +49,16 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trained, optimiz
     assert result(rest)["epochs"] == 6
 
 
+def test_a_run_is_resumed_in_its_folder_with_other_callbacks(trained, configured):
+    shared = ("logger=none", "trainer=cpu", "data=wine", "trainer.max_epochs=2")
+    folder = trained(*shared, "callbacks=default", "callbacks.progress_bar=false")
+    before = result(folder)
+    config = configured(*shared, "callbacks=quiet", f"ckpt_path={folder}/checkpoints/last.ckpt")
+    train.Run(config, folder).train(alone=False)
+    assert result(folder)["metrics"] == before["metrics"]
+    assert (before["audit"]["times"], result(folder)["audit"]) == (1, None)
+
+
 def nearly_equal(ours, theirs):
     return all((value - theirs[name]).abs().max() <= 1e-9 * theirs[name].abs().max() for name, value in ours.items())
 

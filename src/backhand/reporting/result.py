@@ -21,8 +21,14 @@ from backhand.config.validation import larger_is_better
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
-# What decides where a run goes on from or what is drawn, not what it computes.
-NOT_HASHED = ("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep")
+# Settings that change no number of the result: where a run is resumed from, what is shown, logged, drawn, profiled or
+# audited, and where the data are kept. A run may be resumed with others. `data.dir` is hashed: it names what is read.
+NOT_HASHED = (
+    *("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep"),
+    *("callbacks.progress_bar", "callbacks.audit", "callbacks.flow", "data.device"),
+    *("trainer.enable_model_summary", "trainer.profiler", "trainer.log_every_n_steps"),
+    *("trainer.num_sanity_val_steps", "trainer.limit_predict_batches", "trainer.inference_mode"),
+)
 
 
 @dataclass
@@ -180,7 +186,11 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> str:
 
 
 def _decisive(config: TrainConfig) -> dict[str, Any]:
-    return {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    settings = asdict(config)
+    for key in NOT_HASHED:
+        *parents, last = key.split(".")
+        del functools.reduce(lambda part, name: part[name], parents, settings)[last]
+    return settings
 
 
 @functools.cache
