@@ -14,8 +14,8 @@ from matplotlib.image import imread
 from backhand.reporting import plots
 from backhand.reporting.cells import cell, text_of
 from backhand.reporting.loggers import EpochTable, _keep_users_out_of_remotes
-from backhand.reporting.result import NOT_HASHED, Result, config_hash, write_result
-from backhand.reporting.terminal import metrics_table
+from backhand.reporting.result import NOT_HASHED, Result, best_row, config_hash, write_result
+from backhand.reporting.terminal import metrics_table, print_summary
 
 
 def read(path):
@@ -99,6 +99,17 @@ def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
     assert drawn[1].axes[0].images[0].get_array().tolist() == [[1, 1], [0, 1]]
     plots.predictions(np.array([1.0, 2.0]), np.array([1.5, 2.5]), tmp_path / "c.png")
     assert drawn[2].axes[0].lines[1].get_xydata().tolist() == [[1, 1.5], [2, 2.5]]
+
+
+def test_without_a_best_epoch_the_last_one_is_shown(tmp_path, capsys):
+    rows = [{"epoch": 0, "train/loss": 0.5, "val/loss": math.nan}, {"epoch": 1, "train/loss": 0.25}]
+    assert best_row(rows, "val/loss") is None
+    assert best_row(rows, "train/loss") is rows[1]
+    metrics = {"train/loss": 0.25, "test/loss": 0.75}
+    print_summary(Result("finished", {"name": "val/loss", "value": None}, metrics, epochs=2), tmp_path, None)
+    printed = capsys.readouterr().out
+    assert "best epoch" not in printed
+    assert all(word in printed for word in ("0.25", "0.75", "epochs"))
 
 
 def test_any_name_of_a_class_can_be_drawn(tmp_path):

@@ -79,6 +79,24 @@ def test_the_last_checkpoint_is_the_last_epochs_even_where_another_was_the_best(
     assert best["global_step"] < last["global_step"] == result(folder)["steps"] == 24
 
 
+def test_what_stands_beside_the_test_metrics_is_the_best_epochs(configured, tmp_path, monkeypatch, capsys):
+    filed = []
+    monkeypatch.setattr(train, "log_findings", lambda loggers, findings, path, metrics: filed.append(metrics))
+    shared = ("callbacks=quiet", "logger=none", "trainer=cpu", "plots=false", "report=false")
+    run = train.Run(configured(*shared, "data=wine", "optimizer.lr=1.5", "trainer.max_epochs=6"), tmp_path)
+    run.train()
+    record, (row, *_) = result(tmp_path), [row for row in run.table.rows if row["val/loss"] == run.best]
+    assert row["epoch"] < 5
+    own = {name: value for name, value in row.items() if name.startswith(("train/", "val/"))}
+    test = {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
+    assert filed == [own | test]
+    printed = capsys.readouterr().out
+    assert f"{row['epoch'] + 1} of 6" in printed
+    for name in ("train/loss", "val/loss", "test/loss"):
+        assert f"{(own | test)[name]:.4g}" in printed, name
+    assert f"{record['metrics']['val/loss']:.4g}" not in printed  # the last epoch's
+
+
 def test_an_interval_of_validation_that_no_epoch_is_long_enough_for_is_refused(trained):
     with pytest.raises(UserError, match=r"trainer\.val_check_interval=500: an epoch has 4 batches"):
         trained("data=wine", "trainer.val_check_interval=500")

@@ -160,10 +160,16 @@ def best_objective(rows: Sequence[Mapping[str, float]], name: str) -> float:
     return max(finite) if larger_is_better(name) else min(finite)
 
 
-def best_epoch(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, float]:
-    """The metrics of the first epoch that has the objective's best value; none where no epoch has a finite one."""
+def best_row(rows: Sequence[Mapping[str, float]], name: str) -> Mapping[str, float] | None:
+    """The first epoch that has the objective's best value; None where no epoch has a finite one."""
     best = best_objective(rows, name)
-    return next((metrics_of(row) for row in rows if row.get(name) == best), {})
+    return next((row for row in rows if row.get(name) == best and math.isfinite(best)), None)
+
+
+def best_epoch(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, float]:
+    """The metrics of `best_row`; none where there is none."""
+    row = best_row(rows, name)
+    return {} if row is None else metrics_of(row)
 
 
 def metrics_of(row: Mapping[str, float]) -> dict[str, float]:

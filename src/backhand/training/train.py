@@ -28,6 +28,7 @@ from backhand.reporting.result import (
     Status,
     best_epoch,
     best_objective,
+    best_row,
     chosen,
     config_hash,
     is_complete,
@@ -221,6 +222,7 @@ class Run:
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
+        self.tested: dict[str, float] = {}
 
     def train(self, alone: bool = True) -> float:
         """Fit, test, draw, print, and write result.json last, whichever way it ends.
@@ -255,7 +257,8 @@ class Run:
             result = self._end("finished", 0)
         self._report(alone)
         if alone and self.trainer.is_global_zero:
-            print_summary(result, self.folder)
+            best = best_row(self.table.rows, self.config.objective)
+            print_summary(result, self.folder, None if best is None else int(best["epoch"]) + 1)
         return worst_objective(self.config.objective) if diverged is not None else self.best
 
     def _fit(self) -> None:
@@ -275,13 +278,14 @@ class Run:
         if best.exists():
             self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
-        tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
-        self.metrics = final_metrics(self.table.rows) | tested
+        self.tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
+        self.metrics = final_metrics(self.table.rows) | self.tested
 
     def _show(self, alone: bool) -> None:
         findings = find(self.module, self.data)
         findings.write(self.folder)
-        log_findings(self.trainer.loggers, findings, self.folder / BEST, self.metrics)
+        best = best_epoch(self.table.rows, self.config.objective) | self.tested
+        log_findings(self.trainer.loggers, findings, self.folder / BEST, best)
         if wanted(self.config.plots, alone):
             draw(self.table.rows, findings, self.folder / "plots")
 
