@@ -268,6 +268,47 @@ def test_a_run_that_fails_says_why(trained, monkeypatch, tmp_path):
     assert "division by zero" in result(folder)["error"]
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.limit_val_batches=0",),
+        ("trainer.limit_val_batches=0", "trainer.val_check_interval=0.5"),
+        ("trainer.check_val_every_n_epoch=5",),
+        ("trainer.check_val_every_n_epoch=3",),
+    ],
+)
+def test_a_training_objective_needs_no_validation(configured, tmp_path, overrides, capsys):
+    # With almost no learning rate the loss stands still: from the second epoch on it is no better than before.
+    shared = ("callbacks=early_stopping", "logger=none", "trainer=cpu", "scheduler=plateau", "objective=train/loss")
+    own = ("data=wine", "trainer.max_epochs=4", "optimizer.lr=1e-6", "scheduler.min_lr=0", "scheduler.patience=0")
+    stopping = ("callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=0.5")
+    config = configured(*shared, *own, *stopping, "trainer.check_val_every_n_epoch=1", *overrides)
+    run = train.Run(config, tmp_path)
+    run.train()
+    record = result(tmp_path)
+    assert (record["status"], record["epochs"]) == ("finished", 3)
+    assert {"train/loss", "test/loss"} <= record["metrics"].keys()
+    best = min(run.table.rows, key=lambda row: row["train/loss"])
+    saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["epoch"] == best["epoch"]
+    assert f"{best['epoch'] + 1} of 3" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_of_a_training_objective_is_of_any_epoch(trained):
+    folder = trained("data=wine", "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "objective=train/loss")
+    assert torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_a_run_that_ends_before_its_first_validation_is_not_stopped_early(trained):
+    folder = trained("data=wine", "callbacks=early_stopping", "trainer.max_steps=2")
+    assert (result(folder)["status"], result(folder)["steps"]) == ("finished", 2)
+
+
+def test_what_lightning_refuses_once_it_has_seen_the_data_is_one_line(trained):
+    with pytest.raises(UserError, match=r"^trainer: You requested to check 0\.5 of the `val_dataloader`"):
+        trained("data=wine", "trainer.limit_val_batches=0.5")
+
+
 @pytest.mark.parametrize("fast", ["true", "false"])
 def test_a_run_ends_its_wandb_run(trained, fast):
     # In a `fast_dev_run` Lightning puts loggers of its own in the place of the run's.

@@ -115,11 +115,34 @@ def larger_is_better(metric: str) -> bool:
     return metric.endswith(("/acc", "/r2"))
 
 
+def check_validated(key: str, metric: str, trainer: TrainerConfig) -> None:
+    """Refuse a metric of the validation split where the settings leave no validation.
+
+    Args:
+        key: of the setting that names the metric.
+        metric: such as `val/loss`.
+        trainer: the run's.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not metric.startswith("val/") or trainer.fast_dev_run:  # which validates, whatever the other settings say
+        return
+    every, epochs, because = trainer.check_val_every_n_epoch, trainer.max_epochs, None
+    if trainer.limit_val_batches == 0 and not trainer.overfit_batches:  # which takes the place of the limit
+        because = f"trainer.limit_val_batches={trainer.limit_val_batches}"
+    elif every is not None and epochs is not None and 0 < epochs < every:
+        because = f"trainer.check_val_every_n_epoch={every} and trainer.max_epochs={epochs}"
+    if because is not None:
+        raise UserError(f"{key}={metric}: there is no validation with {because}; choose train/loss")
+
+
 def _check(config: TrainConfig) -> None:
     _check_data(config.data)
     _check_optimizer(config)
     _check_scheduler(config)
     _check_trainer(config)
+    check_validated("objective", config.objective, config.trainer)
     check_choice("on_nan", config.on_nan, ON_NAN)
     if config.compile:
         _check_compile(config)

@@ -116,6 +116,8 @@ def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
 def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
     """The best checkpoint, and what `config.callbacks` asks for."""
     mode = "max" if larger_is_better(config.objective) else "min"
+    # A training metric is there at the end of its epoch, one of validation where that has just been.
+    of_training = config.objective.startswith("train/")
     callbacks: list[Callback] = [
         ModelCheckpoint(
             dirpath=(folder / BEST).parent,
@@ -123,13 +125,21 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
             monitor=config.objective,
             mode=mode,
             enable_version_counter=False,
+            save_on_train_epoch_end=True if of_training else None,
         ),
     ]
     if config.callbacks.progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
     if stopping := config.callbacks.early_stopping:
         callbacks.append(
-            EarlyStopping(config.objective, stopping.min_delta, stopping.patience, mode=mode, check_finite=False)
+            EarlyStopping(
+                config.objective,
+                stopping.min_delta,
+                stopping.patience,
+                mode=mode,
+                check_finite=False,
+                check_on_train_epoch_end=of_training,
+            )
         )
     if flow := config.callbacks.flow:
         wandb = config.logger.wandb

@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.checking.audit import Audit
@@ -245,6 +246,8 @@ class Run:
                 raise SystemExit(self.interruption.exit_status) from None
             if is_out_of_memory(error):
                 error = UserError("out of memory while training; try a smaller data.batch_size or model.hidden")
+            if isinstance(error, MisconfigurationException):  # what it could not know before it had seen the data
+                error = UserError(f"trainer: {' '.join(str(error).split())}")
             with suppress(UserError):  # where it cannot be written either, the first reason is the one to tell
                 self._end("failed", 1, failure(error, self.config).error)
                 self._report(alone)
