@@ -72,7 +72,7 @@ class Audit(Callback):
         return None if self.worst is None else {"times": self.times, **self.worst}
 
     def memory(self) -> tuple[Any, ...]:
-        """What it has counted so far, for `go_back_to`."""
+        """A copy of what it has counted so far, for `go_back_to`."""
         return self.times, self.worst, dict(self._worst_of_epoch), self._last_step
 
     def go_back_to(self, memory: tuple[Any, ...]) -> None:
@@ -219,7 +219,7 @@ def audit_runs(
     theta: Sequence[Tensor],
     step: int,
 ) -> dict[int, str]:
-    """The same for a population: each run's gradients are judged by its own audit.
+    """Audit a population: each run's gradients are judged by its own audit.
 
     Args:
         audits: by the run's place on the run axis; the others are passed over, and so are those that are not finite.

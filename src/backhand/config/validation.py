@@ -46,7 +46,7 @@ LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory hold
 def typed(cfg: DictConfig) -> TrainConfig:
     """The composed configuration as dataclasses, interpolations resolved, every value checked.
 
-    What depends on a file that must be read first is left to `settled`.
+    What depends on data that must be read first is checked by `settled`.
 
     Raises:
         UserError: the first thing that is wrong, in one line.
@@ -431,7 +431,7 @@ def _are_devices(value: object) -> bool:
 
 
 def check_table_file(config: TrainConfig) -> None:
-    """Refuse a table that is not there; the rest is said by who reads it.
+    """Refuse a table that is not there; its contents are checked when it is read.
 
     Raises:
         UserError: no such file.
@@ -453,7 +453,7 @@ def check_checkpoint_file(key: str, path: Path) -> None:
 
 
 def check_folder(key: str, folder: Path) -> None:
-    """Refuse what cannot become a folder; whether it can be written to is found out by who writes.
+    """Refuse a path that cannot become a folder; whether it can be written to shows when it is.
 
     Raises:
         UserError: a part of the path is a file, or the path is none.
@@ -467,7 +467,7 @@ def check_folder(key: str, folder: Path) -> None:
 
 
 def _check_file(key: str, path: Path, in_a_folder: str = "") -> None:
-    """Refuse what is no file, without opening it: a pipe would be waited for."""
+    """Refuse anything but a regular file, without opening it: to open a pipe would block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

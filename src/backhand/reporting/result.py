@@ -44,8 +44,8 @@ class Result:
         parameters: how many numbers the network has to learn.
         seconds: of training, validation included, set-up and test left out; of a population, the run's share.
         population: how many runs were trained in the same tensors; 1 for a run of its own.
-        steps, epochs: completed in this run and those it went on from.
-        skipped: of the steps, those whose update was left out, for it was not finite.
+        steps, epochs: completed, those before it was resumed included.
+        skipped: steps whose update was left out, because it was not finite.
         audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
             there where it was looked at; None for never.
         error: why it failed or diverged.

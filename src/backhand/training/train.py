@@ -71,7 +71,7 @@ log = logging.getLogger(__name__)
 def train(config: TrainConfig) -> float:
     """Train one network in the folder that Hydra made for it.
 
-    A sweep's job that is complete is not run again, and one that was cut off goes on from its last checkpoint.
+    A sweep's job that is complete is not run again, and one that was cut off is resumed from its last checkpoint.
 
     Returns:
         The best value of `config.objective`, for Hydra's sweepers.
@@ -175,7 +175,7 @@ class Run:
     """One run: what it trains with, and what has become of it so far.
 
     Args:
-        config: its configuration. Where `ckpt_path` is a checkpoint of `folder` itself, the run goes on as if it had
+        config: its configuration. Where `ckpt_path` is a checkpoint of `folder` itself, the run is resumed as if it had
             never stopped.
         folder: where it writes.
         composed: the configuration as the user gave it, whose hash the folder carries; `config` if None.
@@ -328,7 +328,7 @@ def wanted(setting: bool | None, alone: bool) -> bool:
 
 
 def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The last that was seen of each training and validation metric."""
+    """The last value of each training and validation metric."""
     return {name: value for row in rows for name, value in metrics_of(row).items()}
 
 
