@@ -156,6 +156,12 @@ VALUES = [
     Case(["seed=4294967296"], "must be below 2^32"),
     Case(["objective=test/acc"], "choose from train/loss"),
     Case(["data=diabetes", "objective=val/acc"], "choose from train/loss"),
+    Case(
+        ["trainer.limit_val_batches=0"],
+        "objective=val/loss: there is no validation with trainer.limit_val_batches=0; choose train/loss",
+    ),
+    Case(["trainer.limit_val_batches=0.0", "objective=val/acc"], "objective=val/acc: there is no validation with"),
+    Case(["trainer.check_val_every_n_epoch=31"], "check_val_every_n_epoch=31 and trainer.max_epochs=30"),
     Case(["trainer=ddp_cpu", "trainer.devices=99"], "they share a batch, and data.batch_size=32 is too few"),
     Case(["data.batch_size=0"], "1 or more, or full"),
     Case(["data.batch_size=half"], "1 or more, or full"),

@@ -311,6 +311,10 @@ OF_A_SEARCH = [
     ([DRAWN, "hydra.sweeper.sampler_options={startup: 5}"], "unexpected keyword argument 'startup'"),
     ([DRAWN, "hydra.sweeper.sampler_options={n_startup_trials: x}"], "hydra.sweeper.sampler=TPESampler: "),
     ([DRAWN, "hydra.sweeper.sampler_options=5"], "sampler_options=5: must be the sampler's arguments by name"),
+    (
+        [DRAWN, "hydra.sweeper.objectives=[seconds,val/loss]", "objective=train/loss", "trainer.limit_val_batches=0"],
+        "hydra.sweeper.objectives=val/loss: there is no validation with trainer.limit_val_batches=0",
+    ),
     ([DRAWN, "hydra.sweeper.objectives=[val/los]"], "objectives=val/los: no such choice (did you mean val/loss?)"),
     ([DRAWN, "hydra.sweeper.objectives=[val/r2]"], "objectives=val/r2: no such choice"),
     ([DRAWN, "hydra.sweeper.objectives=val/loss"], "objectives=val/loss: must be a list"),

@@ -101,6 +101,9 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     models = [each for each in found["artifact"] if each["type"] == "model"]
     assert len(models) == 1
     assert str(folder / "checkpoints" / "best.ckpt") in json.dumps(models)
+    result = json.loads((folder / "result.json").read_text())
+    tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
+    assert json.loads(models[0]["metadata"]) == pytest.approx(result["best"] | tested)
     # All that is to be uploaded lies in the run's folder.
     assert str(Path.home()) not in json.dumps(found["artifact"])
     table = next(folder.glob("wandb/offline-run-*/files/media/table/worst_predictions*"))

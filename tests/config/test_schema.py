@@ -88,6 +88,21 @@ def test_a_data_set_names_its_output_and_loss_and_the_user_may_override(configur
     assert layer_sizes(config, facts_of(config.data)) == [30, 64, 2]
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.limit_val_batches=0", "objective=train/loss"],
+        ["trainer.limit_val_batches=0", "trainer.fast_dev_run=true"],
+        ["trainer.limit_val_batches=0", "trainer.overfit_batches=1"],
+        ["trainer.check_val_every_n_epoch=30"],
+        ["trainer.check_val_every_n_epoch=99", "trainer.max_epochs=-1"],
+        ["trainer.check_val_every_n_epoch=99", "trainer.fast_dev_run=2"],
+    ],
+)
+def test_an_objective_is_not_refused_where_there_is_a_validation_or_it_needs_none(configured, overrides):
+    configured(*overrides)
+
+
 def test_a_trainer_argument_can_be_given_with_a_plus(configured):
     assert configured("+trainer.gradient_clip_val=0.5").trainer.gradient_clip_val == 0.5
 

@@ -13,7 +13,7 @@ from scipy import stats
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 from backhand.config.errors import UserError
-from backhand.reporting.charts import by_class, group_table, groups, label, sweep_charts
+from backhand.reporting.charts import Table, by_class, group_table, groups, label, sweep_charts
 from backhand.reporting.folder import Findings, read_sweep
 from backhand.reporting.page import build_page
 from backhand.reporting.report import embedded, render, write_report
@@ -280,3 +280,26 @@ def test_half_of_a_character_does_not_keep_the_report_from_being_written(tmp_pat
     (folder / "result.json").write_text('{"status": "failed", "error": "\\ud800 broke"}')
     write_report([folder], folder / "report.html")
     assert "? broke" in (folder / "report.html").read_text()
+
+
+def tables(page):
+    return [block for section in page.sections for block in section.blocks if isinstance(block, Table)]
+
+
+def test_every_metric_in_a_table_is_of_an_epoch_that_is_named(tmp_path):
+    """Test metrics are the best checkpoint's; what stands beside them may be the last epoch's."""
+    write_run(tmp_path / "run")
+    page = build_page([tmp_path / "run"], tmp_path)
+    (metrics,) = [table for table in tables(page) if table.columns[0] == "metric"]
+    loss = dict(zip(metrics.columns, next(row for row in metrics.rows if row[0].text == "loss"), strict=True))
+    assert {head: each.text for head, each in loss.items()} == {
+        "metric": "loss",
+        "training (best epoch)": "0.0035",
+        "validation (best epoch)": "0.08",
+        "test (best epoch)": "0.0814",
+        "training (last epoch)": "0.0014",
+        "validation (last epoch)": "0.0827",
+    }
+    write_sweep(tmp_path / "sweep", grid(seed=[0, 1]), [0.3, 0.2])
+    (runs,) = [table for table in tables(build_page([tmp_path / "sweep"], tmp_path)) if table.caption == "All runs"]
+    assert {"best val/loss", "last val/acc", "test/acc"} <= set(runs.columns)

@@ -8,13 +8,14 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 
 from backhand.reporting import plots
 from backhand.reporting.cells import cell, text_of
 from backhand.reporting.loggers import EpochTable, _keep_users_out_of_remotes
-from backhand.reporting.result import Result, config_hash, write_result
-from backhand.reporting.terminal import metrics_table
+from backhand.reporting.result import NOT_HASHED, Result, best_row, config_hash, write_result
+from backhand.reporting.terminal import metrics_table, print_summary
 
 
 def read(path):
@@ -51,9 +52,37 @@ def test_result_json_is_json_even_where_numbers_are_not_finite(tmp_path, configu
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
+# Each key of `NOT_HASHED` with another value than the default; `ckpt_path` would have to be there.
+NOT_COMPUTED = (
+    *("checkpoint.every_n_steps=3", "plots=true", "report=true", "name=x", "tags=[x]", "logger=none", "sweep.top=3"),
+    *("callbacks.progress_bar=false", "callbacks.audit.every=1", "callbacks.flow.samples=9", "data.device=cpu"),
+    *("trainer.enable_model_summary=true", "trainer.profiler=simple", "trainer.log_every_n_steps=1"),
+    *("trainer.num_sanity_val_steps=2", "trainer.limit_predict_batches=1", "trainer.inference_mode=false"),
+)
+
+
+def test_every_setting_that_is_not_hashed_is_tried():
+    tried = {each.partition("=")[0] for each in NOT_COMPUTED} | {"ckpt_path"}
+    assert all(any(each.startswith(key) for each in tried) for key in NOT_HASHED)
+    assert len(tried) == len(NOT_HASHED)
+
+
+def test_what_is_not_hashed_changes_no_number(trained):
+    found = []
+    for others in (["callbacks.audit=null", "callbacks.flow=null"], NOT_COMPUTED):
+        folder = trained("data=wine", "trainer.max_epochs=2", "callbacks=default", *others)
+        saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        found.append((json.loads((folder / "result.json").read_text()), saved["state_dict"]))
+    (record, weights), (other_record, other_weights) = found
+    for key in ("status", "objective", "metrics", "best", "steps", "epochs", "config_hash"):
+        assert record[key] == other_record[key], key
+    assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
 def test_the_hash_tells_apart_what_is_computed_and_nothing_else(configured):
     base = config_hash(configured())
-    assert config_hash(configured("logger=none", "plots=false", "name=x")) == base
+    for other in NOT_COMPUTED:
+        assert config_hash(configured(other)) == base, other
     assert config_hash(configured("optimizer.lr=0.05")) != base
     assert config_hash(configured("seed=1")) != base
 
@@ -70,6 +99,17 @@ def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
     assert drawn[1].axes[0].images[0].get_array().tolist() == [[1, 1], [0, 1]]
     plots.predictions(np.array([1.0, 2.0]), np.array([1.5, 2.5]), tmp_path / "c.png")
     assert drawn[2].axes[0].lines[1].get_xydata().tolist() == [[1, 1.5], [2, 2.5]]
+
+
+def test_without_a_best_epoch_the_last_one_is_shown(tmp_path, capsys):
+    rows = [{"epoch": 0, "train/loss": 0.5, "val/loss": math.nan}, {"epoch": 1, "train/loss": 0.25}]
+    assert best_row(rows, "val/loss") is None
+    assert best_row(rows, "train/loss") is rows[1]
+    metrics = {"train/loss": 0.25, "test/loss": 0.75}
+    print_summary(Result("finished", {"name": "val/loss", "value": None}, metrics, epochs=2), tmp_path, None)
+    printed = capsys.readouterr().out
+    assert "best epoch" not in printed
+    assert all(word in printed for word in ("0.25", "0.75", "epochs"))
 
 
 def test_any_name_of_a_class_can_be_drawn(tmp_path):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import wandb
 from lightning.pytorch.callbacks import Callback
 
 from backhand.config.errors import UserError
@@ -48,6 +49,16 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trained, optimiz
     assert result(rest)["epochs"] == 6
 
 
+def test_a_run_is_resumed_in_its_folder_with_other_callbacks(trained, configured):
+    shared = ("logger=none", "trainer=cpu", "data=wine", "trainer.max_epochs=2")
+    folder = trained(*shared, "callbacks=default", "callbacks.progress_bar=false")
+    before = result(folder)
+    config = configured(*shared, "callbacks=quiet", f"ckpt_path={folder}/checkpoints/last.ckpt")
+    train.Run(config, folder).train(alone=False)
+    assert result(folder)["metrics"] == before["metrics"]
+    assert (before["audit"]["times"], result(folder)["audit"]) == (1, None)
+
+
 def nearly_equal(ours, theirs):
     return all((value - theirs[name]).abs().max() <= 1e-9 * theirs[name].abs().max() for name, value in ours.items())
 
@@ -66,6 +77,24 @@ def test_the_last_checkpoint_is_the_last_epochs_even_where_another_was_the_best(
     folder = trained("data=wine", "optimizer.lr=1.5", "trainer.max_epochs=6")
     best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
     assert best["global_step"] < last["global_step"] == result(folder)["steps"] == 24
+
+
+def test_what_stands_beside_the_test_metrics_is_the_best_epochs(configured, tmp_path, monkeypatch, capsys):
+    filed = []
+    monkeypatch.setattr(train, "log_findings", lambda loggers, findings, path, metrics: filed.append(metrics))
+    shared = ("callbacks=quiet", "logger=none", "trainer=cpu", "plots=false", "report=false")
+    run = train.Run(configured(*shared, "data=wine", "optimizer.lr=1.5", "trainer.max_epochs=6"), tmp_path)
+    run.train()
+    record, (row, *_) = result(tmp_path), [row for row in run.table.rows if row["val/loss"] == run.best]
+    assert row["epoch"] < 5
+    own = {name: value for name, value in row.items() if name.startswith(("train/", "val/"))}
+    test = {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
+    assert filed == [own | test]
+    printed = capsys.readouterr().out
+    assert f"{row['epoch'] + 1} of 6" in printed
+    for name in ("train/loss", "val/loss", "test/loss"):
+        assert f"{(own | test)[name]:.4g}" in printed, name
+    assert f"{record['metrics']['val/loss']:.4g}" not in printed  # the last epoch's
 
 
 def test_an_interval_of_validation_that_no_epoch_is_long_enough_for_is_refused(trained):
@@ -237,6 +266,55 @@ def test_a_run_that_fails_says_why(trained, monkeypatch, tmp_path):
     (folder,) = tmp_path.iterdir()
     assert result(folder)["status"] == "failed"
     assert "division by zero" in result(folder)["error"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.limit_val_batches=0",),
+        ("trainer.limit_val_batches=0", "trainer.val_check_interval=0.5"),
+        ("trainer.check_val_every_n_epoch=5",),
+        ("trainer.check_val_every_n_epoch=3",),
+    ],
+)
+def test_a_training_objective_needs_no_validation(configured, tmp_path, overrides, capsys):
+    # With almost no learning rate the loss stands still: from the second epoch on it is no better than before.
+    shared = ("callbacks=early_stopping", "logger=none", "trainer=cpu", "scheduler=plateau", "objective=train/loss")
+    own = ("data=wine", "trainer.max_epochs=4", "optimizer.lr=1e-6", "scheduler.min_lr=0", "scheduler.patience=0")
+    stopping = ("callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=0.5")
+    config = configured(*shared, *own, *stopping, "trainer.check_val_every_n_epoch=1", *overrides)
+    run = train.Run(config, tmp_path)
+    run.train()
+    record = result(tmp_path)
+    assert (record["status"], record["epochs"]) == ("finished", 3)
+    assert {"train/loss", "test/loss"} <= record["metrics"].keys()
+    best = min(run.table.rows, key=lambda row: row["train/loss"])
+    saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["epoch"] == best["epoch"]
+    assert f"{best['epoch'] + 1} of 3" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_of_a_training_objective_is_of_any_epoch(trained):
+    folder = trained("data=wine", "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "objective=train/loss")
+    assert torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_a_run_that_ends_before_its_first_validation_is_not_stopped_early(trained):
+    folder = trained("data=wine", "callbacks=early_stopping", "trainer.max_steps=2")
+    assert (result(folder)["status"], result(folder)["steps"]) == ("finished", 2)
+
+
+def test_what_lightning_refuses_once_it_has_seen_the_data_is_one_line(trained):
+    with pytest.raises(UserError, match=r"^trainer: You requested to check 0\.5 of the `val_dataloader`"):
+        trained("data=wine", "trainer.limit_val_batches=0.5")
+
+
+@pytest.mark.parametrize("fast", ["true", "false"])
+def test_a_run_ends_its_wandb_run(trained, fast):
+    # In a `fast_dev_run` Lightning puts loggers of its own in the place of the run's.
+    shared = ("data=wine", "trainer.max_epochs=1", "logger=wandb", "logger.wandb.mode=disabled")
+    trained(*shared, f"trainer.fast_dev_run={fast}")
+    assert wandb.run is None
 
 
 @pytest.mark.parametrize(

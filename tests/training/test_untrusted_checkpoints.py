@@ -12,8 +12,11 @@ from tests.memory import peak_memory
 from backhand.config.archive import check_archive
 from backhand.config.errors import UserError
 from backhand.config.validation import check_checkpoint_file
-from backhand.training.checkpoint import read
-from backhand.training.evaluation import read_module
+from backhand.data.module import load
+from backhand.training import train
+from backhand.training.checkpoint import check_fits, read, state_of
+from backhand.training.evaluation import evaluate_new_rows, read_module
+from backhand.training.module import LightningMLP
 
 
 class Calls:
@@ -144,3 +147,117 @@ def test_no_room_is_made_for_a_network_that_is_not_in_the_file(trained):
     torch.save(contents, path)
     with pytest.raises(UserError, match="more weights than"):
         read_module(path)
+
+
+WINE = ("callbacks=quiet", "logger=none", "trainer=cpu", "data=wine", "trainer.max_epochs=2")
+
+
+@pytest.fixture
+def altered(trained, configured):
+    """A run's last checkpoint with something else in it, its configuration, and its data."""
+
+    def alter(change):
+        config = configured(*WINE)
+        path = trained(*WINE) / "checkpoints" / "last.ckpt"
+        contents = read(path)
+        change(contents)
+        torch.save(contents, path)
+        return path, config, load(config.data)
+
+    return alter
+
+
+def replaced(*keys, by=None):
+    """Give a part of a checkpoint another value, or take it out where there is none to give."""
+
+    def change(contents):
+        *parents, last = keys
+        for key in parents:
+            contents = contents[key]
+        if by is None:
+            del contents[last]
+        else:
+            contents[last] = by
+
+    return change
+
+
+OWN_FOLDER = {
+    "own_folder": (None, [1], "x"),
+    "config_hash": (None,),
+    "data": (None,),
+    "rows": (None, [1], {}, {"names": ["a"], "values": torch.ones(2, 1), "given": torch.ones(1, 1)},
+             {"names": ["loss"], "values": torch.ones(2, 1), "given": torch.ones(2, 1)}),
+    "seconds": (None, "x"),
+    "wandb_id": (None, 7, "../x"),
+    "stopped": (None, "x"),
+    "diverged": (None, 1.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "by"), [(key, by) for key, values in OWN_FOLDER.items() for by in values])
+def test_a_state_that_this_program_has_not_written_is_refused_in_one_line(altered, key, by):
+    where = [key] if key == "own_folder" else ["own_folder", key]
+    path, config, dataset = altered(replaced(*where, by=by))
+    with pytest.raises(UserError, match=r"last\.ckpt: is not a checkpoint of this program \(\w+Error: .*\)$"):
+        state_of(path, config, dataset)
+
+
+def test_a_state_that_it_has_written_is_read(altered):
+    path, config, dataset = altered(lambda contents: None)
+    assert len(state_of(path, config, dataset)["rows"]["values"]) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced("hyper_parameters", by=[1]),
+        replaced("hyper_parameters", "sizes", by=torch.ones(3)),
+        replaced("hyper_parameters", "loss", by=torch.ones(3)),
+        replaced("hyper_parameters", "optimizer", by=[1]),
+        replaced("state_dict", by=[1]),
+        replaced("epoch", by="x"),
+    ],
+)
+def test_settings_that_it_has_not_written_are_refused_in_one_line(altered, change):
+    path, config, dataset = altered(change)
+    with pytest.raises(UserError, match=r"^ckpt_path=.*last\.ckpt: (is not a checkpoint|was trained with)"):
+        check_fits(path, config, dataset)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced("loops", by=[1]),
+        replaced("pytorch-lightning_version"),
+        replaced("optimizer_states"),
+        replaced("optimizer_states", by=[{}]),
+        replaced("lr_schedulers", by=7),
+        replaced("callbacks", by=[1]),
+        replaced("state_dict", by={}),
+        replaced("on_nan", by=7),
+    ],
+)
+def test_what_lightning_stumbles_over_is_refused_in_one_line(altered, configured, tmp_path, change):
+    path, *_ = altered(change)
+    config = configured(*WINE, "trainer.max_epochs=3", f"ckpt_path={path}")
+    folder = tmp_path / "rest"
+    folder.mkdir()
+    with pytest.raises(UserError, match=r"^ckpt_path=.*: is not a checkpoint of this program \(\w+: .*\)$"):
+        train.Run(config, folder).train(alone=False)
+
+
+def test_what_is_wrong_with_the_run_is_not_said_of_its_checkpoint(trained, monkeypatch):
+    half = trained("data=wine", "trainer.max_epochs=1")
+    monkeypatch.setattr(LightningMLP, "validation_step", lambda *args: {}["x"])
+    with pytest.raises(KeyError):
+        trained("data=wine", "trainer.max_epochs=2", f"ckpt_path={half}/checkpoints/last.ckpt")
+
+
+@pytest.mark.parametrize("preprocessing", [{}, {"columns": [1]}, [1]])
+def test_a_preprocessing_that_it_has_not_written_is_refused_in_one_line(altered, tmp_path, preprocessing):
+    path, config, _ = altered(replaced("hyper_parameters", "preprocessing", by=preprocessing))
+    rows = tmp_path / "new.csv"
+    rows.write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"^run=.*last\.ckpt: is not a checkpoint of this program \(\w+Error: .*\)$"):
+        evaluate_new_rows(config, path, rows)

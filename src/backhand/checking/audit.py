@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from backhand.calculus import reference
+from backhand.calculus.float64 import float64_device
 from backhand.calculus.mlp import MLP
 from backhand.config.errors import UserError
 
@@ -51,11 +52,11 @@ class Audit(Callback):
         self._last_step = -1
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on from here must know: result.json counts all its audits, and metrics the epoch's."""
+        """What a resumed run needs: result.json counts all its audits, and the metrics are the epoch's worst."""
         return {"times": self.times, "worst": self.worst, "of_epoch": self._worst_of_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
+        """Continue counting from there."""
         self.times, self.worst = state_dict["times"], state_dict["worst"]
         self._worst_of_epoch = dict(state_dict["of_epoch"])
 
@@ -71,7 +72,7 @@ class Audit(Callback):
         return None if self.worst is None else {"times": self.times, **self.worst}
 
     def memory(self) -> tuple[Any, ...]:
-        """What it has counted so far, for `go_back_to`."""
+        """A copy of what it has counted so far, for `go_back_to`."""
         return self.times, self.worst, dict(self._worst_of_epoch), self._last_step
 
     def go_back_to(self, memory: tuple[Any, ...]) -> None:
@@ -218,7 +219,7 @@ def audit_runs(
     theta: Sequence[Tensor],
     step: int,
 ) -> dict[int, str]:
-    """The same for a population: each run's gradients are judged by its own audit.
+    """Audit a population: each run's gradients are judged by its own audit.
 
     Args:
         audits: by the run's place on the run axis; the others are passed over, and so are those that are not finite.
@@ -271,9 +272,15 @@ def autograd_gradients(
         batch: inputs (…, B, D), targets, and the samples' weights or None.
         theta: the values of its parameters.
         dtype: to compute in, with autocast off; the network's own, under whatever autocast is on, if None.
+
+    Returns:
+        The gradients, on the network's device; those in float64 on the CPU where that device has no float64.
     """
-    values = [each.detach().to(dtype or each.dtype).requires_grad_() for each in theta]
     x, y, sample_weight, *_ = batch
+    device = float64_device(x.device) if dtype == torch.float64 else x.device
+    values = [each.detach().to(device, dtype or each.dtype).requires_grad_() for each in theta]
+    x, y = x.to(device), y.to(device)
+    sample_weight = None if sample_weight is None else sample_weight.to(device)
     if dtype is not None:
         x, y = x.to(dtype), y.to(dtype) if y.is_floating_point() else y
     criterion, weight = model.criterion(loss, parameters, x)
@@ -292,7 +299,8 @@ def _scale(trainer: L.Trainer) -> float:
 
 def _relative(found: Tensor, right: Tensor, runs: bool = False) -> Tensor:
     """‖found − right‖ / ‖right‖, or where ‖right‖ is 0 whether it is wrong; one a run if the first axis is theirs."""
-    found, right = (each.double().reshape(len(each) if runs else 1, -1) for each in (found, right))
+    device = float64_device(found.device)
+    found, right = (each.to(device).double().reshape(len(each) if runs else 1, -1) for each in (found, right))
     error, norm = (found - right).norm(dim=1), right.norm(dim=1)
     relative = torch.where(norm > 0, error / norm, (error > 0).double())
     return relative if runs else relative[0]

@@ -46,7 +46,7 @@ LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory hold
 def typed(cfg: DictConfig) -> TrainConfig:
     """The composed configuration as dataclasses, interpolations resolved, every value checked.
 
-    What depends on a file that must be read first is left to `settled`.
+    What depends on data that must be read first is checked by `settled`.
 
     Raises:
         UserError: the first thing that is wrong, in one line.
@@ -115,11 +115,34 @@ def larger_is_better(metric: str) -> bool:
     return metric.endswith(("/acc", "/r2"))
 
 
+def check_validated(key: str, metric: str, trainer: TrainerConfig) -> None:
+    """Refuse a metric of the validation split where the settings leave no validation.
+
+    Args:
+        key: of the setting that names the metric.
+        metric: such as `val/loss`.
+        trainer: the run's.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not metric.startswith("val/") or trainer.fast_dev_run:  # which validates, whatever the other settings say
+        return
+    every, epochs, because = trainer.check_val_every_n_epoch, trainer.max_epochs, None
+    if trainer.limit_val_batches == 0 and not trainer.overfit_batches:  # which takes the place of the limit
+        because = f"trainer.limit_val_batches={trainer.limit_val_batches}"
+    elif every is not None and epochs is not None and 0 < epochs < every:
+        because = f"trainer.check_val_every_n_epoch={every} and trainer.max_epochs={epochs}"
+    if because is not None:
+        raise UserError(f"{key}={metric}: there is no validation with {because}; choose train/loss")
+
+
 def _check(config: TrainConfig) -> None:
     _check_data(config.data)
     _check_optimizer(config)
     _check_scheduler(config)
     _check_trainer(config)
+    check_validated("objective", config.objective, config.trainer)
     check_choice("on_nan", config.on_nan, ON_NAN)
     if config.compile:
         _check_compile(config)
@@ -408,7 +431,7 @@ def _are_devices(value: object) -> bool:
 
 
 def check_table_file(config: TrainConfig) -> None:
-    """Refuse a table that is not there; the rest is said by who reads it.
+    """Refuse a table that is not there; its contents are checked when it is read.
 
     Raises:
         UserError: no such file.
@@ -430,7 +453,7 @@ def check_checkpoint_file(key: str, path: Path) -> None:
 
 
 def check_folder(key: str, folder: Path) -> None:
-    """Refuse what cannot become a folder; whether it can be written to is found out by who writes.
+    """Refuse a path that cannot become a folder; whether it can be written to shows when it is.
 
     Raises:
         UserError: a part of the path is a file, or the path is none.
@@ -444,7 +467,7 @@ def check_folder(key: str, folder: Path) -> None:
 
 
 def _check_file(key: str, path: Path, in_a_folder: str = "") -> None:
-    """Refuse what is no file, without opening it: a pipe would be waited for."""
+    """Refuse anything but a regular file, without opening it: to open a pipe would block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -240,17 +240,20 @@ def _epoch_of(run: RunFolder, name: str, value: float) -> str:
 
 
 def _metrics_table(run: RunFolder) -> Table | None:
-    """A row a metric, a column a split; those of the best epoch, and the last epoch's."""
+    """A row a metric, a column a split: the best epoch's, whose checkpoint was tested, and the last epoch's."""
     metrics, best = run.result.get("metrics", {}), run.result.get("best", {})
-    caption = "The last epoch's training and validation metrics, and the best checkpoint's on the test split"
+    caption = "The best epoch's metrics, on the test split too, and the last epoch's"
+    if not best:
+        caption = "The last epoch's metrics; no epoch was the best"
     if not metrics:
         metrics = {name: values[-1] for name, values in run.epochs.items() if name.startswith(("train/", "val/"))}
         caption = "The last epoch's metrics, from metrics.csv"
     if not metrics:
         return None
-    columns = {"training": (metrics, "train"), "validation": (metrics, "val"), "test": (metrics, "test")}
-    if best:
-        columns |= {"training (best epoch)": (best, "train"), "validation (best epoch)": (best, "val")}
+    of_best = {"training (best epoch)": (best, "train"), "validation (best epoch)": (best, "val")}
+    test = {"test (best epoch)" if best else "test": (metrics, "test")}
+    of_last = {"training (last epoch)": (metrics, "train"), "validation (last epoch)": (metrics, "val")}
+    columns = of_best | test | of_last
     columns = {
         head: (values, split)
         for head, (values, split) in columns.items()
@@ -395,7 +398,6 @@ def _runs_table(sweep: SweepFolder, beside: Path) -> Table | None:
         if name.startswith("test/") or name in ("val/acc", "val/r2")
     ][:6]
     best = sweep.ranked[0].number if sweep.ranked else None
-    # A metric of the last epoch may be an objective too, which is the best epoch's.
     rows = [
         [
             Cell(
@@ -411,7 +413,9 @@ def _runs_table(sweep: SweepFolder, beside: Path) -> Table | None:
         ]
         for job in sweep.jobs
     ]
-    columns = ["job", *sweep.swept, "status", *(f"best {name}" for name in sweep.objectives), *metrics, "seconds"]
+    # An objective's value is the best epoch's, and so are the test metrics; those of validation are the last epoch's.
+    heads = [name if name.startswith("test/") else f"last {name}" for name in metrics]
+    columns = ["job", *sweep.swept, "status", *(f"best {name}" for name in sweep.objectives), *heads, "seconds"]
     marked = frozenset(place for place, job in enumerate(sweep.jobs) if job.number == best)
     return Table("All runs", columns, rows, sortable=True, marked=marked)
 
@@ -463,6 +467,7 @@ def _comparison(folders: Sequence[Path], found: Sequence[RunFolder | SweepFolder
         name = name if own in ("null", "") else f"{own} ({name})"
         runs[name] = each
     metrics = list(dict.fromkeys(name for run in runs.values() for name in run.result.get("metrics", {})))
+    caption = "The last epoch's training and validation metrics, and the best checkpoint's on the test split"
     rows = [
         [
             Cell(name),
@@ -483,9 +488,7 @@ def _comparison(folders: Sequence[Path], found: Sequence[RunFolder | SweepFolder
             Section(
                 "metrics",
                 "Metrics",
-                [Table("Final metrics", ["run", "status", *metrics, "epochs", "seconds"], rows, sortable=True)]
-                if rows
-                else [],
+                [Table(caption, ["run", "status", *metrics, "epochs", "seconds"], rows, sortable=True)] if rows else [],
             ),
             Section("curves", "Learning curves", [*overlaid(runs)]),
             Section("settings", "Settings", _compared(runs)),

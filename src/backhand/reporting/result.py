@@ -21,8 +21,14 @@ from backhand.config.validation import larger_is_better
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
-# What decides where a run goes on from or what is drawn, not what it computes.
-NOT_HASHED = ("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep")
+# Settings that change no number of the result: where a run is resumed from, what is shown, logged, drawn, profiled or
+# audited, and where the data are kept. A run may be resumed with others. `data.dir` is hashed: it names what is read.
+NOT_HASHED = (
+    *("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep"),
+    *("callbacks.progress_bar", "callbacks.audit", "callbacks.flow", "data.device"),
+    *("trainer.enable_model_summary", "trainer.profiler", "trainer.log_every_n_steps"),
+    *("trainer.num_sanity_val_steps", "trainer.limit_predict_batches", "trainer.inference_mode"),
+)
 
 
 @dataclass
@@ -38,8 +44,8 @@ class Result:
         parameters: how many numbers the network has to learn.
         seconds: of training, validation included, set-up and test left out; of a population, the run's share.
         population: how many runs were trained in the same tensors; 1 for a run of its own.
-        steps, epochs: completed in this run and those it went on from.
-        skipped: of the steps, those whose update was left out, for it was not finite.
+        steps, epochs: completed, those before it was resumed included.
+        skipped: steps whose update was left out, because it was not finite.
         audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
             there where it was looked at; None for never.
         error: why it failed or diverged.
@@ -154,10 +160,16 @@ def best_objective(rows: Sequence[Mapping[str, float]], name: str) -> float:
     return max(finite) if larger_is_better(name) else min(finite)
 
 
-def best_epoch(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, float]:
-    """The metrics of the first epoch that has the objective's best value; none where no epoch has a finite one."""
+def best_row(rows: Sequence[Mapping[str, float]], name: str) -> Mapping[str, float] | None:
+    """The first epoch that has the objective's best value; None where no epoch has a finite one."""
     best = best_objective(rows, name)
-    return next((metrics_of(row) for row in rows if row.get(name) == best), {})
+    return next((row for row in rows if row.get(name) == best and math.isfinite(best)), None)
+
+
+def best_epoch(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, float]:
+    """The metrics of `best_row`; none where there is none."""
+    row = best_row(rows, name)
+    return {} if row is None else metrics_of(row)
 
 
 def metrics_of(row: Mapping[str, float]) -> dict[str, float]:
@@ -180,7 +192,11 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> str:
 
 
 def _decisive(config: TrainConfig) -> dict[str, Any]:
-    return {key: value for key, value in asdict(config).items() if key not in NOT_HASHED}
+    settings = asdict(config)
+    for key in NOT_HASHED:
+        *parents, last = key.split(".")
+        del functools.reduce(lambda part, name: part[name], parents, settings)[last]
+    return settings
 
 
 @functools.cache

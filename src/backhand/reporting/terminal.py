@@ -11,13 +11,24 @@ from rich.text import Text
 from backhand.reporting.result import Result
 
 
-def print_summary(result: Result, folder: Path) -> None:
-    """The end of a run: its final metrics, how long it took, and where the files are."""
+def print_summary(result: Result, folder: Path, best: int | None) -> None:
+    """Print the end of a run: the metrics of its best epoch, how long it took, and where the files are.
+
+    Args:
+        result: the run's.
+        folder: the run's.
+        best: the epoch, from 1, whose checkpoint was tested; None where there is no such checkpoint: the table then has
+            the last epoch's metrics, and the tested weights were the last.
+    """
     title = "Finished" if result.status == "finished" else f"Diverged: {result.error}"
-    table = metrics_table(result.metrics)
+    tested = {name: value for name, value in result.metrics.items() if name.startswith("test/")}
+    table = metrics_table(result.metrics if best is None else result.best | tested)
     table.add_section()
     table.add_row("seconds", number("seconds", result.seconds))
-    table.add_row("epochs", str(result.epochs))
+    if best is None:
+        table.add_row("epochs", str(result.epochs))
+    else:
+        table.add_row("best epoch", f"{best} of {result.epochs}")
     console = Console()
     console.print(Text(title, style="bold"), soft_wrap=True)  # it may have a path in it
     console.print(table)

@@ -292,7 +292,7 @@ def finish(population: Population, run: int, _: Any) -> float:
         each.module.load_state_dict(best["state_dict"])
         findings = find(each.module, population.in_memory)
         findings.write(folder)
-        log_findings(loggers, findings, folder / BEST, final_metrics(rows) | tested)
+        log_findings(loggers, findings, folder / BEST, best_epoch(rows, config.objective) | tested)
         if wanted(config.plots, alone=False):
             draw(rows, findings, folder / "plots")
     close_loggers(loggers, 1 if each.status == "failed" else 0)

@@ -22,8 +22,8 @@ SECONDS_BETWEEN_LOOKS = 0.5
 class SweepProgress:
     """A progress bar over the jobs of a sweep; nothing at all where the output is no terminal.
 
-    Jobs that run elsewhere (other processes, other machines) have only their result.json to tell that they are done:
-    it is looked for twice a second.
+    Jobs that run in other processes, or on other machines, are done when their result.json says so. A thread looks for
+    it twice a second.
 
     Args:
         total: how many jobs there will be.
@@ -37,48 +37,66 @@ class SweepProgress:
         console = Console()
         self.bar = Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True)
         self.task = self.bar.add_task("runs", total=total)
-        self.values: dict[Path, float | None] = {}
-        self.waiting: list[Path] = []
         self.remark = ""
+        self._lock = threading.Lock()  # of the next three, which the thread changes too
+        self._done: set[Path] = set()
+        self._waiting: list[Path] = []
+        self._best: float | None = None
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
         """Show it."""
         self.bar.start()
-        self._watcher.start()
+        if not self.bar.disable:
+            self._watcher.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Take it away."""
         self._over.set()
-        self._watcher.join()
+        if not self.bar.disable:
+            self._watcher.join()
         self.bar.stop()
 
     def watch(self, folders: Sequence[Path]) -> None:
-        """Jobs that are going to run."""
-        self.waiting = list(folders)
+        """Look for the results of these jobs, which are about to run."""
+        with self._lock:
+            self._waiting = list(folders)
 
     def note(self, text: str) -> None:
-        """What is being trained."""
+        """Show what is being trained."""
         self.remark = text
         self._show()
 
     def add(self, outcome: "Outcome") -> None:
-        """A job that is done."""
-        self.values[outcome.folder] = outcome.value
+        """Count a job that is done."""
+        self._count(outcome.folder, outcome.value)
         self._show()
+
+    def _count(self, folder: Path, value: float | None) -> None:
+        with self._lock:
+            if folder in self._done:  # the thread has seen it already
+                return
+            self._done.add(folder)
+            if value is None or not math.isfinite(value):
+                return
+            pick = max if larger_is_better(self.objective) else min
+            self._best = value if self._best is None else pick(self._best, value)
 
     def _watch(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            for folder in self.waiting:
-                if folder not in self.values and is_complete(record := read_result(folder)) and record is not None:
-                    self.values[folder] = objective_of(record)
+            with self._lock:
+                self._waiting = [folder for folder in self._waiting if folder not in self._done]
+                waiting = self._waiting
+            for folder in waiting:
+                if is_complete(record := read_result(folder)) and record is not None:
+                    self._count(folder, objective_of(record))
             self._show()
 
     def _show(self) -> None:
-        values = [value for value in self.values.values() if value is not None and math.isfinite(value)]
-        pick = max if larger_is_better(self.objective) else min
-        best = f", best {self.objective} {pick(values):.4g}" if values else ""
+        with self._lock:
+            done, value = len(self._done), self._best
+        best = "" if value is None else f", best {self.objective} {value:.4g}"
         remark = f" ({self.remark})" if self.remark else ""
-        self.bar.update(self.task, completed=len(self.values), description=f"runs{best}{remark}")
+        self.bar.update(self.task, completed=done, description=f"runs{best}{remark}")

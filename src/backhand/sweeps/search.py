@@ -24,7 +24,7 @@ from backhand.calculus.choices import check_choice
 from backhand.config.catalogue import Facts, facts_of
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import larger_is_better, metric_names
+from backhand.config.validation import check_validated, larger_is_better, metric_names
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.progress import SweepProgress
 from backhand.sweeps.summary import summarise
@@ -152,7 +152,7 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
     }
     sweep.claim(identity)
     study = _study(sweep.folder / JOURNAL, names, len(space))
-    with SweepProgress(settings.n_trials, names[0]) as progress, sweep.interruptible():
+    with SweepProgress(settings.n_trials, first.config.objective) as progress, sweep.interruptible():
         try:
             _restore(sweep, study, fixed, progress)
             for batch in _batches(study, settings, space):
@@ -243,6 +243,7 @@ def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
     try:
         for name in names:
             check_choice("hydra.sweeper.objectives", name, (*metrics, *COSTS))
+            check_validated("hydra.sweeper.objectives", name, config.trainer)
     except ValueError as error:
         raise UserError(str(error)) from None
     if len(set(names)) < len(names):

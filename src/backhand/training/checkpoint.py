@@ -3,11 +3,12 @@
 import io
 import logging
 import os
+import re
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,6 +24,7 @@ from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
+from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import EpochTable, wandb_id
 from backhand.reporting.result import config_hash, to_disk
 from backhand.training.interruption import Interruption
@@ -176,6 +178,7 @@ class OwnFolder(Callback):
         self.table, self.loggers, self.going_on = table, loggers, going_on
         self.before = 0.0 if going_on is None else going_on["seconds"]
         self.began = time.perf_counter()
+        self.is_restored = False
 
     @property
     def seconds(self) -> float:
@@ -207,9 +210,19 @@ class OwnFolder(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Train no further where early stopping, or divergence, had the last word."""
+        self.is_restored = True
         if self.going_on is not None:
             pl_module.diverged = self.going_on["diverged"]
             trainer.should_stop = self.going_on["stopped"]
+
+
+# What `OwnFolder` adds to a checkpoint, beside two digests and the rows of metrics.
+OF_STATE: dict[str, Any] = {
+    "seconds": (int, float),
+    "wandb_id": (str, type(None)),
+    "stopped": bool,
+    "diverged": (str, type(None)),
+}
 
 
 def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
@@ -219,12 +232,20 @@ def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any
         UserError: it is another configuration's or other data's, or not a checkpoint of this version.
     """
     contents = read(path)
-    state = contents.get("own_folder")
-    if state is None or state["config_hash"] != config_hash(config):
-        raise UserError(f"{path}: is another configuration's, and nothing is overwritten; name another folder")
-    same = contents["hyper_parameters"].get("preprocessing") == dataset.preprocessing
-    if not same or state.get("data") != dataset.digest:
-        raise UserError(f"{path}: the data have changed since; train on them in another folder")
+    with made_here(path):
+        state = contents["own_folder"]
+        if state["config_hash"] != config_hash(config):
+            raise UserError(f"{path}: is another configuration's, and nothing is overwritten; name another folder")
+        same = contents["hyper_parameters"].get("preprocessing") == dataset.preprocessing
+        if not same or state["data"] != dataset.digest:
+            raise UserError(f"{path}: the data have changed since; train on them in another folder")
+        for name, kinds in OF_STATE.items():
+            if not isinstance(state[name], kinds):
+                raise TypeError(f"{name} is {state[name]!r:.80}")
+        if not re.fullmatch(r"[^/\\#?%:]{1,128}", state["wandb_id"] or "none"):  # W&B would refuse it later
+            raise ValueError(f"wandb_id is {state['wandb_id']!r:.80}")
+        if not all("epoch" in row for row in Epochs.of(state["rows"])):
+            raise ValueError("a row without its epoch")
     return state
 
 
@@ -254,9 +275,24 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
         UserError: the file is damaged, or is something else, or would take more memory than it can have in it.
     """
     contents = _read(path, key)
-    if not isinstance(contents, dict) or not {"state_dict", "hyper_parameters"} <= contents.keys():
+    parts = ("state_dict", "hyper_parameters")
+    if not isinstance(contents, dict) or not all(isinstance(contents.get(part), dict) for part in parts):
         raise UserError(f"{key}={path}: is not a checkpoint of this program")
     return contents
+
+
+@contextmanager
+def made_here(path: Path, key: str = "ckpt_path") -> Iterator[None]:
+    """Refuse a checkpoint whose contents are not what this program writes: the body stumbles over them.
+
+    Raises:
+        UserError: a key is missing, or has a value of another kind.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"{key}={path}: is not a checkpoint of this program ({reason})") from None
 
 
 def _read(path: Path, key: str) -> Any:
@@ -315,6 +351,11 @@ def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
         UserError: another architecture or optimizer, or no epochs left to train.
     """
     contents = read(path)
+    with made_here(path):
+        _check_fits(path, contents, config, dataset)
+
+
+def _check_fits(path: Path, contents: dict[str, Any], config: TrainConfig, dataset: Dataset) -> None:
     theirs = contents["hyper_parameters"]
     ours = {
         "sizes": layer_sizes(config, dataset.facts),

@@ -16,7 +16,7 @@ from backhand.config.validation import settled
 from backhand.data.dataset import Dataset, Rows, Split
 from backhand.data.module import InMemoryData, load
 from backhand.reporting.terminal import metrics_table
-from backhand.training.checkpoint import read
+from backhand.training.checkpoint import made_here, read
 from backhand.training.module import LightningMLP
 from backhand.training.parts import build_data, prepared
 from backhand.training.train import quiet_lightning
@@ -58,8 +58,9 @@ def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tupl
     preprocessing = module.hparams["preprocessing"]
     if preprocessing is None:
         raise UserError(f"run={checkpoint}: was not trained on a table")
-    x, y, weight = read_new_rows(path, preprocessing)
-    class_names = preprocessing["class_names"]
+    with made_here(checkpoint, key="run"):
+        x, y, weight = read_new_rows(path, preprocessing)
+        class_names = preprocessing["class_names"]
     facts = Facts(features=x.shape[1], classes=len(class_names) or None)
     absent = torch.zeros(len(x), dtype=torch.long) if class_names else torch.zeros(len(x), 1, dtype=torch.float64)
     dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y, weight)}, facts, class_names)
@@ -71,8 +72,9 @@ def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tupl
 def _evaluated(
     config: TrainConfig, module: LightningMLP, data: InMemoryData, split: Split, title: str, targets: bool = True
 ) -> tuple[dict[str, float], Table]:
+    no_float64 = data.dtype == torch.float64 and torch.backends.mps.is_available()
     trainer = L.Trainer(
-        accelerator="auto",
+        accelerator="cpu" if no_float64 else "auto",
         devices=1,
         precision=config.trainer.precision,
         logger=False,
@@ -113,13 +115,11 @@ def read_module(checkpoint: Path) -> LightningMLP:
         UserError: the checkpoint is damaged, or of another version.
     """
     contents = read(checkpoint, key="run")
-    try:
+    with made_here(checkpoint, key="run"):
         sizes = contents["hyper_parameters"]["sizes"]
         stored = sum(each.numel() for each in contents["state_dict"].values())
         if sum(inputs * units for inputs, units in pairwise(sizes)) > stored:  # there would be room made for it
             raise ValueError(f"a network of {sizes} has more weights than its {stored}")
         module = LightningMLP(**contents["hyper_parameters"])
         module.load_state_dict(contents["state_dict"])
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"run={checkpoint}: does not fit this program ({' '.join(str(error).split())})") from None
     return module

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from backhand.calculus.activations import ACTIVATIONS, narrow, wide
 from backhand.calculus.backpropagation import bias_gradient, hidden_delta, loss_delta, preactivation, weight_gradient
+from backhand.calculus.float64 import float64_device
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
 from backhand.reporting.wandb_content import Histogram, log_histograms
@@ -113,12 +114,12 @@ def histograms(found: Flow) -> dict[str, list[Histogram | None]]:
 
 def _histograms(t: Tensor) -> list[Histogram | None]:
     """Of (…, B, n), one for each run."""
-    values = t.double().reshape(-1, t.shape[-2] * t.shape[-1])
+    values = t.to(float64_device(t.device)).double().reshape(-1, t.shape[-2] * t.shape[-1])
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     finite = torch.isfinite(values).all(1).tolist()
     width = torch.where(high > low, (high - low) / BINS, 1.0)
     places = ((values - low) / width).nan_to_num().long().clamp(0, BINS - 1)
-    counts = torch.zeros(len(values), BINS, dtype=torch.long, device=t.device)
+    counts = torch.zeros(len(values), BINS, dtype=torch.long, device=values.device)
     counts.scatter_add_(1, places, torch.ones_like(places))
     rows = zip(counts.tolist(), low[:, 0].tolist(), width[:, 0].tolist(), finite, strict=True)
     return [Histogram(count, start, step) if known else None for count, start, step, known in rows]

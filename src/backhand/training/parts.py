@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 
+from backhand.calculus.float64 import float64_device
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
@@ -115,6 +116,8 @@ def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
 def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
     """The best checkpoint, and what `config.callbacks` asks for."""
     mode = "max" if larger_is_better(config.objective) else "min"
+    # A training metric is there at the end of its epoch, one of validation where that has just been.
+    of_training = config.objective.startswith("train/")
     callbacks: list[Callback] = [
         ModelCheckpoint(
             dirpath=(folder / BEST).parent,
@@ -122,13 +125,21 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
             monitor=config.objective,
             mode=mode,
             enable_version_counter=False,
+            save_on_train_epoch_end=True if of_training else None,
         ),
     ]
     if config.callbacks.progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
     if stopping := config.callbacks.early_stopping:
         callbacks.append(
-            EarlyStopping(config.objective, stopping.min_delta, stopping.patience, mode=mode, check_finite=False)
+            EarlyStopping(
+                config.objective,
+                stopping.min_delta,
+                stopping.patience,
+                mode=mode,
+                check_finite=False,
+                check_on_train_epoch_end=of_training,
+            )
         )
     if flow := config.callbacks.flow:
         wandb = config.logger.wandb
@@ -142,14 +153,14 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
     """Lightning's Trainer with `config.trainer`.
 
     Raises:
-        UserError: Lightning refuses the settings, for example a GPU where there is none.
+        UserError: Lightning refuses the settings, for example a GPU where there is none, or the device has no float64.
     """
     given = {
         key: value for key, value in asdict(config.trainer).items() if value is not None and key not in MODULES_OWN
     }
     given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # null is a value of its own here
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             **given,
             callbacks=callbacks,
             logger=logger,
@@ -160,6 +171,12 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise UserError("trainer: " + " ".join(str(error).split())) from error
+    precision = config.trainer.precision
+    if PRECISIONS.get(str(precision)) == torch.float64:
+        device = trainer.strategy.root_device
+        if float64_device(device) != device:
+            raise UserError(f"trainer.precision={precision}: {device.type} has no float64; choose trainer=cpu")
+    return trainer
 
 
 def check_interval(config: TrainConfig, batches: int) -> None:

@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.checking.audit import Audit
@@ -28,6 +29,7 @@ from backhand.reporting.result import (
     Status,
     best_epoch,
     best_objective,
+    best_row,
     chosen,
     config_hash,
     is_complete,
@@ -45,6 +47,7 @@ from backhand.training.checkpoint import (
     LastCheckpoint,
     OwnFolder,
     check_fits,
+    made_here,
     newest,
     read,
     state_of,
@@ -68,7 +71,7 @@ log = logging.getLogger(__name__)
 def train(config: TrainConfig) -> float:
     """Train one network in the folder that Hydra made for it.
 
-    A sweep's job that is complete is not run again, and one that was cut off goes on from its last checkpoint.
+    A sweep's job that is complete is not run again, and one that was cut off is resumed from its last checkpoint.
 
     Returns:
         The best value of `config.objective`, for Hydra's sweepers.
@@ -172,7 +175,7 @@ class Run:
     """One run: what it trains with, and what has become of it so far.
 
     Args:
-        config: its configuration. Where `ckpt_path` is a checkpoint of `folder` itself, the run goes on as if it had
+        config: its configuration. Where `ckpt_path` is a checkpoint of `folder` itself, the run is resumed as if it had
             never stopped.
         folder: where it writes.
         composed: the configuration as the user gave it, whose hash the folder carries; `config` if None.
@@ -212,14 +215,15 @@ class Run:
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
         rows, wandb_id = (Epochs.of(going_on["rows"]), going_on["wandb_id"]) if going_on is not None else ([], None)
-        loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        self.own_folder = OwnFolder(self.composed, dataset, self.table, loggers, going_on)
+        self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
+        self.own_folder = OwnFolder(self.composed, dataset, self.table, self.loggers, going_on)
         last = LastCheckpoint(folder / LAST, config.checkpoint.every_n_steps, self.interruption)
         self.data.pause = last.is_due
         self.callbacks += [self.own_folder, last]
-        self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=loggers)
+        self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}
+        self.tested: dict[str, float] = {}
 
     def train(self, alone: bool = True) -> float:
         """Fit, test, draw, print, and write result.json last, whichever way it ends.
@@ -242,6 +246,8 @@ class Run:
                 raise SystemExit(self.interruption.exit_status) from None
             if is_out_of_memory(error):
                 error = UserError("out of memory while training; try a smaller data.batch_size or model.hidden")
+            if isinstance(error, MisconfigurationException):  # what it could not know before it had seen the data
+                error = UserError(f"trainer: {' '.join(str(error).split())}")
             with suppress(UserError):  # where it cannot be written either, the first reason is the one to tell
                 self._end("failed", 1, failure(error, self.config).error)
                 self._report(alone)
@@ -254,12 +260,18 @@ class Run:
             result = self._end("finished", 0)
         self._report(alone)
         if alone and self.trainer.is_global_zero:
-            print_summary(result, self.folder)
+            best = best_row(self.table.rows, self.config.objective)
+            print_summary(result, self.folder, None if best is None else int(best["epoch"]) + 1)
         return worst_objective(self.config.objective) if diverged is not None else self.best
 
     def _fit(self) -> None:
         try:
             self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
+        except Exception as error:
+            if self.config.ckpt_path is None or self.own_folder.is_restored or is_out_of_memory(error):
+                raise
+            with made_here(Path(self.config.ckpt_path)):  # Lightning stumbles over what is not in it
+                raise
         finally:
             self.seconds = self.own_folder.seconds
 
@@ -269,13 +281,14 @@ class Run:
         if best.exists():
             self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
-        tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
-        self.metrics = final_metrics(self.table.rows) | tested
+        self.tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
+        self.metrics = final_metrics(self.table.rows) | self.tested
 
     def _show(self, alone: bool) -> None:
         findings = find(self.module, self.data)
         findings.write(self.folder)
-        log_findings(self.trainer.loggers, findings, self.folder / BEST, self.metrics)
+        best = best_epoch(self.table.rows, self.config.objective) | self.tested
+        log_findings(self.trainer.loggers, findings, self.folder / BEST, best)
         if wanted(self.config.plots, alone):
             draw(self.table.rows, findings, self.folder / "plots")
 
@@ -289,7 +302,7 @@ class Run:
         return best_objective(self.table.rows, self.config.objective)
 
     def _end(self, status: Status, exit_code: int, error: str | None = None) -> Result:
-        close_loggers(self.trainer.loggers, exit_code)
+        close_loggers(self.loggers, exit_code)  # the trainer's are others in a `fast_dev_run`
         result = Result(
             status=status,
             objective={"name": self.config.objective, "value": self.best},
@@ -315,7 +328,7 @@ def wanted(setting: bool | None, alone: bool) -> bool:
 
 
 def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The last that was seen of each training and validation metric."""
+    """The last value of each training and validation metric."""
     return {name: value for row in rows for name, value in metrics_of(row).items()}
 
 

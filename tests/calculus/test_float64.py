@@ -1,0 +1,84 @@
+"""Apple's MPS has no float64: what is computed in it is computed elsewhere.
+
+There is no MPS here. The CPU stands in for it, refusing every result in float64, and "meta" stands in for the CPU.
+"""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from backhand import MLP
+from backhand.calculus.float64 import float64_device
+from backhand.checking import audit
+from backhand.config.errors import UserError
+from backhand.training import evaluation, flow, parts
+
+
+class NoFloat64(TorchFunctionMode):
+    """A CPU that answers as MPS does."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for each in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(each, torch.Tensor) and each.device.type == "cpu" and each.dtype == torch.float64:
+                raise TypeError(f"{func} makes a float64 tensor")
+        return found
+
+
+@pytest.fixture
+def no_float64(monkeypatch):
+    """Let "meta" be where float64 is computed, in the modules that ask."""
+    for module in (audit, flow, parts):
+        monkeypatch.setattr(module, "float64_device", lambda device: torch.device("meta"))
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # "meta" has no autocast
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+
+
+def test_mps_is_the_device_without():
+    assert float64_device(torch.device("mps")) == torch.device("cpu")
+    for name in ("cpu", "cuda:1", "xpu"):
+        assert float64_device(torch.device(name)) == torch.device(name)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 3.0]}])
+def test_the_audits_reference_is_computed_where_there_is_float64(no_float64, parameters):
+    model = MLP([4, 5, 3])
+    batch = torch.randn(6, 4), torch.randint(3, (6,)), torch.rand(6)
+    theta = list(model.parameters())
+    with NoFloat64():
+        exact = audit.autograd_gradients(model, "cross_entropy", parameters, batch, theta, dtype=torch.float64)
+        assert {(each.device.type, each.dtype) for each in exact} == {("meta", torch.float64)}
+        own = audit.autograd_gradients(model, "cross_entropy", parameters, batch, theta)
+        assert {(each.device.type, each.dtype) for each in own} == {("cpu", torch.float32)}
+        for found, right in zip(own, exact, strict=True):
+            assert audit._relative(found, right).device.type == "meta"
+
+
+def test_histograms_are_counted_where_there_is_float64(no_float64, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: [])  # "meta" has no numbers
+    with NoFloat64():
+        assert flow._histograms(torch.randn(7, 5)) == []
+
+
+def test_a_trainer_with_a_device_without_refuses_float64(configured, tmp_path, no_float64):
+    config = configured("trainer=cpu")
+    parts.build_trainer(config, tmp_path, [], False)
+    config = replace(config, trainer=replace(config.trainer, precision="64-true"))
+    with pytest.raises(UserError, match=r"^trainer\.precision=64-true: cpu has no float64; choose trainer=cpu$"):
+        parts.build_trainer(config, tmp_path, [], False)
+
+
+@pytest.mark.parametrize(("precision", "accelerator"), [("64-true", "cpu"), ("32-true", "auto")])
+def test_a_checkpoint_in_float64_is_evaluated_on_the_cpu(trained, configured, monkeypatch, precision, accelerator):
+    given = ("data=wine", "trainer.max_epochs=1", f"trainer.precision={precision}")
+    folder, asked = trained(*given), []
+    original = evaluation.L.Trainer
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(
+        evaluation.L, "Trainer", lambda **kwargs: asked.append(kwargs["accelerator"]) or original(**kwargs)
+    )
+    evaluation.evaluate_split(configured("trainer=cpu", *given), folder / "checkpoints" / "best.ckpt", "test")
+    assert asked == [accelerator]
