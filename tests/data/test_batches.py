@@ -1,15 +1,13 @@
 """Batches: every row once, in an order that (seed, epoch) decides, whole, shared between processes, or gone on with."""
 
 from itertools import islice
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from backhand.config.catalogue import Facts
-from backhand.data.batches import Batches, Blocks, Place
+from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows
-from backhand.data.module import MOST_STEPS_AT_ONCE, steps_at_once
 
 
 def batches(n=10, size=4, seed=0, weight=None, x=None, **place):
@@ -87,30 +85,7 @@ def test_pictures_are_normalised_batch_by_batch_and_only_then():
         torch.testing.assert_close(batch.x, (x[batch.y].double() - 100) / 50, rtol=1e-6, atol=1e-6)
 
 
-def test_a_block_is_so_many_batches_in_the_same_order():
+def test_an_order_that_is_to_be_the_same_is_that_of_the_first_epoch():
     given = batches(n=40)
-    expected = [batch.y.tolist() for batch in given]
-    blocks = Blocks(batches(n=40), lambda done: 3, lambda: False)
-    assert len(blocks) == 10
-    taken = [[batch.y.tolist() for batch in block] for block in blocks]
-    assert [len(block) for block in taken] == [3, 3, 3, 1]
-    assert [batch for block in taken for batch in block] == expected
-
-
-def test_a_block_ends_where_lightning_has_something_to_do():
-    trainer = SimpleNamespace(
-        num_training_batches=300,
-        max_steps=-1,
-        global_step=0,
-        world_size=1,
-        val_check_batch=300,
-        check_val_every_n_epoch=1,
-    )
-    assert steps_at_once(trainer, 0) == MOST_STEPS_AT_ONCE
-    assert steps_at_once(trainer, 290) == 10
-    trainer.val_check_batch = 30
-    assert [steps_at_once(trainer, done) for done in (0, 10, 30)] == [30, 20, 30]
-    trainer.check_val_every_n_epoch, trainer.fit_loop = None, SimpleNamespace(total_batch_idx=40 - 1)
-    assert steps_at_once(trainer, 10) == 20
-    trainer.max_steps, trainer.global_step = 17, 10
-    assert steps_at_once(trainer, 0) == 7
+    always = Batches(given.rows, Dataset({"train": given.rows}, Facts(1, 40), []), 4, Place(), 0, same_every_epoch=True)
+    assert order(always, 3) == order(always, 0) == order(given, 0) != order(given, 3)

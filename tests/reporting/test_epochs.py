@@ -3,6 +3,7 @@
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,23 +38,38 @@ def test_the_last_row_grows_and_changes():
     assert list(rows) == [*ROWS[:2], ROWS[2] | {"val/loss": 0.5, "step": 9}]
 
 
-def written(rows, last=None):
+def written(rows):
     file = io.BytesIO()
-    torch.save(rows.state(last), file)
+    torch.save(rows.state(), file)
     return file
 
 
-@pytest.mark.parametrize("last", [None, {"val/loss": 0.5, "step": 9}], ids=["as they are", "with more in the last"])
-def test_a_checkpoint_gives_them_back(last):
+def test_a_checkpoint_gives_them_back():
     rows = Epochs(ROWS)
-    file = written(rows, last)
+    file = written(rows)
     file.seek(0)
     again = Epochs.of(torch.load(file, weights_only=True))
-    assert list(again) == [*ROWS[:2], ROWS[2] | (last or {})]
-    assert again.names == [*rows.names, *(["val/loss"] if last else [])]
-    assert list(rows) == ROWS
+    assert list(again) == ROWS
+    assert again.names == rows.names
     again.append({"epoch": 3})
     assert again[3] == {"epoch": 3}
+
+
+def test_several_runs_have_a_number_each_and_one_of_them_is_taken_out():
+    rows = Epochs(runs=3)
+    for epoch in range(5):
+        metrics = {"val/loss": np.array([1.0, 2.0, math.nan]) + epoch}
+        audit = {"audit/w": np.array([0.1, math.nan, 0.3])} if epoch == 2 else {}
+        rows.append({"epoch": epoch, **metrics, **audit})
+    assert rows.column("val/loss").shape == (5, 3)
+    assert rows.column("audit/w").shape == (1, 3)
+    assert rows.column("none").shape == (0, 3)
+    again = Epochs.of(rows.state())
+    assert list(again.of_run(0, 4)) == [
+        {"epoch": e, "val/loss": 1.0 + e} | ({"audit/w": 0.1} if e == 2 else {}) for e in range(4)
+    ]
+    assert list(again.of_run(1, 3)) == [{"epoch": e, "val/loss": 2.0 + e} for e in range(3)]
+    assert all(math.isnan(row["val/loss"]) for row in again.of_run(2, 5))  # it was there, and was no number
 
 
 def test_thousands_of_epochs_are_two_tensors_in_a_checkpoint():
@@ -65,4 +81,4 @@ def test_thousands_of_epochs_are_two_tensors_in_a_checkpoint():
         "values": ((2500, 20), torch.float64),
         "given": ((2500, 20), torch.bool),
     }
-    assert written(rows, {"1": 1.0}).tell() < 2500 * 20 * 9 * 1.1
+    assert written(rows).tell() < 2500 * 20 * 9 * 1.1

@@ -16,7 +16,7 @@ from backhand.training.parts import build_data
 
 
 def found(trained, configured, *overrides):
-    folder = trained("trainer.max_epochs=2", *overrides)
+    folder = trained("trainer.max_epochs=2", "plots=true", *overrides)
     config = configured(*overrides)
     data = build_data(config, load(config.data))
     module = read_module(folder / "checkpoints" / "best.ckpt")

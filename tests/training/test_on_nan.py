@@ -46,7 +46,7 @@ def planted(monkeypatch):
 
         def build(config, dataset):
             built.append(original(config, dataset))
-            order = built[-1].train_dataloader().batches.order()
+            order = built[-1].train_dataloader().order()
             size = len(order) if config.data.batch_size == "full" else config.data.batch_size
             built[-1].rows["train"].x[order[batch * size], 0] = value
             return built[-1]
@@ -59,7 +59,7 @@ def planted(monkeypatch):
 
 def epochs_of(data, count):
     """The batches of the first epochs."""
-    batches = data.train_dataloader().batches
+    batches = data.train_dataloader()
     epochs = []
     for epoch in range(count):
         batches.set_epoch(epoch)
@@ -73,7 +73,7 @@ WAYS = {
     "adamw, clipped": ("optimizer=adamw", "trainer.gradient_clip_val=0.5"),
     "relu": ("model=deep", "model.hidden_activation=relu"),
     "autograd": ("model.gradient=autograd",),
-    "steps one by one": ("trainer.val_check_interval=1",),
+    "validated after each step": ("trainer.val_check_interval=1",),
     "64-true": ("trainer.precision=64-true",),
     "bf16-true": ("trainer.precision=bf16-true",),
     "bf16-mixed": ("trainer.precision=bf16-mixed",),
@@ -87,21 +87,21 @@ def test_a_run_ends_at_the_step_that_is_not_finite_with_the_weights_before_it(tr
     planted(step, NAN)
     folder = trained(*shared, "callbacks=audit", "callbacks.audit.every=4")
     found = result(folder)
-    assert (found["status"], found["steps"], found["skipped"]) == ("diverged", step, 0)
+    assert (found["status"], found["steps"], found["skipped"]) == ("diverged", step + 1, 1)
     error = f"epoch 1, step {step + 1}: the input is not finite (nan; learning rate "
     assert found["error"].startswith(error)
     assert "; the weights are those before it; " in found["error"]
     assert (found["audit"] or {"times": 0})["times"] == (3 if step and "autograd" not in way else 0)
+    assert found["error"].endswith(f"; last good checkpoint: {folder / 'checkpoints/last.ckpt'}")
     if short is None:
-        assert found["error"].endswith("; there is no checkpoint yet")
-        assert not (folder / "checkpoints/last.ckpt").exists()
+        begun = LightningMLP(**saved(folder)["hyper_parameters"]).to(saved(folder)["state_dict"]["model.layers.0.bias"])
+        assert all(torch.equal(value, saved(folder)["state_dict"][name]) for name, value in begun.state_dict().items())
     else:
-        assert found["error"].endswith(f"; last good checkpoint: {folder / 'checkpoints/last.ckpt'}")
         assert same_weights(folder, short)
         assert (
             saved(folder)["optimizer_states"][0]["param_groups"] == saved(short)["optimizer_states"][0]["param_groups"]
         )
-    assert found["metrics"]["train/loss"] is None
+    assert (found["metrics"]["train/loss"] is None) == (step == 0)  # the mean of the steps before it
     assert math.isfinite(found["metrics"]["val/loss"])
 
 
@@ -109,20 +109,20 @@ def test_the_step_is_counted_over_the_epochs_and_over_batches_that_make_one_up(t
     built = planted(6)
     folder = trained(*WINE, "trainer.max_epochs=1", "trainer.accumulate_grad_batches=4")
     assert result(folder)["error"].startswith("epoch 1, step 2: the input is not finite")
-    assert result(folder)["steps"] == 1
+    assert result(folder)["steps"] == 2
     # Of the 16 batches of an epoch two are trained on: the first epoch does not come to this row.
     folder = trained(*WINE, "trainer.max_epochs=40", "trainer.limit_train_batches=2")
     taken = [batch.x.isfinite().all() for epoch in epochs_of(built[-1], 40) for batch in epoch[:2]]
     good = taken.index(False)
     assert good >= 2
     assert result(folder)["error"].startswith(f"epoch {good // 2 + 1}, step {good + 1}: the input is not finite")
-    assert (result(folder)["epochs"], result(folder)["steps"]) == (good // 2 + 1, good)
+    assert (result(folder)["epochs"], result(folder)["steps"]) == (good // 2 + 1, good + 1)
 
 
 def test_a_least_number_of_epochs_does_not_keep_a_lost_run_going(trained, planted):
     planted(3)
     folder = trained(*WINE, "trainer.max_epochs=5", "trainer.min_epochs=4", "trainer.min_steps=60")
-    assert (result(folder)["epochs"], result(folder)["steps"]) == (1, 3)
+    assert (result(folder)["epochs"], result(folder)["steps"]) == (1, 4)
 
 
 def without(folder, batches, accumulate=1):
@@ -154,7 +154,7 @@ def without(folder, batches, accumulate=1):
         (5, ("optimizer=adam", "trainer.val_check_interval=8")),
         (4, ("trainer.accumulate_grad_batches=2", "optimizer=adam")),
         (9, ("trainer.accumulate_grad_batches=2",)),
-        (7, ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4")),  # a step reaches over two blocks
+        (7, ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4")),
         (3, ("callbacks=audit", "callbacks.audit.every=1")),
     ],
 )
@@ -192,8 +192,8 @@ def test_a_run_that_stopped_goes_on_with_skip_behind_the_epoch_that_it_stopped_i
     planted(11)
     stopped = trained(*WINE, "trainer.max_epochs=3")
     rest = trained(*WINE, "trainer.max_epochs=3", "on_nan=skip", f"ckpt_path={stopped}/checkpoints/last.ckpt")
-    assert (result(rest)["status"], result(rest)["epochs"], result(rest)["skipped"]) == ("finished", 3, 2)
-    assert result(rest)["steps"] == 11 + 2 * 16
+    assert (result(rest)["status"], result(rest)["epochs"], result(rest)["skipped"]) == ("finished", 3, 3)
+    assert result(rest)["steps"] == 12 + 2 * 16
 
 
 def test_an_epoch_of_which_every_step_was_skipped_ends_the_run(trained, planted):
@@ -215,7 +215,7 @@ def test_a_run_that_is_to_continue_goes_on_to_its_end(trained, planted):
 
 def test_a_loss_that_is_only_large_is_no_divergence_for_a_run_that_is_to_continue(trained, monkeypatch):
     # Any loss is said to be out of bounds, and all are finite.
-    monkeypatch.setattr("backhand.training.module.BEYOND_RETURN", 1e-9)
+    monkeypatch.setattr("backhand.training.decisions.BEYOND_RETURN", 1e-9)
     assert result(trained(*WINE, "trainer.max_epochs=2", "on_nan=continue"))["status"] == "finished"
     assert result(trained(*WINE, "trainer.max_epochs=2"))["status"] == "diverged"
 
@@ -232,7 +232,7 @@ def test_clipping_does_not_hide_a_gradient_that_is_not_finite(trained, monkeypat
     monkeypatch.setattr(backpropagation, "backward", backward)
     clip = ("trainer.gradient_clip_val=0.1", f"trainer.gradient_clip_algorithm={algorithm}")
     found = result(trained(*WINE, "trainer.max_epochs=1", *clip))
-    assert (found["status"], found["steps"]) == ("diverged", 0)
+    assert (found["status"], found["steps"], found["skipped"]) == ("diverged", 1, 1)
 
 
 def test_a_gradient_that_overflows_because_the_loss_was_scaled_up_is_none_of_ours(trained, monkeypatch):
@@ -270,7 +270,7 @@ def test_a_learning_rate_that_is_too_large_is_caught_before_it_reaches_the_weigh
     folder = trained("data=diabetes", "model.hidden=[16]", "model.hidden_activation=relu", "optimizer.lr=1e25")
     found = result(folder)
     assert all(value.isfinite().all() for value in saved(folder)["state_dict"].values())
-    assert found["error"].startswith(f"epoch 1, step {found['steps'] + 1}: z of output is not finite (")
+    assert found["error"].startswith(f"epoch 1, step {found['steps']}: z of output is not finite (")
     assert "; learning rate 1e+25); try a smaller optimizer.lr; the weights are those before it" in found["error"]
 
 

@@ -186,18 +186,17 @@ OWN_FOLDER = {
     "own_folder": (None, [1], "x"),
     "config_hash": (None,),
     "data": (None,),
-    "rows": (None, [1], {}, {"names": ["a"], "values": torch.ones(2, 1), "given": torch.ones(1, 1)},
-             {"names": ["loss"], "values": torch.ones(2, 1), "given": torch.ones(2, 1)}),
+    "history": (None, [1], {}, {"names": ["a"], "values": torch.ones(2, 1), "given": torch.ones(1, 1)},
+                {"names": ["loss"], "values": torch.ones(2, 1), "given": torch.ones(2, 1)}),
+    "first_epoch": (None, "x"),
     "seconds": (None, "x"),
     "wandb_id": (None, 7, "../x"),
-    "stopped": (None, "x"),
-    "diverged": (None, 1.5),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "by"), [(key, by) for key, values in OWN_FOLDER.items() for by in values])
 def test_a_state_that_this_program_has_not_written_is_refused_in_one_line(altered, key, by):
-    where = [key] if key == "own_folder" else ["own_folder", key]
+    where = [key] if key == "own_folder" else ["run" if key == "history" else "own_folder", key]
     path, config, dataset = altered(replaced(*where, by=by))
     with pytest.raises(UserError, match=r"last\.ckpt: is not a checkpoint of this program \(\w+Error: .*\)$"):
         state_of(path, config, dataset)
@@ -205,7 +204,7 @@ def test_a_state_that_this_program_has_not_written_is_refused_in_one_line(altere
 
 def test_a_state_that_it_has_written_is_read(altered):
     path, config, dataset = altered(lambda contents: None)
-    assert len(state_of(path, config, dataset)["rows"]["values"]) == 2
+    assert [row["epoch"] for row in state_of(path, config, dataset)["rows"]] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +234,8 @@ def test_settings_that_it_has_not_written_are_refused_in_one_line(altered, chang
         replaced("lr_schedulers", by=7),
         replaced("callbacks", by=[1]),
         replaced("state_dict", by={}),
-        replaced("on_nan", by=7),
+        replaced("run", by=7),
+        replaced("run", "endings", by=[7]),
     ],
 )
 def test_what_lightning_stumbles_over_is_refused_in_one_line(altered, configured, tmp_path, change):

@@ -117,13 +117,13 @@ def ours(config: TrainConfig) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, Path(folder))
         run.train(alone=False)
-        return run.seconds, run.metrics["train/loss"]
+        return run.seconds, run.table.rows[-1]["train/loss"]
 
 
 def bare(config: TrainConfig) -> tuple[float, float]:
     """The same network on the same batches in a loop with autograd, with the same validation and nothing else."""
     data, net, optimizer, device = _start(config)
-    batches, validation = data.train_dataloader().batches, data.val_dataloader()
+    batches, validation = data.train_dataloader(), data.val_dataloader()
     start = time.perf_counter()
     for epoch in range(config.trainer.max_epochs or 1):
         batches.set_epoch(epoch)
@@ -186,7 +186,7 @@ def usual(config: TrainConfig, files: Path) -> tuple[float, float]:
         ]
     )
     whole = MNIST(str(files), train=True, transform=transform)
-    order = data.train_dataloader().batches.order()
+    order = data.train_dataloader().order()
     assert order is not None
     size = config.data.batch_size
     train: Any = DataLoader(Subset(whole, data.rows["train"].ids[order.cpu()].tolist()), batch_size=size)

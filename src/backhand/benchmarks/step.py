@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from backhand.benchmarks.timing import Goal, Report, agree, figures, interleaved, ratios
 from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.mlp import MLP
-from backhand.training.step import OptimizersStep
+from backhand.data.batches import Batch
+from backhand.training.compiled import CompiledStep
 
 Step = Callable[[], object]
 LOSS, LR, MOMENTUM = "cross_entropy", 0.01, 0.9
@@ -113,14 +114,15 @@ def _updates(start: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:
         sgd.zero_grad()
         return loss.detach()
 
-    compiled_step: list[OptimizersStep] = []
+    compiled_step: list[CompiledStep] = []
+    batch = Batch(x, y)
 
     def compiled_whole() -> Tensor:
         if not compiled_step:  # the first step makes the optimizer's state
             loss = by_hand(whole, whole_sgd)
-            compiled_step.append(OptimizersStep(whole, Criterion(LOSS), None, whole_sgd))
+            compiled_step.append(CompiledStep(whole, Criterion(LOSS), None, whole_sgd))
             return loss
-        return compiled_step[0](x, y, None)[0]
+        return compiled_step[0](batch)[0]
 
     def autograd() -> Tensor:
         loss = F.cross_entropy(net(x), y)

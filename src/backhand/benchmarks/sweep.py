@@ -17,7 +17,9 @@ from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.mlp import MLP
 from backhand.config import CONF
 from backhand.config.validation import can_compile
-from backhand.training.step import WholeStep, sgd
+from backhand.data.batches import Batch
+from backhand.training.compiled import CompiledStep
+from backhand.training.optimizers import RunsOptimizer
 
 LOSS, BATCH, SIZES = "cross_entropy", 32, (64, 32, 10)
 COMPILED, EAGER, JAX, FLOOR = "compiled", "eager", "JAX, vmap, jitted", "matrix products alone"
@@ -74,11 +76,23 @@ def _ours(begun: list[Tensor], x: Tensor, y: Tensor, *, compiled: bool) -> Step:
     with torch.no_grad():
         for own, value in zip(model.parameters(), begun, strict=True):
             own.copy_(value)
-    lr = torch.linspace(0.005, 0.02, count, dtype=torch.float64, device=x.device)
-    states = [[torch.zeros_like(each)] for each in begun]
-    settings = {"momentum": 0.9, "weight_decay": 0.0}
-    step = WholeStep(model, Criterion(LOSS), None, states, sgd, settings, lr, compiled=compiled)
-    return lambda: step(x, y, None)[0].mean()
+    rates = torch.linspace(0.005, 0.02, count, dtype=torch.float64).tolist()
+    settings = [{"name": "sgd", "lr": lr, "momentum": 0.9, "weight_decay": 0.0} for lr in rates]
+    optimizer = RunsOptimizer(model.parameters(), settings)
+    steps: list[CompiledStep] = []
+
+    def step() -> Tensor:
+        if steps:
+            return steps[0](Batch(x, y))[0].mean()
+        loss = model.loss(x, y, LOSS)
+        loss.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if compiled:  # the first step makes the optimizer's state
+            steps.append(CompiledStep(model, Criterion(LOSS), None, optimizer))
+        return loss.detach().mean()
+
+    return step
 
 
 def _jax(begun: list[Tensor], x: Tensor, y: Tensor) -> Step | None:

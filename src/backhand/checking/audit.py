@@ -1,8 +1,7 @@
 """The live audit: while a network trains, its hand-derived gradients against torch's own graph in float64."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -34,160 +33,143 @@ class Audit(Callback):
     `ROUNDING` times its error is taken for rounding: bfloat16 rounds that much, and so do gradients that have all but
     vanished.
 
-    The module that is trained says when: it has `model` (an `MLP`), `loss`, `loss_parameters`, and `audit`, which the
-    audit puts itself into; it asks `due`, and has its gradients compared.
+    The module that is trained has `model` (an `MLP`), `loss`, `loss_parameters`, the step's `batch`, and where it takes
+    the whole step itself, that step's `gradients`. Of several runs each has errors of its own.
 
     Args:
         every: optimizer steps between two audits; the first step is always audited.
         warn: relative error beyond which a warning is logged, once a parameter.
-        stop: relative error beyond which the run ends with an `AuditError`.
+        stop: relative error beyond which the run ends with an `AuditError`, or a run of several alone.
     """
 
     def __init__(self, every: int, warn: float, stop: float) -> None:
         self.every, self.warn, self.stop = every, warn, stop
-        self.times = 0
-        self.worst: dict[str, Any] | None = None
-        self._worst_of_epoch: dict[str, float] = {}
+        self.times: list[int] = []  # of each run
+        self.worst: list[dict[str, Any] | None] = []
         self._warned: set[str] = set()
         self._last_step = -1
+        self._theta: list[Tensor] = []  # where the step at hand began, if it is audited
+        self._arrived: list[Tensor | None] = []
+        self._hooks: list[Any] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs: result.json counts all its audits, and the metrics are the epoch's worst."""
-        return {"times": self.times, "worst": self.worst, "of_epoch": self._worst_of_epoch}
+        """What a resumed run needs: result.json counts all its audits."""
+        return {"times": self.times, "worst": self.worst}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue counting from there."""
-        self.times, self.worst = state_dict["times"], state_dict["worst"]
-        self._worst_of_epoch = dict(state_dict["of_epoch"])
+        self.times, self.worst = list(state_dict["times"]), list(state_dict["worst"])
 
-    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Let the module know of this audit, where there are gradients by hand."""
-        pl_module.audit = self if pl_module.model.gradient == "hand" else None
-
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self, run: int = 0) -> dict[str, Any] | None:
         """How often, the worst error of all, whose it is, and torch's own there if the limit made it look.
 
         None where there was no audit.
         """
-        return None if self.worst is None else {"times": self.times, **self.worst}
+        worst = self.worst[run] if run < len(self.worst) else None
+        return None if worst is None else {"times": self.times[run], **worst}
 
-    def memory(self) -> tuple[Any, ...]:
-        """A copy of what it has counted so far, for `go_back_to`."""
-        return self.times, self.worst, dict(self._worst_of_epoch), self._last_step
-
-    def go_back_to(self, memory: tuple[Any, ...]) -> None:
-        """Forget what was counted since: those steps are not taken, or are taken again."""
-        self.times, self.worst, worst_of_epoch, self._last_step = memory
-        self._worst_of_epoch = dict(worst_of_epoch)
-
-    def due(self, step: int) -> bool:
-        """Whether this step is to be audited; of several batches that make up one step, the first."""
-        if step % self.every or step == self._last_step:
-            return False
-        self._last_step = step
-        return True
-
-    @contextmanager
-    def listening(self, pl_module: Any) -> Iterator[list[Tensor | None]]:
-        """The gradients as they arrive at the parameters while the body runs, in the parameters' order."""
-        arrived: list[Tensor | None] = [None for _ in pl_module.model.parameters()]
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """If an audit is due, keep the parameters, and listen to the gradients as they arrive."""
+        step = trainer.global_step
+        if step % self.every or step == self._last_step or pl_module.model.gradient != "hand":
+            return
+        self._last_step = step  # of several batches that make up one step, the first
+        parameters = list(pl_module.model.parameters())
+        self._theta = [each.detach().clone() for each in parameters]
+        self._arrived = [None] * len(parameters)
 
         def listener(place: int) -> Callable[[Tensor], None]:
             def listen(gradient: Tensor) -> None:
-                arrived[place] = gradient.detach().clone()
+                self._arrived[place] = gradient.detach().clone()
 
             return listen
 
-        hooks = [each.register_hook(listener(place)) for place, each in enumerate(pl_module.model.parameters())]
-        try:
-            yield arrived
-        finally:
-            for hook in hooks:
-                hook.remove()
+        self._hooks = [each.register_hook(listener(place)) for place, each in enumerate(parameters)]
 
-    def compare(
-        self,
-        trainer: L.Trainer,
-        pl_module: Any,
-        batch: Any,
-        gradients: Sequence[Tensor | None],
-        *,
-        scale: float = 1.0,
-        theta: Sequence[Tensor] | None = None,
-    ) -> None:
-        """Compare the gradients of a batch with autograd's in float64.
-
-        Args:
-            trainer: the trainer.
-            pl_module: the module that is trained.
-            batch: the batch.
-            gradients: the gradients that are to be judged, in the order of the parameters; None is passed over.
-            scale: what the loss was multiplied by before they were taken, beside what Lightning multiplied it by.
-            theta: the parameters that they were taken at; the module's if None.
+    def on_after_backward(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Compare the gradients with autograd's, before any update.
 
         Raises:
-            AuditError: a gradient is off by more than `stop`, here or in another process.
+            AuditError: a gradient of the only run is off by more than `stop`, here or in another process.
         """
-        scale *= _scale(trainer)
-        names = [name for name, _ in pl_module.model.named_parameters()]
-        found = {name: each / scale for name, each in zip(names, gradients, strict=True) if each is not None and scale}
-        # A run whose numbers are no longer finite is ended by its own loss.
-        wrong = None
-        if all(gradient.isfinite().all() for gradient in found.values()):
-            wrong = self._compare(trainer, pl_module, batch, found, theta)
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(wrong is not None, all=False):
-            found_by: list[str | None] = [None] * trainer.world_size  # each says what the first of them has found
+        if self._theta:
+            self._finish(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Compare those of a module that takes the whole step itself, where there is no backward pass."""
+        if self._theta:
+            self._finish(trainer, pl_module)
+
+    def _finish(self, trainer: L.Trainer, pl_module: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        by_backward = any(each is not None for each in self._arrived)
+        found = self._arrived if by_backward else pl_module.gradients
+        scale = pl_module.batch.share / trainer.accumulate_grad_batches * _scale(trainer) if by_backward else 1.0
+        wrong = self._compare(trainer, pl_module, found, scale) if scale else {}
+        self._theta, self._arrived, self._hooks = [], [], []
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
+            found_by: list[dict[int, str]] = [{}] * trainer.world_size  # each says what the first of them has found
             torch.distributed.all_gather_object(found_by, wrong)
             wrong = next(filter(None, found_by))
-        if wrong:
-            raise AuditError(wrong)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the worst error of each parameter, in an epoch that had an audit."""
-        if metrics := self.of_epoch():
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, step=trainer.global_step - 1)
-
-    def of_epoch(self) -> dict[str, float]:
-        """The worst error of each parameter since the last call, as metrics."""
-        metrics = {f"audit/{name}": error for name, error in self._worst_of_epoch.items()}
-        self._worst_of_epoch = {}
-        return metrics
+        for run, reason in wrong.items():
+            if pl_module.hparams["runs"] is None:
+                raise AuditError(reason)
+            pl_module.fail(run, reason)
 
     def _compare(
-        self, trainer: L.Trainer, pl_module: Any, batch: Any, found: dict[str, Tensor], theta: Sequence[Tensor] | None
-    ) -> str | None:
-        model = pl_module.model
-        names = [name for name, _ in model.named_parameters()]
-        of_loss = (model, pl_module.loss, pl_module.loss_parameters, batch, theta or list(model.parameters()))
+        self, trainer: L.Trainer, pl_module: Any, gradients: Sequence[Tensor | None], scale: float
+    ) -> dict[int, str]:
+        """Note each parameter's error; returns by run why it must end, for those that must."""
+        model, several = pl_module.model, pl_module.hparams["runs"] is not None
+        runs = pl_module.hparams["runs"] or 1
+        self.times, self.worst = self.times or [0] * runs, self.worst or [None] * runs
+        of_loss = (model, pl_module.loss, pl_module.loss_parameters, pl_module.batch, self._theta)
         exact = autograd_gradients(*of_loss, dtype=torch.float64)
+        names = [name for name, _ in model.named_parameters()]
+        found = {name: each / scale for name, each in zip(names, gradients, strict=True) if each is not None}
         errors = {
-            name: float(_relative(found[name], right))
+            name: _relative(found[name], right, several).cpu()
             for name, right in zip(names, exact, strict=True)
             if name in found
         }
-        rounding: dict[str, float] = {}
-        if max(errors.values(), default=0.0) > self.warn:
+        # A run whose numbers are not finite is ended by that, and not by its audit.
+        finite = [each.isfinite().reshape(runs, -1).all(1).cpu() for each in found.values()]
+        judged = torch.stack(finite).all(0) & ~pl_module.frozen
+        rounding: dict[str, Tensor] = {}
+        if any(bool((each[judged] > self.warn).any()) for each in errors.values()):
             with trainer.precision_plugin.train_step_context():
                 own = autograd_gradients(*of_loss)
             rounding = {
-                name: float(_relative(each, right)) for name, each, right in zip(names, own, exact, strict=True)
+                name: _relative(each, right, several).cpu() for name, each, right in zip(names, own, exact, strict=True)
             }
-        return self.judge(errors, rounding, trainer.global_step)
+        if several or bool(judged):
+            for name, each in errors.items():  # the epoch's worst
+                error = torch.where(judged, each, torch.nan) if several else each[0]
+                pl_module.row[f"audit/{name}"] = torch.fmax(pl_module.row.get(f"audit/{name}", error), error)
+        wrong = {}
+        for run in judged.nonzero()[:, 0].tolist():
+            of_run = {name: float(each[run]) for name, each in errors.items()}
+            looked = max(of_run.values()) > self.warn
+            of_torch = {name: float(each[run]) for name, each in rounding.items()} if looked else {}
+            if reason := self._judge(run, of_run, of_torch, self._last_step):
+                wrong[run] = reason
+        return wrong
 
-    def judge(self, errors: dict[str, float], rounding: dict[str, float], step: int) -> str | None:
-        """Note each parameter's error; returns why the run must end, if it must.
+    def _judge(self, run: int, errors: dict[str, float], rounding: dict[str, float], step: int) -> str | None:
+        """Count the errors of one run; returns why it must end, if it must.
 
         Args:
+            run: which.
             errors: of each parameter's gradient, relative.
             rounding: torch's own there, or nothing where no error is above `warn`.
             step: of the optimizer.
         """
-        self.times += 1
+        self.times[run] += 1
         for name, error in errors.items():
-            self._worst_of_epoch[name] = max(error, self._worst_of_epoch.get(name, 0.0))
-            if self.worst is None or error > self.worst["worst"]:
-                self.worst = {"worst": error, "parameter": name, "torch": rounding.get(name)}
+            worst = self.worst[run]
+            if worst is None or error > worst["worst"]:
+                self.worst[run] = {"worst": error, "parameter": name, "torch": rounding.get(name)}
         if not rounding:
             return None
         beyond = {name: error for name, error in errors.items() if error > max(self.warn, ROUNDING * rounding[name])}
@@ -207,52 +189,6 @@ class Audit(Callback):
                     rounding[name],
                 )
         return None
-
-
-def audit_runs(
-    audits: dict[int, Audit],
-    model: MLP,
-    loss: str,
-    parameters: dict[str, Any],
-    batch: Any,
-    gradients: Sequence[Tensor],
-    theta: Sequence[Tensor],
-    step: int,
-) -> dict[int, str]:
-    """Audit a population: each run's gradients are judged by its own audit.
-
-    Args:
-        audits: by the run's place on the run axis; the others are passed over, and so are those that are not finite.
-        model: the population.
-        loss: a key of `LOSSES`.
-        parameters: the loss's own.
-        batch: inputs (K, B, D) or (B, D), targets and the samples' weights.
-        gradients: of each parameter, (K, …).
-        theta: the values they were taken at.
-        step: of the optimizer.
-
-    Returns:
-        Why a run must end, for those that must.
-    """
-    of_loss = (model, loss, parameters, batch, theta)
-    names = [name for name, _ in model.named_parameters()]
-    exact = autograd_gradients(*of_loss, dtype=torch.float64)
-    errors = [_relative(found, right, runs=True).tolist() for found, right in zip(gradients, exact, strict=True)]
-    finite = torch.stack([each.isfinite().flatten(1).all(1) for each in gradients]).all(0).tolist()
-    rounding: list[list[float]] = []
-    if any(max(each[run] for each in errors) > audit.warn for run, audit in audits.items() if finite[run]):
-        own = autograd_gradients(*of_loss)
-        rounding = [_relative(each, right, runs=True).tolist() for each, right in zip(own, exact, strict=True)]
-    wrong = {}
-    for run, audit in audits.items():
-        if not finite[run]:
-            continue
-        of_run = {name: each[run] for name, each in zip(names, errors, strict=True)}
-        looked = max(of_run.values()) > audit.warn
-        of_torch = {name: each[run] for name, each in zip(names, rounding, strict=True)} if looked else {}
-        if reason := audit.judge(of_run, of_torch, step):
-            wrong[run] = reason
-    return wrong
 
 
 def autograd_gradients(
@@ -297,10 +233,9 @@ def _scale(trainer: L.Trainer) -> float:
     return 1.0 if scaler is None else scaler.get_scale()
 
 
-def _relative(found: Tensor, right: Tensor, runs: bool = False) -> Tensor:
-    """‖found − right‖ / ‖right‖, or where ‖right‖ is 0 whether it is wrong; one a run if the first axis is theirs."""
+def _relative(found: Tensor, right: Tensor, several: bool = False) -> Tensor:
+    """‖found − right‖ / ‖right‖ of each run (K,), or of the only one (1,); where ‖right‖ is 0, whether it is wrong."""
     device = float64_device(found.device)
-    found, right = (each.to(device).double().reshape(len(each) if runs else 1, -1) for each in (found, right))
+    found, right = (each.to(device).double().reshape(len(each) if several else 1, -1) for each in (found, right))
     error, norm = (found - right).norm(dim=1), right.norm(dim=1)
-    relative = torch.where(norm > 0, error / norm, (error > 0).double())
-    return relative if runs else relative[0]
+    return torch.where(norm > 0, error / norm, (error > 0).double())

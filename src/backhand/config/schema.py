@@ -126,6 +126,8 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     mode: str = "auto"  # or online, offline, disabled
+    # Histograms, tables, pictures and the best checkpoint; null: of a single run, and not of a sweep's.
+    media: bool | None = None
     histograms_every: int | None = 10  # epochs between two histograms of z, h and δ of every layer; null: none
 
 

@@ -1,9 +1,9 @@
 """Batches out of tensors in memory: one indexing operation each, in an order that (seed, epoch) decides."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,6 +69,7 @@ class Batches:
             with a run axis.
         augmentation: a name of `AUGMENTATIONS`.
         class_weight: how much a sample of each class counts in the loss (classes,), which divides by the sum.
+        same_every_epoch: whether each epoch has the order of the first.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Batches:
         shuffle_seed: int | Sequence[int] | None = None,
         augmentation: str = "none",
         class_weight: Tensor | None = None,
+        same_every_epoch: bool = False,
     ) -> None:
+        self.same_every_epoch = same_every_epoch
         self.rows, self.batch_size, self.place, self.class_weight = rows, batch_size, place, class_weight
         self.shuffle_seed, self.augmentation, self.picture = shuffle_seed, augmentation, data.facts.picture
         self.mean, self.std = (each if each is None else each.to(place.device) for each in (data.mean, data.std))
@@ -108,7 +111,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         first, self.done = self.done % len(self), 0
-        batches = self.beginning_at(first)
+        batches = self._beginning_at(first)
         # A batch that is sent from pinned memory is on its way while the step before it is computed.
         ahead = 0 if self.place.resident else 1
         waiting = list(islice(batches, ahead))
@@ -117,8 +120,8 @@ class Batches:
             waiting += islice(batches, 1)
             yield waiting.pop(0)
 
-    def beginning_at(self, first: int) -> Iterator[Batch]:
-        """The epoch's batches from that one on; nothing is counted, so they can be had again."""
+    def _beginning_at(self, first: int) -> Iterator[Batch]:
+        """The epoch's batches from that one on."""
         order = self.order()
         shares = self._shares(order) if self.place.processes > 1 else None
         for step in range(first, len(self)):
@@ -200,7 +203,8 @@ class Batches:
 
     def _generator(self, seed: int, use: int) -> torch.Generator:
         """Random numbers of this epoch: 0 for the order, and one more for each step's augmentation."""
-        key = [seed, self.epoch] if use == 0 else [seed, self.epoch, use]
+        epoch = 0 if self.same_every_epoch else self.epoch
+        key = [seed, epoch] if use == 0 else [seed, epoch, use]
         mixed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
         return torch.Generator().manual_seed(mixed)
 
@@ -210,65 +214,3 @@ def _taken(x: Tensor, rows: slice | Tensor) -> Tensor:
     if isinstance(rows, slice) or rows.dim() == 1:
         return x[rows]
     return x.index_select(0, rows.reshape(-1)).view(*rows.shape, *x.shape[1:])
-
-
-class Block:
-    """So many steps' batches at most, handed to Lightning as if they were one.
-
-    What it does between batches takes longer than a small network's step.
-
-    Args:
-        batches: the epoch's, of which the next are this block's.
-        first: the place of the block's first batch in the epoch.
-        steps: how many there are at most.
-        source: where they can be had again.
-        pause: asked after each step, whether the block ends there.
-    """
-
-    def __init__(
-        self, batches: Iterator[Batch], first: int, steps: int, source: Batches, pause: Callable[[], bool]
-    ) -> None:
-        self.batches, self.first, self.steps, self.source, self.pause = batches, first, steps, source, pause
-
-    def __iter__(self) -> Iterator[Batch]:
-        for taken, batch in enumerate(islice(self.batches, self.steps), 1):
-            yield batch
-            if self.pause():
-                self.steps = taken
-                return
-
-    def again(self) -> Iterator[Batch]:
-        """The same batches once more, made anew: to keep those of a block would take too much memory."""
-        return islice(self.source.beginning_at(self.first), self.steps)
-
-
-class Blocks:
-    """Batches in blocks.
-
-    Args:
-        batches: what is to be handed out.
-        steps_at_once: how many batches the next block may have, given how many the epoch has had.
-        pause: asked after each step, whether the block is to end there.
-    """
-
-    def __init__(self, batches: Batches, steps_at_once: Callable[[int], int], pause: Callable[[], bool]) -> None:
-        self.batches, self.steps_at_once, self.pause = batches, steps_at_once, pause
-        self.sampler = self.batch_sampler = batches
-
-    def __len__(self) -> int:
-        """In batches: it is what Lightning's counters are kept in."""
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Block]:
-        first, batches = self.batches.done % len(self), iter(self.batches)
-        while first < len(self):
-            yield Block(batches, first, min(self.steps_at_once(first), len(self) - first), self.batches, self.pause)
-            first = self.batches.done
-
-    def state_dict(self) -> dict[str, Any]:
-        """As of the batches."""
-        return self.batches.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As of the batches."""
-        self.batches.load_state_dict(state)

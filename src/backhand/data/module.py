@@ -1,27 +1,22 @@
 """A data set as a LightningDataModule: its targets as the loss takes them, its batches where the network is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from backhand.config.catalogue import PICTURES
 from backhand.config.schema import DataConfig
-from backhand.data.batches import Batches, Blocks, Place
+from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows, Split
 from backhand.data.shipped import load_shipped
 from backhand.data.teacher import load_teacher
 
 # Rows of a validation or test batch: large, for there is nothing to remember for a backward pass.
 EVALUATION_BATCH = 4096
-# Steps in a row without a look at what Lightning does between them; its 0.4 ms are then 8 µs a step.
-MOST_STEPS_AT_ONCE = 50
-# And of several processes, which agree on whether to end after each block alone.
-MOST_STEPS_TOGETHER = 10
 # How much of a GPU's free memory the data may take to be kept there.
 RESIDENT_SHARE = 0.5
 
@@ -70,7 +65,7 @@ class InMemoryData(LightningDataModule):
             `balanced`; None for all the same.
 
     Attributes:
-        pause: whether something is to be done before the next step, so that a block of steps ends here.
+        evaluation_batch: rows of a validation or test batch.
     """
 
     def __init__(
@@ -91,18 +86,18 @@ class InMemoryData(LightningDataModule):
         self.target, self.units, self.classes = target, units, dataset.facts.classes
         self.target_mean, self.target_std = target_mean, target_std
         self._class_weight = class_weight
-        self.pause: Callable[[], bool] = lambda: False
         self.evaluation_batch = EVALUATION_BATCH
         self.rows: dict[Split, Rows] = {name: self._for_the_loss(rows) for name, rows in dataset.rows.items()}
 
-    def train_dataloader(self) -> Blocks:
-        """Shuffled anew every epoch, as a function of (shuffle_seed, epoch), in blocks of steps."""
+    def train_dataloader(self) -> Batches:
+        """Shuffled anew every epoch, as a function of (shuffle_seed, epoch); not where `overfit_batches` is set."""
         rows = self.rows["train"]
         size = len(rows.x) if self.settings.batch_size == "full" else self.settings.batch_size
         augmentation = self.settings.augment or "none"
-        batches = Batches(rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation, self._by_class())
-        most = lambda done: 1 if self.trainer is None else steps_at_once(self.trainer, done)  # noqa: E731
-        return Blocks(batches, most, lambda: self.pause())
+        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return Batches(
+            rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation, self._by_class(), overfits
+        )
 
     def val_dataloader(self) -> Batches:
         """The validation split in its own order."""
@@ -116,8 +111,9 @@ class InMemoryData(LightningDataModule):
         """The test split, in the order of its `ids`."""
         return self.evaluation_dataloader("test")
 
-    def evaluation_dataloader(self, split: Split, size: int = EVALUATION_BATCH) -> Batches:
+    def evaluation_dataloader(self, split: Split) -> Batches:
         """Any split in its own order, in large batches."""
+        size = self.evaluation_batch
         return Batches(self.rows[split], self.dataset, size, self.place(), class_weight=self._by_class())
 
     def whole(self, split: Split, samples: int | None = None) -> Batches:
@@ -178,16 +174,3 @@ class InMemoryData(LightningDataModule):
             return True
         size = sum(t.nbytes for rows in self.rows.values() for t in (rows.x, rows.y))
         return size <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-
-
-def steps_at_once(trainer: L.Trainer, done: int) -> int:
-    """How many steps may be taken before Lightning has something to do, `done` batches into the epoch."""
-    most = MOST_STEPS_AT_ONCE if trainer.world_size == 1 else MOST_STEPS_TOGETHER
-    stops: list[float] = [most, trainer.num_training_batches - done]
-    if trainer.max_steps >= 0:
-        stops.append(trainer.max_steps - trainer.global_step)
-    check = trainer.val_check_batch
-    if check is not None and check != float("inf"):
-        by_epoch = trainer.check_val_every_n_epoch is not None  # else the batches count on from epoch to epoch
-        stops.append(check - (done if by_epoch else trainer.fit_loop.total_batch_idx + 1) % check)
-    return max(1, int(min(stops)))

@@ -16,15 +16,19 @@ class Epochs(Sequence[dict[str, float]]):
     Each of a run's checkpoints holds all its rows. As a list of dicts, 2,500 rows took longer to write than an epoch of
     40 steps to train; as an array they take less than a millisecond.
 
+    The metrics may be arrays (K,), one number a run of a population.
+
     Args:
         rows: to begin with.
+        runs: K, or None.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, float]] = ()) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = (), runs: int | None = None) -> None:
         self.names: list[str] = []
         self._places: dict[str, int] = {}
         self._length = 0
-        self._values = np.zeros((0, 0))  # both larger than what is in them, and zero where nothing was given
+        # Both are larger than what is in them, and zero where nothing was given.
+        self._values = np.zeros((0, 0) if runs is None else (0, 0, runs))
         self._given = np.zeros((0, 0), dtype=bool)
         for row in rows:
             self.append(row)
@@ -45,39 +49,53 @@ class Epochs(Sequence[dict[str, float]]):
             return [self._row(each) for each in range(*place.indices(self._length))]
         return self._row(range(self._length)[place])
 
-    def append(self, row: Mapping[str, float]) -> None:
+    def append(self, row: Mapping[str, Any]) -> None:
         """Add an epoch."""
         self._length += 1
         self.update(row)
 
-    def update(self, row: Mapping[str, float]) -> None:
+    def update(self, row: Mapping[str, Any]) -> None:
         """Add to the last epoch's row, or change what is in it."""
         for name in row:
             if name not in self._places:
                 self._places[name] = len(self.names)
                 self.names.append(name)
         self._reserve()
-        places = [self._places[name] for name in row]
-        self._values[self._length - 1, places] = list(row.values())
-        self._given[self._length - 1, places] = True
+        for name, value in row.items():
+            place = self._length - 1, self._places[name]
+            self._values[place], self._given[place] = value, True
 
-    def state(self, last: Mapping[str, float] | None = None) -> dict[str, Any]:
+    def column(self, name: str) -> np.ndarray:
+        """A metric in those epochs that have it, (N,) or (N, K)."""
+        place = self._places.get(name)
+        if place is None:
+            return np.zeros((0, *self._values.shape[2:]))
+        given = self._given[: self._length, place]
+        return self._values[: self._length, place][given]
+
+    def has(self, name: str) -> bool:
+        """Whether the last epoch has a metric."""
+        return name in self._places and bool(self._given[self._length - 1, self._places[name]])
+
+    def of_run(self, run: int, epochs: int) -> "Epochs":
+        """The first epochs of one run of several; a run may be without an audit in an epoch where others have one."""
+        state = self.state()
+        values = state["values"][:epochs, :, run]
+        may_lack = torch.tensor([name.startswith("audit/") for name in self.names], dtype=torch.bool)
+        given = state["given"][:epochs] & ~(values.isnan() & may_lack)
+        return Epochs.of(state | {"values": values, "given": given})
+
+    def state(self) -> dict[str, Any]:
         """The rows as a checkpoint takes them.
 
-        Args:
-            last: what is added to the last row there, and not here.
-
         Returns:
-            `names` (C), `values` (N, C) in float64, and whether each is `given` (N, C).
+            `names` (C), `values` (N, C) or (N, C, K) in float64, and whether each is `given` (N, C).
         """
-        whole = Epochs.of(self.state()) if last else self
-        if last:
-            whole.update(last)
-        used = np.s_[: whole._length, : len(whole.names)]
+        used = np.s_[: self._length, : len(self.names)]
         return {
-            "names": list(whole.names),
-            "values": torch.from_numpy(whole._values[used].copy()),
-            "given": torch.from_numpy(whole._given[used].copy()),
+            "names": list(self.names),
+            "values": torch.from_numpy(self._values[used].copy()),
+            "given": torch.from_numpy(self._given[used].copy()),
         }
 
     @classmethod
@@ -100,11 +118,11 @@ class Epochs(Sequence[dict[str, float]]):
 
     def _reserve(self) -> None:
         """Make room for what is to be written, and for as much again."""
-        rows, columns = self._values.shape
+        rows, columns = self._values.shape[:2]
         if self._length <= rows and len(self.names) <= columns:
             return
         shape = (max(rows, 2 * self._length), max(columns, len(self.names)))
         for name, before in (("_values", self._values), ("_given", self._given)):
-            array = np.zeros(shape, before.dtype)
+            array = np.zeros((*shape, *before.shape[2:]), before.dtype)
             array[:rows, :columns] = before
             setattr(self, name, array)

@@ -61,7 +61,7 @@ class EpochTable(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add to the epoch's row, and write the rows of the epochs before it."""
         seen = {name: value for name, value in metrics.items() if not name.startswith("test/")}
-        if set(seen) <= {"epoch"}:
+        if "epoch" not in seen or set(seen) <= {"epoch"}:  # the loss of a step, or of the test split
             return
         epoch = int(seen["epoch"])
         if not self.rows or self.rows[-1]["epoch"] != epoch:

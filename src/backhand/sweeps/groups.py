@@ -8,7 +8,8 @@ from pathlib import Path
 from backhand.config.schema import AUTO, TrainConfig, TrainerConfig
 from backhand.sweeps.jobs import Job, grouped
 
-# The arguments of the trainer that mean the same to a population as to a run of its own.
+# The arguments of the trainer that mean the same to a population as to a run of its own. Clipping does not: its norm is
+# that of all gradients together.
 SHARED_WITH_A_RUN = (
     "accelerator",
     "precision",
@@ -21,7 +22,8 @@ SHARED_WITH_A_RUN = (
     "benchmark",
     "inference_mode",
     "enable_model_summary",
-    "log_every_n_steps",
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
     "num_sanity_val_steps",
     "use_distributed_sampler",
 )
@@ -33,12 +35,8 @@ def obstacle(config: TrainConfig) -> str | None:
     """Why a run cannot be one of a population; None where it can."""
     if config.ckpt_path not in (None, AUTO):
         return f"ckpt_path={config.ckpt_path}"
-    if config.model.gradient != "hand":
-        return f"model.gradient={config.model.gradient}"
     if config.data.augment not in (None, "none"):
         return f"data.augment={config.data.augment}"
-    if config.on_nan != "stop":
-        return f"on_nan={config.on_nan}"
     given, default = asdict(config.trainer), asdict(TrainerConfig())
     for key, value in given.items():
         if key not in SHARED_WITH_A_RUN and value != default[key]:

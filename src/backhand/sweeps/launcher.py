@@ -8,7 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,50 +19,31 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
+from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
-from backhand.data.module import InMemoryData, load
-from backhand.reporting.loggers import build_loggers, close_loggers
-from backhand.reporting.report import leave_report
-from backhand.reporting.result import (
-    Result,
-    best_epoch,
-    best_objective,
-    chosen,
-    objective_of,
-    read_result,
-    read_whole,
-    worst_objective,
-    write_result,
-    write_whole,
-)
-from backhand.reporting.wandb_content import log_findings, log_histograms
+from backhand.data.module import load
+from backhand.reporting.loggers import build_loggers
+from backhand.reporting.result import objective_of, read_result, read_whole, write_result, write_whole
+from backhand.reporting.wandb_content import log_histograms
 from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
 from backhand.sweeps.jobs import Job
-from backhand.sweeps.population import Population, member, rows_at_once
+from backhand.sweeps.population import BestOfRuns, Population, Snapshot, rows_at_once
 from backhand.sweeps.sweep import POPULATIONS
-from backhand.training.checkpoint import BEST, LAST, WholeFiles, newest
-from backhand.training.findings import draw, find
-from backhand.training.parts import PRECISIONS, build_data, build_trainer
-from backhand.training.train import (
-    device_name,
-    failure,
-    final_metrics,
-    in_sweep,
-    quiet_lightning,
-    wanted,
-)
+from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, newest
+from backhand.training.flow import FlowMetrics
+from backhand.training.module import LightningMLP
+from backhand.training.on_nan import OnNan
+from backhand.training.outcome import leave_result, show_findings, shows_findings, status_of
+from backhand.training.parts import PRECISIONS, build_callbacks, build_data, build_module, build_trainer
+from backhand.training.train import device_name, failure, in_sweep, is_out_of_memory, quiet_lightning, threads_for
 
 log = logging.getLogger(__name__)
 
 # What is kept of a population while it trains has the list of its members beside it.
 MEMBERS = "members.json"
-# Numbers in a layer's output, of all runs, below which threads wait for each other about as long as they save: with 64
-# runs of 64-32-10 a step takes 1.2 ms on two idle cores and 1.4 on one; where another program has one of the two cores,
-# 128 ms on two threads.
-FOR_ONE_THREAD = 2**20
 # How much of the time writing the checkpoint may take.
 SHARE_OF_TIME = 0.05
 
@@ -149,7 +130,7 @@ class PopulationSweep:
         try:
             population = train_population(group, dataset or _load(group[0]), self.note)
         except Exception as error:
-            if not _is_out_of_memory(error) or len(group) == 1:
+            if not is_out_of_memory(error) or len(group) == 1:
                 if not isinstance(error, UserError):
                     log.exception("a population of %d runs failed", len(group))
                 return self._failed([job for job in group if job.number not in returns], error)
@@ -191,19 +172,40 @@ class PopulationSweep:
 
 
 class _Keep(Checkpoint):
-    """Keeps the population's one checkpoint up to date, at the ends of epochs.
+    """Keeps the population's one checkpoint up to date, at the ends of epochs, and counts the seconds of training.
 
     Of many short epochs it writes only some: they may not take longer to write than to compute.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.next = path, 0.0
+        self.path, self.next, self.seconds, self.began = path, 0.0, 0.0, time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a population that is resumed goes on counting from."""
+        self._count()
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume from there."""
+        self.seconds = state_dict["seconds"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Begin to count."""
+        self.began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write it, if that is due."""
         if (began := time.perf_counter()) >= self.next:
             trainer.save_checkpoint(self.path)
             self.next = time.perf_counter() + (time.perf_counter() - began) / SHARE_OF_TIME
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Count no further."""
+        self._count()
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self.began = self.seconds + now - self.began, now
 
 
 class _Note(Callback):
@@ -214,52 +216,51 @@ class _Note(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         of = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
-        self.note(f"{len(pl_module.going)} in one population, epoch {trainer.current_epoch + 1}{of}")
+        self.note(f"{int((~pl_module.frozen).sum())} in one population, epoch {trainer.current_epoch + 1}{of}")
 
 
 def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str], None]) -> Population:
-    """Train the jobs of a group together, from where they were cut off if they were.
-
-    Returns:
-        The population, tested.
+    """Train the jobs of a group together, from where they were cut off if they were, and test them.
 
     Raises:
         UserError: a setting that this machine or Lightning refuses.
     """
     configs = [settled(job.config, dataset.facts) for job in group]
-    first = replace(configs[0], callbacks=replace(configs[0].callbacks, progress_bar=False))
+    first = in_sweep(configs[0])
     L.seed_everything(first.seed, workers=True, verbose=False)
     data = build_data(first, dataset)
     seeds = [config.seed for config in configs]
     data.shuffle_seed = seeds if len(set(seeds)) > 1 else seeds[0]
-    members = [member(config, job.config, job.folder, data) for config, job in zip(configs, group, strict=True)]
-    data.evaluation_batch = rows_at_once(members)
-    population = Population(members, data)
+    module = build_module(first, data, configs)
+    if data.dtype == torch.float64:
+        module.double()
+    data.evaluation_batch = rows_at_once(len(group), module.model.sizes)
     folder = _folder(group)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MEMBERS, json.dumps([_name(job) for job in group]))
-    checkpoint = folder / "last.ckpt"
-    callbacks = [_Note(note), _Keep(checkpoint)]
-    trainer = build_trainer(first, folder, callbacks=callbacks, logger=False)
-    with _threads_for(population, data):
-        resumed = newest(folder)
-        trainer.fit(population, datamodule=data, ckpt_path=resumed, weights_only=True)
-        trainer.save_checkpoint(checkpoint)  # what is left is to write a folder for each run
-        trainer.test(population, datamodule=data, verbose=False)
-    return population
-
-
-@contextlib.contextmanager
-def _threads_for(population: Population, data: InMemoryData) -> Iterator[None]:
-    """Compute with one thread what is too small for several; see `FOR_ONE_THREAD`."""
-    threads, rows = torch.get_num_threads(), len(data.rows["train"].x)
-    batch = rows if data.settings.batch_size == "full" else min(rows, data.settings.batch_size)
-    if len(population.members) * batch * max(population.model.sizes) < FOR_ONE_THREAD:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    best, keep = BestOfRuns(), _Keep(folder / "last.ckpt")
+    callbacks = build_callbacks(first)
+    trainer = build_trainer(first, folder, callbacks=[*callbacks, _Note(note), best, keep], logger=False)
+    with threads_for(module, data):
+        trainer.fit(module, datamodule=data, ckpt_path=newest(folder), weights_only=True)
+        trainer.save_checkpoint(keep.path)  # what is left is to write a folder for each run
+        last = Snapshot.of(module, trainer.optimizers[0])
+        if best.best is not None:
+            module.load_state_dict(best.best.parameters)
+        trainer.test(module, datamodule=data, verbose=False)
+    return Population(
+        configs,
+        [job.config for job in group],
+        [job.folder for job in group],
+        module,
+        data,
+        callbacks,
+        best,
+        last,
+        dict(module.row),
+        keep.seconds,
+        device_name(trainer),
+    )
 
 
 def finish(population: Population, run: int, _: Any) -> float:
@@ -268,55 +269,51 @@ def finish(population: Population, run: int, _: Any) -> float:
     Raises:
         UserError: the run ended with a wrong gradient, or its files cannot be written.
     """
-    each = population.members[run]
-    log.info("one of a population of %d runs, which trained for %.1f s", len(population.members), population.seconds)
-    folder, config = each.folder, in_sweep(each.config, each.folder)
+    runs, folder, composed = len(population.configs), population.folders[run], population.composed[run]
+    config, rows = in_sweep(population.configs[run]), population.rows(run)
+    log.info("one of a population of %d runs, which trained for %.1f s", runs, population.seconds)
     files: tuple[tuple[Literal["best", "last"], str], ...] = (("best", BEST), ("last", LAST))
     for which, name in files:
         if (contents := population.checkpoint(run, which)) is not None:
-            WholeFiles().save_checkpoint(contents, folder / name)
-    assert each.status is not None
-    rows = population.rows(run)
-    tested = {name: values[run] for name, values in population.tested.items()} if each.best is not None else {}
-    loggers, _ = build_loggers(config, folder)
+            AtomicCheckpointIO().save_checkpoint(contents, folder / name)
+    tested = {name: float(values[run]) for name, values in population.tested.items()}
+    loggers, _table = build_loggers(config, folder)
     for logger in loggers:
         for row in rows:
             logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
-        logger.log_metrics(tested | {"epoch": each.epochs}, population.last_steps[-1] + 1)
+        logger.log_metrics({**tested, "epoch": len(rows)}, int(rows[-1]["step"]) + 1 if rows else 0)
         logger.finalize("success")
-    for epoch, histograms in population.histograms.items():
-        if epoch < each.epochs:
-            of_run = {name: kept for name, runs in histograms.items() if (kept := runs[run]) is not None}
-            log_histograms(loggers, of_run, epoch, population.last_steps[epoch])
-    if (best := population.checkpoint(run, "best")) is not None:
-        each.module.load_state_dict(best["state_dict"])
-        findings = find(each.module, population.in_memory)
-        findings.write(folder)
-        log_findings(loggers, findings, folder / BEST, best_epoch(rows, config.objective) | tested)
-        if wanted(config.plots, alone=False):
-            draw(rows, findings, folder / "plots")
-    close_loggers(loggers, 1 if each.status == "failed" else 0)
-    result = Result(
-        status=each.status,
-        objective={"name": config.objective, "value": best_objective(rows, config.objective)},
-        metrics=final_metrics(rows) | tested,
-        best=best_epoch(rows, config.objective),
-        parameters=sum(parameter.numel() for parameter in each.module.parameters()),
-        seconds=round(population.seconds / len(population.members), 3),
-        population=len(population.members),
+    flow = population.find(FlowMetrics)
+    for epoch, histograms in (flow.histograms if flow is not None else {}).items():
+        if epoch < len(rows):
+            of_run = {name: kept for name, each in histograms.items() if (kept := each[run]) is not None}
+            log_histograms(loggers, of_run, epoch, int(rows[epoch]["step"]))
+    if shows_findings(config, alone=False) and (best := population.checkpoint(run, "best")) is not None:
+        module = LightningMLP(**best["hyper_parameters"]).to(population.data.dtype)
+        module.load_state_dict(best["state_dict"])
+        show_findings(module, population.data, config, folder, rows, tested, loggers, alone=False)
+    audit, on_nan = population.find(Audit), population.find(OnNan)
+    result = leave_result(
+        *status_of(population.module.endings[run], folder),
+        config,
+        composed,
+        folder,
+        rows,
+        tested,
+        loggers,
+        alone=False,
+        parameters=sum(each.numel() for each in population.module.parameters()) // runs,
+        seconds=round(population.seconds / runs, 3),
+        population=runs,
         steps=population.steps(run),
-        epochs=each.epochs,
-        device=device_name(population.trainer),
-        audit=None if each.audit is None else each.audit.summary(),
-        error=each.error,
-        chosen=chosen(each.composed, config),
+        epochs=population.epochs(run),
+        skipped=0 if on_nan is None else on_nan.skipped[run],
+        device=population.device,
+        audit=None if audit is None else audit.summary(run),
     )
-    write_result(result, each.composed, folder)
-    if wanted(config.report, alone=False):
-        leave_report(folder)
-    if each.status == "failed":
-        raise UserError(str(each.error))
-    return worst_objective(config.objective) if each.status == "diverged" else float(result.objective["value"])
+    if result.status == "failed":
+        raise UserError(str(result.error))
+    return objective_of(asdict(result))
 
 
 def most_runs(config: TrainConfig, dataset: Dataset) -> int:
@@ -329,10 +326,6 @@ def most_runs(config: TrainConfig, dataset: Dataset) -> int:
     on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
     return max(1, int(SHARE_OF_MEMORY * free / bytes_a_run(sizes, batch, samples, states, itemsize)))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def _load(job: Job) -> Dataset:

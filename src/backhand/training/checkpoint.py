@@ -25,7 +25,7 @@ from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
 from backhand.reporting.epochs import Epochs
-from backhand.reporting.loggers import EpochTable, wandb_id
+from backhand.reporting.loggers import wandb_id
 from backhand.reporting.result import config_hash, to_disk
 from backhand.training.interruption import Interruption
 
@@ -35,12 +35,15 @@ log = logging.getLogger(__name__)
 SHARED = ("sizes", "hidden_activation", "output_activation", "loss")
 
 
+# Batches after which processes that share a run ask each other whether one was asked to end.
+TOGETHER = 10
+
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
-# What the last one was before it was written anew: to go on from where that is damaged.
+# What the last one was before it was written anew: to resume from where that is damaged.
 PREVIOUS = "previous.ckpt"
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the one that it replaces, so that at any moment there is a whole one.
 
     Of `last.ckpt` the one before is kept.
@@ -89,6 +92,9 @@ def _keep(path: Path) -> None:
 class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`: at the end of every epoch, every so many steps, and where the run is asked to end.
 
+    In the middle of an epoch it waits until no gradients are accumulated, for a checkpoint holds none, and until there
+    is no validation to follow at once, which Lightning leaves out when it resumes from there.
+
     Args:
         path: of the file.
         every_n_steps: optimizer steps between two; None for the ends of epochs alone.
@@ -97,86 +103,85 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, path: Path, every_n_steps: int | None, interruption: Interruption) -> None:
         self.path, self.every_n_steps, self.interruption = path, every_n_steps, interruption
-
-    def is_due(self) -> bool:
-        """Whether one is to be written before the next step; of several processes none may think so by itself."""
-        asked = self.interruption.asked is not None and self.trainer.world_size == 1
-        return (asked or self._is_time) and not self.module.is_accumulating  # a checkpoint holds no gradients
+        self.saved = 0  # the step of the last one
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to count, and to look at what the run is asked."""
-        self.trainer, self.module, self.saved = trainer, pl_module, trainer.global_step
+        """Begin to look at what the run is asked."""
+        self.saved = trainer.global_step
         self.interruption.install()
         self.interruption.training = True
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write one in the middle of an epoch, but for where there is a validation first, or the epoch's end."""
-        asked, (loop, fetcher) = self._is_asked(), (trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher)
-        assert fetcher is not None
-        at_end = loop.batch_progress.current.ready >= trainer.num_training_batches
-        waits = pl_module.is_accumulating or at_end or loop._should_check_val_fx(fetcher)
-        if (asked or self._is_time) and not waits:
-            self._save(asked)
+        """Write one in the middle of an epoch."""
+        every, step = self.every_n_steps, trainer.global_step
+        is_due = every is not None and step // every > self.saved // every
+        asked = self._is_asked(trainer, batch_idx)
+        if not (is_due or asked) or trainer.is_last_batch or is_validated_next(trainer, batch_idx):
+            return
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._save(trainer, asked)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write one, if a step was taken since the last."""
-        asked = self._is_asked()
+        asked = self._is_asked(trainer)
         if asked or trainer.global_step > self.saved:
-            self._save(asked)
+            self._save(trainer, asked)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """From here on there is no step to wait for."""
         self.interruption.training = False
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """The same."""
+        """From here on there is no step to wait for."""
         self.interruption.training = False
 
-    @property
-    def _is_time(self) -> bool:
-        every = self.every_n_steps
-        return every is not None and self.trainer.global_step // every > self.saved // every
-
-    def _is_asked(self) -> bool:
+    def _is_asked(self, trainer: L.Trainer, batch_idx: int = -1) -> bool:
         """Whether the run is to end here: all of its processes do, where one was asked."""
         asked = self.interruption.asked is not None
-        return (
-            asked if self.trainer.world_size == 1 else self.trainer.strategy.reduce_boolean_decision(asked, all=False)
-        )
+        if trainer.world_size == 1:
+            return asked
+        if (batch_idx + 1) % TOGETHER:
+            return False
+        return trainer.strategy.reduce_boolean_decision(asked, all=False)
 
-    def _save(self, asked: bool) -> None:
+    def _save(self, trainer: L.Trainer, asked: bool) -> None:
         if asked:
             self.interruption.take_time()
-        self.trainer.save_checkpoint(self.path)
-        self.saved = self.trainer.global_step
+        trainer.save_checkpoint(self.path)
+        self.saved = trainer.global_step
         if asked:
             raise KeyboardInterrupt
 
 
-class OwnFolder(Callback):
-    """What a checkpoint must hold, beside Lightning's, for its run to go on in its own folder as if it had not stopped.
+def is_validated_next(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether a validation follows this batch of the epoch."""
+    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if every is None or every == float("inf"):
+        return False
+    if epochs is None:  # the batches are counted on over epochs
+        return (trainer.fit_loop.total_batch_idx + 1) % every == 0
+    return (trainer.current_epoch + 1) % epochs == 0 and (batch_idx + 1) % every == 0
 
-    A run that goes on from a checkpoint in a folder of its own takes none of it.
+
+class ResumeState(Callback):
+    """What a checkpoint must hold, beside Lightning's and the module's, for its run to be resumed in its own folder.
+
+    A run that begins from a checkpoint in a folder of its own takes the weights, the optimizer's state and the epochs
+    that its decisions look back on, and none of this.
 
     Args:
         config: the configuration, whose hash the checkpoint carries.
         dataset: the data, whose digest it carries.
-        table: the run's epochs.
         loggers: the run's.
-        going_on: the state to go on from, as `state_of` read it.
+        resumed: the state to resume from, as `state_of` read it; None for a run that begins.
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        dataset: Dataset,
-        table: EpochTable,
-        loggers: Sequence[Logger],
-        going_on: dict[str, Any] | None,
+        self, config: TrainConfig, dataset: Dataset, loggers: Sequence[Logger], resumed: dict[str, Any] | None
     ) -> None:
-        self.hash, self.digest = config_hash(config), dataset.digest
-        self.table, self.loggers, self.going_on = table, loggers, going_on
-        self.before = 0.0 if going_on is None else going_on["seconds"]
+        self.hash, self.digest, self.loggers, self.resumed = config_hash(config), dataset.digest, loggers, resumed
+        self.before = 0.0 if resumed is None else resumed["seconds"]
+        self.first_epoch = None if resumed is None else resumed["first_epoch"]
         self.began = time.perf_counter()
         self.is_restored = False
 
@@ -189,44 +194,30 @@ class OwnFolder(Callback):
         """Begin to count."""
         self.began = time.perf_counter()
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Go on with what another run ended with."""
+        self.is_restored = True
+        if self.resumed is None:
+            self.first_epoch = trainer.current_epoch
+            pl_module.begin_anew()
+
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add the epochs' metrics, and whether this was the last one."""
-        rows = self.table.rows
-        last: dict[str, float] = {}
-        if rows and rows[-1]["epoch"] == trainer.current_epoch:
-            # What the epoch's end has just logged reaches the loggers only after the checkpoints are written.
-            logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
-            last = logged | {"step": step}
+        """Add it."""
         checkpoint["own_folder"] = {
             "config_hash": self.hash,
             "data": self.digest,
-            "rows": rows.state(last),
+            "first_epoch": self.first_epoch,
             "seconds": self.seconds,
             "wandb_id": wandb_id(self.loggers),
-            "stopped": trainer.should_stop,
-            "diverged": pl_module.diverged,
         }
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Train no further where early stopping, or divergence, had the last word."""
-        self.is_restored = True
-        if self.going_on is not None:
-            pl_module.diverged = self.going_on["diverged"]
-            trainer.should_stop = self.going_on["stopped"]
 
-
-# What `OwnFolder` adds to a checkpoint, beside two digests and the rows of metrics.
-OF_STATE: dict[str, Any] = {
-    "seconds": (int, float),
-    "wandb_id": (str, type(None)),
-    "stopped": bool,
-    "diverged": (str, type(None)),
-}
+# What `ResumeState` adds to a checkpoint, beside two digests.
+OF_STATE: dict[str, Any] = {"first_epoch": int, "seconds": (int, float), "wandb_id": (str, type(None))}
 
 
 def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """What `OwnFolder` put into a checkpoint.
+    """What `ResumeState` put into a checkpoint, and as `rows` the epochs of its folder.
 
     Raises:
         UserError: it is another configuration's or other data's, or not a checkpoint of this version.
@@ -244,9 +235,10 @@ def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any
                 raise TypeError(f"{name} is {state[name]!r:.80}")
         if not re.fullmatch(r"[^/\\#?%:]{1,128}", state["wandb_id"] or "none"):  # W&B would refuse it later
             raise ValueError(f"wandb_id is {state['wandb_id']!r:.80}")
-        if not all("epoch" in row for row in Epochs.of(state["rows"])):
+        rows = Epochs.of(contents["run"]["history"])
+        if not all("epoch" in row for row in rows):
             raise ValueError("a row without its epoch")
-    return state
+    return {**state, "rows": [row for row in rows if row["epoch"] >= state["first_epoch"]]}
 
 
 def newest(folder: Path) -> Path | None:

@@ -126,7 +126,7 @@ def _histograms(t: Tensor) -> list[Histogram | None]:
 
 
 class FlowMetrics(Callback):
-    """Logs the flow of one batch at the end of every epoch, and its histograms to W&B at some.
+    """Adds the flow of one batch to the metrics of every epoch, and its histograms to W&B at some.
 
     The batch is the beginning of the training split, without augmentation: the same at every epoch, and in every run
     with the same data.
@@ -134,28 +134,45 @@ class FlowMetrics(Callback):
     Args:
         samples: in the batch.
         histograms_every: epochs between two histograms; the first epoch has one. None for none.
+
+    Attributes:
+        histograms: of several runs, those of each epoch that has them, for their own W&B runs.
     """
 
     def __init__(self, samples: int, histograms_every: int | None) -> None:
         self.samples, self.histograms_every = samples, histograms_every
+        self.histograms: dict[int, dict[str, list[Histogram | None]]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The histograms as plain tuples."""
+        plain = {
+            epoch: {name: [each and tuple(each) for each in runs] for name, runs in of_epoch.items()}
+            for epoch, of_epoch in self.histograms.items()
+        }
+        return {"histograms": plain}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.histograms = {
+            epoch: {name: [each and Histogram(*each) for each in runs] for name, runs in of_epoch.items()}
+            for epoch, of_epoch in state_dict["histograms"].items()
+        }
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Take the batch."""
         self.batch = next(iter(trainer.datamodule.whole("train", self.samples)))  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Log."""
+        """Add the metrics; the module logs them."""
         found = flow(pl_module.model, pl_module.loss, pl_module.loss_parameters, self.batch)
         metrics = measures(pl_module.model, found)
-        values = torch.stack(list(metrics.values())).tolist()  # one look at the device
-        logged = dict(zip(metrics, values, strict=True)) | {"epoch": trainer.current_epoch}
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
-        for logger in trainer.loggers:  # what the module's own `log` does beside takes longer than all of this
-            logger.log_metrics(logged, step)
-        if self.has_histograms(trainer.current_epoch):
-            of_run = {name: each for name, (each,) in histograms(found).items() if each is not None}
-            log_histograms(trainer.loggers, of_run, trainer.current_epoch, step)
-
-    def has_histograms(self, epoch: int) -> bool:
-        """Whether it is an epoch for them."""
-        return self.histograms_every is not None and epoch % self.histograms_every == 0
+        # One look at the device.
+        pl_module.row |= dict(zip(metrics, torch.stack(list(metrics.values())).cpu(), strict=True))
+        epoch = trainer.current_epoch
+        if self.histograms_every is None or epoch % self.histograms_every:
+            return
+        if pl_module.hparams["runs"] is not None:
+            self.histograms[epoch] = histograms(found)
+            return
+        of_run = {name: each for name, (each,) in histograms(found).items() if each is not None}
+        log_histograms(trainer.loggers, of_run, epoch, trainer.global_step - 1)

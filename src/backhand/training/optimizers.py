@@ -1,12 +1,15 @@
-"""The optimizers and learning-rate schedules that the configuration can name."""
+"""The optimizers that the configuration can name: torch's for one network, and the same for K in one tensor."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim import lr_scheduler as schedules
+
+# A setting is a number, or for several runs (K,), one for each.
+Setting = float | Tensor
 
 
 def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -> Optimizer:
@@ -20,22 +23,163 @@ def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -
     return kinds[settings["name"]](parameters, **given)
 
 
-def build_scheduler(
-    optimizer: Optimizer, settings: dict[str, Any], maximize: bool, max_epochs: int | None
-) -> schedules.LRScheduler | None:
-    """The schedule of a `SchedulerConfig`, stepped once an epoch, or None."""
-    match settings["name"]:
-        case "cosine":
-            assert max_epochs is not None
-            return schedules.CosineAnnealingLR(optimizer, T_max=max_epochs, eta_min=settings["min_lr"])
-        case "step":
-            return schedules.StepLR(optimizer, step_size=settings["every"], gamma=settings["factor"])
-        case "plateau":
-            return schedules.ReduceLROnPlateau(
-                optimizer,
-                mode="max" if maximize else "min",
-                factor=settings["factor"],
-                patience=settings["patience"],
-                min_lr=settings["min_lr"],
-            )
-    return None
+def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, settings: dict[str, Any]) -> None:
+    """`v ← μ v + ∇θ`, `θ ← θ − α v`; weight decay λ adds λ θ to the gradient first."""
+    if _given(settings["weight_decay"]):
+        gradient = _added(gradient, settings["weight_decay"], theta)
+    if _given(settings["momentum"]):
+        (velocity,) = state
+        velocity.mul_(_like(settings["momentum"], theta)).add_(gradient)
+        gradient = velocity
+    # One kernel rounds once, as torch.optim's does: a run of a population has the bits that it has by itself.
+    theta.addcmul_(_like(lr, theta), gradient, value=-1)
+
+
+def adam(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, settings: dict[str, Any]) -> None:
+    """Kingma & Ba, "Adam" (2015), algorithm 1; weight decay λ adds λ θ to the gradient first."""
+    if _given(settings["weight_decay"]) and not settings["decoupled_weight_decay"]:
+        gradient = _added(gradient, settings["weight_decay"], theta)
+    elif _given(settings["weight_decay"]):  # Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019)
+        theta.mul_(_like(1 - lr * settings["weight_decay"], theta))
+    first, second, count = state
+    beta_1, beta_2 = settings["betas"]
+    count.add_(1)
+    first.lerp_(gradient, _like(1 - beta_1, theta))
+    second.mul_(_like(beta_2, theta)).addcmul_(_like(1 - beta_2, theta) * gradient, gradient)
+    t = count.to(theta.device, precise(theta.device))  # beta**t is near one
+    denominator = second.sqrt() / _like((1 - beta_2**t).sqrt(), theta) + _like(settings["eps"], theta)
+    theta.sub_(_like(lr / (1 - beta_1**t), theta) * first / denominator)
+
+
+# Of each of torch's optimizers: the update, and the names of its state in the order that the update takes it.
+UPDATES: dict[type[Optimizer], tuple[Callable[..., None], tuple[str, ...]]] = {
+    torch.optim.SGD: (sgd, ("momentum_buffer",)),
+    torch.optim.Adam: (adam, ("exp_avg", "exp_avg_sq", "step")),
+    torch.optim.AdamW: (adam, ("exp_avg", "exp_avg_sq", "step")),
+}
+
+
+class RunsOptimizer(Optimizer):
+    """torch's SGD, Adam or AdamW for K independent networks in the same parameters (K, …).
+
+    Its one parameter group has the settings of torch's own, those that differ between the runs as tensors (K,) of
+    float64, and the state is torch's with a leading axis of K; so a run's part of both is what its own optimizer has.
+
+    Args:
+        parameters: of the network, each (K, …).
+        settings: of each run, an `OptimizerConfig` as a dict; all of the same name.
+
+    Attributes:
+        frozen: the runs (K,) whose parameters and state stay as they are, on the CPU.
+        left_out: those whose next step alone is left out (K,); None for none.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], settings: Sequence[dict[str, Any]]) -> None:
+        parameters = list(parameters)
+        device = parameters[0].device
+        each = [build_optimizer([Parameter(torch.zeros(1))], one) for one in settings]
+        groups = [one.param_groups[0] for one in each]
+        self.update, self.names = UPDATES[type(each[0])]
+        if all(group.get("momentum") == 0.0 for group in groups):
+            self.names = ()  # plain gradient descent keeps nothing
+        defaults = {key: _joined([group[key] for group in groups], device) for key in groups[0] if key != "params"}
+        defaults["lr"] = torch.tensor([group["lr"] for group in groups], dtype=precise(device), device=device)
+        self.frozen = torch.zeros(len(groups), dtype=torch.bool)
+        self.left_out: Tensor | None = None
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every run that is not frozen."""
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        (group,) = self.param_groups
+        still = self.frozen if self.left_out is None else self.frozen | self.left_out
+        self.left_out = None
+        rows = (~still).nonzero()[:, 0] if still.any() else None
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter] or self._begin(parameter)
+            tensors = [parameter, *(state[name] for name in self.names)]
+            if rows is None:
+                self.update(parameter, parameter.grad, tensors[1:], group["lr"], group)
+                continue
+            own = [each[rows.to(each.device)] for each in tensors]
+            settings = {key: _of(value, rows) for key, value in group.items() if key != "params"}
+            self.update(own[0], parameter.grad[rows.to(parameter.device)], own[1:], settings["lr"], settings)
+            for whole, part in zip(tensors, own, strict=True):
+                whole[rows.to(whole.device)] = part
+        return value
+
+    def _begin(self, parameter: Parameter) -> dict[str, Tensor]:
+        """The state before the first step: zeros, and the number of steps on the CPU, where torch has it."""
+        for name in self.names:
+            count = name == "step"
+            self.state[parameter][name] = torch.zeros(len(parameter)) if count else torch.zeros_like(parameter)
+        return self.state[parameter]
+
+    @staticmethod
+    def of_run(state_dict: dict[str, Any], run: int) -> dict[str, Any]:
+        """One run's part of a `state_dict`, as its own optimizer has it."""
+
+        def part(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(part(each) for each in value)
+            return value[run].item() if isinstance(value, Tensor) else value
+
+        groups = [
+            {key: value if key == "params" else part(value) for key, value in group.items()}
+            for group in state_dict["param_groups"]
+        ]
+        keeps_nothing = groups[0].get("momentum") == 0.0
+        state = {
+            number: {name: value[run].clone() for name, value in each.items()}
+            for number, each in state_dict["state"].items()
+            if not keeps_nothing
+        }
+        return {"state": state, "param_groups": groups}
+
+
+def _joined(values: Sequence[Any], device: torch.device) -> Any:
+    """The runs' settings as one: what is the same in all as it is, numbers that differ as a tensor (K,)."""
+    if isinstance(values[0], tuple | list):
+        return tuple(_joined(each, device) for each in zip(*values, strict=True))
+    if all(value == values[0] for value in values):
+        return values[0]
+    return torch.tensor(values, dtype=precise(device), device=device)
+
+
+def precise(device: torch.device) -> torch.dtype:
+    """The widest type of the device: Apple's MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _of(setting: Any, runs: Tensor) -> Any:
+    if isinstance(setting, tuple):
+        return tuple(_of(each, runs) for each in setting)
+    return setting[runs.to(setting.device)] if isinstance(setting, Tensor) else setting
+
+
+def _given(setting: Setting) -> bool:
+    """Whether it is anything but zero."""
+    return isinstance(setting, Tensor) or bool(setting)
+
+
+def _added(gradient: Tensor, decay: Setting, theta: Tensor) -> Tensor:
+    """`∇θ + λ θ`."""
+    if isinstance(decay, Tensor):
+        return torch.addcmul(gradient, _like(decay, theta), theta)
+    return gradient.add(theta, alpha=decay)
+
+
+def _like(setting: Setting, theta: Tensor) -> Any:
+    """The setting (K,) as (K, 1, …), for θ (K, n, m) or (K, m).
+
+    It is rounded to the parameter's precision only here: 1 − 0.999 in float32 is off by 2e-5.
+    """
+    if not isinstance(setting, Tensor):
+        return setting
+    return setting.to(theta.dtype).view(-1, *(1,) * (theta.dim() - 1)) if setting.dim() else setting.to(theta.dtype)

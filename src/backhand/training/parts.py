@@ -1,5 +1,6 @@
 """What a run trains with, made from its configuration: the data, the network, the callbacks, Lightning's Trainer."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from backhand.calculus.float64 import float64_device
 from backhand.calculus.losses import LOSSES
@@ -17,9 +18,10 @@ from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData
-from backhand.training.checkpoint import BEST, WholeFiles
+from backhand.training.checkpoint import BEST, AtomicCheckpointIO
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
+from backhand.training.on_nan import OnNan
 from backhand.training.processes import own_cluster
 
 # What the network's numbers are in; mixed precision has float32.
@@ -28,23 +30,25 @@ PRECISIONS = {
     "bf16-true": torch.bfloat16,
     "16-true": torch.float16,
 }
-# What the LightningModule does itself, for Lightning leaves it to a module that takes its own steps.
-MODULES_OWN = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, by steps, and without the logger's version number, which says nothing about the training."""
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Show how many steps there were so far."""
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, done - 1)
+    """Lightning's, without the logger's version number, which says nothing about the training."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The metrics behind the bar."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class StepLoss(Callback):
+    """Logs the loss of every so many steps, as `trainer.log_every_n_steps` has it."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log."""
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if outputs is not None and trainer.global_step % every == 0:
+            for logger in trainer.loggers:
+                logger.log_metrics({"train/loss_step": float(outputs["loss"])}, trainer.global_step - 1)
 
 
 def build_data(config: TrainConfig, dataset: Dataset) -> InMemoryData:
@@ -78,31 +82,38 @@ def prepared(config: TrainConfig, dataset: Dataset, target_mean: float, target_s
     )
 
 
-def build_module(config: TrainConfig, data: InMemoryData) -> LightningMLP:
-    """The network of `config.model` with its optimizer."""
-    return LightningMLP(
+def build_module(config: TrainConfig, data: InMemoryData, runs: Sequence[TrainConfig] | None = None) -> LightningMLP:
+    """The network of `config.model` with its optimizer; given the configurations of several runs, K of them in one."""
+
+    def each(setting: Callable[[TrainConfig], Any]) -> Any:
+        return setting(config) if runs is None else [setting(one) for one in runs]
+
+    stopping = config.callbacks.early_stopping
+    kind = LightningMLP
+    if config.compile:
+        from backhand.training.compiled import CompiledMLP
+
+        kind = CompiledMLP
+    return kind(
         sizes=layer_sizes(config, data.dataset.facts),
         hidden_activation=config.model.hidden_activation,
         output_activation=config.model.output_activation,
         loss=config.model.loss,
         loss_parameters=_loss_parameters(config, data),
         gradient=config.model.gradient,  # type: ignore[arg-type]
-        init=config.model.init,
-        init_scale=config.model.init_scale,
-        seed=config.seed,
+        init=each(lambda one: one.model.init),
+        init_scale=each(lambda one: one.model.init_scale),
+        seed=each(lambda one: one.seed),
         classes=data.classes,
         target_mean=data.target_mean,
         target_std=data.target_std,
-        optimizer=asdict(config.optimizer),
-        scheduler=asdict(config.scheduler),
+        optimizer=each(lambda one: asdict(one.optimizer)),
+        scheduler=each(lambda one: asdict(one.scheduler)),
+        early_stopping=None if stopping is None else asdict(stopping),
         objective=config.objective,
-        maximize=larger_is_better(config.objective),
-        preprocessing=data.dataset.preprocessing,
-        compile=config.compile,
-        accumulate=config.trainer.accumulate_grad_batches,
-        clip=config.trainer.gradient_clip_val,
-        clip_algorithm=config.trainer.gradient_clip_algorithm or "norm",
         on_nan=config.on_nan,
+        preprocessing=data.dataset.preprocessing,
+        runs=None if runs is None else len(runs),
     )
 
 
@@ -113,34 +124,15 @@ def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
     return parameters
 
 
-def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
-    """The best checkpoint, and what `config.callbacks` asks for."""
-    mode = "max" if larger_is_better(config.objective) else "min"
-    # A training metric is there at the end of its epoch, one of validation where that has just been.
-    of_training = config.objective.startswith("train/")
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            dirpath=(folder / BEST).parent,
-            filename="best",
-            monitor=config.objective,
-            mode=mode,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True if of_training else None,
-        ),
-    ]
+def build_callbacks(config: TrainConfig) -> list[Callback]:
+    """What a run does beside training, as `config.callbacks`, `on_nan` and the trainer's settings ask for it."""
+    callbacks: list[Callback] = []
+    if config.on_nan != "continue":
+        callbacks.append(OnNan(config.on_nan))  # type: ignore[arg-type]
+    if config.trainer.log_every_n_steps:
+        callbacks.append(StepLoss())
     if config.callbacks.progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
-    if stopping := config.callbacks.early_stopping:
-        callbacks.append(
-            EarlyStopping(
-                config.objective,
-                stopping.min_delta,
-                stopping.patience,
-                mode=mode,
-                check_finite=False,
-                check_on_train_epoch_end=of_training,
-            )
-        )
     if flow := config.callbacks.flow:
         wandb = config.logger.wandb
         callbacks.append(FlowMetrics(flow.samples, None if wandb is None else wandb.histograms_every))
@@ -149,15 +141,25 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
     return callbacks
 
 
+def best_checkpoint(config: TrainConfig, folder: Path) -> ModelCheckpoint:
+    """Lightning's own, for `best.ckpt`: the epoch whose objective is the best, at its end."""
+    return ModelCheckpoint(
+        dirpath=(folder / BEST).parent,
+        filename="best",
+        monitor=config.objective,
+        mode="max" if larger_is_better(config.objective) else "min",
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+
+
 def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], logger: Any) -> L.Trainer:
     """Lightning's Trainer with `config.trainer`.
 
     Raises:
         UserError: Lightning refuses the settings, for example a GPU where there is none, or the device has no float64.
     """
-    given = {
-        key: value for key, value in asdict(config.trainer).items() if value is not None and key not in MODULES_OWN
-    }
+    given = {key: value for key, value in asdict(config.trainer).items() if value is not None}
     given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # null is a value of its own here
     try:
         trainer = L.Trainer(
@@ -165,7 +167,7 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
             callbacks=callbacks,
             logger=logger,
             default_root_dir=folder,
-            plugins=[WholeFiles(), *own_cluster(config.trainer)],
+            plugins=[AtomicCheckpointIO(), *own_cluster(config.trainer)],
             enable_progress_bar=config.callbacks.progress_bar,
             enable_checkpointing=bool(callbacks),
         )

@@ -3,9 +3,9 @@
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightning as L
@@ -13,48 +13,47 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold, made_above
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import settled
-from backhand.data.module import load
-from backhand.reporting.epochs import Epochs
-from backhand.reporting.loggers import build_loggers, close_loggers
-from backhand.reporting.report import leave_report
+from backhand.data.module import InMemoryData, load
+from backhand.reporting.loggers import build_loggers
 from backhand.reporting.result import (
     Result,
     Status,
-    best_epoch,
-    best_objective,
     best_row,
-    chosen,
     config_hash,
     is_complete,
-    metrics_of,
     objective_of,
     read_result,
-    worst_objective,
-    write_result,
 )
 from backhand.reporting.terminal import print_summary
-from backhand.reporting.wandb_content import log_findings
 from backhand.training.checkpoint import (
     BEST,
     LAST,
     LastCheckpoint,
-    OwnFolder,
+    ResumeState,
     check_fits,
     made_here,
     newest,
     read,
     state_of,
 )
-from backhand.training.findings import draw, find
 from backhand.training.interruption import Interruption
-from backhand.training.parts import build_callbacks, build_data, build_module, build_trainer, check_interval
+from backhand.training.module import LightningMLP
+from backhand.training.on_nan import OnNan
+from backhand.training.outcome import leave_result, show_findings, shows_findings, status_of, write
+from backhand.training.parts import (
+    best_checkpoint,
+    build_callbacks,
+    build_data,
+    build_module,
+    build_trainer,
+    check_interval,
+)
 from backhand.training.processes import (
     Processes,
     asks_for_several,
@@ -66,6 +65,12 @@ from backhand.training.processes import (
 )
 
 log = logging.getLogger(__name__)
+
+# Where threads wait for each other about as long as they save: below so many numbers in a layer's output of all runs,
+# or so many parameters of the only one. With 64 runs of 64-32-10 a step takes 1.2 ms on two idle cores and 1.4 on one;
+# where another program has one of the two cores, 128 ms on two threads. A step of digits then takes 100 ms, and 2 on
+# one.
+OUTPUTS_FOR_ONE_THREAD, PARAMETERS_FOR_ONE_THREAD = 2**20, 100_000
 
 
 def train(config: TrainConfig) -> float:
@@ -114,7 +119,7 @@ def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) ->
     if record is not None and is_complete(record):
         log.info("complete already: %s", folder)
         return objective_of(record)
-    settings = in_sweep(config, folder)
+    settings = in_sweep(config)
     if config.ckpt_path in (None, AUTO):
         settings = going_on(settings, folder)
     try:
@@ -123,7 +128,7 @@ def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) ->
         if not isinstance(error, UserError):
             log.exception("the job failed")
         if record is None and read_result(folder) is None:
-            _write(failure(error, config), config, folder)
+            write(failure(error, config), config, folder)
         raise
 
 
@@ -137,12 +142,13 @@ def going_on(config: TrainConfig, folder: Path) -> TrainConfig:
     return replace(config, ckpt_path=None if path is None else str(path))
 
 
-def in_sweep(config: TrainConfig, folder: Path) -> TrainConfig:
-    """The configuration of one job: no progress bar of its own, and its W&B run in the sweep's group."""
+def in_sweep(config: TrainConfig) -> TrainConfig:
+    """The configuration of one job: no progress bar of its own, its W&B run in the sweep's group, and no histograms."""
     wandb = config.logger.wandb
-    if wandb is not None and wandb.group is None:
+    if wandb is not None:
         sweep = Path(HydraConfig.get().sweep.dir).absolute()
-        wandb = replace(wandb, group="/".join(sweep.parts[-2:]))
+        every = wandb.histograms_every if wandb.media else None
+        wandb = replace(wandb, group=wandb.group or "/".join(sweep.parts[-2:]), histograms_every=every)
     return replace(
         config,
         callbacks=replace(config.callbacks, progress_bar=False),
@@ -194,11 +200,11 @@ class Run:
         L.seed_everything(config.seed, workers=True, verbose=False)
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
         self.config = config = settled(config, dataset.facts)
-        going_on = None
+        resumed = None
         if config.ckpt_path is not None:
             checkpoint = Path(config.ckpt_path)
             if checkpoint.resolve().parent == (shared_folder(folder) / LAST).parent.resolve():
-                going_on = state_of(checkpoint, self.composed, dataset)
+                resumed = state_of(checkpoint, self.composed, dataset)
             else:
                 check_fits(checkpoint, config, dataset)
         self.data = build_data(config, dataset)
@@ -211,18 +217,15 @@ class Run:
             raise UserError(f"model.hidden={config.model.hidden}: the network does not fit into memory") from None
         if self.data.dtype == torch.float64:
             self.module.double()  # Lightning does so after it has loaded a checkpoint, which would then be rounded
-        self.callbacks = build_callbacks(config, folder)
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
-        rows, wandb_id = (Epochs.of(going_on["rows"]), going_on["wandb_id"]) if going_on is not None else ([], None)
+        rows, wandb_id = (resumed["rows"], resumed["wandb_id"]) if resumed is not None else ([], None)
         self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        self.own_folder = OwnFolder(self.composed, dataset, self.table, self.loggers, going_on)
+        self.resume_state = ResumeState(self.composed, dataset, self.loggers, resumed)
         last = LastCheckpoint(folder / LAST, config.checkpoint.every_n_steps, self.interruption)
-        self.data.pause = last.is_due
-        self.callbacks += [self.own_folder, last]
+        self.callbacks = [*build_callbacks(config), best_checkpoint(config, folder), self.resume_state, last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.seconds = 0.0
-        self.metrics: dict[str, float] = {}
         self.tested: dict[str, float] = {}
 
     def train(self, alone: bool = True) -> float:
@@ -232,14 +235,15 @@ class Run:
             alone: whether it is a run by itself, whose outcome is to be shown, or a sweep's.
         """
         try:
-            self._fit()
-            diverged = self.module.diverged
-            self._test()
-            if self.trainer.is_global_zero:
-                self._show(alone)
+            with threads_for(self.module, self.data):
+                self._fit()
+                self._test()
+            if self.trainer.is_global_zero and shows_findings(self.config, alone):
+                of_run = self.config, self.folder, self.table.rows, self.tested, self.trainer.loggers
+                show_findings(self.module, self.data, *of_run, alone)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns Ctrl-C into SystemExit(1) after it has put its affairs in order.
-            self._end("interrupted", 1)
+            self._leave_result("interrupted", None, alone)
             raise SystemExit(self.interruption.exit_status) from None
         except BaseException as error:
             if self.interruption.asked is not None:  # of several processes the first has ended, and left this one
@@ -249,31 +253,24 @@ class Run:
             if isinstance(error, MisconfigurationException):  # what it could not know before it had seen the data
                 error = UserError(f"trainer: {' '.join(str(error).split())}")
             with suppress(UserError):  # where it cannot be written either, the first reason is the one to tell
-                self._end("failed", 1, failure(error, self.config).error)
-                self._report(alone)
+                self._leave_result("failed", failure(error, self.config).error, alone)
             raise error from None if isinstance(error, UserError) else error.__cause__
-        if diverged is not None:
-            last = self.folder / LAST
-            where = f"last good checkpoint: {last}" if last.exists() else "there is no checkpoint yet"
-            result = self._end("diverged", 0, f"{diverged}; {where}" if self.module.undone else diverged)
-        else:
-            result = self._end("finished", 0)
-        self._report(alone)
+        result = self._leave_result(*status_of(self.module.endings[0], self.folder), alone)
         if alone and self.trainer.is_global_zero:
             best = best_row(self.table.rows, self.config.objective)
             print_summary(result, self.folder, None if best is None else int(best["epoch"]) + 1)
-        return worst_objective(self.config.objective) if diverged is not None else self.best
+        return objective_of(asdict(result))
 
     def _fit(self) -> None:
         try:
             self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
         except Exception as error:
-            if self.config.ckpt_path is None or self.own_folder.is_restored or is_out_of_memory(error):
+            if self.config.ckpt_path is None or self.resume_state.is_restored or is_out_of_memory(error):
                 raise
             with made_here(Path(self.config.ckpt_path)):  # Lightning stumbles over what is not in it
                 raise
         finally:
-            self.seconds = self.own_folder.seconds
+            self.seconds = self.resume_state.seconds
 
     def _test(self) -> None:
         self.trainer.strategy.barrier()
@@ -282,54 +279,27 @@ class Run:
             self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
         self.tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
-        self.metrics = final_metrics(self.table.rows) | self.tested
 
-    def _show(self, alone: bool) -> None:
-        findings = find(self.module, self.data)
-        findings.write(self.folder)
-        best = best_epoch(self.table.rows, self.config.objective) | self.tested
-        log_findings(self.trainer.loggers, findings, self.folder / BEST, best)
-        if wanted(self.config.plots, alone):
-            draw(self.table.rows, findings, self.folder / "plots")
-
-    def _report(self, alone: bool) -> None:
-        if wanted(self.config.report, alone) and self.trainer.is_global_zero:
-            leave_report(self.folder)
-
-    @property
-    def best(self) -> float:
-        """The objective's best value among the epochs, or the worst there is where no epoch had a finite one."""
-        return best_objective(self.table.rows, self.config.objective)
-
-    def _end(self, status: Status, exit_code: int, error: str | None = None) -> Result:
-        close_loggers(self.loggers, exit_code)  # the trainer's are others in a `fast_dev_run`
-        result = Result(
-            status=status,
-            objective={"name": self.config.objective, "value": self.best},
-            metrics=self.metrics,
-            best=best_epoch(self.table.rows, self.config.objective),
+    def _leave_result(self, status: Status, error: str | None, alone: bool) -> Result:
+        audit, on_nan = (next((c for c in self.callbacks if isinstance(c, kind)), None) for kind in (Audit, OnNan))
+        return leave_result(
+            status,
+            error,
+            self.config,
+            self.composed,
+            self.folder,
+            self.table.rows,
+            self.tested,
+            self.loggers,  # the trainer's are others in a `fast_dev_run`
+            alone,
             parameters=sum(each.numel() for each in self.module.parameters()),
             seconds=round(self.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
-            skipped=self.module.skipped,
+            skipped=sum(on_nan.skipped) if isinstance(on_nan, OnNan) else 0,
             device=device_name(self.trainer),
-            audit=next((each.summary() for each in self.callbacks if isinstance(each, Audit)), None),
-            error=error,
-            chosen=chosen(self.composed, self.config),
+            audit=audit.summary() if isinstance(audit, Audit) else None,
         )
-        _write(result, self.composed, self.folder)
-        return result
-
-
-def wanted(setting: bool | None, alone: bool) -> bool:
-    """Whether a run leaves pictures, or a report: if asked to, and by itself unless asked not to."""
-    return alone if setting is None else setting
-
-
-def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The last value of each training and validation metric."""
-    return {name: value for row in rows for name, value in metrics_of(row).items()}
 
 
 def quiet_lightning() -> None:
@@ -347,7 +317,7 @@ def quiet_lightning() -> None:
         ".*`srun` command is available.*",  # a Slurm on the machine is no reason to use it
         ".*sync_dist=True.*",  # the sums are already reduced over processes
         ".*Grad strides do not match bucket view strides.*",  # those of a narrow layer lie the other way round
-        ".*`LightningModule.configure_optimizers` returned `None`.*",  # a population's runs have one each
+        ".*`training_step` returned `None`.*",  # a compiled step has no loss to differentiate
         ".*trying to infer the `batch_size`.*",
     ):
         warnings.filterwarnings("ignore", message)
@@ -363,12 +333,20 @@ def _remove_unused(folder: Path) -> None:
             parent.rmdir()
 
 
-@rank_zero_only
-def _write(result: Result, config: TrainConfig, folder: Path) -> None:
+@contextmanager
+def threads_for(module: LightningMLP, data: InMemoryData) -> Iterator[None]:
+    """Compute with one thread what is too small for several; see `OUTPUTS_FOR_ONE_THREAD`."""
+    threads, rows, runs = torch.get_num_threads(), len(data.rows["train"].x), module.hparams["runs"]
+    batch = rows if data.settings.batch_size == "full" else min(rows, data.settings.batch_size)
+    is_small = sum(each.numel() for each in module.parameters()) < PARAMETERS_FOR_ONE_THREAD
+    if runs is not None:
+        is_small = runs * batch * max(module.model.sizes) < OUTPUTS_FOR_ONE_THREAD
+    if is_small:
+        torch.set_num_threads(1)
     try:
-        write_result(result, config, folder)
-    except OSError as error:
-        raise UserError(f"{folder / 'result.json'}: cannot be written ({error.strerror})") from None
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,86 @@
+"""What a run's metrics decide at the end of an epoch: its learning rate, whether it stops, whether it is lost.
+
+Each is a pure function of the epochs so far, so that nothing of it has to be stored: a run that is resumed, and a run
+of a population, decide the same from the same numbers. The dots in the shapes are the run axis.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# A training loss so many times that of the first step, or so large where that was below 1, does not come back: the
+# weights are then so far out that every unit is saturated or dead.
+BEYOND_RETURN = 1e4
+# A smaller relative change is no improvement to the plateau schedule: `threshold` of torch's ReduceLROnPlateau.
+THRESHOLD = 1e-4
+# What helps against numbers that grow, as the reason of a run's end has it.
+ADVICE = "try a smaller optimizer.lr"
+
+
+def improvements(values: np.ndarray, maximize: bool, min_delta: float = 0.0, threshold: float = 0.0) -> np.ndarray:
+    """Whether each value is better than the best before it.
+
+    Args:
+        values: the objective (N, …).
+        maximize: whether it is to grow.
+        min_delta: how much better it must be.
+        threshold: the same as a share of the best.
+
+    Returns:
+        (N, …); a NaN is never better, and any number is better than none.
+    """
+    sign = -1.0 if maximize else 1.0
+    found, best = np.zeros(values.shape, dtype=bool), np.full(values.shape[1:], sign * np.inf)
+    for place, value in enumerate(values):
+        margin = threshold * np.where(np.isfinite(best), best, 0.0) + min_delta
+        found[place] = sign * value < sign * best - margin
+        best = np.where(found[place], value, best)
+    return found
+
+
+def has_stopped(values: np.ndarray, maximize: bool, patience: int, min_delta: float) -> np.ndarray:
+    """Whether the objective (N, …) has not improved for `patience` epochs, (…)."""
+    improved = np.asarray(improvements(values, maximize, min_delta)[-patience:].any(0))
+    return ~improved & (len(values) >= patience)
+
+
+def learning_rate(
+    schedule: Mapping[str, Any], lr: Any, epochs: int, max_epochs: int | None, values: np.ndarray, maximize: bool
+) -> Any:
+    """The learning rate after so many epochs, (…).
+
+    Args:
+        schedule: `SchedulerConfig` as a dict; its numbers may be arrays (…), one for each run.
+        lr: the first epoch's, (…).
+        epochs: how many are completed.
+        max_epochs: how many there will be (`cosine`).
+        values: the objective of those epochs that had one (N, …) (`plateau`).
+        maximize: whether it is to grow.
+    """
+    match schedule["name"]:
+        case "cosine":
+            assert max_epochs is not None
+            return schedule["min_lr"] + (lr - schedule["min_lr"]) * (1 + np.cos(np.pi * epochs / max_epochs)) / 2
+        case "step":
+            return lr * np.power(schedule["factor"], epochs // schedule["every"])
+        case "plateau":
+            waited = np.zeros(values.shape[1:], dtype=int)
+            for improved in improvements(values, maximize, threshold=THRESHOLD):
+                waited = np.where(improved, 0, waited + 1)
+                is_due = waited > schedule["patience"]
+                lr = np.where(is_due, np.maximum(lr * schedule["factor"], schedule["min_lr"]), lr)
+                waited = np.where(is_due, 0, waited)
+    return lr
+
+
+def is_lost(loss: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Whether an epoch's mean training loss (…) says that the run is lost, given the loss of its first step (…)."""
+    scale = np.where(np.isfinite(first), np.maximum(1.0, np.abs(first)), 1.0)
+    return ~(np.isfinite(loss) & (loss <= BEYOND_RETURN * scale))
+
+
+def divergence(loss: float, epoch: int) -> str:
+    """The reason that result.json gives."""
+    what = f"{loss:.3g}" if np.isfinite(loss) else "not finite"
+    return f"the training loss is {what} in epoch {epoch}; {ADVICE}"

@@ -1,0 +1,144 @@
+"""The module under a plain Trainer: any DataLoader, any callback, Lightning's own accumulation and clipping."""
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
+from torch.utils.data import DataLoader, TensorDataset
+
+from backhand import LightningMLP
+from backhand.calculus import backpropagation
+from backhand.training.train import quiet_lightning
+
+
+def trainer(**settings):
+    quiet_lightning()
+    given = {"max_epochs": 2, "logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    return L.Trainer(accelerator="cpu", enable_progress_bar=False, num_sanity_val_steps=0, **(given | settings))
+
+
+def rows(count=50, weighted=False):
+    x = torch.randn(count, 6)
+    parts = [x, (x[:, 0] > 0).long() + (x[:, 1] > 1).long()]
+    return TensorDataset(*parts, *([torch.rand(count)] if weighted else []))
+
+
+def module(**settings):
+    return LightningMLP([6, 8, 3], seed=0, **settings)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_any_data_loader_and_any_trainer_will_do(weighted):
+    given, fit = module(), trainer(max_epochs=30)
+    batches = DataLoader(rows(weighted=weighted), batch_size=16, shuffle=True)
+    fit.fit(given, batches, batches)
+    found = fit.callback_metrics
+    assert {"train/loss", "train/acc", "val/loss", "val/acc"} <= found.keys()
+    assert found["val/acc"] > 0.9
+    assert fit.predict(given, batches)[0]["probabilities"].shape == (16, 3)
+    again = LightningMLP(**given.hparams)
+    again.load_state_dict(given.state_dict())
+    (tested,) = trainer().test(again, batches, verbose=False)
+    assert tested["test/acc"] == found["val/acc"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 0.1}]
+)
+def test_the_functions_backward_is_called_once_for_every_batch(monkeypatch, settings):
+    called = []
+    original = backpropagation.backward
+    monkeypatch.setattr(backpropagation, "backward", lambda *a: called.append(1) or original(*a))
+    trainer(**settings).fit(module(), DataLoader(rows(), batch_size=16))
+    assert len(called) == 2 * 4
+
+
+def test_other_peoples_hooks_are_called_once_a_step():
+    seen = []
+
+    class Watches(Callback):
+        def on_train_batch_start(self, *arguments):
+            seen.append("start")
+
+        def on_after_backward(self, *arguments):
+            seen.append("backward")
+
+        def on_before_optimizer_step(self, *arguments):
+            seen.append("step")
+
+        def on_train_batch_end(self, *arguments):
+            seen.append("end")
+
+    trainer(max_epochs=1, callbacks=[Watches()]).fit(module(), DataLoader(rows(), batch_size=16))
+    assert seen == ["start", "backward", "step", "end"] * 4
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_accumulation_and_clipping_are_lightnings(algorithm):
+    given, data = module(), rows(48)
+    own = module()
+    optimizer = torch.optim.SGD(own.parameters(), 0.1, 0.9)
+    clip = {"norm": torch.nn.utils.clip_grad_norm_, "value": torch.nn.utils.clip_grad_value_}[algorithm]
+    for first in range(0, 48, 16):
+        for half in (first, first + 8):
+            batch = [each[half : half + 8] for each in data.tensors]
+            (own.model.loss(*batch, "cross_entropy") / 2).backward()
+        clip(own.parameters(), 0.05)
+        optimizer.step()
+        optimizer.zero_grad()
+    settings = {"gradient_clip_val": 0.05, "gradient_clip_algorithm": algorithm, "accumulate_grad_batches": 2}
+    trainer(max_epochs=1, **settings).fit(given, DataLoader(data, batch_size=8))
+    for ours, theirs in zip(given.parameters(), own.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_metrics_of_classes_are_scikit_learns_and_the_loss_counts_the_weights():
+    given, data = module(), rows(50, weighted=True)
+    (found,) = trainer().test(given, DataLoader(data, batch_size=16), verbose=False)
+    x, y, weight = data.tensors
+    assert found["test/acc"] == pytest.approx(accuracy_score(y, given(x).argmax(-1)))
+    loss = given.model.loss(x, y, "cross_entropy", sample_weight=weight)
+    assert found["test/loss"] == pytest.approx(float(loss), rel=1e-5)
+    fit = trainer(max_epochs=1)
+    given = module(optimizer={"name": "sgd", "lr": 1e-9})
+    fit.fit(given, DataLoader(data, batch_size=16))
+    # Each sample counts once in the accuracy, whatever its weight, and whichever batch it is in.
+    assert fit.callback_metrics["train/acc"] == pytest.approx(accuracy_score(y, given(x).argmax(-1)))
+    assert fit.callback_metrics["train/loss"] == pytest.approx(
+        float(given.model.loss(x, y, "cross_entropy", sample_weight=weight)), rel=1e-5
+    )
+
+
+def test_metrics_of_a_regression_are_scikit_learns_in_the_targets_own_units():
+    x, y = torch.randn(70, 6), torch.randn(70, 2) @ torch.tensor([[1.0, 0.3], [0.0, 2.0]])
+    settings = {"target_mean": 30.0, "target_std": 4.0}
+    given = LightningMLP([6, 8, 2], "tanh", "identity", "mse", seed=0, **settings)
+    (found,) = trainer().test(given, DataLoader(TensorDataset(x, y), batch_size=32), verbose=False)
+    true, predicted = (each.detach() * 4 + 30 for each in (y, given(x)))
+    assert found["test/r2"] == pytest.approx(r2_score(true, predicted), rel=1e-5)
+    assert found["test/mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=1e-5)
+
+
+def test_yes_or_no_outputs_are_right_one_by_one():
+    x, y = torch.randn(40, 6), torch.randint(2, (40, 3)).float()
+    given = LightningMLP([6, 8, 3], "tanh", "sigmoid", "binary_cross_entropy", seed=0)
+    (found,) = trainer().test(given, DataLoader(TensorDataset(x, y), batch_size=16), verbose=False)
+    assert found["test/acc"] == pytest.approx(float(((given(x) > 0.5) == y.bool()).float().mean()))
+
+
+def test_several_runs_are_trained_at_once_with_one_backward_pass_for_all(monkeypatch):
+    called = []
+    original = backpropagation.backward
+    data = rows(48)
+    settings = [{"name": "sgd", "lr": lr, "momentum": 0.9} for lr in (0.01, 0.1, 0.5)]
+    together = LightningMLP([6, 8, 3], runs=3, seed=[0, 1, 2], optimizer=settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(backpropagation, "backward", lambda *a: called.append(1) or original(*a))
+        trainer().fit(together, DataLoader(data, batch_size=16))
+    assert len(called) == 2 * 3
+    for run, one in enumerate(settings):
+        alone = LightningMLP([6, 8, 3], seed=run, optimizer=one)
+        trainer().fit(alone, DataLoader(data, batch_size=16))
+        for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours[run], theirs, rtol=1e-5, atol=1e-6)
