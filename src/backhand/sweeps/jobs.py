@@ -40,21 +40,13 @@ PER_RUN = (
 
 @dataclass
 class Job:
-    """One job of a sweep.
+    """One job of a sweep."""
 
-    Attributes:
-        number: its place in the sweep, from 0.
-        overrides: what it sets, as on a command line.
-        compose: makes `cfg`.
-        config: its configuration, checked.
-        folder: where it writes.
-    """
-
-    number: int
-    overrides: tuple[str, ...]
+    number: int  # its place in the sweep, from 0
+    overrides: tuple[str, ...]  # what it sets, as on a command line
     compose: Callable[[], DictConfig]
-    config: TrainConfig
-    folder: Path
+    config: TrainConfig  # checked
+    folder: Path  # where it writes
 
     @property
     def cfg(self) -> DictConfig:
@@ -92,8 +84,8 @@ class Composer:
     def __init__(self, hydra_context: HydraContext, config: DictConfig) -> None:
         self.loader, self.config = hydra_context.config_loader, config
         self.parser = OverridesParser.create(config_loader=self.loader)
-        # As Hydra composes it and as `in_schema` returns it, by the other settings and the `PER_RUN` keys that are set.
-        self.shared: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[DictConfig, DictConfig]] = {}
+        # By the other settings and the `PER_RUN` keys that are set: Hydra's configuration, and `in_schema` of it.
+        self.shared: dict[Any, tuple[DictConfig, DictConfig]] = {}
 
     def job(self, number: int, overrides: Sequence[str]) -> Job:
         """The job, composed and checked.
