@@ -1,7 +1,8 @@
 """The launchers and the sweepers as Hydra finds them: it imports this file at every start, so nothing heavy here."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,39 +20,51 @@ from backhand.config.errors import UserError
 
 if TYPE_CHECKING:
     from backhand.sweeps.jobs import Job
-    from backhand.sweeps.sweep import Sweep
+    from backhand.sweeps.launcher import PopulationSweep
 
 Note = Callable[[str], None]
 
 
-class PopulationLauncher(Launcher):
-    """`hydra/launcher=population`: jobs that differ in per-run settings alone are trained as one population.
+class _Launcher(Launcher):
+    max_runs: int | None
 
-    Args:
-        max_runs: the most runs of a population; as many as the memory holds if None.
-    """
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        most = self.max_runs
+        if most is not None and (type(most) is not int or most < 1):
+            raise UserError(
+                f"hydra.launcher.max_runs={most}: must be a whole number, 1 or more, or null for what the memory holds"
+            )
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs of a sweeper of Hydra's; ours have composed them already."""
+        return self.launch_jobs(self.compose(enumerate(job_overrides, initial_job_idx)), lambda text: None)
+
+    @abstractmethod
+    def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
+        """Run jobs, and return what each of them returns, in their order; `note` is told how far they are."""
+
+    def compose(self, jobs: Iterable[tuple[int, Sequence[str]]]) -> "list[Job]":
+        from backhand.sweeps.jobs import Composer
+
+        composer = Composer(self.hydra_context, self.config)
+        return [composer.job(number, overrides) for number, overrides in jobs]
+
+    def populations(self, note: Note) -> "PopulationSweep":
+        from backhand.sweeps.launcher import PopulationSweep
+
+        return PopulationSweep(self.hydra_context, self.task_function, self.max_runs, note)
+
+
+class PopulationLauncher(_Launcher):
+    """`hydra/launcher=population`: jobs that differ in per-run settings alone are trained as one population."""
 
     def __init__(self, max_runs: int | None) -> None:
         self.max_runs = max_runs
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's call before the first launch.
-
-        Raises:
-            UserError: `max_runs` is no number of runs.
-        """
-        _check_max_runs(self.max_runs)
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs of any of Hydra's sweepers; returns what each of them returns, in their order."""
-        return self.launch_jobs(_composed(self.hydra_context, self.config, enumerate(job_overrides, initial_job_idx)))
-
-    def launch_jobs(self, jobs: "Sequence[Job]", note: Note = lambda text: None) -> Sequence[JobReturn]:
-        """Run jobs that have been composed and checked; `note` is told how far a population is."""
-        from backhand.sweeps.launcher import PopulationSweep
-
-        return PopulationSweep(self.hydra_context, self.task_function, self.max_runs, note).launch(jobs)
+    def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
+        """Run the jobs; `note` is told how far a population is."""
+        return self.populations(note).launch(jobs)
 
 
 @dataclass
@@ -71,110 +84,62 @@ class SlurmConfig(SlurmQueueConf):
 ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SlurmConfig(), provider="backhand")
 
 
-class SlurmLauncher(submitit_launcher.SlurmLauncher):
+class SlurmLauncher(_Launcher, submitit_launcher.SlurmLauncher):
     """`hydra/launcher=slurm`: each job, or each population, is an element of one Slurm job array.
 
-    A job that Slurm stops with a signal (a time limit, a preemption) is put into the queue again, and goes on from its
-    last checkpoint. One that is lost for good costs the others nothing.
-
-    Args:
-        population: whether what can be is trained as populations.
-        max_runs: the most runs of a population; as many as the memory holds if None.
-        params: what sbatch is told, by submitit's names.
+    A job that Slurm stops with a signal (a time limit, a preemption) is put into the queue again, and is resumed from
+    its last checkpoint. One that is lost for good costs the others nothing. The arguments are those of `SlurmConfig`.
     """
 
     def __init__(self, population: bool, max_runs: int | None, **params: Any) -> None:
         super().__init__(**params)
         self.population, self.max_runs = population, max_runs
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's call before the first launch.
-
-        Raises:
-            UserError: there is no Slurm here, or `max_runs` is no number of runs.
-        """
-        _check_max_runs(self.max_runs)
+    def setup(self, **given: Any) -> None:
+        """Keep what Hydra gives, and refuse to begin without Slurm."""
+        super().setup(**given)
         if shutil.which("sbatch") is None:
             raise UserError("hydra/launcher=slurm: there is no sbatch here; scripts/slurm_dev.sh starts a Slurm to try")
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs of any of Hydra's sweepers; returns what each of them returns, in their order."""
-        return self.launch_jobs(_composed(self.hydra_context, self.config, enumerate(job_overrides, initial_job_idx)))
-
-    def launch_jobs(self, jobs: "Sequence[Job]", note: Note = lambda text: None) -> Sequence[JobReturn]:
-        """Submit jobs that have been composed and checked, and wait for all of them."""
+    def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
+        """Submit the jobs, and wait for all of them."""
         from backhand.sweeps.slurm import submit
 
-        assert self.config is not None
-        return submit(self, jobs, self.params, str(self.config.hydra.sweep.dir), self.population, note)
+        return submit(self, jobs, note)
 
     def __call__(self, jobs: Sequence[tuple[int, Sequence[str]]], singleton_state: Any) -> Sequence[JobReturn]:
         """Run some of the jobs, on a node."""
-        from backhand.sweeps.launcher import PopulationSweep
-
         Singleton.set_state(singleton_state)
         setup_globals()
-        assert self.hydra_context is not None
-        assert self.task_function is not None
-        composed = _composed(self.hydra_context, self.config, jobs)
-        sweep = PopulationSweep(self.hydra_context, self.task_function, self.max_runs)
-        return sweep.launch(composed) if self.population else sweep.one_by_one(composed)
+        populations, composed = self.populations(lambda text: None), self.compose(jobs)
+        return populations.launch(composed) if self.population else populations.one_by_one(composed)
 
 
-class GridSweeper(Sweeper):
-    """`search=grid`: every combination of the values that are listed.
-
-    Args:
-        params: what is swept, by key; the command line's own lists come on top.
-    """
-
-    def __init__(self, params: dict[str, Any] | None) -> None:
-        self.params = params or {}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's call before the sweep."""
-        self.begin = lambda: _sweep(config, hydra_context, task_function)
-
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep."""
-        from backhand.sweeps.grid import run_grid
-
-        return run_grid(self.begin(), self.params, arguments)
-
-
-class OptunaSweeper(Sweeper):
-    """`search=optuna`: Optuna chooses the values; the arguments are those of `sweeps.search.SearchSettings`."""
-
+class _Sweeper(Sweeper):
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's call before the sweep."""
-        self.begin = lambda: _sweep(config, hydra_context, task_function)
+        from backhand.sweeps.sweep import Sweep
+
+        self.jobs = Sweep(config, hydra_context, task_function)
+
+
+class GridSweeper(_Sweeper):
+    """`search=grid`: every combination of the values that are listed."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep."""
+        """Run every combination, and sum up what was found."""
+        from backhand.sweeps.grid import run_grid
+
+        return run_grid(self.jobs, self.settings["params"] or {}, arguments)
+
+
+class OptunaSweeper(_Sweeper):
+    """`search=optuna`: Optuna chooses the values; its keys are in `conf/hydra/sweeper/optuna.yaml`."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the trials, and sum up what was found."""
         from backhand.sweeps.search import SearchSettings, run_search
 
-        return run_search(self.begin(), SearchSettings(**self.settings), arguments)
-
-
-def _check_max_runs(most: Any) -> None:
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise UserError(
-            f"hydra.launcher.max_runs={most}: must be a whole number, 1 or more, or null for what the memory holds"
-        )
-
-
-def _sweep(config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> "Sweep":
-    from backhand.sweeps.sweep import Sweep
-
-    return Sweep(config, hydra_context, task_function)
-
-
-def _composed(hydra_context: Any, config: Any, jobs: Any) -> "Sequence[Job]":
-    from backhand.sweeps.jobs import Composer
-
-    composer = Composer(hydra_context, config)
-    return [composer.job(number, overrides) for number, overrides in jobs]
+        return run_search(self.jobs, SearchSettings(**self.settings), arguments)

@@ -26,7 +26,7 @@ def jobs(configured: Callable, tmp_path: Path) -> Callable[..., list[Job]]:
         for number, overrides in enumerate(each):
             config = configured(*QUIET, *shared, *overrides)
             cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}})
-            made.append(Job(number, tuple(overrides), cfg, config, sweep / str(number)))
+            made.append(Job(number, tuple(overrides), lambda cfg=cfg: cfg, config, sweep / str(number)))
         return made
 
     return make

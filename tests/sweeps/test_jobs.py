@@ -36,13 +36,17 @@ def composer():
         ["optimizer={lr: 0.7}", "optimizer.lr=0.2"],
         ["optimizer=adamw", "optimizer.betas=[0.8,0.9]", "data=wine", "trainer.precision=64-true"],
         ["optimizer.lr=${optimizer.weight_decay}", "optimizer.weight_decay=0.1", "hydra.sweep.subdir=elsewhere"],
+        ["seed=1", "hydra.job.config.override_dirname.exclude_keys=[seed]", "optimizer.lr=0.5", "data=wine"],
+        ["seed=1", "data=wine", "hydra.job.config.override_dirname.kv_sep=:"],
         ["experiment=gradient_descent", "optimizer.momentum=0.5"],
     ],
 )
 def test_a_job_is_composed_as_hydra_composes_it(composer, overrides):
-    for _ in range(2):  # the second time from what the first one left
-        ours, theirs = composer.compose(overrides), composer.loader.load_sweep_config(composer.config, overrides)
-        assert OmegaConf.to_container(ours) == OmegaConf.to_container(theirs)
+    theirs = composer.loader.load_sweep_config(composer.config, overrides)
+    theirs.hydra.job.num, theirs.hydra.job.id = 7, "7"
+    for _ in range(2):  # the second time from what the first one and another job left
+        assert OmegaConf.to_container(composer.compose(7, overrides)) == OmegaConf.to_container(theirs)
+        composer.job(8, ["seed=5", "name=another"])
 
 
 def test_a_value_of_one_job_does_not_reach_another(composer):
@@ -51,7 +55,24 @@ def test_a_value_of_one_job_does_not_reach_another(composer):
     assert (first.config.optimizer.lr, second.config.optimizer.lr) == (0.5, 0.1)
     assert (first.config.seed, second.config.seed) == (7, 8)
     assert (first.folder.name, second.folder.name) == ("0", "1")
-    assert composer.job(0, ["optimizer.lr=0.5", "seed=7"]) is first
+    assert (first.cfg.optimizer.lr, first.cfg.seed, first.cfg.hydra.job.num) == (0.5, 7, 0)
+    assert (second.cfg.optimizer.lr, second.cfg.seed, second.cfg.hydra.job.num) == (0.1, 8, 1)
+
+
+def test_jobs_that_differ_in_per_run_settings_are_composed_once(composer, monkeypatch):
+    composed = []
+    original = composer.loader.load_sweep_config
+    monkeypatch.setattr(composer.loader, "load_sweep_config", lambda *args: composed.append(args) or original(*args))
+    jobs = [composer.job(n, [f"seed={n}", f"optimizer.lr={1 / (n + 1)}", "optimizer=adam"]) for n in range(20)]
+    assert len(composed) == 1
+    assert [(job.config.seed, job.config.optimizer.lr) for job in jobs] == [(n, 1 / (n + 1)) for n in range(20)]
+    assert len({job.hash for job in jobs}) == 20
+
+
+def test_a_value_may_name_the_value_of_its_job(composer):
+    for number, lr in enumerate((0.5, 0.25)):
+        job = composer.job(number, ["scheduler=plateau", "scheduler.min_lr=${optimizer.lr}", f"optimizer.lr={lr}"])
+        assert job.config.scheduler.min_lr == lr
 
 
 @pytest.mark.parametrize(
@@ -60,12 +81,15 @@ def test_a_value_of_one_job_does_not_reach_another(composer):
         ("optimizer.lr=-1", r"job 4 \(optimizer.lr=-1\): optimizer.lr=-1.0: must be above 0"),
         ("seed=x", r"job 4 \(seed=x\): seed=x: must be a whole number"),
         ("model.init=xavir", r"job 4 .*did you mean xavier"),
+        ("seed=null", r"job 4 \(seed=null\): seed=null: needs a value"),
         ("nothing=1", r"job 4 \(nothing=1\): nothing: no such key"),
     ],
 )
 def test_a_wrong_job_is_named(composer, override, message):
-    with pytest.raises(UserError, match=message):
-        composer.job(4, [override])
+    for _ in range(2):
+        with pytest.raises(UserError, match=message):
+            composer.job(4, [override])
+    assert composer.job(5, ["seed=1"]).config.seed == 1
 
 
 def test_what_may_differ_in_a_population_are_keys_that_there_are(configured):
@@ -118,6 +142,14 @@ def test_jobs_of_one_shape_go_together_and_the_others_are_told_why(jobs):
     assert "gradient_clip_val" in alone[4]
     assert "shape" in alone[5]
     assert "checkpoint" in alone[6]
+
+
+def test_a_number_of_batches_does_not_go_with_a_share_of_them(jobs):
+    one_batch, all_batches = ["trainer.limit_train_batches=1"], ["trainer.limit_train_batches=1.0"]
+    made = jobs([[*one_batch, "seed=0"], [*all_batches, "seed=1"], [*one_batch, "seed=2"]])
+    groups, alone = divided(made)
+    assert [[job.number for job in group] for group in groups] == [[0, 2]]
+    assert set(alone) == {1}
 
 
 def parsed(text):

@@ -9,16 +9,15 @@ from hydra.core.override_parser.types import Override
 from rich.console import Console
 
 from backhand.config.errors import UserError
-from backhand.sweeps.progress import SweepProgress
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import Sweep
 
-# Each is composed and checked before the first one begins: 30 ms, and 0.3 MB that stay.
+# Each is composed and checked before the first one begins: 2 ms where per-run settings differ, 0.1 s and 0.6 MB else.
 MOST_JOBS = 10_000
 
 
 def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) -> list[float | None]:
-    """Run them all, and sum up what they found.
+    """Run every combination, and sum up what was found.
 
     Args:
         sweep: the sweep.
@@ -38,11 +37,12 @@ def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) 
     folders = {job.folder for job in jobs}
     if len(folders) < len(jobs):
         raise UserError(f"hydra.sweep.subdir: {len(jobs)} jobs would share {len(folders)} folders; leave it as it is")
+    objective = jobs[0].config.objective
     sweep.claim({"search": "grid"}, [job.hash for job in jobs])
-    with SweepProgress(len(jobs), jobs[0].config.objective) as progress, sweep.interruptible():
-        outcomes = sweep.run(jobs, progress)
-    summarise(sweep)
-    return [outcome.value for outcome in outcomes]
+    with sweep.running(len(jobs), objective):
+        sweep.run(jobs)
+    summarise(sweep, [objective])
+    return [sweep.outcomes[job.number].value for job in jobs]
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
@@ -51,21 +51,20 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     Raises:
         UserError: a key without values, or with an interval for them; or more than `MOST_JOBS`.
     """
-    choices: dict[str, list[str]] = {}
+    choices: list[list[str]] = []
     for override in overrides:
-        key = override.get_key_element()
+        key, text = override.get_key_element(), override.input_line
         if not override.is_sweep_override():
-            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+            choices.append([f"{key}={override.get_value_element_as_str()}"])
             continue
         if not override.is_discrete_sweep():
             raise UserError(
-                f"{override.input_line}: a grid takes lists (1,2,3, choice(…) or range(…)); "
-                "intervals are for search=optuna"
+                f"{text}: a grid takes lists (1,2,3, choice(…) or range(…)); intervals are for search=optuna"
             )
         values = itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1)
-        choices[key] = [f"{key}={value}" for value in values]
-        if not choices[key]:
-            raise UserError(f"{override.input_line}: has no values")
-        if math.prod(len(values) for values in choices.values()) > MOST_JOBS:
-            raise UserError(f"{override.input_line}: makes it more than {MOST_JOBS} jobs, the most of a sweep")
-    return [list(each) for each in itertools.product(*choices.values())]
+        choices.append([f"{key}={value}" for value in values])
+        if not choices[-1]:
+            raise UserError(f"{text}: has no values")
+        if math.prod(map(len, choices)) > MOST_JOBS:
+            raise UserError(f"{text}: makes it more than {MOST_JOBS} jobs, the most of a sweep")
+    return [list(each) for each in itertools.product(*choices)]

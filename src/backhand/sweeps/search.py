@@ -1,62 +1,40 @@
 """The sweep whose jobs Optuna chooses, a batch of trials at a time, from what the ones before them have found."""
 
-import fcntl
 import inspect
-import itertools
-import json
-import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._storage import JournalOperation
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import BaseTrial
 
 from backhand.calculus.choices import check_choice
 from backhand.config.catalogue import Facts, facts_of
-from backhand.config.errors import UserError
+from backhand.config.errors import UserError, one_line
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import check_validated, larger_is_better, metric_names
+from backhand.config.validation import check_validated, metric_names
 from backhand.sweeps.jobs import Job
-from backhand.sweeps.progress import SweepProgress
+from backhand.sweeps.study import Study
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import COSTS, Sweep
 
 JOURNAL = "study.journal"
-# What is noted with a study whose sampler has nothing left to try.
-EXHAUSTED = "exhausted"
 # The data sets that a table may turn out to be, for the metrics that there may be.
 TABLES = (Facts(features=1, classes=2), Facts(features=1, classes=None))
+# Without the one that keeps its state in the study as a pickle: a study may be somebody else's.
 SAMPLERS = sorted(
     name
-    for name, kind in vars(optuna.samplers).items()
-    if isinstance(kind, type) and issubclass(kind, BaseSampler) and not name.startswith("Base")
+    for name in optuna.samplers.__all__
+    if name.endswith("Sampler") and not name.startswith("Base") and name != "CmaEsSampler"
 )
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 @dataclass
 class SearchSettings:
-    """What `conf/hydra/sweeper/optuna.yaml` can set.
-
-    Attributes:
-        params: the search space by key, for a command line that has none of its own.
-        n_trials: in all, those of earlier calls with the same folder included.
-        n_jobs: trials that are asked for at a time; with a population, what is trained in one step.
-        sampler: a class of `optuna.samplers`.
-        sampler_options: its arguments beside the seed.
-        seed: of the sampler; trial n's suggestion is a function of it, of n, and of the trials before.
-        objectives: what is optimised instead of `objective`: metrics at the best epoch, `seconds`, `parameters`.
-    """
+    """What `conf/hydra/sweeper/optuna.yaml` says, where each of them is explained."""
 
     params: Mapping[str, Any] | None
     n_trials: Any
@@ -74,13 +52,13 @@ class SearchSettings:
         """
         for name in ("n_trials", "n_jobs"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if type(value) is not int or value < 1:
                 raise UserError(f"hydra.sweeper.{name}={value}: must be a whole number, 1 or more")
         try:
             check_choice("hydra.sweeper.sampler", self.sampler, SAMPLERS)
         except ValueError as error:
             raise UserError(str(error)) from None
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+        if type(self.seed) is not int:
             raise UserError(f"hydra.sweeper.seed={self.seed}: must be a whole number")
         if not isinstance(self.sampler_options or {}, Mapping):
             raise UserError(
@@ -89,24 +67,16 @@ class SearchSettings:
             )
         if self.objectives is not None and (isinstance(self.objectives, str) or not list(self.objectives)):
             raise UserError(f"hydra.sweeper.objectives={self.objectives}: must be a list, as in [val/loss,parameters]")
-        self.build_sampler(0)
 
     def build_sampler(self, number: int) -> BaseSampler:
-        """The sampler for one trial: what it draws must not hang on how often the search was interrupted before.
-
-        Raises:
-            UserError: an option that it has not.
-        """
+        """The sampler for the trial of a number."""
         kind, options = getattr(optuna.samplers, self.sampler), dict(self.sampler_options or {})
         parameters = inspect.signature(kind).parameters
         if "constant_liar" in parameters and self.n_jobs > 1:
             options.setdefault("constant_liar", True)  # else the trials of a batch crowd around the same place
         if "seed" in parameters:
             options["seed"] = (self.seed * 1_000_003 + number) % 2**32
-        try:
-            return kind(**options)
-        except (TypeError, ValueError, ImportError) as error:
-            raise UserError(f"hydra.sweeper.sampler={self.sampler}: {' '.join(str(error).split())}") from None
+        return kind(**options)
 
 
 def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str]) -> dict[str, Any]:
@@ -130,19 +100,17 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
     if not any(each.is_sweep_override() for each in overrides):
         overrides = sweep.parse(settings.params or {}, arguments)
     space = {each.get_key_element(): distribution(each) for each in overrides if each.is_sweep_override()}
-    fixed = [
-        f"{each.get_key_element()}={each.get_value_element_as_str()}"
-        for each in overrides
-        if not each.is_sweep_override()
-    ]
+    fixed = {
+        each.get_key_element(): each.get_value_element_as_str() for each in overrides if not each.is_sweep_override()
+    }
     if not space:
         raise UserError(
             "search=optuna: nothing to search; give a key an interval, a range or a choice, "
             "such as 'optimizer.lr=tag(log, interval(0.001, 1))'"
         )
-    first = _probe(sweep, fixed, space)
+    first = _check_space(sweep, fixed, space)
     names = _objectives(settings, first.config)
-    _rehearse(settings, space, names)
+    _check_sampler(settings, space, names)
     identity = {
         "search": "optuna",
         "space": {key: repr(each) for key, each in space.items()},
@@ -151,20 +119,15 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
         "config": first.hash,
     }
     sweep.claim(identity)
-    study = _study(sweep.folder / JOURNAL, names, len(space))
-    with SweepProgress(settings.n_trials, first.config.objective) as progress, sweep.interruptible():
+    study = Study(sweep.folder / JOURNAL, names, space, settings.build_sampler)
+    with sweep.running(settings.n_trials, first.config.objective):
         try:
-            _restore(sweep, study, fixed, progress)
-            for batch in _batches(study, settings, space):
-                _run_batch(sweep, study, batch, fixed, names, progress)
+            _run_trials(sweep, study, settings, fixed, names)
         except OSError as error:
             raise UserError(f"hydra.sweep.dir={sweep.folder}: cannot be written ({error.strerror or error})") from None
     summarise(sweep, names)
-    return {
-        "best": [
-            {"number": trial.number, "params": trial.params, "values": trial.values} for trial in study.best_trials
-        ]
-    }
+    best = study.study.best_trials
+    return {"best": [{"number": each.number, "params": each.params, "values": each.values} for each in best]}
 
 
 def distribution(override: Override) -> BaseDistribution:
@@ -195,10 +158,10 @@ def distribution(override: Override) -> BaseDistribution:
     except IndexError:
         raise UserError(f"{text}: has no values") from None
     except (ValueError, TypeError) as error:
-        raise UserError(f"{text}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{text}: {one_line(error)}") from None
 
 
-def _probe(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Job:
+def _check_space(sweep: Sweep, fixed: Mapping[str, Any], space: Mapping[str, Any]) -> Job:
     """Compose and check a job at the ends of every interval and with every choice; returns the first of them.
 
     A value that fits only some of another setting's is not wrong: a trial that draws two that do not fit is recorded
@@ -207,36 +170,34 @@ def _probe(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribut
     Raises:
         UserError: a value that no trial could be run with, and why.
     """
-    ends = {key: _ends(each) for key, each in space.items()}
+    ends = {
+        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
+        for key, each in space.items()
+    }
     first = {key: values[0] for key, values in ends.items()}
     jobs = []
-    for key, values in ends.items():
-        for value in values:
-            tried = first | {key: value}
-            others = ({other: each} for other in ends if other != key for each in ends[other][1:])
-            jobs.append(_first_that_fits(sweep, fixed, (tried | other for other in itertools.chain([{}], others))))
+    for key, value in [(key, value) for key, values in ends.items() for value in values]:
+        others = [{other: each} for other in ends if other != key for each in ends[other][1:]]
+        jobs.append(_first_that_fits(sweep, [{**fixed, **first, key: value, **other} for other in ({}, *others)]))
     return jobs[0]
 
 
-def _first_that_fits(sweep: Sweep, fixed: Sequence[str], candidates: Iterable[Mapping[str, Any]]) -> Job:
-    refused = None
-    for params in candidates:
+def _first_that_fits(sweep: Sweep, candidates: Sequence[Mapping[str, Any]]) -> Job:
+    errors = []
+    for settings in candidates:
         try:
-            return sweep.composer.job(0, _overrides(fixed, params))
+            return sweep.composer.job(0, _overrides(settings))
         except UserError as error:
-            refused = refused or error
-    assert refused is not None
-    raise refused
-
-
-def _ends(each: BaseDistribution) -> list[Any]:
-    if isinstance(each, CategoricalDistribution):
-        return list(each.choices)
-    assert isinstance(each, FloatDistribution | IntDistribution)
-    return [each.low, each.high]
+            errors.append(error)
+    raise errors[0]
 
 
 def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
+    """What is optimised.
+
+    Raises:
+        UserError: a name that is none, or one twice.
+    """
     names = [str(name) for name in settings.objectives or [config.objective]]
     facts = facts_of(config.data)
     metrics = dict.fromkeys(name for each in (TABLES if facts is None else [facts]) for name in metric_names(each))
@@ -251,144 +212,44 @@ def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
     return names
 
 
-def _rehearse(settings: SearchSettings, space: Mapping[str, BaseDistribution], names: Sequence[str]) -> None:
+def _check_sampler(settings: SearchSettings, space: Mapping[str, BaseDistribution], names: Sequence[str]) -> None:
     """Draw two trials that nobody runs: of some options a sampler finds only then that they are wrong.
 
     Raises:
         UserError: it cannot draw from this space, for these objectives, or with these options.
     """
-    study = optuna.create_study(directions=_directions(names))
     try:
+        study = Study(None, names, space, settings.build_sampler)
         for number in (0, 1):
-            _ask(study, settings, space, number)
-            _tell(study, number, [0.0] * len(names))
+            study.ask(number)
+            study.tell(number, [0.0] * len(names))
     except Exception as error:  # whatever a sampler raises: it has had nothing but these settings
-        raise UserError(f"hydra.sweeper.sampler={settings.sampler}: {' '.join(str(error).split())}") from None
+        raise UserError(f"hydra.sweeper.sampler={settings.sampler}: {one_line(error)}") from None
 
 
-class _Flock:
-    """A lock on the journal that the system lets go of when its holder is killed; Optuna's own would stay behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("ab")
-
-    def acquire(self) -> bool:
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        fcntl.flock(self.file, fcntl.LOCK_UN)
+def _overrides(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in settings.items()]
 
 
-def _directions(names: Sequence[str]) -> list[Literal["minimize", "maximize"]]:
-    return ["maximize" if larger_is_better(name) else "minimize" for name in names]
-
-
-def _study(path: Path, names: Sequence[str], settings: int) -> optuna.Study:
-    """The study in the sweep's folder, begun or gone on with.
-
-    Args:
-        path: of the journal.
-        names: the objectives.
-        settings: how many every trial draws.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        if path.exists() and (whole := _whole(path.read_bytes(), settings)) < path.stat().st_size:
-            os.truncate(path, whole)
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Flock(path)))  # type: ignore[arg-type]
-        directions = _directions(names)
-        return optuna.create_study(storage=storage, study_name="sweep", directions=directions, load_if_exists=True)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: is no study that can be read ({type(error).__name__}: {reason})") from None
-
-
-def _whole(journal: bytes, settings: int) -> int:
-    """How many of a journal's bytes to go on from.
-
-    What was cut off while it was written is left out: a line, or the draws of the last trial. Drawn again from the
-    beginning they are what they would have been, and from the middle they are not, for the sampler's random numbers
-    begin anew.
-    """
-    end = journal.rfind(b"\n") + 1
-    position = begun = drawn = 0
-    for line in journal[:end].splitlines(keepends=True):
-        operation = JournalOperation(json.loads(line)["op_code"])
-        if operation == JournalOperation.CREATE_TRIAL:
-            begun, drawn = position, 0
-        drawn += operation == JournalOperation.SET_TRIAL_PARAM
-        position += len(line)
-    return begun if begun and drawn < settings else end
-
-
-def _ask(study: optuna.Study, settings: SearchSettings, space: Mapping[str, BaseDistribution], number: int) -> Trial:
-    study.sampler = settings.build_sampler(number)
-    return study.ask(dict(space))
-
-
-def _tell(study: optuna.Study, number: int, values: Sequence[float] | None) -> None:
-    """Tell what a trial found; None for nothing."""
-    try:
-        study.tell(number, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
-    except RuntimeError:  # a sampler that has tried all that there is: it stops a loop of Optuna's, which this is not
-        study.set_user_attr(EXHAUSTED, True)
-
-
-def _batches(
-    study: optuna.Study, settings: SearchSettings, space: Mapping[str, BaseDistribution]
-) -> Iterator[list[FrozenTrial | Trial]]:
-    """The trials that are to be run at a time: those that were cut off first, to the end of the batch they were in."""
-    while True:
-        known = study.get_trials(deepcopy=False)
-        waiting = [trial for trial in known if not trial.state.is_finished()]
-        place = waiting[0].number if waiting else len(known)
-        until = min((place // settings.n_jobs + 1) * settings.n_jobs, settings.n_trials)
-        if study.user_attrs.get(EXHAUSTED):
-            until = len(known)
-        batch: list[FrozenTrial | Trial] = list(waiting)
-        batch += [_ask(study, settings, space, number) for number in range(len(known), until)]
-        if not batch:
-            return
-        study.sampler = settings.build_sampler(batch[-1].number)
-        yield batch
-
-
-def _overrides(fixed: Sequence[str], params: Mapping[str, Any]) -> list[str]:
-    return [*fixed, *(f"{key}={value}" for key, value in params.items())]
-
-
-def _restore(sweep: Sweep, study: optuna.Study, fixed: Sequence[str], progress: SweepProgress) -> None:
-    """What earlier calls found."""
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished():
-            overrides = _overrides(fixed, trial.params)
-            try:
-                progress.add(sweep.found(trial.number, overrides))
-            except UserError as error:
-                progress.add(sweep.unfit(trial.number, overrides, str(error)))
-
-
-def _run_batch(
-    sweep: Sweep,
-    study: optuna.Study,
-    batch: Sequence[FrozenTrial | Trial],
-    fixed: Sequence[str],
-    names: Sequence[str],
-    progress: SweepProgress,
+def _run_trials(
+    sweep: Sweep, study: Study, settings: SearchSettings, fixed: Mapping[str, Any], names: Sequence[str]
 ) -> None:
-    """Run trials, and tell the study what they found."""
-    jobs = []
-    for trial in batch:
-        overrides = _overrides(fixed, trial.params)
-        try:
-            jobs.append(sweep.composer.job(trial.number, overrides))
-        except UserError as error:  # values that fit one by one, and not together
-            progress.add(sweep.unfit(trial.number, overrides, str(error)))
-    sweep.run(jobs, progress)
-    for trial in batch:
-        values = sweep.outcomes[trial.number].values(names)
-        known = [value for value in values if value is not None]
-        _tell(study, trial.number, known if len(known) == len(names) else None)
+    """Record the trials of earlier calls; run the others, and tell the study what they found."""
+
+    def compose(trials: Iterable[BaseTrial]) -> list[Job]:
+        """The trials' jobs; values that fit one by one, and not together, are recorded as failures."""
+        jobs = []
+        for trial in trials:
+            overrides = _overrides({**fixed, **trial.params})
+            try:
+                jobs.append(sweep.composer.job(trial.number, overrides))
+            except UserError as error:
+                sweep.record_misfit(trial.number, overrides, error)
+        return jobs
+
+    for job in compose(trial for trial in study.trials if trial.state.is_finished()):
+        sweep.record(job)
+    for batch in study.batches(settings.n_trials, settings.n_jobs):
+        sweep.run(compose(batch))
+        for trial in batch:
+            study.tell(trial.number, sweep.outcomes[trial.number].values(names))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import submitit
@@ -18,47 +18,32 @@ from backhand.sweeps.launcher import completed, started
 log = logging.getLogger(__name__)
 
 
-def submit(
-    on_node: Callable[..., Any],
-    jobs: Sequence[Job],
-    params: dict[str, Any],
-    folder: str,
-    population: bool,
-    note: Callable[[str], None],
-) -> list[JobReturn]:
+def submit(launcher: Any, jobs: Sequence[Job], note: Callable[[str], None]) -> list[JobReturn]:
     """Run the jobs on Slurm, and wait for all of them.
 
     Args:
-        on_node: what runs some of the jobs, given their numbers and overrides and Hydra's state; it is pickled.
+        launcher: a `SlurmLauncher`; it is pickled, and called on a node with some jobs and Hydra's state.
         jobs: all that there are.
-        params: what sbatch is told, by submitit's names.
-        folder: the sweep's.
-        population: whether what can be is trained as populations, each of them an element of the array.
         note: told what was submitted.
 
     Returns:
         What each job returned, in their order. One that Slurm lost has failed, with the reason.
 
     Raises:
-        UserError: there is no Slurm here, or it refuses what it is told.
+        UserError: Slurm refuses what it is told.
     """
     returns = {job.number: completed(job) for job in jobs if job.complete}
-    units = _units(jobs, population)
-    units = [unit for unit in units if any(job.number not in returns for job in unit)]
+    units = [unit for unit in _units(jobs, launcher.population) if any(job.number not in returns for job in unit)]
     if not units:
         return [returns[job.number] for job in jobs]
-    base = set(BaseQueueConf.__dataclass_fields__)
-    given = {key: value for key, value in params.items() if key not in ("submitit_folder", "max_num_timeout")}
+    params = {key: value for key, value in launcher.params.items() if value is not None}
+    folder, timeouts = params.pop("submitit_folder"), params.pop("max_num_timeout")
+    base = {field.name for field in fields(BaseQueueConf)}
     try:
-        executor = submitit.AutoExecutor(
-            cluster="slurm", folder=params["submitit_folder"], slurm_max_num_timeout=params["max_num_timeout"]
-        )
-        executor.update_parameters(
-            **{key if key in base else f"slurm_{key}": value for key, value in given.items() if value is not None}
-        )
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        executor = submitit.AutoExecutor(cluster="slurm", folder=folder, slurm_max_num_timeout=timeouts)
+        executor.update_parameters(**{key if key in base else f"slurm_{key}": value for key, value in params.items()})
         arguments = [[(job.number, list(job.overrides)) for job in unit] for unit in units]
-        submitted = executor.map_array(on_node, arguments, [Singleton.get_state()] * len(arguments))
+        submitted = executor.map_array(launcher, arguments, [Singleton.get_state()] * len(arguments))
     except (RuntimeError, TypeError, ValueError, submitit.core.utils.FailedJobError) as error:
         raise UserError(f"hydra/launcher=slurm: {' '.join(str(error).split())}") from error
     note(f"Slurm job {submitted[0].job_id.split('_')[0]}")
@@ -67,7 +52,7 @@ def submit(
             found = element.results()[0]  # of the first task: the others of a job on several processes return the same
         except Exception as error:
             log.warning("Slurm job %s: %s", element.job_id, str(error).strip().splitlines()[0])
-            found = [JobReturn(status=JobStatus.FAILED, _return_value=error) for _ in unit]
+            found = [_lost(error) for _ in unit]
         returns |= {job.number: each for job, each in zip(unit, found, strict=True)}
     return [returns[job.number] for job in jobs]
 
@@ -80,3 +65,9 @@ def _units(jobs: Sequence[Job], population: bool) -> list[list[Job]]:
     taken = {job.number for group in begun for job in group}
     groups, alone = divided([job for job in jobs if job.number not in taken and not job.complete])
     return begun + groups + [[job] for job in jobs if job.number in alone]
+
+
+def _lost(error: Exception) -> JobReturn:
+    returned = JobReturn(status=JobStatus.FAILED)
+    returned.return_value = error
+    return returned

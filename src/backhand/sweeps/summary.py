@@ -1,20 +1,19 @@
-"""What a sweep leaves: a table of the best on the terminal, sweep.csv, sweep.png, and the list of what failed."""
+"""What a sweep leaves: sweep.csv, sweep.png, its report, a table of the best on the terminal, and what failed."""
 
-import csv
-import io
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
-from backhand.reporting.cells import cells
+from backhand.reporting.cells import cell
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.report import leave_report
 from backhand.reporting.result import write_whole
@@ -22,126 +21,91 @@ from backhand.reporting.terminal import shown, upload_command
 from backhand.sweeps.sweep import Outcome, Sweep
 
 
-def summarise(sweep: Sweep, objectives: Sequence[str] | None = None) -> None:
+def summarise(sweep: Sweep, names: Sequence[str]) -> None:
     """Write and print what the sweep found.
 
     Args:
         sweep: a sweep whose jobs have run.
-        objectives: what they were judged by, if by more than `objective`.
+        names: its objectives; the best is the best by the first of them.
 
     Raises:
         UserError: the folder cannot be written.
-        SystemExit: more jobs failed than `sweep.max_failures` allows.
+        SystemExit: more jobs failed than `sweep.max_failures` allows, or all of them.
     """
     outcomes = [sweep.outcomes[number] for number in sorted(sweep.outcomes)]
-    names = list(objectives or [outcomes[0].objective])
-    settings = swept_settings(outcomes)
-    order = ranked(outcomes, names)
+    settings = pd.DataFrame([each.settings for each in outcomes], dtype=object).fillna("")
+    settings = settings.loc[:, settings.nunique() > 1]  # those that differ between the jobs
+    values = pd.DataFrame([each.values(names) for each in outcomes], columns=list(names), dtype=float)
+    finite = values[np.isfinite(values).all(axis=1)]
+    failed = [each for each in outcomes if each.error is not None]
     try:
-        write_table(sweep, outcomes, settings, names)
-        draw(sweep, outcomes, settings, names)
+        write_table(sweep.folder / "sweep.csv", outcomes, settings, values)
+        if len(finite) >= 2 and not settings.empty:
+            draw(sweep.folder / "sweep.png", settings.loc[finite.index], finite)
     except OSError as error:
         raise UserError(
             f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are there"
         ) from None
     if sweep.config.report is not False:
         leave_report(sweep.folder)
-    _print(sweep, order, settings, names)
-    if status := sweep.exit_status():
-        sys.exit(status)
 
-
-def swept_settings(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
-    """The settings that differ between the jobs, each with every job's value; "" where a job does not set it."""
-    given = [dict(override.partition("=")[::2] for override in outcome.overrides) for outcome in outcomes]
-    keys = dict.fromkeys(key for each in given for key in each)
-    values = {key: [each.get(key, "") for each in given] for key in keys}
-    return {key: column for key, column in values.items() if len(set(column)) > 1}
-
-
-def ranked(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[Outcome]:
-    """Those with a value, best first; by the first objective where there are several."""
-    with_value = [(value, each) for each in outcomes if (value := each.values(names)[0]) is not None]
-    finite = [(value, each) for value, each in with_value if math.isfinite(value)]
-    finite.sort(key=lambda pair: -pair[0] if larger_is_better(names[0]) else pair[0])
-    return [each for _, each in finite]
-
-
-def write_table(
-    sweep: Sweep, outcomes: Sequence[Outcome], settings: dict[str, list[str]], names: Sequence[str]
-) -> None:
-    """`sweep.csv`: a row a job, with what it set, what became of it, and its final metrics."""
-    metrics = dict.fromkeys(name for each in outcomes if each.record for name in each.record["metrics"])
-    text = io.StringIO()
-    writer = csv.writer(text)
-    heads = ["job", *settings, "status", *(f"best {name}" for name in names), *metrics, "seconds", "error"]
-    writer.writerow(cells(heads))
-    for number, outcome in enumerate(outcomes):
-        record: dict[str, Any] = outcome.record or {"metrics": {}}
-        writer.writerow(
-            cells(
-                [
-                    outcome.number,
-                    *(column[number] for column in settings.values()),
-                    outcome.status,
-                    *outcome.values(names),
-                    *(record["metrics"].get(name) for name in metrics),
-                    record.get("seconds"),
-                    outcome.error,
-                ]
-            )
-        )
-    write_whole(sweep.folder / "sweep.csv", text.getvalue())
-
-
-def draw(sweep: Sweep, outcomes: Sequence[Outcome], settings: dict[str, list[str]], names: Sequence[str]) -> None:
-    """`sweep.png`, where there is something to compare."""
-    found = [(number, each.values(names)) for number, each in enumerate(outcomes)]
-    usable = [
-        (number, [float(value) for value in values if value is not None])
-        for number, values in found
-        if all(value is not None and math.isfinite(value) for value in values)
-    ]
-    if len(usable) < 2 or not settings:
-        return
-    columns = {key: [column[number] for number, _ in usable] for key, column in settings.items()}
-    objectives = {name: [values[place] for _, values in usable] for place, name in enumerate(names)}
-    aside = sweep.folder / "sweep.part.png"
-    try:
-        sweep_plot(Swept(columns, objectives, larger_is_better(names[0])), aside)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    aside.replace(sweep.folder / "sweep.png")
-
-
-def _print(sweep: Sweep, best: Sequence[Outcome], settings: dict[str, list[str]], names: Sequence[str]) -> None:
     console = Console()
-    top = sweep.config.sweep.top
-    outcomes = [sweep.outcomes[number] for number in sorted(sweep.outcomes)]
-    places = {each.number: place for place, each in enumerate(outcomes)}
-    if best:
-        table = Table(title=f"the best {min(top, len(best))} of {len(outcomes)}", title_justify="left")
-        ends = [key.rpartition(".")[2] for key in settings]
-        heads = [end if ends.count(end) == 1 else key for key, end in zip(settings, ends, strict=True)]
-        for head in ("job", *heads, *names, "test"):
-            numbers = head in ("job", "test", *names)
-            table.add_column(Text(head), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)
-        for outcome in best[:top]:
-            found = ("" if value is None else f"{value:.4g}" for value in outcome.values(names))
-            # As Text, for a user's own brackets are no markup.
-            own = (Text(_short(column[places[outcome.number]])) for column in settings.values())
-            table.add_row(str(outcome.number), *own, *found, _tested(outcome))
-        console.print(table)
-    failures = sweep.failures()
-    if failures:
-        console.print(f"{len(failures)} of {len(outcomes)} failed:", style="bold")
-        for outcome in failures:
-            given = " ".join(f"{key}={column[places[outcome.number]]}" for key, column in settings.items())
-            console.print(Text(f"  job {outcome.number} ({given}) {outcome.status}: {outcome.error}"), soft_wrap=True)
+    best = finite.sort_values(names[0], ascending=not larger_is_better(names[0]), kind="stable")
+    if len(best):
+        console.print(_table(outcomes, settings, best.head(sweep.config.sweep.top)))
+    if failed:
+        console.print(f"{len(failed)} of {len(outcomes)} failed:", style="bold")
+    for each in failed:
+        given = " ".join(f"{key}={each.settings.get(key, '')}" for key in settings)
+        console.print(Text(f"  job {each.number} ({given}) {each.status}: {each.error}"), soft_wrap=True)
     if (command := upload_command(Path(shown(sweep.folder)))) is not None:
         console.print(Text(f"upload: {command}"), soft_wrap=True)
     console.print(Text(f"files: {shown(sweep.folder)}"), soft_wrap=True)
+
+    allowed = sweep.config.sweep.max_failures
+    if len(failed) == len(outcomes) or (allowed is not None and len(failed) > allowed):
+        sys.exit(1)
+
+
+def write_table(path: Path, outcomes: Sequence[Outcome], settings: Any, values: Any) -> None:
+    """`sweep.csv`: a row a job, with what it set, what became of it, and its final metrics."""
+    columns = [
+        pd.DataFrame({"job": [each.number for each in outcomes]}),
+        settings,
+        pd.DataFrame({"status": [each.status for each in outcomes]}),
+        values.add_prefix("best "),
+        pd.DataFrame([each.record.get("metrics", {}) for each in outcomes]),
+        pd.DataFrame([(each.record.get("seconds"), each.error) for each in outcomes], columns=["seconds", "error"]),
+    ]
+    table = pd.concat(columns, axis=1).rename(columns=cell).map(cell)
+    write_whole(path, table.to_csv(index=False))
+
+
+def draw(path: Path, settings: Any, values: Any) -> None:
+    """`sweep.png`: each objective against each setting."""
+    aside = path.with_name("sweep.part.png")
+    swept = Swept(settings.to_dict("list"), values.to_dict("list"), larger_is_better(values.columns[0]))
+    try:
+        sweep_plot(swept, aside)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    aside.replace(path)
+
+
+def _table(outcomes: Sequence[Outcome], settings: Any, best: Any) -> Table:
+    table = Table(title=f"the best {len(best)} of {len(outcomes)}", title_justify="left")
+    ends = [key.rpartition(".")[2] for key in settings]
+    keys = [end if ends.count(end) == 1 else key for key, end in zip(settings, ends, strict=True)]
+    for head in ("job", *keys, *best.columns, "test"):
+        number = head in ("job", "test", *best.columns)
+        table.add_column(Text(head), justify="right" if number else "left", overflow="fold", no_wrap=number)
+    for place, values in best.iterrows():
+        # As Text, for a user's own brackets are no markup.
+        given = [Text(_short(value)) for value in settings.loc[place]]
+        found = [f"{value:.4g}" for value in values]
+        table.add_row(str(outcomes[place].number), *given, *found, _tested(outcomes[place].record["metrics"]))
+    return table
 
 
 def _short(value: str) -> str:
@@ -152,8 +116,7 @@ def _short(value: str) -> str:
         return value
 
 
-def _tested(outcome: Outcome) -> str:
-    metrics = (outcome.record or {"metrics": {}})["metrics"]
+def _tested(metrics: dict[str, Any]) -> str:
     for name in ("test/acc", "test/r2", "test/loss"):
         if metrics.get(name) is not None:
             return f"{metrics[name]:.2%}" if name == "test/acc" else f"{name.removeprefix('test/')} {metrics[name]:.4g}"

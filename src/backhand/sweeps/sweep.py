@@ -1,6 +1,7 @@
-"""One sweep, whichever way its jobs are chosen: its folder, its jobs' outcomes, and what it leaves at the end."""
+"""One sweep, whoever chooses its jobs: its folder, what became of each job, and its exit status."""
 
 import contextlib
+import io
 import json
 import logging
 import math
@@ -12,7 +13,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -42,52 +42,42 @@ COSTS = ("seconds", "parameters")
 
 @dataclass
 class Outcome:
-    """What became of a job.
-
-    Attributes:
-        number: the job's.
-        overrides: what it set.
-        folder: where it wrote.
-        objective: the metric that it was judged by.
-        record: its result.json, or None where there is none.
-        error: why there is no value, or why it is the worst there is; None where all went well.
-    """
+    """What became of a job."""
 
     number: int
     overrides: tuple[str, ...]
     folder: Path
-    objective: str
-    record: dict[str, Any] | None
-    error: str | None
+    objective: str  # the metric that it was judged by
+    record: dict[str, Any]  # its result.json; empty where there is none
+    error: str | None  # why there is no value, or why it is the worst there is
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What it set, by key."""
+        return {key: value for key, _, value in (override.partition("=") for override in self.overrides)}
 
     @property
     def status(self) -> str:
         """As in result.json."""
-        return "failed" if self.record is None else str(self.record["status"])
+        return str(self.record.get("status", "failed"))
 
     @property
     def value(self) -> float | None:
-        """The objective's, where the job came to an end."""
-        return objective_of(self.record) if self.record is not None and is_complete(self.record) else None
+        """The objective's; the worst there is for a run that diverged, None for one that did not end."""
+        return objective_of(self.record) if is_complete(self.record or None) else None
 
     def values(self, names: Sequence[str]) -> list[float | None]:
         """What several objectives come to: metrics at the epoch of the best checkpoint, or `COSTS`."""
-        return [self.value] if list(names) == [self.objective] else [self._measured(name) for name in names]
-
-    def _measured(self, name: str) -> float | None:
-        if self.value is None or self.record is None or not math.isfinite(self.value):
-            return None
-        value = self.record.get(name) if name in COSTS else self.record.get("best", {}).get(name)
-        return None if value is None else float(value)
+        if list(names) == [self.objective]:
+            return [self.value]
+        if self.value is None or not math.isfinite(self.value):
+            return [None] * len(names)
+        measured = {**self.record.get("best", {}), **{name: self.record.get(name) for name in COSTS}}
+        return [measured.get(name) for name in names]
 
 
 class Sweep:
-    """A sweep's jobs, run by whatever launcher is configured.
-
-    Args:
-        config: the sweep's own configuration.
-        hydra_context: Hydra's.
-        task_function: what a job runs.
+    """A sweep's jobs, run by whatever launcher is configured; its arguments are those of a sweeper's `setup`.
 
     Raises:
         UserError: a setting of the launcher that means nothing.
@@ -106,26 +96,14 @@ class Sweep:
     def parse(self, params: Mapping[str, Any], arguments: Sequence[str]) -> list[Override]:
         """The search's own parameters and the command line's, which come last and therefore count more."""
         given = [f"{key}={value}" for key, value in params.items()]
-        parser = OverridesParser.create(config_loader=self.composer.loader)
-        return list({each.get_key_element(): each for each in parser.parse_overrides([*given, *arguments])}.values())
-
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Tell how to go on where the sweep is stopped."""
-        try:
-            yield
-        except (KeyboardInterrupt, SystemExit):
-            done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
-            log.warning(
-                "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
-            )
-            raise SystemExit(130) from None
+        parsed = self.composer.parser.parse_overrides([*given, *arguments])
+        return list({each.get_key_element(): each for each in parsed}.values())
 
     def claim(self, identity: dict[str, Any], jobs: Sequence[str] = ()) -> None:
-        """Make the folder this sweep's, or go on in it where it is already.
+        """Make the folder this sweep's, or resume in it where it is already.
 
         Args:
-            identity: what a sweep that goes on must have in common with the one that began.
+            identity: what a sweep that is resumed must have in common with the one that began.
             jobs: the hashes of its jobs' configurations where they are known; more may have come behind them.
 
         Raises:
@@ -148,65 +126,72 @@ class Sweep:
                 )
         elif not {path.name for path in self.folder.iterdir()} <= HARMLESS:
             raise UserError(f"{where}: holds something else, and nothing is overwritten; name another folder")
+        given = self.config.hydra.overrides
+        overrides = [*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))]
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            hydras = [each for each in self.config.hydra.overrides.hydra if not each.startswith("hydra.mode=")]
-            told = [*self.config.hydra.overrides.task, *hydras]
-            write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs), "overrides": told}) + "\n")
+            write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs), "overrides": overrides}) + "\n")
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
         except OSError as error:
             raise UserError(f"{where}: cannot be written ({error.strerror})") from None
 
-    def run(self, jobs: Sequence[Job], progress: SweepProgress) -> list[Outcome]:
-        """Run those of the jobs that are not complete, and say what became of each."""
-        todo = [job for job in jobs if not job.complete]
-        returned: dict[int, JobReturn] = {}
-        error: Exception | None = None
-        if todo:
-            progress.watch([job.folder for job in todo])
+    @contextlib.contextmanager
+    def running(self, total: int, objective: str) -> Iterator[None]:
+        """Show how far `total` jobs are, and the best value of `objective`; where they are stopped, how to resume."""
+        with SweepProgress(total, objective) as self.progress:
             try:
-                returned = self._launch(jobs, todo, progress)
+                yield
+            except (KeyboardInterrupt, SystemExit):
+                done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
+                log.warning(
+                    "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
+                )
+                raise SystemExit(130) from None
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run those of the jobs that are not complete, and record what became of each."""
+        todo = [job for job in jobs if not job.complete]
+        errors: dict[int, Exception | None] = {}
+        if todo:
+            self.progress.watch([job.folder for job in todo])
+            try:
+                errors = {number: _raised(each) for number, each in self._launch(jobs, todo).items()}
             except UserError:  # it would say the same of every job
                 raise
-            except Exception as raised:  # a worker was killed, say: what the others have written stays
-                log.warning("the launcher failed (%s: %s)", type(raised).__name__, str(raised).partition("\n")[0])
-                error = raised
+            except Exception as error:  # a worker was killed, say: what the others have written stays
+                log.warning("the launcher failed (%s: %s)", type(error).__name__, str(error).partition("\n")[0])
+                errors = {job.number: error for job in todo}
         if all(job.complete for job in jobs):  # the launcher may have been killed before it removed them
             shutil.rmtree(self.folder / POPULATIONS, ignore_errors=True)
-        outcomes = [self._outcome(job, returned.get(job.number), error) for job in jobs]
-        self.outcomes |= {outcome.number: outcome for outcome in outcomes}
-        for outcome in outcomes:
-            progress.add(outcome)
-        return outcomes
+        for job in jobs:
+            self.record(job, errors.get(job.number))
 
-    def found(self, number: int, overrides: Sequence[str]) -> Outcome:
-        """What an earlier call found for a job."""
-        self.outcomes[number] = self._outcome(self.composer.job(number, overrides), None, None)
-        return self.outcomes[number]
+    def record(self, job: Job, raised: Exception | None = None) -> None:
+        """Record what became of a job, from its result.json, or from what it raised where it has left none."""
+        record = job.record
+        if record is not None and record["status"] != "interrupted":
+            error = record.get("error")
+        else:
+            reason = (str(raised or "").strip().splitlines() or ["ended without a result"])[0]
+            known = raised is None or isinstance(raised, UserError)
+            error = without_secrets(reason if known else f"{type(raised).__name__}: {reason}")
+        self._add(Outcome(job.number, job.overrides, job.folder, job.config.objective, record or {}, error))
 
-    def unfit(self, number: int, overrides: Sequence[str], error: str) -> Outcome:
-        """Record a job whose settings do not fit together."""
+    def record_misfit(self, number: int, overrides: Sequence[str], error: UserError) -> None:
+        """Record, and write into its folder, that a job's settings do not fit together."""
         folder = self.folder / str(number)
-        record = {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": error}
+        record = {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": str(error)}
         folder.mkdir(exist_ok=True)
         write_whole(folder / "result.json", json.dumps(record, indent=2) + "\n")
-        self.outcomes[number] = Outcome(number, tuple(overrides), folder, "", record, error)
-        return self.outcomes[number]
+        self._add(Outcome(number, tuple(overrides), folder, "", record, str(error)))
 
-    def failures(self) -> list[Outcome]:
-        """The jobs that have no result worth the name."""
-        return [each for each in self.outcomes.values() if each.error is not None]
+    def _add(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.number] = outcome
+        self.progress.add(outcome)
 
-    def exit_status(self) -> int:
-        """1 where more jobs failed than `sweep.max_failures` allows, or all of them."""
-        allowed, failed = self.config.sweep.max_failures, len(self.failures())
-        too_many = allowed is not None and failed > allowed
-        return int(too_many or (failed > 0 and failed == len(self.outcomes)))
-
-    def _launch(self, jobs: Sequence[Job], todo: Sequence[Job], progress: SweepProgress) -> dict[int, JobReturn]:
-        """Hand the jobs over; ours take them as they are, and Hydra's other launchers as overrides."""
+    def _launch(self, jobs: Sequence[Job], todo: Sequence[Job]) -> dict[int, JobReturn]:
+        """Hand the jobs over; our launchers take all of them as they are, and Hydra's the overrides of the rest."""
         if hasattr(self.launcher, "launch_jobs"):
-            found = self.launcher.launch_jobs(jobs, progress.note)
+            found = self.launcher.launch_jobs(jobs, self.progress.note)
             return {job.number: each for job, each in zip(jobs, found, strict=True)}
         first = todo[0].number
         overrides = [list(job.overrides) for job in todo]
@@ -217,16 +202,15 @@ class Sweep:
         found = self.launcher.launch(overrides, first)
         return {job.number: each for job, each in zip(todo, found, strict=True)}
 
-    def _outcome(self, job: Job, returned: JobReturn | None, error: Exception | None) -> Outcome:
-        record, reason = job.record, None
-        if record is not None and record["status"] in ("finished", "diverged", "failed"):
-            reason = record.get("error")
-        else:
-            raised = error if returned is None else returned._return_value
-            lines = str(raised or "").strip().splitlines() or ["ended without a result"]
-            known = isinstance(raised, UserError) or not isinstance(raised, Exception)
-            reason = without_secrets(lines[0] if known else f"{type(raised).__name__}: {lines[0]}")
-        return Outcome(job.number, job.overrides, job.folder, job.config.objective, record, reason)
+
+def _raised(returned: JobReturn) -> Exception | None:
+    """What a job raised."""
+    with contextlib.redirect_stderr(io.StringIO()):  # on which Hydra prints its overrides
+        try:
+            _ = returned.return_value
+        except Exception as error:
+            return error
+    return None
 
 
 def _hide_workers_folder(config: DictConfig) -> None:
