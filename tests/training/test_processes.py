@@ -5,10 +5,12 @@ import json
 import os
 import re
 import signal
+import time
 
 import pytest
 import torch
 from lightning.pytorch.strategies import StrategyRegistry
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from backhand.config.catalogue import Facts
 from backhand.config.errors import UserError
@@ -16,7 +18,7 @@ from backhand.config.validation import STRATEGIES
 from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows
 from backhand.training import processes, train
-from backhand.training.processes import Launched, ProcessError, launched, refuse_sweep
+from backhand.training.processes import Launched, ProcessError, launched, reason_of, refuse_sweep
 
 CLASS_WEIGHT = torch.tensor([1.0, 0.0, 5.0], dtype=torch.float64)
 
@@ -137,6 +139,8 @@ def test_a_strategy_is_refused_at_once_or_can_be_started(configured, tmp_path, s
         config = configured("trainer=cpu", f"trainer.strategy={strategy}")
         trainer = train.build_trainer(config, tmp_path, callbacks=[], logger=False)
         assert processes.processes_to_start(trainer) == strategy.startswith("ddp")
+        if strategy.startswith("ddp"):
+            assert StrategyRegistry[strategy]["init_params"]["start_method"] == "popen"  # neither forked nor spawned
 
 
 @pytest.mark.parametrize(("cores", "warnings"), [(2, 0), (1, 1)])
@@ -145,6 +149,34 @@ def test_more_processes_than_cores_are_warned_of(configured, tmp_path, monkeypat
     trainer = train.build_trainer(configured("trainer=ddp_cpu"), tmp_path, callbacks=[], logger=False)
     assert processes.processes_to_start(trainer) == 2
     assert caplog.text.count("trainer.devices=2: slow, for this machine has 1 cores") == warnings
+
+
+LOST = "RuntimeError: Connection closed by peer"
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind", "reason"),
+    [
+        ({0: (1, LOST, 0), 1: (-9, None, 0)}, ProcessError, "process 1 was ended by SIGKILL"),
+        ({0: (1, LOST, 0), 1: (3, None, 0)}, ProcessError, "process 1 left with status 3"),
+        ({0: (143, None, 0), 1: (1, "ValueError: no", 0)}, ProcessError, "process 1: ValueError: no"),
+        ({0: (-9, None, 0), 1: (1, "ValueError: no", 30)}, ProcessError, "process 1: ValueError: no"),
+        ({0: (1, LOST, 0), 1: (1, "ValueError: no", 2)}, ProcessError, "process 1: ValueError: no"),
+        ({0: (-15, None, 0), 1: (1, "UserError: lr=x: no", 0)}, UserError, "lr=x: no"),
+        ({0: (143, None, 0), 1: (143, None, 0)}, SystemExit, "143"),
+    ],
+    ids=["killed", "left", "ended with it", "killed by the launcher", "first", "refused", "interrupted"],
+)
+def test_a_run_fails_with_the_cause_and_not_with_what_follows_from_it(tmp_path, ends, kind, reason):
+    failures = {}
+    for rank, (status, said, seconds_ago) in ends.items():
+        path = tmp_path / str(rank)
+        if said is not None:
+            extra = {"py_callstack": said, "timestamp": str(int(time.time()) - seconds_ago)}
+            path.write_text(json.dumps({"message": {"message": said, "extraInfo": extra}}))
+        failures[rank] = ProcessFailure(rank, pid=1, exitcode=status, error_file=str(path))
+    error = reason_of(failures)
+    assert (type(error), str(error)) == (kind, reason)
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def train_in_processes(count: int, config: TrainConfig, folder: Path, composed: 
         try:
             elastic_launch(settings, sys.executable)("-c", code, task, os.getpid())
         except ChildFailedError as error:
-            raise _reason(error.failures) from None
+            raise reason_of(error.failures) from None
         finally:
             os.environ.pop("TORCHELASTIC_SIGNALS_TO_HANDLE", None)
     record = read_result(folder)
@@ -198,7 +198,7 @@ def train_in_processes(count: int, config: TrainConfig, folder: Path, composed: 
     return objective_of(record)
 
 
-def _reason(failures: "Mapping[int, ProcessFailure]") -> BaseException:
+def reason_of(failures: "Mapping[int, ProcessFailure]") -> BaseException:
     """What a run ended by. Where one process is lost the others fail in their turn, or are ended by the launcher."""
     said: dict[int, Any] = {rank: each.message for rank, each in failures.items() if isinstance(each.message, dict)}
     for message in said.values():
