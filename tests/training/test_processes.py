@@ -186,7 +186,8 @@ def distributed(configured, tmp_path):
     def run(*overrides):
         folder = tmp_path / f"shared{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", *overrides)
+        text = r"name='\${nowhere}'"  # stays the text that it is
+        config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", text, *overrides)
         before = dict(os.environ)
         handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         try:

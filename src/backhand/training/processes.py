@@ -5,9 +5,9 @@ with torch's elastic launcher, and takes no part itself. Lightning's own launche
 them, and leave a process group and variables of the environment to the next job of a sweep.
 """
 
+import json
 import logging
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -175,10 +176,12 @@ def train_in_processes(count: int, config: TrainConfig, folder: Path, composed: 
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     job_logging = HydraConfig.get().job_logging if HydraConfig.initialized() else OmegaConf.create()
+    logs = OmegaConf.to_container(job_logging, resolve=True)
     with tempfile.TemporaryDirectory(prefix="backhand-") as private:
-        task = Path(private, "task")
-        logs = OmegaConf.to_container(job_logging, resolve=True)
-        task.write_bytes(pickle.dumps((logs, config, folder.absolute(), composed, alone)))
+        task = Path(private, "task.json")
+        configs = json.dumps([asdict(config), asdict(composed)])
+        configs = configs.replace("${", r"\\${")  # what looks like an interpolation is the text of one
+        task.write_text(json.dumps([logs, configs, str(folder.absolute()), alone]), encoding="utf-8")
         settings = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, monitor_interval=0.1,
             rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1", run_id=uuid.uuid4().hex,

@@ -1,18 +1,20 @@
 """One of the processes that train a run together, as `processes.train_in_processes` starts it."""
 
+import json
 import logging.config
 import os
-import pickle
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from backhand.config.errors import UserError
+from backhand.config.validation import typed
 from backhand.training.interruption import Interruption
 from backhand.training.processes import is_first, quiet_others
 
@@ -32,16 +34,17 @@ def main() -> None:
 
 
 def _train(task: Path) -> None:
-    logging_config, config, folder, composed, alone = pickle.loads(task.read_bytes())
-    if is_first() and logging_config.get("root") is not None:
-        logging.config.dictConfig(logging_config)
+    logs, configs, folder, alone = json.loads(task.read_text(encoding="utf-8"))
+    if is_first() and logs.get("root") is not None:
+        logging.config.dictConfig(logs)
     quiet_others()
     from backhand.training.train import Run, quiet_lightning
 
     quiet_lightning()
     try:
         with Interruption().watched() as interruption:
-            Run(config, folder, composed, interruption).train(alone)
+            config, composed = (typed(OmegaConf.create(each)) for each in json.loads(configs))
+            Run(config, Path(folder), composed, interruption).train(alone)
     except UserError as error:
         raise UserError(str(error)) from None  # by this name the one who started it knows its kinds, too
     if distributed.is_initialized():
