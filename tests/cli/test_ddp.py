@@ -40,7 +40,7 @@ def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_
     process.communicate(timeout=90)
     lost, diverged, swept = (tmp_path / "sweep" / job for job in ("0", "1", "2"))
     assert result(lost)["status"] == "failed"
-    assert result(lost)["error"] == "ProcessError: process 1 was ended by SIGKILL"
+    assert result(lost)["error"] == "process 1 was ended by SIGKILL"
     assert result(diverged)["status"] == "diverged"
     assert (result(swept)["status"], result(swept)["epochs"]) == ("finished", 30)
     assert [(row["epoch"], float(row["lr"])) for row in epochs(swept)] == [

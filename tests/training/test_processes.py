@@ -3,16 +3,22 @@
 import csv
 import json
 import os
+import re
+import signal
+import time
 
 import pytest
 import torch
+from lightning.pytorch.strategies import StrategyRegistry
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from backhand.config.catalogue import Facts
 from backhand.config.errors import UserError
+from backhand.config.validation import STRATEGIES
 from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows
 from backhand.training import processes, train
-from backhand.training.processes import Launched, ProcessError, Processes, launched, refuse_sweep
+from backhand.training.processes import Launched, ProcessError, launched, reason_of, refuse_sweep
 
 CLASS_WEIGHT = torch.tensor([1.0, 0.0, 5.0], dtype=torch.float64)
 
@@ -74,15 +80,18 @@ def test_augmented_pictures_are_those_that_a_process_alone_has():
         ({}, None),
         (
             {"TORCHELASTIC_RUN_ID": "1", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"},
-            Launched("torchrun", 3, 1, 4),
+            Launched("torchrun", 3, 4),
         ),
         (
             {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"},
-            Launched("srun", 1, 0, 2),
+            Launched("srun", 1, 2),
         ),
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, None),  # a batch script that calls no srun
         ({"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
-        ({"NODE_RANK": "1"}, Launched("NODE_RANK and LOCAL_RANK", 1, 0, None)),
+        ({"LOCAL_RANK": "0"}, None),  # one process is no reason
+        ({"NODE_RANK": "0", "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}, None),
+        ({"NODE_RANK": "1"}, Launched("another launcher (RANK, WORLD_SIZE)", 1, 2)),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, Launched("another launcher (RANK, WORLD_SIZE)", 0, 2)),
     ],
 )
 def test_who_started_this_process_is_read_from_the_environment(monkeypatch, environment, expected):
@@ -95,17 +104,23 @@ def test_who_started_this_process_is_read_from_the_environment(monkeypatch, envi
     if expected is None:
         refuse_sweep()
     else:
-        with pytest.raises(UserError, match=f"--multirun under {expected.by}: .* python train.py -m"):
+        with pytest.raises(UserError, match=f"--multirun under {re.escape(expected.by)}: .* python train.py -m"):
             refuse_sweep()
 
 
 def test_processes_must_be_as_many_as_the_settings_say(configured, monkeypatch, tmp_path):
-    monkeypatch.setattr(processes, "launched", lambda: Launched("torchrun", 0, 0, 2))
+    monkeypatch.setattr(processes, "launched", lambda: Launched("torchrun", 0, 2))
     monkeypatch.setattr(train, "launched", processes.launched)
     for devices in (1, 3):
         config = configured("trainer=ddp_cpu", f"trainer.devices={devices}", "logger=none")
-        with pytest.raises(UserError, match=f"torchrun started 2 processes, and the settings are for {devices}"):
-            train.start(config, tmp_path, config)
+        with pytest.raises(UserError, match=f"torchrun starts 2 processes, and the settings are for {devices}"):
+            train.run(config, tmp_path, config)
+
+
+def test_several_machines_are_for_torchrun(configured, tmp_path):
+    config = configured("trainer=ddp_cpu", "trainer.num_nodes=2", "logger=none")
+    with pytest.raises(UserError, match=r"this command starts 2 processes, and the settings are for 4; .* torchrun"):
+        train.run(config, tmp_path, config)
 
 
 def test_a_job_of_slurm_with_a_single_task_starts_its_processes_itself(configured, tmp_path, monkeypatch):
@@ -115,10 +130,53 @@ def test_a_job_of_slurm_with_a_single_task_starts_its_processes_itself(configure
     assert processes.processes_to_start(trainer) == 2
 
 
-def test_a_strategy_whose_processes_keep_their_results_is_refused(configured, tmp_path):
-    config = configured("trainer=ddp_cpu", "trainer.strategy=ddp_spawn", "logger=none")
-    with pytest.raises(UserError, match=r"trainer\.strategy: .* take ddp"):
-        train.start(config, tmp_path, config)
+@pytest.mark.parametrize("strategy", ["auto", *StrategyRegistry.available_strategies()])
+def test_a_strategy_is_refused_at_once_or_can_be_started(configured, tmp_path, strategy):
+    if strategy not in STRATEGIES:
+        with pytest.raises(UserError, match=rf"trainer\.strategy={strategy}: .*{', '.join(STRATEGIES)}"):
+            configured(f"trainer.strategy={strategy}")
+    else:
+        config = configured("trainer=cpu", f"trainer.strategy={strategy}")
+        trainer = train.build_trainer(config, tmp_path, callbacks=[], logger=False)
+        assert processes.processes_to_start(trainer) == strategy.startswith("ddp")
+        if strategy.startswith("ddp"):
+            assert StrategyRegistry[strategy]["init_params"]["start_method"] == "popen"  # neither forked nor spawned
+
+
+@pytest.mark.parametrize(("cores", "warnings"), [(2, 0), (1, 1)])
+def test_more_processes_than_cores_are_warned_of(configured, tmp_path, monkeypatch, caplog, cores, warnings):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    trainer = train.build_trainer(configured("trainer=ddp_cpu"), tmp_path, callbacks=[], logger=False)
+    assert processes.processes_to_start(trainer) == 2
+    assert caplog.text.count("trainer.devices=2: slow, for this machine has 1 cores") == warnings
+
+
+LOST = "RuntimeError: Connection closed by peer"
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind", "reason"),
+    [
+        ({0: (1, LOST, 0), 1: (-9, None, 0)}, ProcessError, "process 1 was ended by SIGKILL"),
+        ({0: (1, LOST, 0), 1: (3, None, 0)}, ProcessError, "process 1 left with status 3"),
+        ({0: (143, None, 0), 1: (1, "ValueError: no", 0)}, ProcessError, "process 1: ValueError: no"),
+        ({0: (-9, None, 0), 1: (1, "ValueError: no", 30)}, ProcessError, "process 1: ValueError: no"),
+        ({0: (1, LOST, 0), 1: (1, "ValueError: no", 2)}, ProcessError, "process 1: ValueError: no"),
+        ({0: (-15, None, 0), 1: (1, "UserError: lr=x: no", 0)}, UserError, "lr=x: no"),
+        ({0: (143, None, 0), 1: (143, None, 0)}, SystemExit, "143"),
+    ],
+    ids=["killed", "left", "ended with it", "killed by the launcher", "first", "refused", "interrupted"],
+)
+def test_a_run_fails_with_the_cause_and_not_with_what_follows_from_it(tmp_path, ends, kind, reason):
+    failures = {}
+    for rank, (status, said, seconds_ago) in ends.items():
+        path = tmp_path / str(rank)
+        if said is not None:
+            extra = {"py_callstack": said, "timestamp": str(int(time.time()) - seconds_ago)}
+            path.write_text(json.dumps({"message": {"message": said, "extraInfo": extra}}))
+        failures[rank] = ProcessFailure(rank, pid=1, exitcode=status, error_file=str(path))
+    error = reason_of(failures)
+    assert (type(error), str(error)) == (kind, reason)
 
 
 @pytest.fixture
@@ -128,15 +186,15 @@ def distributed(configured, tmp_path):
     def run(*overrides):
         folder = tmp_path / f"shared{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", *overrides)
+        text = r"name='\${nowhere}'"  # stays the text that it is
+        config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", text, *overrides)
         before = dict(os.environ)
-        started = train.start(config, folder, config)
-        assert isinstance(started, Processes)
+        handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         try:
-            returned = started.train(alone=False)
+            returned = train.run(config, folder, config, alone=False)
         finally:
-            assert all(member.returncode is not None for member in started.members)
             assert dict(os.environ) == before
+            assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
             assert not torch.distributed.is_initialized()
         assert returned == json.loads((folder / "result.json").read_text())["objective"]["value"]
         return folder

@@ -1,79 +1,68 @@
-"""The processes that share a run: which of them this one is, and how they are started, watched and ended.
+"""The processes that share a run: which of them this one is, and how a run that needs several starts them.
 
-torchrun and Slurm start them from outside, and each runs the whole command. Where nobody has, the command starts one a
-device, hands each the run's configuration, and takes no part itself: whatever becomes of them, the next job of a sweep
-finds neither a process group nor an environment that was left behind. That is why Lightning, which would run the
-command line again in each and be the first of them, does not start them.
+torchrun and Slurm start them from outside, and each runs the whole command. Otherwise the command starts one a device
+with torch's elastic launcher, and takes no part itself. Lightning's own launcher would make this process the first of
+them, and leave a process group and variables of the environment to the next job of a sweep.
 """
 
 import json
 import logging
-import logging.config
 import os
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import connection
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig, TrainerConfig
-from backhand.training.interruption import Interruption
+from backhand.reporting.result import objective_of, read_result
 
 if TYPE_CHECKING:
     import lightning as L
     from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-# Seconds that the other processes have to end by themselves once one has failed, and that the first one has to write
-# its last files once it was interrupted.
-GRACE, LAST_WORDS = 10.0, 60.0
-# And those that another process waits to say what is wrong, so that it is said once.
+log = logging.getLogger(__name__)
+
+# Seconds that another process than the first waits to say what is wrong, so that it is said once.
 FIRST_WORD = 5.0
-
+# A process that ends so many seconds after the first failure was killed by the launcher, which waits for 30.
+SAME_TIME = 10
 
 # The run's folder, as the command line of a process that is not the first one names it.
 _named: list[str] = []
 
 
-@dataclass(frozen=True)
-class Launched:
-    """What somebody else who started the processes says of this one.
-
-    Attributes:
-        by: who it was.
-        rank: its number; the first one, 0, is the only one that writes.
-        local_rank: its number on this machine; the first one says what is wrong.
-        processes: how many there are; None where that is not said.
-    """
+class Launched(NamedTuple):
+    """Who started this process as one of several, its number among them (0 is the one that writes), and how many."""
 
     by: str
     rank: int
-    local_rank: int
-    processes: int | None
+    processes: int
 
 
 def launched() -> Launched | None:
-    """Who started this process as one of several, or None where nobody did."""
+    """What the environment says of who started this process as one of several; None where nobody did."""
 
     def number(name: str, otherwise: int = 0) -> int:
         return int(os.environ.get(name, otherwise))
 
+    if (tasks := number("SLURM_STEP_NUM_TASKS", 1)) > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Launched("srun", number("SLURM_PROCID"), tasks)
+    rank = max(number("RANK"), number("NODE_RANK"), number("LOCAL_RANK"))
+    processes = max(number("WORLD_SIZE", 1), rank + 1)  # an exported LOCAL_RANK=0 makes it none of several
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return Launched("torchrun", number("RANK"), number("LOCAL_RANK"), number("WORLD_SIZE"))
-    if (tasks := number("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        return Launched("srun", number("SLURM_PROCID"), number("SLURM_LOCALID"), tasks)
-    if "NODE_RANK" in os.environ or "LOCAL_RANK" in os.environ:  # by hand, as Lightning has it
-        node, local = number("NODE_RANK"), number("LOCAL_RANK")
-        return Launched("NODE_RANK and LOCAL_RANK", max(node, local), local, None)
-    return None
+        return Launched("torchrun", rank, processes)
+    return Launched("another launcher (RANK, WORLD_SIZE)", rank, processes) if processes > 1 else None
 
 
 def is_first() -> bool:
@@ -96,7 +85,7 @@ def without_a_folder() -> Iterator[None]:
         try:
             yield
         except SystemExit as end:
-            if isinstance(end.code, str) and place.local_rank > 0:
+            if isinstance(end.code, str) and place.rank > 0:
                 # The first one here says the same, and its end is this one's; what is left to say then is its own.
                 time.sleep(FIRST_WORD)
             raise
@@ -108,21 +97,13 @@ def shared_folder(folder: Path) -> Path:
 
 
 def quiet_others() -> None:
-    """Let only the first process write to train.log."""
+    """Let only the first process write to train.log; the others' warnings go to the terminal."""
     place = launched()
     if place is not None and place.rank > 0:
-        log_to_terminal(place.rank)
-
-
-def log_to_terminal(rank: int) -> None:
-    """Log the warnings of a process that is not the first to the terminal, and nothing to train.log."""
-    for handler in list(logging.getLogger().handlers):
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-    terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING)
-    terminal.setFormatter(logging.Formatter(f"%(levelname)s: process {rank}: %(message)s"))
-    logging.getLogger().addHandler(terminal)
+        terminal = logging.StreamHandler()
+        terminal.setLevel(logging.WARNING)
+        form = f"%(levelname)s: process {place.rank}: %(message)s"
+        logging.basicConfig(handlers=[terminal], format=form, force=True)
 
 
 def refuse_sweep() -> None:
@@ -132,9 +113,9 @@ def refuse_sweep() -> None:
         UserError: this is one of several.
     """
     place = launched()
-    if place is not None and place.processes != 1:
+    if place is not None and place.processes > 1:
         raise UserError(
-            f"--multirun under {place.by}: a sweep starts each job's processes itself; leave {place.by} out, as in "
+            f"--multirun under {place.by}: a sweep starts each job's processes itself; start it without, as in "
             "python train.py -m trainer=ddp optimizer.lr=0.03,0.1, or give each job its tasks with hydra/launcher=slurm"
         )
 
@@ -147,7 +128,8 @@ def asks_for_several(asked: TrainerConfig) -> bool:
 def own_cluster(asked: TrainerConfig) -> "list[ClusterEnvironment]":
     """What Lightning must be told of where it runs: it takes any job of Slurm for one whose processes srun started."""
     place = launched()
-    if "SLURM_NTASKS" not in os.environ or not asks_for_several(asked) or (place is not None and place.by == "srun"):
+    started = place is not None and place.by in ("torchrun", "srun")
+    if started or "SLURM_NTASKS" not in os.environ or not asks_for_several(asked):
         return []
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
@@ -158,246 +140,82 @@ def processes_to_start(trainer: "L.Trainer") -> int:
     """How many processes a run with this trainer needs beside this one; 0 where it can be trained here.
 
     Raises:
-        UserError: there are several, and not as many as the trainer's settings say, or they could not share a run.
+        UserError: the trainer's settings are for another number of processes than there are, or can be started here.
     """
-    from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+    from lightning.pytorch.strategies import SingleDeviceStrategy
 
-    place, launcher = launched(), trainer.strategy.launcher
-    if isinstance(launcher, _MultiProcessingLauncher):
-        raise UserError("trainer.strategy: processes that are spawned or forked keep their results; take ddp")
-    wanted = trainer.num_devices * trainer.num_nodes
-    if place is not None and place.processes not in (None, wanted):
+    place, wanted = launched(), trainer.num_devices * trainer.num_nodes
+    by, there = (place.by, place.processes) if place is not None else ("this command", trainer.num_devices)
+    if there != wanted:
         raise UserError(
-            f"trainer: {place.by} started {place.processes} processes, and the settings are for {wanted}; "
-            "trainer.devices is the number on one machine and trainer.num_nodes that of machines, with trainer=ddp or "
-            "ddp_cpu"
+            f"trainer: {by} starts {there} processes, and the settings are for {wanted}; "
+            "trainer.devices is the number on one machine, and trainer.num_nodes that of machines, on which torchrun "
+            "or srun must start them, with trainer=ddp or ddp_cpu"
         )
-    if not isinstance(launcher, _SubprocessScriptLauncher) or launcher.cluster_environment.creates_processes_externally:
+    if place is not None or isinstance(trainer.strategy, SingleDeviceStrategy):
         return 0
-    return launcher.num_processes
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > (cores := os.cpu_count() or 1):
+        log.warning("trainer.devices=%d: slow, for this machine has %d cores", trainer.num_devices, cores)
+    return trainer.num_devices
 
 
-class ProcessError(RuntimeError):
-    """A process of a run failed, or is gone; the cause is its traceback."""
+class ProcessError(UserError):
+    """A process of a run failed, or is gone."""
 
 
-class _TracebackError(Exception):
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
-class Processes:
-    """A run in processes of its own, one a device of this machine, in place of a `Run` in this one.
-
-    Args:
-        config: as of `Run`.
-        folder: as of `Run`.
-        composed: as of `Run`.
-        trainer: one with the configured settings; it says how many processes, and where they meet.
+def train_in_processes(count: int, config: TrainConfig, folder: Path, composed: TrainConfig, alone: bool) -> float:
+    """Train a run in so many processes of this machine; the arguments are those of `Run`, and of its `train`.
 
     Raises:
-        UserError: what a `Run` refuses.
-        ProcessError: one of them failed before they could begin.
+        UserError: what the run was refused, or ended by, such as an audit.
+        ProcessError: a process failed or is gone.
+        SystemExit: the run was interrupted.
     """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    def __init__(self, config: TrainConfig, folder: Path, composed: TrainConfig, trainer: "L.Trainer") -> None:
-        self.config, self.folder = composed, folder.absolute()
-        count = processes_to_start(trainer)
-        meeting = self._meeting_place(trainer)
-        node = trainer.strategy.cluster_environment.node_rank()  # type: ignore[attr-defined]
-        self.ranks = range(node * count, (node + 1) * count)
-        self.members: list[subprocess.Popen[bytes]] = []
-        self.pipes: list[connection.Connection] = []
+    job_logging = HydraConfig.get().job_logging if HydraConfig.initialized() else OmegaConf.create()
+    logs = OmegaConf.to_container(job_logging, resolve=True)
+    with tempfile.TemporaryDirectory(prefix="backhand-") as private:
+        task = Path(private, "task.json")
+        configs = json.dumps([asdict(config), asdict(composed)])
+        configs = configs.replace("${", r"\\${")  # what looks like an interpolation is the text of one
+        task.write_text(json.dumps([logs, configs, str(folder.absolute()), alone]), encoding="utf-8")
+        settings = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, monitor_interval=0.1,
+            rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="127.0.0.1", run_id=uuid.uuid4().hex,
+            logs_specs=DefaultLogsSpecs(log_dir=private),  # where a process leaves the exception that it ends by
+            signals_to_handle="",  # they raise an exception in this process, at which the launcher ends the others
+        )  # fmt: skip
+        # The path is handed on, for a script may have changed it.
+        code = f"import sys; sys.path = {sys.path!r}; from backhand.training import worker; worker.main()"
         try:
-            for local_rank, rank in enumerate(self.ranks):
-                environment = meeting | {
-                    "WORLD_SIZE": str(trainer.world_size),
-                    "NODE_RANK": str(node),
-                    "LOCAL_RANK": str(local_rank),
-                    "RANK": str(rank),
-                }
-                self._start(environment)
-                self.pipes[-1].send((_logging(), config, self.folder, composed))
-            self._answers("ready")
-        except BaseException as error:
-            self._end(GRACE if isinstance(error, Exception) else 0)
-            raise
-
-    def train(self, alone: bool = True) -> float:
-        """As of `Run`.
-
-        Raises:
-            UserError: what the run was ended by, such as an audit.
-            ProcessError: a process failed or is gone.
-        """
-        try:
-            for pipe in self.pipes:
-                with suppress(OSError):  # it is gone; its answer will say so
-                    pipe.send(alone)
-            objective, *_ = self._answers("done")
-        except (KeyboardInterrupt, SystemExit):
-            self._interrupt()
-            raise
-        except (UserError, ProcessError) as error:
-            self._end(GRACE)
-            self._record(error)
-            raise
-        self._end(GRACE)
-        return objective
-
-    def _start(self, environment: dict[str, str]) -> None:
-        ours, theirs = connection.Pipe()
-        # Not by multiprocessing, which would import the main module again: in a launcher's worker that is the worker's.
-        code = f"import sys; sys.path = {sys.path!r}; from backhand.training import processes; processes.take_part()"
-        member = subprocess.Popen(
-            [sys.executable, "-c", code, str(theirs.fileno())],
-            env=os.environ | environment,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.PIPE,  # it is open as long as this process lives
-            start_new_session=True,  # Ctrl-C is for this process, which hands it on
-        )
-        theirs.close()
-        self.members.append(member)
-        self.pipes.append(ours)
-
-    def _meeting_place(self, trainer: "L.Trainer") -> dict[str, str]:
-        """Where the processes find each other, as torch reads it."""
-        cluster = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
-        if trainer.num_nodes > 1 or "MASTER_PORT" in os.environ:
-            return {"MASTER_ADDR": cluster.main_address, "MASTER_PORT": str(cluster.main_port)}
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-        # Kept here, as torchrun keeps it: a port that is merely found free may be another job's when it is wanted.
-        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        return {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(self.store.port),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
-            "TORCHELASTIC_RESTART_COUNT": "0",
-        }
-
-    def _answers(self, wanted: str) -> list[Any]:
-        """What every process answers, in their order.
-
-        Raises:
-            UserError: the first one that answers otherwise was refused something.
-            ProcessError: it failed.
-            SystemExit: it was interrupted.
-        """
-        answers: dict[int, Any] = {}
-        while missing := [pipe for number, pipe in enumerate(self.pipes) if number not in answers]:
-            for pipe in connection.wait(missing):
-                number = self.pipes.index(pipe)  # type: ignore[arg-type]
-                answers[number] = self._answer(number, wanted)
-        return [answers[number] for number in sorted(answers)]
-
-    def _answer(self, number: int, wanted: str) -> Any:
-        try:
-            kind, *said = self.pipes[number].recv()
-        except (EOFError, ConnectionResetError):
-            code = self.members[number].wait()
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"left with status {code}"
-            raise ProcessError(f"process {self.ranks[number]} {how}") from None
-        if kind == wanted:
-            return said[0]
-        if kind == "interrupted":
-            raise SystemExit(said[0])
-        if kind == "refused":
-            raise UserError(said[0])
-        raise ProcessError(f"process {self.ranks[number]}: {said[0]}") from _TracebackError(said[1])
-
-    def _interrupt(self) -> None:
-        """Interrupt the first one, which writes what there is to write; the others are of no use without it."""
-        try:
-            self.members[0].send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self.members[0].wait(LAST_WORDS)
+            elastic_launch(settings, sys.executable)("-c", code, task, os.getpid())
+        except ChildFailedError as error:
+            raise reason_of(error.failures) from None
         finally:
-            self._end(0)
-
-    def _end(self, grace: float) -> None:
-        """Wait for all to end, and then end those that have not."""
-        until = time.monotonic() + grace
-        try:
-            for member in self.members:
-                with suppress(subprocess.TimeoutExpired):
-                    member.wait(max(0.0, until - time.monotonic()))
-        finally:
-            for member, pipe in zip(self.members, self.pipes, strict=True):
-                member.kill()
-                member.wait()
-                pipe.close()
-                assert member.stdin is not None
-                member.stdin.close()
-
-    def _record(self, error: Exception) -> None:
-        """See to it that result.json says why the run failed: the first process may know the consequence alone."""
-        if not is_first():
-            return
-        from backhand.reporting.result import write_result, write_whole
-        from backhand.training.train import failure
-
-        result = failure(error, self.config)
-        path = self.folder / "result.json"
-        if self.members[0].returncode != 0 or not path.exists():
-            write_result(result, self.config, self.folder)
-            return
-        record = json.loads(path.read_text()) | {"error": result.error}
-        write_whole(path, json.dumps(record, indent=2) + "\n")
+            os.environ.pop("TORCHELASTIC_SIGNALS_TO_HANDLE", None)
+    record = read_result(folder)
+    assert record is not None
+    return objective_of(record)
 
 
-def _logging() -> dict[str, Any]:
-    """How Hydra made this process log, if it did."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    if not HydraConfig.initialized():
-        return {}
-    return OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)  # type: ignore[return-value]
-
-
-def take_part() -> None:
-    """Be one process of a run: say that it is ready, be told to begin, say how it ended."""
-    threading.Thread(target=_end_with_starter, daemon=True).start()
-    for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm's may be for all, and are for the one that was submitted
-        signal.signal(number, signal.SIG_IGN)
-    pipe = connection.Connection(int(sys.argv[1]))
-    logging_config, config, folder, composed = pipe.recv()
-    try:
-        if os.environ["RANK"] != "0":
-            log_to_terminal(int(os.environ["RANK"]))
-        elif logging_config.get("root") is not None:
-            logging.config.dictConfig(logging_config)
-        from backhand.training.train import Run, quiet_lightning
-
-        quiet_lightning()
-        with Interruption().watched() as interruption:
-            run = Run(config, folder, composed, interruption)
-            pipe.send(("ready", None))
-            answer: tuple[Any, ...] = ("done", run.train(alone=pipe.recv()))
-    except UserError as error:
-        answer = ("refused", str(error))
-    except KeyboardInterrupt:
-        answer = ("interrupted", 130)
-    except SystemExit as end:
-        answer = ("interrupted", end.code)
-    except BaseException as error:
-        answer = ("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(OSError):
-        pipe.send(answer)
-    _leave_group()
-
-
-def _leave_group() -> None:
-    """NCCL complains of a process that ends in its group."""
-    import torch
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def _end_with_starter() -> None:
-    """A process whose starter is gone would wait for the others forever."""
-    os.read(sys.stdin.fileno(), 1)
-    os._exit(1)
+def reason_of(failures: "Mapping[int, ProcessFailure]") -> BaseException:
+    """What a run ended by. Where one process is lost the others fail in their turn, or are ended by the launcher."""
+    said: dict[int, Any] = {rank: each.message for rank, each in failures.items() if isinstance(each.message, dict)}
+    for message in said.values():
+        kind, _, text = message["message"].partition(": ")
+        if kind == UserError.__name__:
+            return UserError(text)
+    first = min(each.timestamp for each in failures.values())
+    interrupted = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM)
+    for rank, each in failures.items():
+        if rank not in said and each.exitcode not in interrupted and each.timestamp < first + SAME_TIME:
+            how = f"was ended by {each.signal_name()}" if each.exitcode < 0 else f"left with status {each.exitcode}"
+            return ProcessError(f"process {rank} {how}")
+    if not said:
+        return SystemExit(128 + signal.SIGTERM)
+    rank = min(said, key=lambda rank: failures[rank].timestamp)
+    log.error("process %d failed:\n%s", rank, said[rank]["extraInfo"]["py_callstack"])
+    return ProcessError(f"process {rank}: {said[rank]['message']}")

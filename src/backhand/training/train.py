@@ -55,13 +55,14 @@ from backhand.training.parts import (
     check_interval,
 )
 from backhand.training.processes import (
-    Processes,
+    ProcessError,
     asks_for_several,
     is_first,
     launched,
     processes_to_start,
     quiet_others,
     shared_folder,
+    train_in_processes,
 )
 
 log = logging.getLogger(__name__)
@@ -104,12 +105,11 @@ def train(config: TrainConfig) -> float:
 def _train_alone(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
     settings = going_on(config, folder) if config.ckpt_path == AUTO else config
     try:
-        run = start(settings, folder, config, interruption)
+        return run(settings, folder, config, interruption)
     except UserError:
         if is_first():
             _remove_unused(folder)
         raise
-    return run.train()
 
 
 def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
@@ -123,7 +123,7 @@ def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) ->
     if config.ckpt_path in (None, AUTO):
         settings = going_on(settings, folder)
     try:
-        return start(settings, folder, config, interruption).train(alone=False)
+        return run(settings, folder, config, interruption, alone=False)
     except Exception as error:
         if not isinstance(error, UserError):
             log.exception("the job failed")
@@ -162,19 +162,27 @@ def failure(error: BaseException, config: TrainConfig) -> Result:
     return Result("failed", {"name": config.objective, "value": None}, error=reason)
 
 
-def start(
-    config: TrainConfig, folder: Path, composed: TrainConfig, interruption: Interruption | None = None
-) -> "Run | Processes":
-    """The run, here, or in processes of its own where it needs several; the arguments are those of `Run`.
+def run(
+    config: TrainConfig,
+    folder: Path,
+    composed: TrainConfig,
+    interruption: Interruption | None = None,
+    alone: bool = True,
+) -> float:
+    """Train here, or in processes of its own where a run needs several; the arguments are those of `Run`.
 
     Raises:
-        UserError: what a run refuses.
+        UserError: what a run refuses; a process that failed.
     """
     if launched() is not None or asks_for_several(config.trainer):
         trainer = build_trainer(config, folder, callbacks=[], logger=False)
-        if processes_to_start(trainer) > 0:
-            return Processes(config, folder, composed, trainer)
-    return Run(config, folder, composed, interruption)
+        if (count := processes_to_start(trainer)) > 0:
+            try:
+                return train_in_processes(count, config, folder, composed, alone)
+            except ProcessError as error:  # of which the first process knows the consequence alone, or nothing
+                _write(failure(error, composed), composed, folder)
+                raise
+    return Run(config, folder, composed, interruption).train(alone)
 
 
 class Run:
@@ -308,6 +316,9 @@ def quiet_lightning() -> None:
         logging.getLogger(name).handlers.clear()  # what is left goes to Hydra's handlers
         logging.getLogger(name).propagate = True  # where it was imported before there were any, it keeps to itself
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling tells that there is no CUDA
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):  # why processes ended is said by us
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     for message in (
         ".*does not have many workers.*",  # batches are one indexing operation; workers would slow them down
         ".*smaller than the logging interval.*",  # metrics are logged by epoch
