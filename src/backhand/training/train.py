@@ -180,7 +180,7 @@ def run(
             try:
                 return train_in_processes(count, config, folder, composed, alone)
             except ProcessError as error:  # of which the first process knows the consequence alone, or nothing
-                _write(failure(error, composed), composed, folder)
+                write(failure(error, composed), composed, folder)
                 raise
     return Run(config, folder, composed, interruption).train(alone)
 
