@@ -53,6 +53,64 @@ def test_the_tables_of_names_import_no_torch(file):
     assert "torch" not in {name.partition(".")[0] for name in imports(file, top_level_only=True)}
 
 
+# `os._exit` is documented: it ends a process without the clean-up of another thread's.
+PUBLIC = {"os._exit"}
+OURS_ALONE = [file for part in ("calculus", "training", "sweeps") for file in sorted((SOURCE / part).glob("*.py"))]
+OURS_ALONE += sorted((SOURCE.parent / "hydra_plugins").glob("*.py"))
+
+
+def private_names(text: str) -> set[str]:
+    """Names with a leading underscore that a file takes from others, and what it replaces in their modules."""
+    tree = ast.parse(text)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    foreign = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            foreign |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            found |= {name for name in names if is_private(name)}
+        elif isinstance(node, ast.Import):
+            found |= {part for alias in node.names for part in alias.name.split(".") if is_private(part)}
+        elif isinstance(node, ast.keyword) and is_private(node.arg or ""):
+            found.add(str(node.arg))
+        elif isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = node.value
+            is_own = node.attr in own or (isinstance(owner, ast.Name) and owner.id in ("self", "cls"))
+            if not is_own and ast.unparse(node) not in PUBLIC:
+                found.add(ast.unparse(node))
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                root = target
+                while isinstance(root, ast.Attribute):
+                    root = root.value
+                if isinstance(target, ast.Attribute) and isinstance(root, ast.Name) and root.id in foreign:
+                    found.add(f"{ast.unparse(target)} = …")
+    return found
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.parametrize("file", OURS_ALONE, ids=lambda file: file.name)
+def test_other_libraries_are_used_by_their_public_names_and_nothing_of_them_is_replaced(file):
+    assert private_names(file.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from torch._C import x", "import torch._dynamo", "trainer.fit_loop.epoch_loop._batches_that_stepped += 1",
+        "f(_return_value=3)", "import wandb.util; wandb.util.working_set = 3", "super()._load()",
+    ],
+)  # fmt: skip
+def test_a_private_name_would_be_found(line):
+    assert private_names(line)
+
+
 def test_no_test_asserts_how_long_something_takes():
     """What waits has a time limit, read from `time.monotonic`; how fast anything is, benchmarks measure."""
     clocks = ("process_time", "perf_counter", "os.times", "ru_utime", "ru_stime", "timeit")

@@ -97,13 +97,13 @@ PLANTED = """
 import os
 if os.environ.get("RANK") == "1":
     from backhand.data.batches import Batches
-    original = Batches.beginning_at
+    original = Batches._beginning_at
     def beginning_at(self, first):
         for number, batch in enumerate(original(self, first), first):
             if self.shuffle_seed is not None and number == 3:
                 batch.x[0, 0] = float("inf")
             yield batch
-    Batches.beginning_at = beginning_at
+    Batches._beginning_at = beginning_at
 """
 
 
@@ -116,7 +116,7 @@ def test_all_processes_agree_on_a_step_that_is_not_finite_in_one_of_them(command
     assert run.returncode == 0, run.stderr
     record, named = result(tmp_path / "run"), "epoch 1, step 4: the input is not finite (inf; "
     if on_nan == "stop":
-        assert (record["status"], record["steps"], record["epochs"]) == ("diverged", 3, 1)
+        assert (record["status"], record["steps"], record["epochs"]) == ("diverged", 4, 1)
         assert record["error"].startswith(named)
     else:
         assert (record["status"], record["steps"], record["skipped"]) == ("finished", 30, 3)

@@ -115,7 +115,8 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
 def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):
     settings = ("data=wine", "trainer=cpu", "trainer.max_epochs=3", "model.hidden_activation=relu")
     alone = command("train.py", *settings, "seed=1", "hydra.run.dir=alone")
-    swept = command("train.py", "-m", *settings, "seed=0,1", "hydra/launcher=population", "hydra.sweep.dir=sweep")
+    swept = command("train.py", "-m", *settings, "seed=0,1", "logger.wandb.media=true", "hydra/launcher=population",
+                    "hydra.sweep.dir=sweep")  # fmt: skip
     assert (alone.returncode, swept.returncode) == (0, 0), swept.stderr
     assert f"upload: wandb sync {Path('sweep', '*', 'wandb', 'offline-run-*')}" in swept.stdout
     folder = tmp_path / "sweep" / "1"

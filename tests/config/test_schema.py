@@ -44,7 +44,7 @@ def test_every_argument_of_lightnings_trainer_can_be_set():
 
 
 def test_the_strategies_that_can_be_named_are_lightnings():
-    assert set(STRATEGIES) - {"auto"} == set(StrategyRegistry.available_strategies())
+    assert set(STRATEGIES) - {"auto"} < set(StrategyRegistry.available_strategies())
 
 
 @pytest.mark.parametrize(

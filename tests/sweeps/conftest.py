@@ -35,7 +35,7 @@ def jobs(configured: Callable, tmp_path: Path) -> Callable[..., list[Job]]:
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Population]:
     """Train jobs as one population, and write what each leaves into its folder."""
-    monkeypatch.setattr("backhand.sweeps.launcher.in_sweep", lambda config: config)
+    monkeypatch.setattr("backhand.sweeps.launcher.in_sweep", lambda config, sweep: config)
 
     def train(jobs: list[Job]) -> Population:
         quiet_lightning()

@@ -127,7 +127,11 @@ class Batches:
         for step in range(first, len(self)):
             rows: slice | Tensor = slice(step * self.batch_size, (step + 1) * self.batch_size)
             batch = self._batch(rows if order is None else order[..., rows], step)
-            yield batch if shares is None else batch._replace(**shares[step])  # type: ignore[arg-type]
+            if shares is not None:
+                batch = batch._replace(**shares[step])  # type: ignore[arg-type]
+                if not batch.share:  # no row of this process counts, and their mean would be 0/0
+                    batch = batch._replace(weight=batch.x.new_zeros(batch.x.shape[:-1]))
+            yield batch
 
     def order(self) -> Tensor | None:
         """The epoch's order of the rows (N,), or (K, N) of each run's; None for their own."""

@@ -36,7 +36,7 @@ from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, newest
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
 from backhand.training.on_nan import OnNan
-from backhand.training.outcome import leave_result, show_findings, shows_findings, status_of
+from backhand.training.outcome import Outcome, status_of
 from backhand.training.parts import PRECISIONS, build_callbacks, build_data, build_module, build_trainer
 from backhand.training.train import device_name, failure, in_sweep, is_out_of_memory, quiet_lightning, threads_for
 
@@ -226,7 +226,8 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         UserError: a setting that this machine or Lightning refuses.
     """
     configs = [settled(job.config, dataset.facts) for job in group]
-    first = in_sweep(configs[0])
+    folder = _folder(group)
+    first = in_sweep(configs[0], folder.parents[1])
     L.seed_everything(first.seed, workers=True, verbose=False)
     data = build_data(first, dataset)
     seeds = [config.seed for config in configs]
@@ -235,7 +236,6 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     if data.dtype == torch.float64:
         module.double()
     data.evaluation_batch = rows_at_once(len(group), module.model.sizes)
-    folder = _folder(group)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MEMBERS, json.dumps([_name(job) for job in group]))
     best, keep = BestOfRuns(), _Keep(folder / "last.ckpt")
@@ -252,6 +252,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         configs,
         [job.config for job in group],
         [job.folder for job in group],
+        folder.parents[1],
         module,
         data,
         callbacks,
@@ -270,7 +271,7 @@ def finish(population: Population, run: int, _: Any) -> float:
         UserError: the run ended with a wrong gradient, or its files cannot be written.
     """
     runs, folder, composed = len(population.configs), population.folders[run], population.composed[run]
-    config, rows = in_sweep(population.configs[run]), population.rows(run)
+    config, rows = in_sweep(population.configs[run], population.sweep), population.rows(run)
     log.info("one of a population of %d runs, which trained for %.1f s", runs, population.seconds)
     files: tuple[tuple[Literal["best", "last"], str], ...] = (("best", BEST), ("last", LAST))
     for which, name in files:
@@ -288,20 +289,14 @@ def finish(population: Population, run: int, _: Any) -> float:
         if epoch < len(rows):
             of_run = {name: kept for name, each in histograms.items() if (kept := each[run]) is not None}
             log_histograms(loggers, of_run, epoch, int(rows[epoch]["step"]))
-    if shows_findings(config, alone=False) and (best := population.checkpoint(run, "best")) is not None:
+    outcome = Outcome(config, composed, folder, rows, tested, loggers, alone=False)
+    if outcome.has_findings and (best := population.checkpoint(run, "best")) is not None:
         module = LightningMLP(**best["hyper_parameters"]).to(population.data.dtype)
         module.load_state_dict(best["state_dict"])
-        show_findings(module, population.data, config, folder, rows, tested, loggers, alone=False)
+        outcome.show_findings(module, population.data)
     audit, on_nan = population.find(Audit), population.find(OnNan)
-    result = leave_result(
+    result = outcome.leave(
         *status_of(population.module.endings[run], folder),
-        config,
-        composed,
-        folder,
-        rows,
-        tested,
-        loggers,
-        alone=False,
         parameters=sum(each.numel() for each in population.module.parameters()) // runs,
         seconds=round(population.seconds / runs, 3),
         population=runs,
@@ -337,13 +332,9 @@ def completed(job: Job) -> JobReturn:
     log.info("complete already: %s", job.folder)
     record = job.record
     assert record is not None
-    return JobReturn(
-        overrides=list(job.overrides),
-        cfg=job.cfg,
-        working_dir=str(job.folder),
-        status=JobStatus.COMPLETED,
-        _return_value=objective_of(record),
-    )
+    returned = JobReturn(overrides=list(job.overrides), working_dir=str(job.folder), status=JobStatus.COMPLETED)
+    returned.return_value = objective_of(record)
+    return returned
 
 
 def _name(job: Job) -> list[str]:

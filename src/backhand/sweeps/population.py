@@ -110,6 +110,7 @@ class Population:
         configs: of each run, for the data set.
         composed: of each run, as the user gave it: their hash is that of its folder.
         folders: where each run writes.
+        sweep: the folder of the sweep.
         module: with the weights of each run's end.
         data: the data set.
         callbacks: what a run of its own would have.
@@ -123,6 +124,7 @@ class Population:
     configs: list[TrainConfig]
     composed: list[TrainConfig]
     folders: list[Path]
+    sweep: Path
     module: LightningMLP
     data: InMemoryData
     callbacks: list[Callback]

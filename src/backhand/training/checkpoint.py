@@ -182,17 +182,21 @@ class ResumeState(Callback):
         self.hash, self.digest, self.loggers, self.resumed = config_hash(config), dataset.digest, loggers, resumed
         self.before = 0.0 if resumed is None else resumed["seconds"]
         self.first_epoch = None if resumed is None else resumed["first_epoch"]
-        self.began = time.perf_counter()
+        self.began: float | None = None
         self.is_restored = False
 
     @property
     def seconds(self) -> float:
         """Of training so far, those before the run was cut off included."""
-        return self.before + time.perf_counter() - self.began
+        return self.before + (0.0 if self.began is None else time.perf_counter() - self.began)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin to count."""
         self.began = time.perf_counter()
+
+    def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Count no further, whichever way the training has ended."""
+        self.before, self.began = self.seconds, None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Go on with what another run ended with."""

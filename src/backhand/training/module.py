@@ -130,7 +130,9 @@ class LightningMLP(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """The loss, whose `backward()` is the derivation's; of several runs the sum."""
         self.batch = batch = Batch(*batch)
-        loss, z_O = self._loss_and_logits(batch)
+        loss, z_O = self.model.loss_and_logits(
+            batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
+        )
         self.note_step(batch, loss.detach(), z_O)
         loss = loss if batch.share == 1 else loss * batch.share
         return loss.sum() if loss.dim() else loss
@@ -158,8 +160,7 @@ class LightningMLP(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
-        batch = Batch(*batch)
-        self.val_sums.add(**self._contributions(batch, *self._loss_and_logits(batch), evaluate=True))
+        self._evaluate(Batch(*batch), self.val_sums)
 
     def on_validation_epoch_end(self) -> None:
         """Note them; at the end of an epoch they are logged with the training metrics."""
@@ -173,8 +174,7 @@ class LightningMLP(LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the test metrics."""
-        batch = Batch(*batch)
-        self.test_sums.add(**self._contributions(batch, *self._loss_and_logits(batch), evaluate=True))
+        self._evaluate(Batch(*batch), self.test_sums)
 
     def on_test_epoch_end(self) -> None:
         """Log them; of several runs they are in `row`."""
@@ -307,11 +307,11 @@ class LightningMLP(LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = float(lr) if self.hparams["runs"] is None else torch.as_tensor(lr).to(group["lr"])
 
-    def _loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        x, y, weight = batch[:3]
-        if not batch.share:  # no sample of this process counts, and the loss would be 0/0
-            weight = torch.zeros_like(x[..., 0])
-        return self.model.loss_and_logits(x, y, self.loss, sample_weight=weight, **self.loss_parameters)
+    def _evaluate(self, batch: Batch, sums: Sums) -> None:
+        found = self.model.loss_and_logits(
+            batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
+        )
+        sums.add(**self._contributions(batch, *found, evaluate=True))
 
     def _contributions(self, batch: Batch, loss: Tensor, z_O: Tensor, evaluate: bool = False) -> dict[str, Any]:
         """What a batch adds to the sums of `metrics.Sums`; of a batch that processes share, this one's part."""

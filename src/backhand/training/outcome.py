@@ -1,6 +1,7 @@
 """What a run leaves when it has been trained and tested, alone or in a population: pictures, result.json, a report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,49 +27,80 @@ from backhand.training.checkpoint import BEST, LAST
 from backhand.training.findings import draw, find
 from backhand.training.module import Ending, LightningMLP
 
-Rows = Sequence[Mapping[str, float]]
 
+@dataclass
+class Outcome:
+    """What is known of a run at its end.
 
-def wanted(setting: bool | None, alone: bool) -> bool:
-    """Whether a run leaves pictures, or a report: if asked to, and by itself unless asked not to."""
-    return alone if setting is None else setting
-
-
-def shows_findings(config: TrainConfig, alone: bool) -> bool:
-    """Whether anything is to be shown that a look at each sample of the test split takes."""
-    media = config.logger.wandb is not None and wanted(config.logger.wandb.media, alone)
-    return media or wanted(config.plots, alone) or wanted(config.report, alone)
-
-
-def show_findings(
-    module: LightningMLP,
-    data: InMemoryData,
-    config: TrainConfig,
-    folder: Path,
-    rows: Rows,
-    tested: Mapping[str, float],
-    loggers: Sequence[Logger],
-    alone: bool,
-) -> None:
-    """Look at the test split with the module's present weights; write, log and draw what is found.
-
-    Args:
-        module: the best checkpoint's.
-        data: the run's.
-        config: the run's.
+    Attributes:
+        config: its configuration, for the data set.
+        composed: as the user gave it, whose hash its folder carries.
         folder: where it writes.
-        rows: its epochs.
-        tested: its test metrics.
+        rows: the metrics of its epochs.
+        tested: those of its best checkpoint on the test split.
         loggers: the run's.
         alone: whether it is a run by itself, or one of a sweep.
     """
-    findings = find(module, data)
-    findings.write(folder)
-    wandb = config.logger.wandb
-    if wandb is not None and wanted(wandb.media, alone):
-        log_findings(loggers, findings, folder / BEST, {**best_epoch(rows, config.objective), **tested})
-    if wanted(config.plots, alone):
-        draw(rows, findings, folder / "plots")
+
+    config: TrainConfig
+    composed: TrainConfig
+    folder: Path
+    rows: Sequence[Mapping[str, float]]
+    tested: Mapping[str, float]
+    loggers: list[Logger]
+    alone: bool
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether anything is to be shown that takes a look at each sample of the test split."""
+        return self._logs_media or self._wants(self.config.plots) or self._wants(self.config.report)
+
+    def show_findings(self, module: LightningMLP, data: InMemoryData) -> None:
+        """Look at the test split with the best checkpoint's weights; write, log and draw what is found."""
+        findings = find(module, data)
+        findings.write(self.folder)
+        if self._logs_media:
+            metrics = {**best_epoch(self.rows, self.config.objective), **self.tested}
+            log_findings(self.loggers, findings, self.folder / BEST, metrics)
+        if self._wants(self.config.plots):
+            draw(self.rows, findings, self.folder / "plots")
+
+    def leave(self, status: Status, error: str | None, **fields: Any) -> Result:
+        """End the W&B run, write result.json, which is the last file, and make the report where one is wanted.
+
+        Args:
+            status: what became of the run.
+            error: why, where it is not finished.
+            fields: further ones of `Result`.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        close_loggers(self.loggers, int(status in ("failed", "interrupted")))
+        objective = self.config.objective
+        result = Result(
+            status=status,
+            error=error,
+            objective={"name": objective, "value": best_objective(self.rows, objective)},
+            metrics={**final_metrics(self.rows), **self.tested},
+            best=best_epoch(self.rows, objective),
+            chosen=chosen(self.composed, self.config),
+            **fields,
+        )
+        write(result, self.composed, self.folder)
+        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        if is_first and status != "interrupted" and self._wants(self.config.report):
+            leave_report(self.folder)
+        return result
+
+    @property
+    def _logs_media(self) -> bool:
+        wandb = self.config.logger.wandb
+        return wandb is not None and self._wants(wandb.media)
+
+    def _wants(self, setting: bool | None) -> bool:
+        """Pictures and reports: if asked for, and by itself unless asked not to."""
+        return self.alone if setting is None else setting
 
 
 def status_of(ending: Ending | None, folder: Path) -> tuple[Status, str | None]:
@@ -82,52 +114,7 @@ def status_of(ending: Ending | None, folder: Path) -> tuple[Status, str | None]:
     return ending.status, f"{ending.reason}; {where}"
 
 
-def leave_result(
-    status: Status,
-    error: str | None,
-    config: TrainConfig,
-    composed: TrainConfig,
-    folder: Path,
-    rows: Rows,
-    tested: Mapping[str, float],
-    loggers: list[Logger],
-    alone: bool,
-    **fields: Any,
-) -> Result:
-    """End the W&B run, write result.json, which is the last file, and make the report where one is wanted.
-
-    Args:
-        status: what became of the run.
-        error: why, where it is not finished.
-        config: its configuration, for the data set.
-        composed: as the user gave it, whose hash the folder carries.
-        folder: where it writes.
-        rows: its epochs.
-        tested: its test metrics.
-        loggers: the run's.
-        alone: whether it is a run by itself, or one of a sweep.
-        fields: further ones of `Result`.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    close_loggers(loggers, int(status in ("failed", "interrupted")))
-    result = Result(
-        status=status,
-        error=error,
-        objective={"name": config.objective, "value": best_objective(rows, config.objective)},
-        metrics={**final_metrics(rows), **tested},
-        best=best_epoch(rows, config.objective),
-        chosen=chosen(composed, config),
-        **fields,
-    )
-    write(result, composed, folder)
-    if status != "interrupted" and wanted(config.report, alone) and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        leave_report(folder)
-    return result
-
-
-def final_metrics(rows: Rows) -> dict[str, float]:
+def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The last value of each training and validation metric."""
     return {name: value for row in rows for name, value in metrics_of(row).items()}
 

@@ -45,7 +45,7 @@ from backhand.training.checkpoint import (
 from backhand.training.interruption import Interruption
 from backhand.training.module import LightningMLP
 from backhand.training.on_nan import OnNan
-from backhand.training.outcome import leave_result, show_findings, shows_findings, status_of, write
+from backhand.training.outcome import Outcome, status_of, write
 from backhand.training.parts import (
     best_checkpoint,
     build_callbacks,
@@ -119,7 +119,7 @@ def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) ->
     if record is not None and is_complete(record):
         log.info("complete already: %s", folder)
         return objective_of(record)
-    settings = in_sweep(config)
+    settings = in_sweep(config, Path(HydraConfig.get().sweep.dir).absolute())
     if config.ckpt_path in (None, AUTO):
         settings = going_on(settings, folder)
     try:
@@ -142,11 +142,10 @@ def going_on(config: TrainConfig, folder: Path) -> TrainConfig:
     return replace(config, ckpt_path=None if path is None else str(path))
 
 
-def in_sweep(config: TrainConfig) -> TrainConfig:
+def in_sweep(config: TrainConfig, sweep: Path) -> TrainConfig:
     """The configuration of one job: no progress bar of its own, its W&B run in the sweep's group, and no histograms."""
     wandb = config.logger.wandb
     if wandb is not None:
-        sweep = Path(HydraConfig.get().sweep.dir).absolute()
         every = wandb.histograms_every if wandb.media else None
         wandb = replace(wandb, group=wandb.group or "/".join(sweep.parts[-2:]), histograms_every=every)
     return replace(
@@ -233,8 +232,7 @@ class Run:
         last = LastCheckpoint(folder / LAST, config.checkpoint.every_n_steps, self.interruption)
         self.callbacks = [*build_callbacks(config), best_checkpoint(config, folder), self.resume_state, last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
-        self.seconds = 0.0
-        self.tested: dict[str, float] = {}
+        self.outcome = Outcome(config, self.composed, folder, self.table.rows, {}, self.loggers, alone=True)
 
     def train(self, alone: bool = True) -> float:
         """Fit, test, draw, print, and write result.json last, whichever way it ends.
@@ -242,16 +240,16 @@ class Run:
         Args:
             alone: whether it is a run by itself, whose outcome is to be shown, or a sweep's.
         """
+        self.outcome.alone = alone
         try:
-            with threads_for(self.module, self.data):
-                self._fit()
+            with threads_for(self.module, self.data), self._restoring():
+                self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
                 self._test()
-            if self.trainer.is_global_zero and shows_findings(self.config, alone):
-                of_run = self.config, self.folder, self.table.rows, self.tested, self.trainer.loggers
-                show_findings(self.module, self.data, *of_run, alone)
+            if self.trainer.is_global_zero and self.outcome.has_findings:
+                self.outcome.show_findings(self.module, self.data)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns Ctrl-C into SystemExit(1) after it has put its affairs in order.
-            self._leave_result("interrupted", None, alone)
+            self._leave("interrupted", None)
             raise SystemExit(self.interruption.exit_status) from None
         except BaseException as error:
             if self.interruption.asked is not None:  # of several processes the first has ended, and left this one
@@ -261,24 +259,24 @@ class Run:
             if isinstance(error, MisconfigurationException):  # what it could not know before it had seen the data
                 error = UserError(f"trainer: {' '.join(str(error).split())}")
             with suppress(UserError):  # where it cannot be written either, the first reason is the one to tell
-                self._leave_result("failed", failure(error, self.config).error, alone)
+                self._leave("failed", failure(error, self.config).error)
             raise error from None if isinstance(error, UserError) else error.__cause__
-        result = self._leave_result(*status_of(self.module.endings[0], self.folder), alone)
+        result = self._leave(*status_of(self.module.endings[0], self.folder))
         if alone and self.trainer.is_global_zero:
             best = best_row(self.table.rows, self.config.objective)
             print_summary(result, self.folder, None if best is None else int(best["epoch"]) + 1)
         return objective_of(asdict(result))
 
-    def _fit(self) -> None:
+    @contextmanager
+    def _restoring(self) -> Iterator[None]:
+        """Say of what Lightning stumbles over in a checkpoint that it is not one of this program's."""
         try:
-            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
+            yield
         except Exception as error:
             if self.config.ckpt_path is None or self.resume_state.is_restored or is_out_of_memory(error):
                 raise
-            with made_here(Path(self.config.ckpt_path)):  # Lightning stumbles over what is not in it
+            with made_here(Path(self.config.ckpt_path)):
                 raise
-        finally:
-            self.seconds = self.resume_state.seconds
 
     def _test(self) -> None:
         self.trainer.strategy.barrier()
@@ -286,22 +284,16 @@ class Run:
         if best.exists():
             self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
-        self.tested = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "test/" in name}
+        metrics = self.trainer.callback_metrics
+        self.outcome.tested = {name: float(value) for name, value in metrics.items() if "test/" in name}
 
-    def _leave_result(self, status: Status, error: str | None, alone: bool) -> Result:
+    def _leave(self, status: Status, error: str | None) -> Result:
         audit, on_nan = (next((c for c in self.callbacks if isinstance(c, kind)), None) for kind in (Audit, OnNan))
-        return leave_result(
+        return self.outcome.leave(
             status,
             error,
-            self.config,
-            self.composed,
-            self.folder,
-            self.table.rows,
-            self.tested,
-            self.loggers,  # the trainer's are others in a `fast_dev_run`
-            alone,
             parameters=sum(each.numel() for each in self.module.parameters()),
-            seconds=round(self.seconds, 3),
+            seconds=round(self.resume_state.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
             skipped=sum(on_nan.skipped) if isinstance(on_nan, OnNan) else 0,
@@ -336,7 +328,7 @@ def quiet_lightning() -> None:
 
 def _remove_unused(folder: Path) -> None:
     """Remove the folder that Hydra made for a run that was refused, unless something else is in it."""
-    if {path.name for path in folder.iterdir()} <= {".hydra", "train.log", HOLDER}:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", "train.log", HOLDER}:
         shutil.rmtree(folder)
         for parent in made_above(folder):
             if any(parent.iterdir()):
