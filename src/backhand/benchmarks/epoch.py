@@ -117,7 +117,7 @@ def ours(config: TrainConfig) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, Path(folder))
         run.train(alone=False)
-        return run.resume_state.seconds, run.table.rows[-1]["train/loss"]
+        return run.last.seconds, run.table.rows[-1]["train/loss"]
 
 
 def bare(config: TrainConfig) -> tuple[float, float]:

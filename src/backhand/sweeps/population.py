@@ -188,7 +188,7 @@ class Population:
             "run": {
                 "history": rows.state(),
                 "row": {},
-                "totals": [{}],
+                "sums": [{"totals": {}, "kept": {}}],
                 "first_loss": None if module.first_loss is None else module.first_loss[run].cpu().clone(),
                 "endings": [None if ending is None or ending.epochs > epoch + 1 else vars(ending)],
             },

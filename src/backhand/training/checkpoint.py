@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -95,21 +95,54 @@ class LastCheckpoint(Checkpoint):
     In the middle of an epoch it waits until no gradients are accumulated, for a checkpoint holds none, and until there
     is no validation to follow at once, which Lightning leaves out when it resumes from there.
 
+    A checkpoint has what its run needs to be resumed in its own folder as if it had never stopped. A run that begins
+    from one in another folder takes the weights, the optimizer's state and the epochs that its decisions look back on.
+
     Args:
         path: of the file.
         every_n_steps: optimizer steps between two; None for the ends of epochs alone.
         interruption: what the run is asked.
+        config: the configuration, whose hash each checkpoint carries.
+        dataset: the data, whose digest it carries.
+        loggers: the run's.
+        resumed: the state to resume from, as `state_of` read it; None for a run that begins.
     """
 
-    def __init__(self, path: Path, every_n_steps: int | None, interruption: Interruption) -> None:
+    def __init__(
+        self,
+        path: Path,
+        every_n_steps: int | None,
+        interruption: Interruption,
+        config: TrainConfig,
+        dataset: Dataset,
+        loggers: Sequence[Logger],
+        resumed: dict[str, Any] | None,
+    ) -> None:
         self.path, self.every_n_steps, self.interruption = path, every_n_steps, interruption
+        self.hash, self.digest, self.loggers, self.resumed = config_hash(config), dataset.digest, loggers, resumed
+        self.before = 0.0 if resumed is None else resumed["seconds"]
+        self.first_epoch = None if resumed is None else resumed["first_epoch"]
+        self.began: float | None = None
+        self.is_restored = False
         self.saved = 0  # the step of the last one
 
+    @property
+    def seconds(self) -> float:
+        """Of training so far, those before the run was cut off included."""
+        return self.before + (0.0 if self.began is None else time.perf_counter() - self.began)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Begin to count the seconds."""
+        self.began = time.perf_counter()
+
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to look at what the run is asked."""
-        self.saved = trainer.global_step
+        """Begin to look at what the run is asked; train on where another run had ended."""
+        self.is_restored, self.saved = True, trainer.global_step
         self.interruption.install()
         self.interruption.training = True
+        if self.resumed is None:
+            self.first_epoch = trainer.current_epoch
+            pl_module.begin_anew()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write one in the middle of an epoch."""
@@ -134,6 +167,20 @@ class LastCheckpoint(Checkpoint):
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         """From here on there is no step to wait for."""
         self.interruption.training = False
+
+    def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Count no further, whichever way the training has ended."""
+        self.before, self.began = self.seconds, None
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add what the run needs to be resumed, to best.ckpt too."""
+        checkpoint["own_folder"] = {
+            "config_hash": self.hash,
+            "data": self.digest,
+            "first_epoch": self.first_epoch,
+            "seconds": self.seconds,
+            "wandb_id": wandb_id(self.loggers),
+        }
 
     def _is_asked(self, trainer: L.Trainer, batch_idx: int = -1) -> bool:
         """Whether the run is to end here: all of its processes do, where one was asked."""
@@ -163,65 +210,12 @@ def is_validated_next(trainer: L.Trainer, batch_idx: int) -> bool:
     return (trainer.current_epoch + 1) % epochs == 0 and (batch_idx + 1) % every == 0
 
 
-class ResumeState(Callback):
-    """What a checkpoint must hold, beside Lightning's and the module's, for its run to be resumed in its own folder.
-
-    A run that begins from a checkpoint in a folder of its own takes the weights, the optimizer's state and the epochs
-    that its decisions look back on, and none of this.
-
-    Args:
-        config: the configuration, whose hash the checkpoint carries.
-        dataset: the data, whose digest it carries.
-        loggers: the run's.
-        resumed: the state to resume from, as `state_of` read it; None for a run that begins.
-    """
-
-    def __init__(
-        self, config: TrainConfig, dataset: Dataset, loggers: Sequence[Logger], resumed: dict[str, Any] | None
-    ) -> None:
-        self.hash, self.digest, self.loggers, self.resumed = config_hash(config), dataset.digest, loggers, resumed
-        self.before = 0.0 if resumed is None else resumed["seconds"]
-        self.first_epoch = None if resumed is None else resumed["first_epoch"]
-        self.began: float | None = None
-        self.is_restored = False
-
-    @property
-    def seconds(self) -> float:
-        """Of training so far, those before the run was cut off included."""
-        return self.before + (0.0 if self.began is None else time.perf_counter() - self.began)
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to count."""
-        self.began = time.perf_counter()
-
-    def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Count no further, whichever way the training has ended."""
-        self.before, self.began = self.seconds, None
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Go on with what another run ended with."""
-        self.is_restored = True
-        if self.resumed is None:
-            self.first_epoch = trainer.current_epoch
-            pl_module.begin_anew()
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add it."""
-        checkpoint["own_folder"] = {
-            "config_hash": self.hash,
-            "data": self.digest,
-            "first_epoch": self.first_epoch,
-            "seconds": self.seconds,
-            "wandb_id": wandb_id(self.loggers),
-        }
-
-
-# What `ResumeState` adds to a checkpoint, beside two digests.
+# What `LastCheckpoint` adds to a checkpoint, beside two digests.
 OF_STATE: dict[str, Any] = {"first_epoch": int, "seconds": (int, float), "wandb_id": (str, type(None))}
 
 
 def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """What `ResumeState` put into a checkpoint, and as `rows` the epochs of its folder.
+    """What `LastCheckpoint` put into a checkpoint, and as `rows` the epochs of its folder.
 
     Raises:
         UserError: it is another configuration's or other data's, or not a checkpoint of this version.

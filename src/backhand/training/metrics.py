@@ -7,38 +7,56 @@ from torch import Tensor
 
 from backhand.training.optimizers import precise
 
+# Batches whose contributions are kept before they are added up: to add two numbers takes as long as a small product of
+# matrices.
+KEPT = 256
+
 
 class Sums:
-    """Adds up what each batch contributes, and makes the metrics of it.
-
-    The numbers are added in float64, where the device has it. The last batch's are kept apart until the next one comes,
-    so that a step that is left out can be dropped.
-    """
+    """Adds up what each batch contributes, and makes the metrics of it, in float64 where the device has it."""
 
     def __init__(self) -> None:
         self.totals: dict[str, Any] = {}
-        self.pending: dict[str, Any] = {}
+        self.kept: dict[str, list[Any]] = {}
 
     def add(self, **contributions: Any) -> None:
         """Add a batch's numbers, or tensors (…), by name."""
-        self.settle()
-        self.pending = contributions
+        if self.kept and len(self.kept["rows"]) >= KEPT:
+            self.settle()
+        for name, value in contributions.items():
+            self.kept.setdefault(name, []).append(value)
 
     def drop(self, runs: Tensor) -> None:
         """Take the last batch back, of the runs (…) that are true."""
-        self.pending = {
-            name: torch.where(runs.to(value.device), 0.0, value) if isinstance(value, Tensor) else value * ~runs
-            for name, value in self.pending.items()
-        }
+        for values in self.kept.values():
+            last = values[-1] if isinstance(values[-1], Tensor) else torch.tensor(values[-1], device=runs.device)
+            values[-1] = torch.where(runs.to(last.device), 0.0, last)
 
     def settle(self) -> None:
-        """Add the last batch to the totals."""
-        for name, value in self.pending.items():
-            if isinstance(value, Tensor):
-                value = value.to(precise(value.device))
-            before = self.totals.get(name)
-            self.totals[name] = value if before is None else before + value
-        self.pending = {}
+        """Add what is kept to the totals."""
+        for name, values in self.kept.items():
+            tensors = [value for value in values if isinstance(value, Tensor)]
+            if tensors:
+                shape, device = torch.broadcast_shapes(*(each.shape for each in tensors)), tensors[0].device
+                each = [torch.as_tensor(value, device=device).to(precise(device)).expand(shape) for value in values]
+                total: Any = torch.stack(each).sum(0)
+            else:
+                total = sum(values)
+            self.totals[name] = self.totals.get(name, 0.0) + total
+        self.kept = {}
+
+    def state(self) -> dict[str, Any]:
+        """What a run that is resumed must have to come to the same bits: nothing is added up before its time."""
+        return {"totals": self.totals, "kept": self.kept}
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from a state."""
+
+        def there(value: Any) -> Any:
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        self.totals = {name: there(value) for name, value in state["totals"].items()}
+        self.kept = {name: [there(value) for value in values] for name, values in state["kept"].items()}
 
     def compute(self, strategy: Any) -> dict[str, Tensor]:
         """The metrics (…) of everything added so far, in all processes of the strategy.
@@ -64,4 +82,4 @@ class Sums:
 
     def clear(self) -> None:
         """Begin anew."""
-        self.totals, self.pending = {}, {}
+        self.totals, self.kept = {}, {}

@@ -242,15 +242,14 @@ class LightningMLP(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the epochs so far, and in the middle of one what its training metrics are made of."""
-        self.train_sums.settle()
-        totals: list[Any] = [self.train_sums.totals]
+        sums: list[Any] = [self.train_sums.state()]
         if self.trainer.world_size > 1:
-            totals = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(totals, self.train_sums.totals)
+            sums = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(sums, self.train_sums.state())
         checkpoint["run"] = {
             "history": self.history.state(),
             "row": {name: torch.as_tensor(value) for name, value in self.row.items()},
-            "totals": totals,
+            "sums": sums,
             "first_loss": self.first_loss,
             "endings": [ending and asdict(ending) for ending in self.endings],
         }
@@ -259,13 +258,9 @@ class LightningMLP(LightningModule):
         """Resume from there."""
         state = checkpoint["run"]
         self.history, self.row, self.first_loss = Epochs.of(state["history"]), state["row"], state["first_loss"]
-        totals = state["totals"]
-        rank = self.trainer.global_rank if len(totals) == self.trainer.world_size else len(totals)
-        device = self.trainer.strategy.root_device
-        self.train_sums.totals = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in (totals[rank] if rank < len(totals) else {}).items()
-        }
+        sums, device = state["sums"], self.trainer.strategy.root_device
+        if len(sums) == self.trainer.world_size:  # of each process; in the middle of an epoch their number must stay
+            self.train_sums.restore(sums[self.trainer.global_rank], device)
         self.endings = [None if ending is None else Ending(**ending) for ending in state["endings"]]
         self.frozen[:] = torch.tensor([ending is not None for ending in self.endings])
 
@@ -315,13 +310,16 @@ class LightningMLP(LightningModule):
 
     def _contributions(self, batch: Batch, loss: Tensor, z_O: Tensor, evaluate: bool = False) -> dict[str, Any]:
         """What a batch adds to the sums of `metrics.Sums`; of a batch that processes share, this one's part."""
-        rows: Any = batch.total
-        if rows is None:
-            rows = float(z_O.shape[-2]) if batch.weight is None else batch.weight.sum(-1)
-        own = float(batch.part > 0)  # else the rows are another process's
-        found = {"loss": loss * (rows * (batch.share / self.trainer.world_size)), "rows": rows * batch.part}
+        if batch.total is None:
+            rows: Any = float(z_O.shape[-2]) if batch.weight is None else batch.weight.sum(-1)
+            own, found = 1.0, {"loss": loss * rows, "rows": rows}
+        else:
+            own = float(batch.part > 0)  # else the rows are another process's
+            share = batch.total * batch.share / self.trainer.world_size
+            found = {"loss": loss * share, "rows": batch.total * batch.part}
         if self.classifies:
-            return {**found, "right": own * self._is_right(z_O, batch.y).sum(-1), "samples": own * z_O.shape[-2]}
+            right = self._is_right(z_O, batch.y).sum(-1)
+            return {**found, "right": right if own else right * 0, "samples": own * z_O.shape[-2]}
         if not evaluate:
             return found
         y, yhat = batch.y, LOSSES[self.loss].mean(self.model.output(z_O))

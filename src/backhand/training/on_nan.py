@@ -1,6 +1,7 @@
 """Steps whose loss or gradients are not finite: they are left out, and the run ends there or goes on."""
 
 import logging
+import math
 from typing import Any, Literal
 
 import lightning as L
@@ -54,7 +55,7 @@ class OnNan(Callback):
         """Where batches are accumulated, note the first that is not finite while it can still be looked at."""
         if trainer.accumulate_grad_batches == 1 or _is_scaled(trainer):
             return
-        bad = _not_finite(pl_module)
+        bad = ~_total(pl_module).isfinite()
         new = [run for run in bad.reshape(-1).nonzero()[:, 0].tolist() if run not in self._reasons]
         if new:
             pl_module.train_sums.drop(bad)
@@ -63,7 +64,12 @@ class OnNan(Callback):
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer) -> None:
         """Leave the step out where it is not finite."""
-        if _is_scaled(trainer) or not self.leave_out(trainer, pl_module, bad := _not_finite(pl_module)):
+        if _is_scaled(trainer):
+            return
+        total = _total(pl_module)
+        if trainer.world_size == 1 and math.isfinite(total.sum()):  # 12 µs less than to look at each run
+            return
+        if not self.leave_out(trainer, pl_module, bad := ~total.isfinite()):
             return
         if isinstance(optimizer, RunsOptimizer):
             optimizer.left_out = bad.cpu()
@@ -119,17 +125,17 @@ def _is_scaled(trainer: L.Trainer) -> bool:
     return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
-def _not_finite(pl_module: LightningMLP) -> Tensor:
-    """Whether the loss or a gradient is not finite, (…): nothing that is not can be summed away.
+def _total(pl_module: LightningMLP) -> Tensor:
+    """The sum of the loss and all gradients, (…): it is finite where they are, for what is not cannot be summed away.
 
     Of a weight of 784 × 1024 a sum takes 50 µs where `isfinite().all()` takes 2 ms.
     """
-    total = pl_module.train_sums.pending["loss"]
-    for parameter in pl_module.parameters():
+    total = pl_module.train_sums.kept["loss"][-1]
+    for parameter in pl_module.trainer.optimizers[0].param_groups[0]["params"]:
         if (gradient := parameter.grad) is not None:
-            axes = tuple(range(total.dim(), gradient.dim()))
-            total = total + gradient.sum(axes, dtype=wide(gradient).dtype)
-    return ~total.isfinite()
+            gradient = wide(gradient)
+            total = total + (gradient.sum() if total.dim() == 0 else gradient.flatten(1).sum(1))
+    return total
 
 
 def _model_of_run(model: MLP, run: int) -> MLP:

@@ -35,7 +35,6 @@ from backhand.training.checkpoint import (
     BEST,
     LAST,
     LastCheckpoint,
-    ResumeState,
     check_fits,
     made_here,
     newest,
@@ -228,9 +227,9 @@ class Run:
         build_trainer(config, folder, callbacks=[], logger=False)
         rows, wandb_id = (resumed["rows"], resumed["wandb_id"]) if resumed is not None else ([], None)
         self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        self.resume_state = ResumeState(self.composed, dataset, self.loggers, resumed)
-        last = LastCheckpoint(folder / LAST, config.checkpoint.every_n_steps, self.interruption)
-        self.callbacks = [*build_callbacks(config), best_checkpoint(config, folder), self.resume_state, last]
+        every, of_run = config.checkpoint.every_n_steps, (self.composed, dataset, self.loggers, resumed)
+        self.last = LastCheckpoint(folder / LAST, every, self.interruption, *of_run)
+        self.callbacks = [*build_callbacks(config), best_checkpoint(config, folder), self.last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.outcome = Outcome(config, self.composed, folder, self.table.rows, {}, self.loggers, alone=True)
 
@@ -273,7 +272,7 @@ class Run:
         try:
             yield
         except Exception as error:
-            if self.config.ckpt_path is None or self.resume_state.is_restored or is_out_of_memory(error):
+            if self.config.ckpt_path is None or self.last.is_restored or is_out_of_memory(error):
                 raise
             with made_here(Path(self.config.ckpt_path)):
                 raise
@@ -293,7 +292,7 @@ class Run:
             status,
             error,
             parameters=sum(each.numel() for each in self.module.parameters()),
-            seconds=round(self.resume_state.seconds, 3),
+            seconds=round(self.last.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
             skipped=sum(on_nan.skipped) if isinstance(on_nan, OnNan) else 0,
