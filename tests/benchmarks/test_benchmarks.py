@@ -83,10 +83,11 @@ def test_a_torch_that_cannot_compile_the_step_is_not_asked_to(monkeypatch, versi
 
     run = []
     monkeypatch.setattr(validation, "version", lambda name: version)
-    monkeypatch.setattr(sweep, "sweep_seconds", lambda overrides: run.append(overrides) or (2.0, 1.0))
-    sweep._sweeps(Report("", [], []), seeds=1)
+    monkeypatch.setattr(sweep, "sweep_seconds", lambda overrides: run.append(overrides) or 2.0 + len(run))
+    sweep._sweeps(Report("", [], []), (2, 3), (1, 2))
+    without = [False] * 4
     assert ["compile=true" in overrides for overrides in run] == (
-        [False, False] if version.startswith("2.11") else [False, True, False]
+        without if version.startswith("2.11") else [False, False, True, True, False, False]
     )
 
 

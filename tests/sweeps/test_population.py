@@ -10,6 +10,8 @@ import torch
 
 from backhand.calculus import backpropagation
 from backhand.data.batches import Batches
+from backhand.sweeps import launcher
+from backhand.sweeps.population import rows_at_once
 from backhand.training.module import LightningMLP
 from backhand.training.train import Run
 
@@ -257,6 +259,32 @@ def test_a_wrong_gradient_of_one_run_ends_that_run_alone(jobs, together, monkeyp
     with pytest.raises(Exception, match=r"gradient of layers\.0\.weight at step 0"):
         together(made)
     assert [result(job.folder)["status"] for job in made[:2]] == ["finished", "failed"]
+
+
+def test_a_population_that_does_not_fit_into_memory_is_split(jobs, monkeypatch):
+    original, tried = launcher.build_module, []
+
+    def build(config, data, runs):
+        tried.append(len(runs))
+        if len(runs) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return original(config, data, runs)
+
+    monkeypatch.setattr(launcher, "build_module", build)
+    sweep = launcher.PopulationSweep(None, lambda cfg: None, None)
+    monkeypatch.setattr(sweep, "_run", lambda job, task: job.folder.mkdir() or task(None))
+    made = jobs([[f"seed={seed}"] for seed in range(5)], "data=wine", "trainer.max_epochs=1", "logger=csv")
+    sweep._populations(made)
+    assert tried == [5, 2, 3, 1, 2]
+    assert [result(job.folder)["status"] for job in made] == ["finished"] * 5
+
+
+def test_what_is_evaluated_at_once_is_bounded_by_the_runs(jobs, together):
+    made = jobs([["seed=0"], ["seed=1"]], *SHORT, "trainer.max_epochs=1")
+    population = together(made)
+    assert rows_at_once(64, [64, 1024, 10]) == 128
+    population.data.evaluation_batch = 10
+    assert [len(batch.y) for batch in population.data.val_dataloader()] == [10, 10, 7]
 
 
 @pytest.mark.slow

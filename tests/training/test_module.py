@@ -43,6 +43,13 @@ def test_any_data_loader_and_any_trainer_will_do(weighted):
     assert tested["test/acc"] == found["val/acc"]
 
 
+def test_a_module_can_be_fitted_again():
+    given, batches = module(scheduler={"name": "step", "every": 1, "factor": 0.5}), DataLoader(rows(), batch_size=16)
+    for _ in range(2):
+        trainer(max_epochs=3).fit(given, batches)
+        assert given.history.column("lr").tolist() == pytest.approx([0.1, 0.05, 0.025])
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}, {"gradient_clip_val": 0.1}]
 )

@@ -9,7 +9,9 @@ import torch
 import wandb
 from lightning.pytorch.callbacks import Callback
 
+from backhand.calculus import backpropagation
 from backhand.config.errors import UserError
+from backhand.reporting.wandb_content import EpochLogger
 from backhand.training import outcome, train
 from backhand.training.module import LightningMLP
 
@@ -28,6 +30,38 @@ def test_hand_and_autograd_train_to_the_same_weights(trained):
     hand, auto = (weights(trained(f"model.gradient={gradient}", *shared)) for gradient in ("hand", "autograd"))
     for name, ours in hand.items():
         assert (ours - auto[name]).abs().max() <= 1e-9 * auto[name].abs().max(), name
+
+
+def test_the_functions_backward_is_called_once_for_every_batch_of_a_default_run(configured, tmp_path, monkeypatch):
+    called = []
+    original = backpropagation.backward
+    monkeypatch.setattr(backpropagation, "backward", lambda *a: called.append(1) or original(*a))
+    # As `python train.py`, audit and layer statistics included; they compute gradients in other ways.
+    config = configured("logger=csv", "callbacks.progress_bar=false", "plots=false", "report=false")
+    train.Run(config, tmp_path).train(alone=False)
+    assert result(tmp_path)["audit"]["times"] == 12
+    assert len(called) == result(tmp_path)["steps"] == 30 * 40
+
+
+def test_overfit_batches_takes_the_same_batches_every_epoch(trained, monkeypatch):
+    seen = []
+    original = LightningMLP.training_step
+    monkeypatch.setattr(LightningMLP, "training_step", lambda self, b, i: seen.append(b[0]) or original(self, b, i))
+    trained("data=wine", "trainer.overfit_batches=2", "trainer.max_epochs=4")
+    assert len(seen) == 4 * 2
+    assert all(torch.equal(x, seen[place % 2]) for place, x in enumerate(seen))
+
+
+def test_the_loss_of_steps_is_logged_where_that_is_asked_for(configured, tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(EpochLogger, "log_metrics", lambda self, metrics, step=None: logged.append((step, metrics)))
+    shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "logger=default", "logger.wandb.mode=disabled")
+    config = configured(*shared, "trainer.max_epochs=2", "trainer.log_every_n_steps=3", "plots=false", "report=false")
+    train.Run(config, tmp_path).train(alone=False)
+    assert [step for step, metrics in logged if "train/loss_step" in metrics] == [2, 5]
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert len(rows) == 2
+    assert "train/loss_step" not in rows[0]
 
 
 def test_the_same_seed_gives_the_same_bits(trained):

@@ -359,8 +359,10 @@ def started(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _forget(group: Sequence[Job]) -> None:
-    """Remove what a population kept while it trained."""
+    """Remove what a population kept while it trained; nothing, where it did not come to that."""
     folder = _folder(group)
+    if not folder.exists():
+        return
     shutil.rmtree(folder)
     if not any(folder.parent.iterdir()):
         folder.parent.rmdir()

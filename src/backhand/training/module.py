@@ -117,11 +117,16 @@ class LightningMLP(LightningModule):
         self.classifies = classes is not None or LOSSES[loss].probabilities
         self.maximize = larger_is_better(objective)
         self.train_sums, self.val_sums, self.test_sums = Sums(), Sums(), Sums()
-        self.history, self.row = Epochs(runs=runs), dict[str, Any]()
-        self.first_loss: Tensor | None = None  # of the first step (…): divergence is measured by it
-        self.endings: list[Ending | None] = [None] * (runs or 1)
         self.frozen = torch.zeros(runs or 1, dtype=torch.bool)
         self.batch: Batch | None = None
+        self.endings: list[Ending | None] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.history, self.row = Epochs(runs=self.hparams["runs"]), dict[str, Any]()
+        self.first_loss: Tensor | None = None  # of the first step (…): divergence is measured by it
+        self.train_sums.clear()
+        self.forget_endings()
 
     def forward(self, x: Tensor) -> Tensor:
         """`ŷ` (…, B, C)."""
@@ -264,13 +269,15 @@ class LightningMLP(LightningModule):
         self.endings = [None if ending is None else Ending(**ending) for ending in state["endings"]]
         self.frozen[:] = torch.tensor([ending is not None for ending in self.endings])
 
-    def begin_anew(self) -> None:
+    def forget_endings(self) -> None:
         """Forget how the run of a checkpoint ended: this one trains on from it."""
-        self.endings = [None] * len(self.endings)
+        self.endings = [None] * len(self.frozen)
         self.frozen[:] = False
 
     def on_train_start(self) -> None:
-        """Train no further where a checkpoint has the end."""
+        """Begin; or, from a checkpoint, train no further where that has the end."""
+        if self.trainer.global_step == 0:
+            self._begin()
         self.trainer.should_stop = bool(self.frozen.all())
 
     def _end_runs(self, none_taken: np.ndarray) -> None:
