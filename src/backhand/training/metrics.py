@@ -1,5 +1,6 @@
 """Metrics as sums over batches: loss and accuracy, or loss, R² and mean absolute error; one number a run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ class Sums:
     """Adds up what each batch contributes, and makes the metrics of it, in float64 where the device has it."""
 
     def __init__(self) -> None:
-        self.totals: dict[str, Any] = {}
+        self.totals: dict[str, Tensor] = {}
         self.kept: dict[str, list[Any]] = {}
 
     def add(self, **contributions: Any) -> None:
@@ -35,28 +36,17 @@ class Sums:
     def settle(self) -> None:
         """Add what is kept to the totals."""
         for name, values in self.kept.items():
-            tensors = [value for value in values if isinstance(value, Tensor)]
-            if tensors:
-                shape, device = torch.broadcast_shapes(*(each.shape for each in tensors)), tensors[0].device
-                each = [torch.as_tensor(value, device=device).to(precise(device)).expand(shape) for value in values]
-                total: Any = torch.stack(each).sum(0)
-            else:
-                total = sum(values)
-            self.totals[name] = self.totals.get(name, 0.0) + total
+            self.totals[name] = self.totals.get(name, 0.0) + _stacked(values).sum(0)
         self.kept = {}
 
     def state(self) -> dict[str, Any]:
         """What a run that is resumed must have to come to the same bits: nothing is added up before its time."""
-        return {"totals": self.totals, "kept": self.kept}
+        return {"totals": self.totals, "kept": {name: _stacked(values) for name, values in self.kept.items()}}
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on from a state."""
-
-        def there(value: Any) -> Any:
-            return value.to(device) if isinstance(value, Tensor) else value
-
-        self.totals = {name: there(value) for name, value in state["totals"].items()}
-        self.kept = {name: [there(value) for value in values] for name, values in state["kept"].items()}
+        self.totals = {name: value.to(device) for name, value in state["totals"].items()}
+        self.kept = {name: list(values.to(device)) for name, values in state["kept"].items()}
 
     def compute(self, strategy: Any) -> dict[str, Tensor]:
         """The metrics (…) of everything added so far, in all processes of the strategy.
@@ -65,10 +55,8 @@ class Sums:
         1 − Σ(y − ŷ)² / Σ(y − ȳ)² and `mae` the mean of |y − ŷ|, both averaged over the outputs.
         """
         self.settle()
-        of = {}
-        for name, value in self.totals.items():
-            total = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-            of[name] = strategy.reduce(total.to(strategy.root_device), reduce_op="sum")
+        device, reduce = strategy.root_device, strategy.reduce
+        of = {name: reduce(total.to(device), reduce_op="sum") for name, total in self.totals.items()}
         if not of:
             return {}
         metrics = {"loss": of["loss"] / of["rows"]}
@@ -83,3 +71,13 @@ class Sums:
     def clear(self) -> None:
         """Begin anew."""
         self.totals, self.kept = {}, {}
+
+
+def _stacked(values: Sequence[Any]) -> Tensor:
+    """What batches contributed, (N, …), some of it as numbers."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors:
+        return torch.tensor(values, dtype=torch.float64)
+    device = tensors[0].device
+    shape = torch.broadcast_shapes(*(each.shape for each in tensors))
+    return torch.stack([torch.as_tensor(each, dtype=precise(device), device=device).expand(shape) for each in values])
