@@ -155,7 +155,8 @@ class LightningMLP(LightningModule):
         self.note({f"train/{name}": value for name, value in self.train_sums.compute(self.trainer.strategy).items()})
         none_taken = _array(self.train_sums.totals.get("rows", 1.0)) == 0
         self.train_sums.clear()
-        row = {name: _array(value) for name, value in self.row.items()}
+        names = sorted(self.row, key=lambda name: not name.startswith(("train/", "val/")))  # as metrics.csv has them
+        row = {name: _array(self.row[name]) for name in names}
         row["lr"] = _array(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.row = {}
         self.history.append({"epoch": self.current_epoch, "step": self.trainer.global_step - 1, **row})
