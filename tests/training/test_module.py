@@ -43,6 +43,73 @@ def test_any_data_loader_and_any_trainer_will_do(weighted):
     assert tested["test/acc"] == found["val/acc"]
 
 
+def test_a_checkpoint_of_any_trainer_is_loaded_and_resumed(tmp_path):
+    given, batches, fit = module(), DataLoader(rows(), batch_size=16), trainer(max_epochs=2)
+    fit.fit(given, batches, batches)
+    fit.save_checkpoint(tmp_path / "two.ckpt")
+    again = LightningMLP.load_from_checkpoint(tmp_path / "two.ckpt")
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.parameters(), given.parameters(), strict=True))
+    trainer(max_epochs=4).fit(again, batches, batches, ckpt_path=tmp_path / "two.ckpt")
+    whole = module()
+    trainer(max_epochs=4).fit(whole, batches, batches)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.parameters(), whole.parameters(), strict=True))
+    assert len(again.history) == 4
+
+
+def test_validate_and_predict_give_what_there_is():
+    given, data = module(), rows()
+    (found,) = trainer().validate(given, DataLoader(data, batch_size=16), verbose=False)
+    assert found["val/acc"] == pytest.approx(accuracy_score(data.tensors[1], given(data.tensors[0]).argmax(-1)))
+    for alone in (
+        DataLoader(TensorDataset(data.tensors[0]), batch_size=16),
+        DataLoader(data.tensors[0], batch_size=16),
+    ):
+        assert trainer().predict(given, alone)[0].keys() == {"prediction", "probabilities"}
+
+
+@pytest.mark.parametrize(("policy", "epochs"), [("stop", 1), ("skip", 3)])
+def test_a_step_that_is_not_finite_is_left_out_under_a_plain_trainer(policy, epochs):
+    given, data = module(on_nan=policy), rows(48)
+    data.tensors[0][20] = float("nan")
+    fit = trainer(max_epochs=3)
+    fit.fit(given, DataLoader(data, batch_size=16))
+    assert all(each.isfinite().all() for each in given.parameters())
+    assert len(given.history) == epochs
+    assert given.on_nan.skipped == [epochs]
+
+
+def test_two_bad_batches_of_one_step_are_both_left_out_of_the_mean():
+    given, data = module(on_nan="skip"), rows(64)
+    data.tensors[0][[20, 5]] = float("nan")
+    trainer(max_epochs=2, accumulate_grad_batches=2).fit(given, DataLoader(data, batch_size=16))
+    assert all(value > 0 for value in given.history.column("train/loss"))
+    assert given.on_nan.skipped == [2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"loss": "cross_entropi"}, "did you mean cross_entropy"),
+        ({"on_nan": "ignore"}, "choose from stop, skip, continue"),
+        ({"optimizer": "adam"}, "optimizer=adam: give a dict"),
+        ({"optimizer": {"name": "lion", "lr": 1.0}}, "choose from sgd, adam, adamw"),
+        ({"scheduler": {"name": "cosin"}}, "did you mean cosine"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_when_the_module_is_built(settings, reason):
+    with pytest.raises(ValueError, match=reason):
+        module(**settings)
+
+
+def test_a_cosine_without_an_end_is_refused_and_defaults_are_filled_in():
+    batches = DataLoader(rows(), batch_size=16)
+    with pytest.raises(ValueError, match="needs the trainer's max_epochs"):
+        trainer(max_epochs=-1, max_steps=8).fit(module(scheduler={"name": "cosine"}), batches)
+    given = module(scheduler={"name": "cosine"}, early_stopping={"patience": 2}, objective="train/loss")
+    trainer(max_epochs=2).fit(given, batches)
+    assert given.history.column("lr").tolist() == pytest.approx([0.1, 0.05])
+
+
 def test_a_module_can_be_fitted_again():
     given, batches = module(scheduler={"name": "step", "every": 1, "factor": 0.5}), DataLoader(rows(), batch_size=16)
     for _ in range(2):

@@ -35,7 +35,6 @@ from backhand.sweeps.sweep import POPULATIONS
 from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, newest
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
-from backhand.training.on_nan import OnNan
 from backhand.training.outcome import Outcome, status_of
 from backhand.training.parts import PRECISIONS, build_callbacks, build_data, build_module, build_trainer
 from backhand.training.train import device_name, failure, in_sweep, is_out_of_memory, quiet_lightning, threads_for
@@ -255,7 +254,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         folder.parents[1],
         module,
         data,
-        callbacks,
+        callbacks if module.on_nan is None else [module.on_nan, *callbacks],
         best,
         last,
         dict(module.row),
@@ -294,7 +293,9 @@ def finish(population: Population, run: int, _: Any) -> float:
         module = LightningMLP(**best["hyper_parameters"]).to(population.data.dtype)
         module.load_state_dict(best["state_dict"])
         outcome.show_findings(module, population.data)
-    audit, on_nan = population.find(Audit), population.find(OnNan)
+    audit, on_nan = population.find(Audit), population.module.on_nan
+    if on_nan is not None and (warning := on_nan.warnings[run]) is not None:
+        log.warning("%s", warning)
     result = outcome.leave(
         *status_of(population.module.endings[run], folder),
         parameters=sum(each.numel() for each in population.module.parameters()) // runs,

@@ -17,7 +17,6 @@ from backhand.calculus.mlp import MLP
 from backhand.config.errors import UserError
 from backhand.data.batches import Batch
 from backhand.training.module import LightningMLP
-from backhand.training.on_nan import OnNan
 from backhand.training.optimizers import UPDATES, RunsOptimizer, precise
 
 # Parameters below which two threads wait for each other longer than they work (64-32-10: 155 µs, and 127 with one).
@@ -44,8 +43,8 @@ class CompiledMLP(LightningMLP):
         if self._whole is None and self.trainer.global_step > 0:
             self._rows = self._rows or rows
             criterion, weight = self.model.criterion(self.loss, self.loss_parameters, batch[0])
-            looks = any(isinstance(each, OnNan) for each in self.trainer.callbacks)  # type: ignore[attr-defined]
-            self._whole = CompiledStep(self.model, criterion, weight, optimizer, leaves_out=looks)
+            leaves_out = self.on_nan is not None
+            self._whole = CompiledStep(self.model, criterion, weight, optimizer, leaves_out)
         self._is_ordinary = self._whole is None or rows != self._rows
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
@@ -57,10 +56,8 @@ class CompiledMLP(LightningMLP):
         with torch.no_grad():
             loss, z_O, self.gradients, finite = self._whole(batch)
         self.note_step(batch, loss, z_O)
-        if finite is not None:
-            for each in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(each, OnNan):
-                    each.leave_out(self.trainer, self, ~finite)
+        if self.on_nan is not None and finite is not None:
+            self.on_nan.leave_out(self.trainer, self, ~finite)
         return None
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:

@@ -5,7 +5,8 @@ of a population, decide the same from the same numbers. The dots in the shapes a
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,28 @@ BEYOND_RETURN = 1e4
 THRESHOLD = 1e-4
 # What helps against numbers that grow, as the reason of a run's end has it.
 ADVICE = "try a smaller optimizer.lr"
+# What a schedule and early stopping have unless they are told otherwise.
+SCHEDULE = {"min_lr": 0.0, "every": 10, "factor": 0.5, "patience": 5}
+STOPPING = {"patience": 10, "min_delta": 0.0}
+
+
+@dataclass
+class Ending:
+    """Why a run trains no further.
+
+    Attributes:
+        status: `stopped` early, `diverged`, or `failed`.
+        reason: in words; None where it stopped early.
+        epochs: how many it completed.
+        weights_are_good: whether they are those before a step that was left out.
+        steps: how many it took, where it ended within an epoch.
+    """
+
+    status: Literal["stopped", "diverged", "failed"]
+    reason: str | None
+    epochs: int
+    weights_are_good: bool = False
+    steps: int | None = None
 
 
 def improvements(values: np.ndarray, maximize: bool, min_delta: float = 0.0, threshold: float = 0.0) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The network as a LightningModule: its loss goes through the hand-derived Function, everything else is Lightning's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -9,38 +9,22 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
+from backhand.config.schema import ON_NAN, OPTIMIZERS, SCHEDULERS
 from backhand.config.validation import larger_is_better
 from backhand.data.batches import Batch
 from backhand.reporting.epochs import Epochs
-from backhand.training.decisions import divergence, has_stopped, is_lost, learning_rate
+from backhand.training.decisions import SCHEDULE, STOPPING, Ending, divergence, has_stopped, is_lost, learning_rate
 from backhand.training.metrics import Sums
+from backhand.training.on_nan import OnNan
 from backhand.training.optimizers import RunsOptimizer, build_optimizer, precise
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 # Arguments that may be lists with one for each run.
 OF_EACH_RUN = ("init", "init_scale", "seed", "optimizer", "scheduler")
 NO_SCHEDULE = {"name": "none"}
-
-
-@dataclass
-class Ending:
-    """Why a run trains no further.
-
-    Attributes:
-        status: `stopped` early, `diverged`, or `failed`.
-        reason: in words; None where it stopped early.
-        epochs: how many it completed.
-        weights_are_good: whether they are those before a step that was left out.
-        steps: how many it took, where it ended within an epoch.
-    """
-
-    status: Literal["stopped", "diverged", "failed"]
-    reason: str | None
-    epochs: int
-    weights_are_good: bool = False
-    steps: int | None = None
 
 
 class LightningMLP(LightningModule):
@@ -69,13 +53,15 @@ class LightningMLP(LightningModule):
         scheduler: `SchedulerConfig` as a dict.*
         early_stopping: `EarlyStoppingConfig` as a dict, or None.
         objective: the metric that early stopping and the plateau schedule watch.
-        on_nan: whether a loss that is not finite ends the run (`stop`, `skip`), or not (`continue`).
+        on_nan: what becomes of a step that is not finite: `stop` and `skip` leave it out, and `stop` ends the run;
+            `continue` does not look.
         preprocessing: how a row of a table becomes an input, as `data.table` made it; it is kept for new rows.
         runs: K networks in the same tensors; None for one.
 
     Attributes:
         history: the metrics of each epoch.
         row: those of the epoch at hand, as far as they are known.
+        on_nan: what leaves out steps that are not finite; None for nothing.
         endings: for each run, why it ended before the last epoch; None as long as it has not.
         frozen: the runs (K,) that have ended.
         batch: of the step at hand.
@@ -106,6 +92,13 @@ class LightningMLP(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # a logger has the configuration
+        check_choice("loss", loss, LOSSES)
+        check_choice("on_nan", on_nan, ON_NAN)
+        for group, given, choices in (("optimizer", optimizer, OPTIMIZERS), ("scheduler", scheduler, SCHEDULERS)):
+            for one in self._each(given):
+                if not isinstance(one, Mapping):
+                    raise ValueError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(choices))}', …}}")
+                check_choice(f"{group}['name']", str(one.get("name")), choices)
         self.model = MLP(sizes, hidden_activation, output_activation, gradient=gradient, runs=runs)
         for run, (rule, scale, number) in enumerate(zip(*map(self._each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
@@ -116,10 +109,12 @@ class LightningMLP(LightningModule):
         self.loss, self.loss_parameters = loss, dict(loss_parameters or {})
         self.classifies = classes is not None or LOSSES[loss].probabilities
         self.maximize = larger_is_better(objective)
+        self.on_nan = None if on_nan == "continue" else OnNan(on_nan, runs or 1)
         self.train_sums, self.val_sums, self.test_sums = Sums(), Sums(), Sums()
         self.frozen = torch.zeros(runs or 1, dtype=torch.bool)
         self.batch: Batch | None = None
         self.endings: list[Ending | None] = []
+        self._stored_sums: list[Any] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -127,6 +122,8 @@ class LightningMLP(LightningModule):
         self.first_loss: Tensor | None = None  # of the first step (…): divergence is measured by it
         self.train_sums.clear()
         self.forget_endings()
+        if self.on_nan is not None:
+            self.on_nan.begin()
 
     def forward(self, x: Tensor) -> Tensor:
         """`ŷ` (…, B, C)."""
@@ -174,6 +171,9 @@ class LightningMLP(LightningModule):
         self.val_sums.clear()
         if self.trainer.sanity_checking:
             return
+        if self.trainer.state.fn != "fit":
+            self.log_dict(metrics)
+            return
         self.note(metrics)
         if not self.trainer.is_last_batch:
             self._log_to_loggers(metrics)
@@ -192,20 +192,27 @@ class LightningMLP(LightningModule):
             self.row = metrics
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Predictions in the target's own terms.
+        """Predictions in the target's own terms; of inputs alone there is no `target`.
 
         Returns:
             For classes: `target`, `prediction` (B,) and `probabilities` (B, classes), the last only where the outputs
             are probabilities. For a regression: `target` and `prediction` (B,) in the target's own units.
         """
-        x, y, *_ = batch
+        x, *targets = [batch] if isinstance(batch, Tensor) else batch
         yhat = self(x)
+        shown = classes_of if self.classifies else self._own_units
+        found = {"prediction": shown(yhat if self.classifies else LOSSES[self.loss].mean(yhat))}
+        if targets:
+            found["target"] = shown(targets[0])
         if not self.classifies:
-            return {"target": self._own_units(y), "prediction": self._own_units(LOSSES[self.loss].mean(yhat))}
-        found = {"target": classes_of(y), "prediction": classes_of(yhat)}
+            return found
         if self.model.network.f.range == (0, 1):
             found["probabilities"] = torch.cat([1 - yhat, yhat], -1) if yhat.shape[-1] == 1 else yhat
         return found
+
+    def configure_callbacks(self) -> list[Any]:
+        """What leaves out steps that are not finite."""
+        return [] if self.on_nan is None else [self.on_nan]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """What `optimizer` names; the schedule is `decisions.learning_rate`, a function of the epochs so far."""
@@ -264,9 +271,7 @@ class LightningMLP(LightningModule):
         """Resume from there."""
         state = checkpoint["run"]
         self.history, self.row, self.first_loss = Epochs.of(state["history"]), state["row"], state["first_loss"]
-        sums, device = state["sums"], self.trainer.strategy.root_device
-        if len(sums) == self.trainer.world_size:  # of each process; in the middle of an epoch their number must stay
-            self.train_sums.restore(sums[self.trainer.global_rank], device)
+        self._stored_sums = state["sums"]  # which of them are this process's, the trainer knows
         self.endings = [None if ending is None else Ending(**ending) for ending in state["endings"]]
         self.frozen[:] = torch.tensor([ending is not None for ending in self.endings])
 
@@ -276,9 +281,18 @@ class LightningMLP(LightningModule):
         self.frozen[:] = False
 
     def on_train_start(self) -> None:
-        """Begin; or, from a checkpoint, train no further where that has the end."""
+        """Begin; or, from a checkpoint, train no further where that has the end.
+
+        Raises:
+            ValueError: a cosine schedule has no number of epochs to end at.
+        """
+        if self._settings("scheduler")["name"] == "cosine" and (self.trainer.max_epochs or -1) < 1:
+            raise ValueError("scheduler cosine: needs the trainer's max_epochs, the length of the curve")
         if self.trainer.global_step == 0:
             self._begin()
+        elif len(self._stored_sums) == self.trainer.world_size:  # in the middle of an epoch their number must stay
+            self.train_sums.restore(self._stored_sums[self.trainer.global_rank], self.trainer.strategy.root_device)
+        self._stored_sums = []
         self.trainer.should_stop = bool(self.frozen.all())
 
     def _end_runs(self, none_taken: np.ndarray) -> None:
@@ -296,7 +310,7 @@ class LightningMLP(LightningModule):
                 self.end(run, Ending("diverged", reason, epochs))
         if (stopping := hparams["early_stopping"]) is not None:
             values = self.history.column(hparams["objective"])
-            stopped = has_stopped(values, self.maximize, stopping["patience"], stopping["min_delta"])
+            stopped = has_stopped(values, self.maximize, **{**STOPPING, **stopping})
             for run in map(int, np.flatnonzero(stopped)):
                 self.end(run, Ending("stopped", None, epochs))
 
@@ -305,6 +319,7 @@ class LightningMLP(LightningModule):
         schedule, epochs = self._settings("scheduler"), len(self.history)
         if schedule["name"] == "none":
             return
+        schedule = {**SCHEDULE, **{key: value for key, value in schedule.items() if value is not None}}
         first, values = self._settings("optimizer")["lr"], self.history.column(self.hparams["objective"])
         lr = learning_rate(schedule, first, epochs, self.trainer.max_epochs, values, self.maximize)
         for group in self.trainer.optimizers[0].param_groups:

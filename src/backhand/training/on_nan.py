@@ -2,20 +2,20 @@
 
 import logging
 import math
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from backhand.calculus.activations import wide
 from backhand.calculus.backpropagation import loss_value
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
-from backhand.training.decisions import ADVICE
+from backhand.training.decisions import ADVICE, Ending
 from backhand.training.flow import flow, layer_names
-from backhand.training.module import Ending, LightningMLP
 from backhand.training.optimizers import RunsOptimizer
 
 log = logging.getLogger(__name__)
@@ -29,38 +29,43 @@ class OnNan(Callback):
 
     Args:
         policy: `stop` ends the run at such a step, `skip` goes on with the next.
+        runs: how many there are.
 
     Attributes:
         skipped: how many steps of each run were left out.
+        warnings: of each of several runs, the first of them with `skip`; that of a single run is logged.
     """
 
-    def __init__(self, policy: Literal["stop", "skip"]) -> None:
-        self.policy = policy
-        self.skipped: list[int] = []
+    def __init__(self, policy: str, runs: int) -> None:
+        self.policy, self.runs = policy, runs
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to count."""
+        self.skipped, self._warned = [0] * self.runs, set[int]()
+        self.warnings: list[str | None] = [None] * self.runs
         self._reasons: dict[int, str] = {}  # by run, of a batch whose gradients wait for those of others
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that is resumed from here must know."""
-        return {"skipped": self.skipped}
+        return {"skipped": self.skipped, "warnings": self.warnings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting from there."""
-        self.skipped = list(state_dict["skipped"])
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to count."""
-        self.skipped = self.skipped or [0] * len(pl_module.endings)
+        self.skipped, self.warnings = list(state_dict["skipped"]), list(state_dict["warnings"])
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Where batches are accumulated, note the first that is not finite while it can still be looked at."""
         if trainer.accumulate_grad_batches == 1 or _is_scaled(trainer):
             return
-        bad = ~_total(pl_module).isfinite()
-        new = [run for run in bad.reshape(-1).nonzero()[:, 0].tolist() if run not in self._reasons]
-        if new:
+        bad = ~_total(pl_module).isfinite().cpu()
+        for run in bad.reshape(-1).nonzero()[:, 0].tolist():
+            if run in self._reasons:  # the gradients of an earlier batch are in the sum
+                bad.view(-1)[run] = not math.isfinite(pl_module.train_sums.kept["loss"][-1].reshape(-1)[run])
+            else:
+                self._reasons[run] = self._describe(trainer, pl_module, run)
+        if bool(bad.any()):
             pl_module.train_sums.drop(bad)
-        for run in new:
-            self._reasons[run] = self._describe(trainer, pl_module, run)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer) -> None:
         """Leave the step out where it is not finite."""
@@ -76,7 +81,7 @@ class OnNan(Callback):
         else:
             optimizer.zero_grad()  # an optimizer passes over parameters without a gradient
 
-    def leave_out(self, trainer: L.Trainer, pl_module: LightningMLP, bad: Tensor) -> bool:
+    def leave_out(self, trainer: L.Trainer, pl_module: Any, bad: Tensor) -> bool:
         """Count the step of those runs (…) that are bad, or end them; returns whether there are any."""
         if trainer.world_size > 1:
             bad = torch.tensor(trainer.strategy.reduce_boolean_decision(bool(bad), all=False))
@@ -90,23 +95,28 @@ class OnNan(Callback):
         self._reasons = {}
         return True
 
-    def _leave_out_run(self, trainer: L.Trainer, pl_module: LightningMLP, run: int) -> None:
+    def _leave_out_run(self, trainer: L.Trainer, pl_module: Any, run: int) -> None:
         self.skipped[run] += 1
-        if self.policy == "skip" and sum(self.skipped) > 1:
+        if self.policy == "skip" and run in self._warned:
             return
+        self._warned.add(run)
+        several = pl_module.hparams["runs"] is not None
         found = self._reasons.get(run) or self._describe(trainer, pl_module, run)
         reason = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1}: {found}"
         if self.policy == "skip":
-            if trainer.is_global_zero:
-                log.warning("%s; on_nan=skip: its update is left out, and so is that of any other such step", reason)
+            reason += "; on_nan=skip: its update is left out, and so is that of any other such step"
+            self.warnings[run] = self.warnings[run] or reason
+            if not several and trainer.is_global_zero:
+                log.warning("%s", reason)
             return
-        several = pl_module.hparams["runs"] is not None
         good = all(bool((each[run] if several else each).isfinite().all()) for each in pl_module.parameters())
         reason = f"{reason}; the weights are those before it" if good else reason  # they may have begun otherwise
+        if not several:
+            rank_zero_info(f"Diverged: {reason}")
         epochs, steps = trainer.current_epoch + 1, trainer.global_step + 1
         pl_module.end(run, Ending("diverged", reason, epochs, weights_are_good=good, steps=steps))
 
-    def _describe(self, trainer: L.Trainer, pl_module: LightningMLP, run: int) -> str:
+    def _describe(self, trainer: L.Trainer, pl_module: Any, run: int) -> str:
         """What the step had first that is not finite, in whichever process."""
         assert pl_module.batch is not None
         model, batch = pl_module.model, pl_module.batch
@@ -125,7 +135,7 @@ def _is_scaled(trainer: L.Trainer) -> bool:
     return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
-def _total(pl_module: LightningMLP) -> Tensor:
+def _total(pl_module: Any) -> Tensor:
     """The sum of the loss and all gradients, (…): it is finite where they are, for what is not cannot be summed away.
 
     Of a weight of 784 × 1024 a sum takes 50 µs where `isfinite().all()` takes 2 ms.

@@ -24,8 +24,9 @@ from backhand.reporting.result import (
 )
 from backhand.reporting.wandb_content import log_findings
 from backhand.training.checkpoint import BEST, LAST
+from backhand.training.decisions import Ending
 from backhand.training.findings import draw, find
-from backhand.training.module import Ending, LightningMLP
+from backhand.training.module import LightningMLP
 
 
 @dataclass

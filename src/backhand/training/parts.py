@@ -21,7 +21,6 @@ from backhand.data.module import InMemoryData
 from backhand.training.checkpoint import BEST, AtomicCheckpointIO
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
-from backhand.training.on_nan import OnNan
 from backhand.training.processes import own_cluster
 
 # What the network's numbers are in; mixed precision has float32.
@@ -125,10 +124,8 @@ def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
 
 
 def build_callbacks(config: TrainConfig) -> list[Callback]:
-    """What a run does beside training, as `config.callbacks`, `on_nan` and the trainer's settings ask for it."""
+    """What a run does beside training, as `config.callbacks` and the trainer's settings ask for it."""
     callbacks: list[Callback] = []
-    if config.on_nan != "continue":
-        callbacks.append(OnNan(config.on_nan))  # type: ignore[arg-type]
     if config.trainer.log_every_n_steps:
         callbacks.append(StepLoss())
     if config.callbacks.progress_bar:

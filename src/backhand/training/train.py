@@ -43,7 +43,6 @@ from backhand.training.checkpoint import (
 )
 from backhand.training.interruption import Interruption
 from backhand.training.module import LightningMLP
-from backhand.training.on_nan import OnNan
 from backhand.training.outcome import Outcome, status_of, write
 from backhand.training.parts import (
     best_checkpoint,
@@ -287,7 +286,8 @@ class Run:
         self.outcome.tested = {name: float(value) for name, value in metrics.items() if "test/" in name}
 
     def _leave(self, status: Status, error: str | None) -> Result:
-        audit, on_nan = (next((c for c in self.callbacks if isinstance(c, kind)), None) for kind in (Audit, OnNan))
+        audit = next((each for each in self.callbacks if isinstance(each, Audit)), None)
+        on_nan = self.module.on_nan
         return self.outcome.leave(
             status,
             error,
@@ -295,9 +295,9 @@ class Run:
             seconds=round(self.last.seconds, 3),
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
-            skipped=sum(on_nan.skipped) if isinstance(on_nan, OnNan) else 0,
+            skipped=0 if on_nan is None else on_nan.skipped[0],
             device=device_name(self.trainer),
-            audit=audit.summary() if isinstance(audit, Audit) else None,
+            audit=None if audit is None else audit.summary(),
         )
 
 
@@ -319,6 +319,8 @@ def quiet_lightning() -> None:
         ".*`srun` command is available.*",  # a Slurm on the machine is no reason to use it
         ".*sync_dist=True.*",  # the sums are already reduced over processes
         ".*Grad strides do not match bucket view strides.*",  # those of a narrow layer lie the other way round
+        ".*could not find the monitored key.*",  # before the first validation
+        ".*You requested to overfit.*",  # the order of the first epoch is every epoch's
         ".*`training_step` returned `None`.*",  # a compiled step has no loss to differentiate
         ".*trying to infer the `batch_size`.*",
     ):
