@@ -114,6 +114,19 @@ if os.environ.get("RANK") == "1":
 """
 
 
+@pytest.mark.stress
+def test_accumulated_batches_are_agreed_on_too(command, tmp_path):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(PLANTED)
+    path = os.pathsep.join([str(tmp_path / "first"), str(ROOT / "src")])
+    run = command("train.py", *TWO, "on_nan=skip", "trainer.accumulate_grad_batches=3", "logger=csv",
+                  "hydra.run.dir=run", PYTHONPATH=path)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    record = result(tmp_path / "run")
+    assert (record["status"], record["steps"], record["skipped"]) == ("finished", 12, 3)
+    assert "epoch 1, step 2: the input is not finite (inf; " in (tmp_path / "run" / "train.log").read_text()
+
+
 @pytest.mark.parametrize("on_nan", [pytest.param("stop", marks=pytest.mark.stress), "skip"])
 def test_all_processes_agree_on_a_step_that_is_not_finite_in_one_of_them(command, tmp_path, on_nan):
     (tmp_path / "first").mkdir()

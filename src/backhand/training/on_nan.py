@@ -58,7 +58,7 @@ class OnNan(Callback):
         """Where batches are accumulated, note the first that is not finite while it can still be looked at."""
         if trainer.accumulate_grad_batches == 1 or _is_scaled(trainer):
             return
-        bad = ~_total(pl_module).isfinite().cpu()
+        bad = _in_any_process(trainer, ~_total(pl_module).isfinite().cpu())
         for run in bad.reshape(-1).nonzero()[:, 0].tolist():
             if run in self._reasons:  # the gradients of an earlier batch are in the sum
                 bad.view(-1)[run] = not math.isfinite(pl_module.train_sums.kept["loss"][-1].reshape(-1)[run])
@@ -83,8 +83,7 @@ class OnNan(Callback):
 
     def leave_out(self, trainer: L.Trainer, pl_module: Any, bad: Tensor) -> bool:
         """Count the step of those runs (…) that are bad, or end them; returns whether there are any."""
-        if trainer.world_size > 1:
-            bad = torch.tensor(trainer.strategy.reduce_boolean_decision(bool(bad), all=False))
+        bad = _in_any_process(trainer, bad)
         if not bool(bad.any()):
             return False
         if not self._reasons:
@@ -129,6 +128,12 @@ class OnNan(Callback):
             torch.distributed.all_gather_object(all_found, found)
             found = min((each for each in all_found if each is not None), default=None)
         return f"a gradient is not finite (learning rate {float(lr):.3g}); {ADVICE}" if found is None else found[1]
+
+
+def _in_any_process(trainer: L.Trainer, bad: Tensor) -> Tensor:
+    if trainer.world_size == 1:
+        return bad
+    return torch.tensor(trainer.strategy.reduce_boolean_decision(bool(bad), all=False))
 
 
 def _is_scaled(trainer: L.Trainer) -> bool:
