@@ -143,7 +143,7 @@ def _is_scaled(trainer: L.Trainer) -> bool:
 def _total(pl_module: Any) -> Tensor:
     """The sum of the loss and all gradients, (…): it is finite where they are, for what is not cannot be summed away.
 
-    Of a weight of 784 × 1024 a sum takes 50 µs where `isfinite().all()` takes 2 ms.
+    Of a weight of 784 × 1024 a sum takes 22 µs where `isfinite().all()` takes 606.
     """
     total = pl_module.train_sums.kept["loss"][-1]
     for parameter in pl_module.trainer.optimizers[0].param_groups[0]["params"]:
