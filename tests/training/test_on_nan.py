@@ -313,7 +313,7 @@ def test_the_first_quantity_that_is_not_finite_is_named(loss, values, name):
 @pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.stress), "adam"])
 def test_a_compiled_run_stops_and_skips_as_the_eager_one(trained, planted, optimizer):
     shared = (*WINE, "trainer.precision=64-true", "trainer.max_epochs=2", f"optimizer={optimizer}")
-    for batch, on_nan in ((1, "skip"), (11, "stop")):
+    for batch, on_nan in ((0, "skip"), (1, "skip"), (11, "stop")):
         planted(batch)
         eager, compiled = (trained(*shared, f"on_nan={on_nan}", f"compile={c}") for c in ("false", "true"))
         for name, value in saved(eager)["state_dict"].items():

@@ -26,7 +26,7 @@ SMALL = 100_000
 class CompiledMLP(LightningMLP):
     """`LightningMLP`, whose `training_step` takes the whole step: Lightning has no backward pass to run, and counts it.
 
-    The first step of a run is an ordinary one, which makes the optimizer's state, and so is one on a smaller batch.
+    The steps of a run are ordinary ones until one has made the optimizer's state, and so is one on a smaller batch.
 
     Attributes:
         gradients: of the last compiled step, in the order of the parameters.
@@ -37,10 +37,15 @@ class CompiledMLP(LightningMLP):
     _rows: int | None = None  # of the batches that the step is compiled for
     _is_ordinary = True
 
+    def on_train_start(self) -> None:
+        """Begin with another optimizer."""
+        super().on_train_start()
+        self._whole = None
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Choose between the compiled step and an ordinary one."""
         optimizer, rows = self.trainer.optimizers[0], batch[0].shape[-2]
-        if self._whole is None and self.trainer.global_step > 0:
+        if self._whole is None and self.trainer.global_step > 0 and _has_state(optimizer):
             self._rows = self._rows or rows
             criterion, weight = self.model.criterion(self.loss, self.loss_parameters, batch[0])
             leaves_out = self.on_nan is not None
@@ -167,6 +172,12 @@ class CompiledStep:
                 raise
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"compile=true: torch cannot compile here ({reason}); it needs a C++ compiler") from error
+
+
+def _has_state(optimizer: Optimizer) -> bool:
+    """Whether a step was taken with it, and not only left out; plain gradient descent keeps nothing."""
+    momentum = optimizer.param_groups[0].get("momentum")
+    return any(optimizer.state.values()) or (isinstance(momentum, float) and momentum == 0.0)
 
 
 def _update_of(optimizer: Optimizer) -> tuple[Callable[..., None], tuple[str, ...]]:
