@@ -57,13 +57,13 @@ elif moment == "validation":
 
     before(LightningMLP, "validation_step")
 elif moment == "checkpoint":
-    from backhand.training import checkpoint
+    from backhand.reporting import result
 
-    before(checkpoint, "to_disk", half(".ckpt.tmp"))
+    before(result, "to_disk", half(".ckpt.tmp"))
 elif moment == "between two names":
     from backhand.training import checkpoint
 
-    before(checkpoint, "_keep")
+    before(checkpoint, "write_whole")
 elif moment == "result":
     from backhand.reporting import result
 

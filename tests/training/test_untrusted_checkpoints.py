@@ -204,7 +204,7 @@ def test_a_state_that_this_program_has_not_written_is_refused_in_one_line(altere
 
 def test_a_state_that_it_has_written_is_read(altered):
     path, config, dataset = altered(lambda contents: None)
-    assert [row["epoch"] for row in state_of(path, config, dataset)["rows"]] == [0, 1]
+    assert state_of(path, config, dataset)["history"].column("epoch").tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

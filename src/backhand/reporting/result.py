@@ -93,12 +93,12 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     write_whole(folder / "result.json", json.dumps(_finite(record), indent=2) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, contents: str | memoryview) -> None:
     """Write a file aside and rename it, so that it is whole or as it was, whatever happens to the machine."""
     aside = path.with_name(f"{path.name}.tmp")
     try:
         aside.unlink(missing_ok=True)  # in somebody else's folder it may be a link to anywhere
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(contents.encode() if isinstance(contents, str) else contents)
         to_disk(aside)
     except BaseException:
         aside.unlink(missing_ok=True)

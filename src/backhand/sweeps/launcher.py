@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +16,7 @@ import lightning as L
 import torch
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback
 
 from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
@@ -32,7 +31,7 @@ from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_m
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.population import BestOfRuns, Population, Snapshot, rows_at_once
 from backhand.sweeps.sweep import POPULATIONS
-from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, newest
+from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, LastCheckpoint, newest, state_of
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
 from backhand.training.outcome import Outcome, status_of
@@ -43,8 +42,6 @@ log = logging.getLogger(__name__)
 
 # What is kept of a population while it trains has the list of its members beside it.
 MEMBERS = "members.json"
-# How much of the time writing the checkpoint may take.
-SHARE_OF_TIME = 0.05
 
 
 @contextlib.contextmanager
@@ -170,43 +167,6 @@ class PopulationSweep:
         )
 
 
-class _Keep(Checkpoint):
-    """Keeps the population's one checkpoint up to date, at the ends of epochs, and counts the seconds of training.
-
-    Of many short epochs it writes only some: they may not take longer to write than to compute.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.next, self.seconds, self.began = path, 0.0, 0.0, time.perf_counter()
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a population that is resumed goes on counting from."""
-        self._count()
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume from there."""
-        self.seconds = state_dict["seconds"]
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to count."""
-        self.began = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write it, if that is due."""
-        if (began := time.perf_counter()) >= self.next:
-            trainer.save_checkpoint(self.path)
-            self.next = time.perf_counter() + (time.perf_counter() - began) / SHARE_OF_TIME
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Count no further."""
-        self._count()
-
-    def _count(self) -> None:
-        now = time.perf_counter()
-        self.seconds, self.began = self.seconds + now - self.began, now
-
-
 class _Note(Callback):
     """Tells at every epoch how far a population is."""
 
@@ -237,12 +197,13 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     data.evaluation_batch = rows_at_once(len(group), module.model.sizes)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MEMBERS, json.dumps([_name(job) for job in group]))
-    best, keep = BestOfRuns(), _Keep(folder / "last.ckpt")
+    checkpoint, composed = newest(folder), group[0].config
+    resumed = None if checkpoint is None else state_of(checkpoint, composed, dataset)
+    best, kept = BestOfRuns(), LastCheckpoint(folder / Path(LAST).name, None, composed, dataset, resumed)
     callbacks = build_callbacks(first)
-    trainer = build_trainer(first, folder, callbacks=[*callbacks, _Note(note), best, keep], logger=False)
+    trainer = build_trainer(first, folder, callbacks=[*callbacks, _Note(note), best, kept], logger=False)
     with threads_for(module, data):
-        trainer.fit(module, datamodule=data, ckpt_path=newest(folder), weights_only=True)
-        trainer.save_checkpoint(keep.path)  # what is left is to write a folder for each run
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         last = Snapshot.of(module, trainer.optimizers[0])
         if best.best is not None:
             module.load_state_dict(best.best.parameters)
@@ -258,7 +219,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         best,
         last,
         dict(module.row),
-        keep.seconds,
+        kept.seconds,
         device_name(trainer),
     )
 

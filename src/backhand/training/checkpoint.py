@@ -8,7 +8,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,7 +26,7 @@ from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import wandb_id
-from backhand.reporting.result import config_hash, to_disk
+from backhand.reporting.result import config_hash, write_whole
 from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,10 @@ log = logging.getLogger(__name__)
 # Settings of `LightningMLP` that a checkpoint and the run that goes on from it must share.
 SHARED = ("sizes", "hidden_activation", "output_activation", "loss")
 
-
 # Batches after which processes that share a run ask each other whether one was asked to end.
 TOGETHER = 10
+# How much of the time the checkpoints at the ends of epochs may take.
+SHARE_OF_TIME = 0.05
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 # What the last one was before it was written anew: to resume from where that is damaged.
@@ -56,23 +57,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: the disk does not take it, or the folder is gone.
         """
         path = Path(path)
-        aside = path.with_name(f"{path.name}.tmp")
         contents = io.BytesIO()  # torch's own writer does not say what is wrong with a disk
         torch.save(checkpoint, contents)
         try:
-            aside.parent.mkdir(exist_ok=True)
-            aside.write_bytes(contents.getbuffer())
-            to_disk(aside)
+            path.parent.mkdir(exist_ok=True)
             if path.name == Path(LAST).name:
                 _keep(path)
-            aside.replace(path)
-            to_disk(path.parent)
-        except BaseException as error:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-            raise
+            write_whole(path, contents.getbuffer())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _keep(path: Path) -> None:
@@ -90,10 +83,11 @@ def _keep(path: Path) -> None:
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: at the end of every epoch, every so many steps, and where the run is asked to end.
+    """Keeps `last.ckpt`: at the ends of epochs, every so many steps, and where the run is asked to end.
 
-    In the middle of an epoch it waits until no gradients are accumulated, for a checkpoint holds none, and until there
-    is no validation to follow at once, which Lightning leaves out when it resumes from there.
+    Epochs that are shorter than it takes to write a checkpoint do not each have one, but the first and the last do. In
+    the middle of an epoch it waits until no gradients are accumulated, for a checkpoint holds none, and until there is
+    no validation to follow at once, which Lightning leaves out when it resumes from there.
 
     A checkpoint has what its run needs to be resumed in its own folder as if it had never stopped. A run that begins
     from one in another folder takes the weights, the optimizer's state and the epochs that its decisions look back on.
@@ -101,30 +95,31 @@ class LastCheckpoint(Checkpoint):
     Args:
         path: of the file.
         every_n_steps: optimizer steps between two; None for the ends of epochs alone.
-        interruption: what the run is asked.
         config: the configuration, whose hash each checkpoint carries.
         dataset: the data, whose digest it carries.
-        loggers: the run's.
         resumed: the state to resume from, as `state_of` read it; None for a run that begins.
+        loggers: the run's.
+        interruption: what the run is asked; nothing if None.
     """
 
     def __init__(
         self,
         path: Path,
         every_n_steps: int | None,
-        interruption: Interruption,
         config: TrainConfig,
         dataset: Dataset,
-        loggers: Sequence[Logger],
         resumed: dict[str, Any] | None,
+        loggers: Sequence[Logger] = (),
+        interruption: Interruption | None = None,
     ) -> None:
-        self.path, self.every_n_steps, self.interruption = path, every_n_steps, interruption
+        self.path, self.every_n_steps, self.interruption = path, every_n_steps, interruption or Interruption()
         self.hash, self.digest, self.loggers, self.resumed = config_hash(config), dataset.digest, loggers, resumed
         self.before = 0.0 if resumed is None else resumed["seconds"]
         self.first_epoch = None if resumed is None else resumed["first_epoch"]
         self.began: float | None = None
         self.is_restored = False
         self.saved = 0  # the step of the last one
+        self.next = 0.0  # when the end of an epoch has one again
 
     @property
     def seconds(self) -> float:
@@ -132,7 +127,6 @@ class LastCheckpoint(Checkpoint):
         return self.before + (0.0 if self.began is None else time.perf_counter() - self.began)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to count the seconds."""
         self.began = time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -145,7 +139,6 @@ class LastCheckpoint(Checkpoint):
             pl_module.forget_endings()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write one in the middle of an epoch."""
         every, step = self.every_n_steps, trainer.global_step
         is_due = every is not None and step // every > self.saved // every
         asked = self._is_asked(trainer, batch_idx)
@@ -155,21 +148,21 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer, asked)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Write one, if a step was taken since the last."""
         asked = self._is_asked(trainer)
-        if asked or trainer.global_step > self.saved:
+        is_over = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        is_due = trainer.strategy.broadcast(is_over or time.perf_counter() >= self.next)
+        if asked or (is_due and trainer.global_step > self.saved):
+            began = time.perf_counter()
             self._save(trainer, asked)
+            self.next = time.perf_counter() + (time.perf_counter() - began) / SHARE_OF_TIME
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """From here on there is no step to wait for."""
-        self.interruption.training = False
+        self.interruption.training = False  # from here on there is no step to wait for
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """From here on there is no step to wait for."""
         self.interruption.training = False
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Count no further, whichever way the training has ended."""
         self.before, self.began = self.seconds, None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -215,7 +208,7 @@ OF_STATE: dict[str, Any] = {"first_epoch": int, "seconds": (int, float), "wandb_
 
 
 def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """What `LastCheckpoint` put into a checkpoint, and as `rows` the epochs of its folder.
+    """What `LastCheckpoint` put into a checkpoint, and as `history` the epochs behind it.
 
     Raises:
         UserError: it is another configuration's or other data's, or not a checkpoint of this version.
@@ -233,10 +226,10 @@ def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any
                 raise TypeError(f"{name} is {state[name]!r:.80}")
         if not re.fullmatch(r"[^/\\#?%:]{1,128}", state["wandb_id"] or "none"):  # W&B would refuse it later
             raise ValueError(f"wandb_id is {state['wandb_id']!r:.80}")
-        rows = Epochs.of(contents["run"]["history"])
-        if not all("epoch" in row for row in rows):
+        history = Epochs.of(contents["run"]["history"])
+        if len(history.column("epoch")) < len(history):
             raise ValueError("a row without its epoch")
-    return {**state, "rows": [row for row in rows if row["epoch"] >= state["first_epoch"]]}
+    return {**state, "history": history}
 
 
 def newest(folder: Path) -> Path | None:

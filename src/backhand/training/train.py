@@ -224,10 +224,13 @@ class Run:
             self.module.double()  # Lightning does so after it has loaded a checkpoint, which would then be rounded
         # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
         build_trainer(config, folder, callbacks=[], logger=False)
-        rows, wandb_id = (resumed["rows"], resumed["wandb_id"]) if resumed is not None else ([], None)
+        rows, wandb_id = [], None
+        if resumed is not None:
+            rows = [row for row in resumed["history"] if row["epoch"] >= resumed["first_epoch"]]
+            wandb_id = resumed["wandb_id"]
         self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        every, of_run = config.checkpoint.every_n_steps, (self.composed, dataset, self.loggers, resumed)
-        self.last = LastCheckpoint(folder / LAST, every, self.interruption, *of_run)
+        every, belonging = config.checkpoint.every_n_steps, (self.composed, dataset, resumed)
+        self.last = LastCheckpoint(folder / LAST, every, *belonging, self.loggers, self.interruption)
         self.callbacks = [*build_callbacks(config), best_checkpoint(config, folder), self.last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.outcome = Outcome(config, self.composed, folder, self.table.rows, {}, self.loggers, alone=True)
