@@ -53,7 +53,7 @@ def test_a_checkpoint_of_any_trainer_is_loaded_and_resumed(tmp_path):
     whole = module()
     trainer(max_epochs=4).fit(whole, batches, batches)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.parameters(), whole.parameters(), strict=True))
-    assert len(again.history) == 4
+    assert len(again.progress.history) == 4
 
 
 def test_validate_and_predict_give_what_there_is():
@@ -74,7 +74,7 @@ def test_a_step_that_is_not_finite_is_left_out_under_a_plain_trainer(policy, epo
     fit = trainer(max_epochs=3)
     fit.fit(given, DataLoader(data, batch_size=16))
     assert all(each.isfinite().all() for each in given.parameters())
-    assert len(given.history) == epochs
+    assert len(given.progress.history) == epochs
     assert given.on_nan.skipped == [epochs]
 
 
@@ -82,7 +82,7 @@ def test_two_bad_batches_of_one_step_are_both_left_out_of_the_mean():
     given, data = module(on_nan="skip"), rows(64)
     data.tensors[0][[20, 5]] = float("nan")
     trainer(max_epochs=2, accumulate_grad_batches=2).fit(given, DataLoader(data, batch_size=16))
-    assert all(value > 0 for value in given.history.column("train/loss"))
+    assert all(value > 0 for value in given.progress.history.column("train/loss"))
     assert given.on_nan.skipped == [2]
 
 
@@ -107,14 +107,14 @@ def test_a_cosine_without_an_end_is_refused_and_defaults_are_filled_in():
         trainer(max_epochs=-1, max_steps=8).fit(module(scheduler={"name": "cosine"}), batches)
     given = module(scheduler={"name": "cosine"}, early_stopping={"patience": 2}, objective="train/loss")
     trainer(max_epochs=2).fit(given, batches)
-    assert given.history.column("lr").tolist() == pytest.approx([0.1, 0.05])
+    assert given.progress.history.column("lr").tolist() == pytest.approx([0.1, 0.05])
 
 
 def test_a_module_can_be_fitted_again():
     given, batches = module(scheduler={"name": "step", "every": 1, "factor": 0.5}), DataLoader(rows(), batch_size=16)
     for _ in range(2):
         trainer(max_epochs=3).fit(given, batches)
-        assert given.history.column("lr").tolist() == pytest.approx([0.1, 0.05, 0.025])
+        assert given.progress.history.column("lr").tolist() == pytest.approx([0.1, 0.05, 0.025])
 
 
 @pytest.mark.parametrize(

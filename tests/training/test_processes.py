@@ -110,17 +110,16 @@ def test_who_started_this_process_is_read_from_the_environment(monkeypatch, envi
 
 def test_processes_must_be_as_many_as_the_settings_say(configured, monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "launched", lambda: Launched("torchrun", 0, 2))
-    monkeypatch.setattr(train, "launched", processes.launched)
     for devices in (1, 3):
         config = configured("trainer=ddp_cpu", f"trainer.devices={devices}", "logger=none")
         with pytest.raises(UserError, match=f"torchrun starts 2 processes, and the settings are for {devices}"):
-            train.run(config, tmp_path, config)
+            train.train(config, tmp_path)
 
 
 def test_several_machines_are_for_torchrun(configured, tmp_path):
     config = configured("trainer=ddp_cpu", "trainer.num_nodes=2", "logger=none")
     with pytest.raises(UserError, match=r"this command starts 2 processes, and the settings are for 4; .* torchrun"):
-        train.run(config, tmp_path, config)
+        train.train(config, tmp_path)
 
 
 def test_a_job_of_slurm_with_a_single_task_starts_its_processes_itself(configured, tmp_path, monkeypatch):
@@ -191,7 +190,7 @@ def distributed(configured, tmp_path):
         before = dict(os.environ)
         handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         try:
-            returned = train.run(config, folder, config, alone=False)
+            returned = train.train(config, folder, sweep=tmp_path)
         finally:
             assert dict(os.environ) == before
             assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers

@@ -135,7 +135,7 @@ class Audit(Callback):
         }
         # A run whose numbers are not finite is ended by that, and not by its audit.
         finite = [each.isfinite().reshape(runs, -1).all(1).cpu() for each in found.values()]
-        judged = torch.stack(finite).all(0) & ~pl_module.frozen
+        judged = torch.stack(finite).all(0) & ~pl_module.progress.frozen
         rounding: dict[str, Tensor] = {}
         if any(bool((each[judged] > self.warn).any()) for each in errors.values()):
             with trainer.precision_plugin.train_step_context():
@@ -146,7 +146,8 @@ class Audit(Callback):
         if several or bool(judged):
             for name, each in errors.items():  # the epoch's worst
                 error = torch.where(judged, each, torch.nan) if several else each[0]
-                pl_module.row[f"audit/{name}"] = torch.fmax(pl_module.row.get(f"audit/{name}", error), error)
+                row = pl_module.progress.row
+                row[f"audit/{name}"] = torch.fmax(row.get(f"audit/{name}", error), error)
         wrong = {}
         for run in judged.nonzero()[:, 0].tolist():
             of_run = {name: float(each[run]) for name, each in errors.items()}

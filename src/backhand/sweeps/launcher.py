@@ -34,9 +34,9 @@ from backhand.sweeps.sweep import POPULATIONS
 from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, LastCheckpoint, newest, state_of
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
-from backhand.training.outcome import Outcome, status_of
+from backhand.training.outcome import Outcome, failure, status_of
 from backhand.training.parts import PRECISIONS, build_callbacks, build_data, build_module, build_trainer
-from backhand.training.train import device_name, failure, in_sweep, is_out_of_memory, quiet_lightning, threads_for
+from backhand.training.train import device_name, in_sweep, is_out_of_memory, quiet_lightning, threads_for
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class _Note(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         of = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
-        self.note(f"{int((~pl_module.frozen).sum())} in one population, epoch {trainer.current_epoch + 1}{of}")
+        self.note(f"{int((~pl_module.progress.frozen).sum())} in one population, epoch {trainer.current_epoch + 1}{of}")
 
 
 def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str], None]) -> Population:
@@ -218,7 +218,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         callbacks if module.on_nan is None else [module.on_nan, *callbacks],
         best,
         last,
-        dict(module.row),
+        dict(module.progress.row),
         kept.seconds,
         device_name(trainer),
     )
@@ -258,7 +258,7 @@ def finish(population: Population, run: int, _: Any) -> float:
     if on_nan is not None and (warning := on_nan.warnings[run]) is not None:
         log.warning("%s", warning)
     result = outcome.leave(
-        *status_of(population.module.endings[run], folder),
+        *status_of(population.module.progress.endings[run], folder),
         parameters=sum(each.numel() for each in population.module.parameters()) // runs,
         seconds=round(population.seconds / runs, 3),
         population=runs,

@@ -84,16 +84,16 @@ class BestOfRuns(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Copy the runs whose objective is the best so far."""
-        epoch, ends = trainer.current_epoch, [ending and ending.epochs for ending in pl_module.endings]
+        epoch, ends = trainer.current_epoch, [ending and ending.epochs for ending in pl_module.progress.endings]
         trained = torch.tensor([end is None or end > epoch for end in ends])
         objective = pl_module.hparams["objective"]
-        if not pl_module.history.has(objective):
+        if not pl_module.progress.history.has(objective):
             pass
         elif self.best is None:
             self.best = Snapshot.of(pl_module, trainer.optimizers[0])
             self.best_epochs = torch.full((len(ends),), epoch)
         else:
-            improved = improvements(pl_module.history.column(objective), pl_module.maximize)[-1]
+            improved = improvements(pl_module.progress.history.column(objective), pl_module.progress.maximize)[-1]
             if bool((better := trained & torch.as_tensor(improved)).any()):
                 self.best.take(Snapshot.of(pl_module, trainer.optimizers[0]), better)
                 self.best_epochs[better] = epoch
@@ -136,19 +136,19 @@ class Population:
 
     def epochs(self, run: int) -> int:
         """How many the run trained."""
-        ending = self.module.endings[run]
-        return len(self.module.history) if ending is None else ending.epochs
+        ending = self.module.progress.endings[run]
+        return len(self.module.progress.history) if ending is None else ending.epochs
 
     def steps(self, run: int) -> int:
         """How many steps the run trained."""
-        ending, rows = self.module.endings[run], self.rows(run)
+        ending, rows = self.module.progress.endings[run], self.rows(run)
         if ending is not None and ending.steps is not None:
             return ending.steps
         return int(rows[-1]["step"]) + 1 if rows else 0
 
     def rows(self, run: int) -> Epochs:
         """The run's epochs, as its metrics.csv has them."""
-        return self.module.history.of_run(run, self.epochs(run))
+        return self.module.progress.history.of_run(run, self.epochs(run))
 
     def find(self, kind: type) -> Any:
         """The callback of a kind, or None."""
@@ -164,8 +164,8 @@ class Population:
         epoch = int(self.best.best_epochs[run]) if which == "best" and snapshot is not None else epochs - 1
         if snapshot is None or not 0 <= epoch < epochs:
             return None
-        module, rows, config = self.module, self.module.history.of_run(run, epoch + 1), self.configs[run]
-        ending = module.endings[run]
+        progress, config = self.module.progress, self.configs[run]
+        rows, ending, first_loss = progress.history.of_run(run, epoch + 1), progress.endings[run], progress.first_loss
         states = {
             each.state_key: {
                 name: [v[run]] if isinstance(v, list) and v else v for name, v in each.state_dict().items()
@@ -184,12 +184,12 @@ class Population:
             "optimizer_states": [RunsOptimizer.of_run(snapshot.optimizer, run)],
             "lr_schedulers": [],
             "hparams_name": "kwargs",
-            "hyper_parameters": module.hparams_of_run(run),
+            "hyper_parameters": self.module.hparams_of_run(run),
             "run": {
                 "history": rows.state(),
                 "row": {},
                 "sums": [{"totals": {}, "kept": {}}],
-                "first_loss": None if module.first_loss is None else module.first_loss[run].cpu().clone(),
+                "first_loss": None if first_loss is None else first_loss[run].cpu().clone(),
                 "endings": [None if ending is None or ending.epochs > epoch + 1 else vars(ending)],
             },
             "own_folder": {

@@ -136,7 +136,7 @@ class LastCheckpoint(Checkpoint):
         self.interruption.training = True
         if self.resumed is None:
             self.first_epoch = trainer.current_epoch
-            pl_module.forget_endings()
+            pl_module.progress.forget_endings()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         every, step = self.every_n_steps, trainer.global_step

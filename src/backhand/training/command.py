@@ -35,30 +35,28 @@ from backhand.training.processes import is_first, refuse_sweep, shared_folder, w
 log = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """The command."""
-    with without_a_folder():
-        train_command()
-
-
+@without_a_folder()
 @command
-def train_command(cfg: DictConfig) -> Any:
+def main(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
     config, hydra = typed(cfg), HydraConfig.get()
     alone, folder = hydra.mode == RunMode.RUN, shared_folder(Path(hydra.runtime.output_dir))
-    if alone and config.ckpt_path == AUTO:
-        record = read_result(folder)
-        if record is not None and is_complete(record):
-            if is_first():
-                log.info("complete already: %s", folder)
-                print(f"complete already: {shown(folder)}")
-            return objective_of(record)
-    with ending_at_once(lambda: leave_interrupted(config, folder)) if alone and is_first() else nullcontext():
+    record = read_result(folder) if not alone or config.ckpt_path == AUTO else None
+    if record is not None and record.get("config_hash") != config_hash(config):
+        raise UserError(f"{folder}: holds another configuration's run, and nothing is overwritten; name another folder")
+    if record is not None and is_complete(record):
+        if is_first():
+            log.info("complete already: %s", folder)
+        if is_first() and alone:
+            print(f"complete already: {shown(folder)}")
+        return objective_of(record)
+    alone_and_first = alone and is_first()
+    with ending_at_once(lambda: leave_interrupted(config, folder)) if alone_and_first else nullcontext():
         from backhand.training.train import train
     try:
-        return train(config)
+        return train(config, Path(hydra.runtime.output_dir), None if alone else Path(hydra.sweep.dir).absolute())
     except SystemExit:
-        if alone and is_first():
+        if alone_and_first:
             leave_interrupted(config, folder)
         raise
 

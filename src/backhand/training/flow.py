@@ -167,7 +167,7 @@ class FlowMetrics(Callback):
         found = flow(pl_module.model, pl_module.loss, pl_module.loss_parameters, self.batch)
         metrics = measures(pl_module.model, found)
         # One look at the device.
-        pl_module.row |= dict(zip(metrics, torch.stack(list(metrics.values())).cpu(), strict=True))
+        pl_module.progress.row |= dict(zip(metrics, torch.stack(list(metrics.values())).cpu(), strict=True))
         epoch = trainer.current_epoch
         if self.histograms_every is None or epoch % self.histograms_every:
             return

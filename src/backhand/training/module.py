@@ -1,10 +1,9 @@
 """The network as a LightningModule: its loss goes through the hand-derived Function, everything else is Lightning's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -13,13 +12,12 @@ from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.config.schema import ON_NAN, OPTIMIZERS, SCHEDULERS
-from backhand.config.validation import larger_is_better
 from backhand.data.batches import Batch
-from backhand.reporting.epochs import Epochs
-from backhand.training.decisions import SCHEDULE, STOPPING, Ending, divergence, has_stopped, is_lost, learning_rate
-from backhand.training.metrics import Sums
+from backhand.training.decisions import Ending
+from backhand.training.metrics import Metrics, classes_of
 from backhand.training.on_nan import OnNan
-from backhand.training.optimizers import RunsOptimizer, build_optimizer, precise
+from backhand.training.optimizers import RunsOptimizer, build_optimizer
+from backhand.training.progress import Progress, of_each_run
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 # Arguments that may be lists with one for each run.
@@ -59,11 +57,9 @@ class LightningMLP(LightningModule):
         runs: K networks in the same tensors; None for one.
 
     Attributes:
-        history: the metrics of each epoch.
-        row: those of the epoch at hand, as far as they are known.
+        progress: the metrics of each epoch, and which runs have ended.
+        metrics: of the batches of the epoch at hand, by split.
         on_nan: what leaves out steps that are not finite; None for nothing.
-        endings: for each run, why it ended before the last epoch; None as long as it has not.
-        frozen: the runs (K,) that have ended.
         batch: of the step at hand.
     """
 
@@ -94,13 +90,14 @@ class LightningMLP(LightningModule):
         self.save_hyperparameters(logger=False)  # a logger has the configuration
         check_choice("loss", loss, LOSSES)
         check_choice("on_nan", on_nan, ON_NAN)
+        each = partial(of_each_run, runs=runs)
         for group, given, choices in (("optimizer", optimizer, OPTIMIZERS), ("scheduler", scheduler, SCHEDULERS)):
-            for one in self._each(given):
+            for one in each(given):
                 if not isinstance(one, Mapping):
                     raise ValueError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(choices))}', …}}")
                 check_choice(f"{group}['name']", str(one.get("name")), choices)
         self.model = MLP(sizes, hidden_activation, output_activation, gradient=gradient, runs=runs)
-        for run, (rule, scale, number) in enumerate(zip(*map(self._each, (init, init_scale, seed)), strict=True)):
+        for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
             one = MLP(sizes, hidden_activation, output_activation, init=rule, init_scale=scale, generator=generator)
             with torch.no_grad():
@@ -108,22 +105,13 @@ class LightningMLP(LightningModule):
                     (mine if runs is None else mine[run]).copy_(value)
         self.loss, self.loss_parameters = loss, dict(loss_parameters or {})
         self.classifies = classes is not None or LOSSES[loss].probabilities
-        self.maximize = larger_is_better(objective)
         self.on_nan = None if on_nan == "continue" else OnNan(on_nan, runs or 1)
-        self.train_sums, self.val_sums, self.test_sums = Sums(), Sums(), Sums()
-        self.frozen = torch.zeros(runs or 1, dtype=torch.bool)
+        self.progress = Progress(self.hparams)
+        self.metrics = {
+            split: Metrics(self.model, loss, self.classifies, unit=target_std) for split in ("train", "val", "test")
+        }
         self.batch: Batch | None = None
-        self.endings: list[Ending | None] = []
-        self._stored_sums: list[Any] = []
-        self._begin()
-
-    def _begin(self) -> None:
-        self.history, self.row = Epochs(runs=self.hparams["runs"]), dict[str, Any]()
-        self.first_loss: Tensor | None = None  # of the first step (…): divergence is measured by it
-        self.train_sums.clear()
-        self.forget_endings()
-        if self.on_nan is not None:
-            self.on_nan.begin()
+        self._stored_metrics: list[Any] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """`ŷ` (…, B, C)."""
@@ -139,57 +127,11 @@ class LightningMLP(LightningModule):
         loss = loss if batch.share == 1 else loss * batch.share
         return loss.sum() if loss.dim() else loss
 
-    def note_step(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
-        """Add a step's loss (…) to the epoch's metrics, and what z_O (…, B, C) says."""
-        self.train_sums.add(**self._contributions(batch, loss, z_O))
-        if self.hparams["runs"] is not None and bool(self.frozen.any()):
-            self.train_sums.drop(self.frozen)
-        if self.first_loss is None:
-            self.first_loss = self.trainer.strategy.reduce(loss * batch.share, reduce_op="mean")
-
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch, and decide how the run goes on."""
-        self.note({f"train/{name}": value for name, value in self.train_sums.compute(self.trainer.strategy).items()})
-        none_taken = _array(self.train_sums.totals.get("rows", 1.0)) == 0
-        self.train_sums.clear()
-        names = sorted(self.row, key=lambda name: not name.startswith(("train/", "val/")))  # as metrics.csv has them
-        row = {name: _array(self.row[name]) for name in names}
-        row["lr"] = _array(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.row = {}
-        self.history.append({"epoch": self.current_epoch, "step": self.trainer.global_step - 1, **row})
-        self._log_to_loggers(row)
-        self._end_runs(none_taken)
-        self._set_learning_rate()
-
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add a batch to the validation metrics."""
-        self._evaluate(Batch(*batch), self.val_sums)
-
-    def on_validation_epoch_end(self) -> None:
-        """Note them; at the end of an epoch they are logged with the training metrics."""
-        metrics = {f"val/{name}": value for name, value in self.val_sums.compute(self.trainer.strategy).items()}
-        self.val_sums.clear()
-        if self.trainer.sanity_checking:
-            return
-        if self.trainer.state.fn != "fit":
-            self.log_dict(metrics)
-            return
-        self.note(metrics)
-        if not self.trainer.is_last_batch:
-            self._log_to_loggers(metrics)
+        self._evaluate(Batch(*batch), "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Add a batch to the test metrics."""
-        self._evaluate(Batch(*batch), self.test_sums)
-
-    def on_test_epoch_end(self) -> None:
-        """Log them; of several runs they are in `row`."""
-        metrics = {f"test/{name}": value for name, value in self.test_sums.compute(self.trainer.strategy).items()}
-        self.test_sums.clear()
-        if self.hparams["runs"] is None:
-            self.log_dict(metrics)
-        else:
-            self.row = metrics
+        self._evaluate(Batch(*batch), "test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Predictions in the target's own terms; of inputs alone there is no `target`.
@@ -204,23 +146,20 @@ class LightningMLP(LightningModule):
         found = {"prediction": shown(yhat if self.classifies else LOSSES[self.loss].mean(yhat))}
         if targets:
             found["target"] = shown(targets[0])
-        if not self.classifies:
-            return found
-        if self.model.network.f.range == (0, 1):
+        if self.classifies and self.model.network.f.range == (0, 1):
             found["probabilities"] = torch.cat([1 - yhat, yhat], -1) if yhat.shape[-1] == 1 else yhat
         return found
-
-    def configure_callbacks(self) -> list[Any]:
-        """What leaves out steps that are not finite."""
-        return [] if self.on_nan is None else [self.on_nan]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """What `optimizer` names; the schedule is `decisions.learning_rate`, a function of the epochs so far."""
         if self.hparams["runs"] is None:
             return build_optimizer(self.parameters(), self.hparams["optimizer"])
-        optimizer = RunsOptimizer(self.parameters(), self._each(self.hparams["optimizer"]))
-        optimizer.frozen = self.frozen
+        optimizer = RunsOptimizer(self.parameters(), self.progress.of_each_run("optimizer"))
+        optimizer.frozen = self.progress.frozen
         return optimizer
+
+    def configure_callbacks(self) -> list[Any]:
+        return [] if self.on_nan is None else [self.on_nan]
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -229,141 +168,117 @@ class LightningMLP(LightningModule):
         if any(parameter.grad is not None for parameter in self.parameters()):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def note(self, metrics: Mapping[str, Any]) -> None:
-        """Put metrics (…) into the epoch's row; those of one run may be monitored, too."""
-        self.row.update(metrics)
-        if self.hparams["runs"] is None:
-            self.log_dict(dict(metrics), logger=False, prog_bar=any(name.startswith("val/") for name in metrics))
-
-    def end(self, run: int, ending: Ending) -> None:
-        """Let a run train no further; the training ends with its last run."""
-        if self.endings[run] is not None:
-            return
-        self.endings[run], self.frozen[run] = ending, True
-        self.trainer.should_stop = bool(self.frozen.all())
-        if ending.status != "stopped":  # whatever it was to last at least
-            self.trainer.fit_loop.min_epochs = self.trainer.fit_loop.epoch_loop.min_steps = None
-
-    def hparams_of_run(self, run: int) -> dict[str, Any]:
-        """The arguments of a module of one of the runs."""
-        each = {name: self._each(self.hparams[name])[run] for name in OF_EACH_RUN}
-        return {**self.hparams, **each, "runs": None}
-
-    def fail(self, run: int, reason: str) -> None:
-        """Let a run of several train no further, for its gradients are wrong."""
-        self.end(run, Ending("failed", reason, len(self.history)))
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epochs so far, and in the middle of one what its training metrics are made of."""
-        sums: list[Any] = [self.train_sums.state()]
-        if self.trainer.world_size > 1:
-            sums = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(sums, self.train_sums.state())
-        checkpoint["run"] = {
-            "history": self.history.state(),
-            "row": {name: torch.as_tensor(value) for name, value in self.row.items()},
-            "sums": sums,
-            "first_loss": self.first_loss,
-            "endings": [ending and asdict(ending) for ending in self.endings],
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Resume from there."""
-        state = checkpoint["run"]
-        self.history, self.row, self.first_loss = Epochs.of(state["history"]), state["row"], state["first_loss"]
-        self._stored_sums = state["sums"]  # which of them are this process's, the trainer knows
-        self.endings = [None if ending is None else Ending(**ending) for ending in state["endings"]]
-        self.frozen[:] = torch.tensor([ending is not None for ending in self.endings])
-
-    def forget_endings(self) -> None:
-        """Forget how the run of a checkpoint ended: this one trains on from it."""
-        self.endings = [None] * len(self.frozen)
-        self.frozen[:] = False
-
     def on_train_start(self) -> None:
         """Begin; or, from a checkpoint, train no further where that has the end.
 
         Raises:
             ValueError: a cosine schedule has no number of epochs to end at.
         """
-        if self._settings("scheduler")["name"] == "cosine" and (self.trainer.max_epochs or -1) < 1:
+        trainer, stored = self.trainer, self._stored_metrics
+        if self.progress.of_all_runs("scheduler")["name"] == "cosine" and (trainer.max_epochs or -1) < 1:
             raise ValueError("scheduler cosine: needs the trainer's max_epochs, the length of the curve")
-        if self.trainer.global_step == 0:
-            self._begin()
-        elif len(self._stored_sums) == self.trainer.world_size:  # in the middle of an epoch their number must stay
-            self.train_sums.restore(self._stored_sums[self.trainer.global_rank], self.trainer.strategy.root_device)
-        self._stored_sums = []
-        self.trainer.should_stop = bool(self.frozen.all())
+        if trainer.global_step == 0:
+            self.progress.begin()
+            self.metrics["train"].clear()
+            if self.on_nan is not None:
+                self.on_nan.begin()
+        elif len(stored) == trainer.world_size:  # in the middle of an epoch their number must stay
+            self.metrics["train"].restore(stored[trainer.global_rank], trainer.strategy.root_device)
+        self._stored_metrics = []
+        trainer.should_stop = bool(self.progress.frozen.all())
 
-    def _end_runs(self, none_taken: np.ndarray) -> None:
-        """End the runs that are lost, that could take no step of the epoch, or that stop early."""
-        hparams, epochs, loss = self.hparams, len(self.history), self.history.column("train/loss")[-1]
-        if hparams["on_nan"] == "continue":
-            for run, value in enumerate(np.atleast_1d(loss)):
-                lost = None if np.isfinite(value) else Ending("diverged", divergence(value, epochs), epochs)
-                self.endings[run] = lost
-        else:
-            for run in map(int, np.flatnonzero(is_lost(loss, _array(self.first_loss)))):
-                left_out = np.broadcast_to(none_taken, loss.shape).flat[run]
-                reason = f"no step of epoch {epochs} could be taken: each was left out"
-                reason = reason if left_out else divergence(loss.flat[run], epochs)
-                self.end(run, Ending("diverged", reason, epochs))
-        if (stopping := hparams["early_stopping"]) is not None:
-            values = self.history.column(hparams["objective"])
-            stopped = has_stopped(values, self.maximize, **{**STOPPING, **stopping})
-            for run in map(int, np.flatnonzero(stopped)):
-                self.end(run, Ending("stopped", None, epochs))
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch, and decide how the run goes on."""
+        self.note(self._computed("train"))
+        none_taken = self.metrics["train"].is_empty
+        self.metrics["train"].clear()
+        groups = self.trainer.optimizers[0].param_groups
+        row = self.progress.close_epoch(self.current_epoch, self.trainer.global_step - 1, groups[0]["lr"])
+        self._log_to_loggers(row)
+        self.progress.end_runs(none_taken)
+        self._stop_with_the_last_run()
+        if (lr := self.progress.next_learning_rate(self.trainer.max_epochs)) is not None:
+            for group in groups:
+                group["lr"] = float(lr) if self.hparams["runs"] is None else torch.as_tensor(lr).to(group["lr"])
 
-    def _set_learning_rate(self) -> None:
-        """Set the next epoch's learning rate, where there is a schedule."""
-        schedule, epochs = self._settings("scheduler"), len(self.history)
-        if schedule["name"] == "none":
+    def on_validation_epoch_end(self) -> None:
+        """Note the metrics; at the end of an epoch they are logged with the training metrics."""
+        metrics = self._computed("val")
+        self.metrics["val"].clear()
+        if self.trainer.sanity_checking:
             return
-        schedule = {**SCHEDULE, **{key: value for key, value in schedule.items() if value is not None}}
-        first, values = self._settings("optimizer")["lr"], self.history.column(self.hparams["objective"])
-        lr = learning_rate(schedule, first, epochs, self.trainer.max_epochs, values, self.maximize)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = float(lr) if self.hparams["runs"] is None else torch.as_tensor(lr).to(group["lr"])
+        if self.trainer.state.fn != "fit":
+            self.log_dict(metrics)
+            return
+        self.note(metrics)
+        if not self.trainer.is_last_batch:
+            self._log_to_loggers(metrics)
 
-    def _evaluate(self, batch: Batch, sums: Sums) -> None:
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics; of several runs they are in `progress.row`."""
+        metrics = self._computed("test")
+        self.metrics["test"].clear()
+        if self.hparams["runs"] is None:
+            self.log_dict(metrics)
+        else:
+            self.progress.row = metrics
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the epochs so far, and in the middle of one what its training metrics are made of."""
+        sums: list[Any] = [self.metrics["train"].state()]
+        if self.trainer.world_size > 1:
+            sums = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(sums, self.metrics["train"].state())
+        checkpoint["run"] = {**self.progress.state(), "sums": sums}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.progress.restore(checkpoint["run"])
+        self._stored_metrics = checkpoint["run"]["sums"]  # which of them are this process's, the trainer knows
+
+    def note_step(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
+        """Add a step's loss (…) to the epoch's metrics, and what z_O (…, B, C) says."""
+        self.metrics["train"].add(batch, loss, z_O, self.trainer.world_size, fit=True)
+        if self.hparams["runs"] is not None and bool(self.progress.frozen.any()):
+            self.metrics["train"].drop(self.progress.frozen)
+        if self.progress.first_loss is None:
+            self.progress.first_loss = self.trainer.strategy.reduce(loss * batch.share, reduce_op="mean")
+
+    def note(self, metrics: Mapping[str, Any]) -> None:
+        """Put metrics (…) into the epoch's row; those of one run may be monitored, too."""
+        self.progress.row.update(metrics)
+        if self.hparams["runs"] is None:
+            self.log_dict(dict(metrics), logger=False, prog_bar=any(name.startswith("val/") for name in metrics))
+
+    def end(self, run: int, ending: Ending) -> None:
+        """Let a run train no further; the training ends with its last run."""
+        self.progress.end(run, ending)
+        self._stop_with_the_last_run()
+
+    def fail(self, run: int, reason: str) -> None:
+        """Let a run of several train no further, for its gradients are wrong."""
+        self.end(run, Ending("failed", reason, len(self.progress.history)))
+
+    def hparams_of_run(self, run: int) -> dict[str, Any]:
+        """The arguments of a module of one of the runs."""
+        return {**self.hparams, **{name: self.progress.of_each_run(name)[run] for name in OF_EACH_RUN}, "runs": None}
+
+    def _evaluate(self, batch: Batch, split: str) -> None:
         found = self.model.loss_and_logits(
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
         )
-        sums.add(**self._contributions(batch, *found, evaluate=True))
+        self.metrics[split].add(batch, *found, self.trainer.world_size)
 
-    def _contributions(self, batch: Batch, loss: Tensor, z_O: Tensor, evaluate: bool = False) -> dict[str, Any]:
-        """What a batch adds to the sums of `metrics.Sums`; of a batch that processes share, this one's part."""
-        if batch.total is None:
-            rows: Any = float(z_O.shape[-2]) if batch.weight is None else batch.weight.sum(-1)
-            own, found = 1.0, {"loss": loss * rows, "rows": rows}
-        else:
-            own = float(batch.part > 0)  # else the rows are another process's
-            share = batch.total * batch.share / self.trainer.world_size
-            found = {"loss": loss * share, "rows": batch.total * batch.part}
-        if self.classifies:
-            right = self._is_right(z_O, batch.y).sum(-1)
-            return {**found, "right": right if own else right * 0, "samples": own * z_O.shape[-2]}
-        if not evaluate:
-            return found
-        y, yhat = batch.y, LOSSES[self.loss].mean(self.model.output(z_O))
-        y, yhat = (each.to(precise(each.device)) * own for each in (y, yhat))
-        error = y - yhat
-        return {
-            **found,
-            "samples": own * z_O.shape[-2],
-            "y": y.sum(-2),
-            "yy": y.square().sum(-2),
-            "squared_error": error.square().sum(-2),
-            "absolute_error": error.abs().sum(-2) * self.hparams["target_std"],
-        }
+    def _computed(self, split: str) -> dict[str, Tensor]:
+        """The metrics of a split, by their names in the row."""
+        metrics = self.metrics[split].compute(self.trainer.strategy)
+        return {f"{split}/{name}": value for name, value in metrics.items()}
 
-    def _is_right(self, z_O: Tensor, y: Tensor) -> Tensor:
-        """Whether each sample (…, B) is classified rightly; of several yes-or-no outputs which share of them."""
-        # softmax and the identity have their greatest number where z_O has it.
-        scores = z_O if self.model.network.output_activation in ("softmax", "identity") else self.model.output(z_O)
-        if LOSSES[self.loss].matched == "sigmoid" and scores.shape[-1] > 1:
-            return ((scores > 0.5) == (y > 0.5)).float().mean(-1)
-        return classes_of(scores) == classes_of(y)
+    def _stop_with_the_last_run(self) -> None:
+        if bool(self.progress.frozen.all()):
+            self.trainer.should_stop = True
+            if any(ending is not None and ending.status != "stopped" for ending in self.progress.endings):
+                loop = self.trainer.fit_loop  # a lost run does not last as long as it was to last at least
+                loop.min_epochs = loop.epoch_loop.min_steps = None
 
     def _own_units(self, y: Tensor) -> Tensor:
         """(…, B, C) → (…, B) for a single number to predict, else (…, B, C)."""
@@ -375,28 +290,3 @@ class LightningMLP(LightningModule):
             values = {**{name: float(value) for name, value in metrics.items()}, "epoch": self.current_epoch}
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, self.trainer.global_step - 1)
-
-    def _each(self, setting: Any) -> list[Any]:
-        """A setting of each run."""
-        return setting if isinstance(setting, list) else [setting] * (self.hparams["runs"] or 1)
-
-    def _settings(self, group: str) -> dict[str, Any]:
-        """The settings of the optimizer or the schedule; of several runs those that are numbers as arrays (K,)."""
-        if self.hparams["runs"] is None:
-            return self.hparams[group]
-        each = self._each(self.hparams[group])
-        return {
-            key: np.array([one[key] for one in each]) if isinstance(value, int | float) else value
-            for key, value in each[0].items()
-        }
-
-
-def classes_of(y: Tensor) -> Tensor:
-    """Class numbers (…, B): of themselves, of one probability (…, B, 1) or of a score for each class (…, B, C)."""
-    if not y.is_floating_point():
-        return y
-    return (y[..., 0] > 0.5).long() if y.shape[-1] == 1 else y.argmax(-1)
-
-
-def _array(value: Any) -> np.ndarray:
-    return value.detach().cpu().double().numpy() if isinstance(value, Tensor) else np.asarray(value, dtype=float)

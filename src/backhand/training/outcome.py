@@ -115,6 +115,12 @@ def status_of(ending: Ending | None, folder: Path) -> tuple[Status, str | None]:
     return ending.status, f"{ending.reason}; {where}"
 
 
+def failure(error: BaseException, config: TrainConfig) -> Result:
+    """The result of a run that did not come to an end."""
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return Result("failed", {"name": config.objective, "value": None}, error=reason)
+
+
 def final_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The last value of each training and validation metric."""
     return {name: value for row in rows for name, value in metrics_of(row).items()}

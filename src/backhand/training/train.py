@@ -4,14 +4,12 @@ import logging
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightning as L
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from backhand.checking.audit import Audit
@@ -21,29 +19,12 @@ from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import settled
 from backhand.data.module import InMemoryData, load
 from backhand.reporting.loggers import build_loggers
-from backhand.reporting.result import (
-    Result,
-    Status,
-    best_row,
-    config_hash,
-    is_complete,
-    objective_of,
-    read_result,
-)
+from backhand.reporting.result import Result, Status, best_row, objective_of, read_result
 from backhand.reporting.terminal import print_summary
-from backhand.training.checkpoint import (
-    BEST,
-    LAST,
-    LastCheckpoint,
-    check_fits,
-    made_here,
-    newest,
-    read,
-    state_of,
-)
+from backhand.training.checkpoint import BEST, LAST, LastCheckpoint, check_fits, made_here, newest, read, state_of
 from backhand.training.interruption import Interruption
 from backhand.training.module import LightningMLP
-from backhand.training.outcome import Outcome, status_of, write
+from backhand.training.outcome import Outcome, failure, status_of, write
 from backhand.training.parts import (
     best_checkpoint,
     build_callbacks,
@@ -54,9 +35,7 @@ from backhand.training.parts import (
 )
 from backhand.training.processes import (
     ProcessError,
-    asks_for_several,
     is_first,
-    launched,
     processes_to_start,
     quiet_others,
     shared_folder,
@@ -72,65 +51,50 @@ log = logging.getLogger(__name__)
 OUTPUTS_FOR_ONE_THREAD, PARAMETERS_FOR_ONE_THREAD = 2**20, 100_000
 
 
-def train(config: TrainConfig) -> float:
-    """Train one network in the folder that Hydra made for it.
+def train(config: TrainConfig, folder: Path, sweep: Path | None = None) -> float:
+    """Train one network: here, or in processes of its own where the run needs several.
 
-    A sweep's job that is complete is not run again, and one that was cut off is resumed from its last checkpoint.
+    Args:
+        config: as the user gave it. With `ckpt_path=auto` the run is resumed from the last checkpoint of its folder;
+            so is a sweep's job without a `ckpt_path`.
+        folder: where it writes.
+        sweep: the folder of the sweep that it is a job of.
 
     Returns:
         The best value of `config.objective`, for Hydra's sweepers.
 
     Raises:
-        UserError: a trainer setting that this machine or Lightning refuses.
+        UserError: what this machine, Lightning or the run's folder refuses; a process that failed.
         SystemExit: the run was interrupted.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    alone, settings = sweep is None, config if sweep is None else in_sweep(config, sweep)
     quiet_lightning()
     quiet_others()
-    with Interruption().watched() as interruption:
+    with Interruption().watched() as interruption, ExitStack() as held:
         try:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                release = hold(folder, "hydra.sweep.dir") if is_first() else lambda: None
-                try:
-                    return _train_job(config, folder, interruption)
-                finally:
-                    release()
-            return _train_alone(config, folder, interruption)
+            if not alone and is_first():
+                held.callback(hold(folder, "hydra.sweep.dir"))
+            if config.ckpt_path == AUTO or (config.ckpt_path is None and not alone):
+                settings = resumed(settings, folder)
+            # What the trainer refuses must not leave a W&B run behind.
+            trainer = build_trainer(settings, folder, callbacks=[], logger=False)
+            if (count := processes_to_start(trainer)) > 0:
+                return train_in_processes(count, settings, folder, config, alone)
+            return Run(settings, folder, config, interruption).train(alone)
         except (KeyboardInterrupt, SystemExit):
             raise SystemExit(interruption.exit_status) from None
+        except Exception as error:
+            if not alone and not isinstance(error, UserError):
+                log.exception("the job failed")
+            # Of a process that failed the others know the consequence alone.
+            if isinstance(error, ProcessError) or (not alone and read_result(folder) is None):
+                write(failure(error, config), config, folder)
+            if alone and isinstance(error, UserError) and is_first():
+                _remove_unused(folder)
+            raise
 
 
-def _train_alone(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
-    settings = going_on(config, folder) if config.ckpt_path == AUTO else config
-    try:
-        return run(settings, folder, config, interruption)
-    except UserError:
-        if is_first():
-            _remove_unused(folder)
-        raise
-
-
-def _train_job(config: TrainConfig, folder: Path, interruption: Interruption) -> float:
-    record = read_result(folder)
-    if record is not None and record.get("config_hash") != config_hash(config):
-        raise UserError(f"{folder}: holds another configuration's run, and nothing is overwritten; name another folder")
-    if record is not None and is_complete(record):
-        log.info("complete already: %s", folder)
-        return objective_of(record)
-    settings = in_sweep(config, Path(HydraConfig.get().sweep.dir).absolute())
-    if config.ckpt_path in (None, AUTO):
-        settings = going_on(settings, folder)
-    try:
-        return run(settings, folder, config, interruption, alone=False)
-    except Exception as error:
-        if not isinstance(error, UserError):
-            log.exception("the job failed")
-        if record is None and read_result(folder) is None:
-            write(failure(error, config), config, folder)
-        raise
-
-
-def going_on(config: TrainConfig, folder: Path) -> TrainConfig:
+def resumed(config: TrainConfig, folder: Path) -> TrainConfig:
     """The configuration with the newest whole checkpoint of the run's own folder, if it has one, as its `ckpt_path`.
 
     Raises:
@@ -151,35 +115,6 @@ def in_sweep(config: TrainConfig, sweep: Path) -> TrainConfig:
         callbacks=replace(config.callbacks, progress_bar=False),
         logger=replace(config.logger, wandb=wandb),
     )
-
-
-def failure(error: BaseException, config: TrainConfig) -> Result:
-    """The result of a run that did not come to an end."""
-    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return Result("failed", {"name": config.objective, "value": None}, error=reason)
-
-
-def run(
-    config: TrainConfig,
-    folder: Path,
-    composed: TrainConfig,
-    interruption: Interruption | None = None,
-    alone: bool = True,
-) -> float:
-    """Train here, or in processes of its own where a run needs several; the arguments are those of `Run`.
-
-    Raises:
-        UserError: what a run refuses; a process that failed.
-    """
-    if launched() is not None or asks_for_several(config.trainer):
-        trainer = build_trainer(config, folder, callbacks=[], logger=False)
-        if (count := processes_to_start(trainer)) > 0:
-            try:
-                return train_in_processes(count, config, folder, composed, alone)
-            except ProcessError as error:  # of which the first process knows the consequence alone, or nothing
-                write(failure(error, composed), composed, folder)
-                raise
-    return Run(config, folder, composed, interruption).train(alone)
 
 
 class Run:
@@ -205,11 +140,11 @@ class Run:
         L.seed_everything(config.seed, workers=True, verbose=False)
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
         self.config = config = settled(config, dataset.facts)
-        resumed = None
+        state = None
         if config.ckpt_path is not None:
             checkpoint = Path(config.ckpt_path)
             if checkpoint.resolve().parent == (shared_folder(folder) / LAST).parent.resolve():
-                resumed = state_of(checkpoint, self.composed, dataset)
+                state = state_of(checkpoint, self.composed, dataset)
             else:
                 check_fits(checkpoint, config, dataset)
         self.data = build_data(config, dataset)
@@ -222,14 +157,12 @@ class Run:
             raise UserError(f"model.hidden={config.model.hidden}: the network does not fit into memory") from None
         if self.data.dtype == torch.float64:
             self.module.double()  # Lightning does so after it has loaded a checkpoint, which would then be rounded
-        # Tried without the loggers first: what the trainer refuses must not leave a W&B run behind.
-        build_trainer(config, folder, callbacks=[], logger=False)
         rows, wandb_id = [], None
-        if resumed is not None:
-            rows = [row for row in resumed["history"] if row["epoch"] >= resumed["first_epoch"]]
-            wandb_id = resumed["wandb_id"]
+        if state is not None:
+            rows = [row for row in state["history"] if row["epoch"] >= state["first_epoch"]]
+            wandb_id = state["wandb_id"]
         self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
-        every, belonging = config.checkpoint.every_n_steps, (self.composed, dataset, resumed)
+        every, belonging = config.checkpoint.every_n_steps, (self.composed, dataset, state)
         self.last = LastCheckpoint(folder / LAST, every, *belonging, self.loggers, self.interruption)
         self.callbacks = [*build_callbacks(config), best_checkpoint(config, folder), self.last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
@@ -262,7 +195,7 @@ class Run:
             with suppress(UserError):  # where it cannot be written either, the first reason is the one to tell
                 self._leave("failed", failure(error, self.config).error)
             raise error from None if isinstance(error, UserError) else error.__cause__
-        result = self._leave(*status_of(self.module.endings[0], self.folder))
+        result = self._leave(*status_of(self.module.progress.endings[0], self.folder))
         if alone and self.trainer.is_global_zero:
             best = best_row(self.table.rows, self.config.objective)
             print_summary(result, self.folder, None if best is None else int(best["epoch"]) + 1)
