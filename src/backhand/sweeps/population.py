@@ -73,11 +73,9 @@ class BestOfRuns(Checkpoint):
         self.loops: dict[int, dict[str, Any]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a population that is resumed must know."""
         return {"best": self.best and vars(self.best), "best_epochs": self.best_epochs, "loops": self.loops}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume from there."""
         best = state_dict["best"]
         self.best = None if best is None else Snapshot(**best)
         self.best_epochs, self.loops = state_dict["best_epochs"], state_dict["loops"]
@@ -135,12 +133,10 @@ class Population:
     device: str
 
     def epochs(self, run: int) -> int:
-        """How many the run trained."""
         ending = self.module.progress.endings[run]
         return len(self.module.progress.history) if ending is None else ending.epochs
 
     def steps(self, run: int) -> int:
-        """How many steps the run trained."""
         ending, rows = self.module.progress.endings[run], self.rows(run)
         if ending is not None and ending.steps is not None:
             return ending.steps

@@ -31,9 +31,6 @@ from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)
 
-# Settings of `LightningMLP` that a checkpoint and the run that goes on from it must share.
-SHARED = ("sizes", "hidden_activation", "output_activation", "loss")
-
 # Batches after which processes that share a run ask each other whether one was asked to end.
 TOGETHER = 10
 # How much of the time the checkpoints at the ends of epochs may take.
@@ -335,32 +332,29 @@ def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
     """
     contents = read(path)
     with made_here(path):
-        _check_fits(path, contents, config, dataset)
-
-
-def _check_fits(path: Path, contents: dict[str, Any], config: TrainConfig, dataset: Dataset) -> None:
-    theirs = contents["hyper_parameters"]
-    ours = {
-        "sizes": layer_sizes(config, dataset.facts),
-        "hidden_activation": config.model.hidden_activation,
-        "output_activation": config.model.output_activation,
-        "loss": config.model.loss,
-    }
-    for setting in SHARED:
-        if theirs.get(setting) != ours[setting]:
+        theirs = contents["hyper_parameters"]
+        ours = {
+            "sizes": layer_sizes(config, dataset.facts),
+            "hidden_activation": config.model.hidden_activation,
+            "output_activation": config.model.output_activation,
+            "loss": config.model.loss,
+        }
+        for setting, value in ours.items():
+            if theirs.get(setting) != value:
+                raise UserError(
+                    f"ckpt_path={path}: was trained with {setting}={theirs.get(setting)}, this run has {value}"
+                )
+        if theirs.get("preprocessing") != dataset.preprocessing:
             raise UserError(
-                f"ckpt_path={path}: was trained with {setting}={theirs.get(setting)}, this run has {ours[setting]}"
+                f"ckpt_path={path}: was trained on another table, or on other columns, rows or splits of this one"
             )
-    if theirs.get("preprocessing") != dataset.preprocessing:
-        raise UserError(
-            f"ckpt_path={path}: was trained on another table, or on other columns, rows or splits of this one"
-        )
-    for group in ("optimizer", "scheduler"):
-        name = theirs.get(group, {}).get("name")
-        if name != (mine := getattr(config, group).name):
-            raise UserError(f"ckpt_path={path}: was trained with {group}={name}, this run has {group}={mine}")
-    done, wanted = contents.get("epoch", 0) + 1, config.trainer.max_epochs
-    if wanted is not None and 0 < wanted <= done:
-        raise UserError(
-            f"ckpt_path={path}: has {done} epochs behind it already; set trainer.max_epochs above that, not {wanted}"
-        )
+        for group in ("optimizer", "scheduler"):
+            name = theirs.get(group, {}).get("name")
+            if name != (mine := getattr(config, group).name):
+                raise UserError(f"ckpt_path={path}: was trained with {group}={name}, this run has {group}={mine}")
+        done, wanted = contents.get("epoch", 0) + 1, config.trainer.max_epochs
+        if wanted is not None and 0 < wanted <= done:
+            raise UserError(
+                f"ckpt_path={path}: has {done} epochs behind it already; "
+                f"set trainer.max_epochs above that, not {wanted}"
+            )

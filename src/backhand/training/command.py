@@ -77,7 +77,6 @@ class RefuseBadConfig(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the run."""
         try:
             check_run(config)
         except USER_ERRORS as error:

@@ -78,7 +78,6 @@ class CompiledMLP(LightningMLP):
         checkpoint["run"]["compiled_rows"] = self._rows
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Resume from there."""
         super().on_load_checkpoint(checkpoint)
         self._rows = checkpoint["run"].get("compiled_rows")
 

@@ -11,7 +11,14 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from backhand.calculus.activations import ACTIVATIONS, narrow, wide
-from backhand.calculus.backpropagation import bias_gradient, hidden_delta, loss_delta, preactivation, weight_gradient
+from backhand.calculus.backpropagation import (
+    bias_gradient,
+    forward,
+    hidden_delta,
+    loss_delta,
+    preactivation,
+    weight_gradient,
+)
 from backhand.calculus.float64 import float64_device
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
@@ -44,19 +51,19 @@ def flow(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> Flo
     """Forward and backward on a batch, everything kept."""
     network, theta = model.network, [each.detach() for each in model.parameters()]
     criterion, weight = model.criterion(loss, parameters, batch.x)
-    z, h = [], [batch.x]
-    layers = len(theta) // 2
-    for i in range(layers):
-        z.append(preactivation(h[-1], theta[2 * i], theta[2 * i + 1]))
-        if i < layers - 1:
-            h.append(network.g(i)(z[-1]))
-    hidden = h[1:]
-    delta = [narrow(loss_delta(network, criterion, z[-1], batch.y, weight, batch.weight), z[-1])]
-    for i in reversed(range(1, layers)):
-        g = network.g(i - 1)
-        delta.insert(0, hidden_delta(g, delta[0], theta[2 * i], z[i - 1] if g.reads == "z" else hidden[i - 1]))
-    gradients = [g for below, d in zip(h, delta, strict=True) for g in (weight_gradient(below, d), bias_gradient(d))]
-    return Flow(z, hidden, delta, gradients)
+    weights, biases = theta[::2], theta[1::2]
+    z_O, hidden, saved = forward(network, batch.x, theta)
+    layer_inputs = [batch.x, *hidden]
+    z = [preactivation(h, W, b) for h, W, b in zip(layer_inputs, weights, biases, strict=True)]
+    deltas = [narrow(loss_delta(network, criterion, z_O, batch.y, weight, batch.weight), z_O)]
+    for i in reversed(range(len(hidden))):
+        deltas.insert(0, hidden_delta(network.g(i), deltas[0], weights[i + 1], saved[i]))
+    gradients = [
+        gradient
+        for h, delta in zip(layer_inputs, deltas, strict=True)
+        for gradient in (weight_gradient(h, delta), bias_gradient(delta))
+    ]
+    return Flow(z, hidden, deltas, gradients)
 
 
 def layer_names(layers: int) -> list[str]:
@@ -152,18 +159,15 @@ class FlowMetrics(Callback):
         return {"histograms": plain}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
         self.histograms = {
             epoch: {name: [each and Histogram(*each) for each in runs] for name, runs in of_epoch.items()}
             for epoch, of_epoch in state_dict["histograms"].items()
         }
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Take the batch."""
         self.batch = next(iter(trainer.datamodule.whole("train", self.samples)))  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Add the metrics; the module logs them."""
         found = flow(pl_module.model, pl_module.loss, pl_module.loss_parameters, self.batch)
         metrics = measures(pl_module.model, found)
         # One look at the device.

@@ -93,7 +93,6 @@ class Metrics:
         return {"totals": self.totals, "kept": {name: _stacked(values) for name, values in self.kept.items()}}
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from a state."""
         self.totals = {name: value.to(device) for name, value in state["totals"].items()}
         self.kept = {name: list(values.to(device)) for name, values in state["kept"].items()}
 
@@ -123,7 +122,6 @@ class Metrics:
         return torch.as_tensor(self.totals.get("rows", 1.0)).cpu().numpy() == 0
 
     def clear(self) -> None:
-        """Begin anew."""
         self.totals, self.kept = {}, {}
 
 

@@ -41,17 +41,14 @@ class OnNan(Callback):
         self.begin()
 
     def begin(self) -> None:
-        """Begin to count."""
         self.skipped, self._warned = [0] * self.runs, set[int]()
         self.warnings: list[str | None] = [None] * self.runs
         self._reasons: dict[int, str] = {}  # by run, of a batch whose gradients wait for those of others
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that is resumed from here must know."""
         return {"skipped": self.skipped, "warnings": self.warnings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
         self.skipped, self.warnings = list(state_dict["skipped"]), list(state_dict["warnings"])
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -68,7 +65,6 @@ class OnNan(Callback):
             pl_module.metrics["train"].drop(bad)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer) -> None:
-        """Leave the step out where it is not finite."""
         if _is_scaled(trainer):
             return
         total = _total(pl_module)

@@ -35,7 +35,6 @@ class ProgressBar(RichProgressBar):
     """Lightning's, without the logger's version number, which says nothing about the training."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """The metrics behind the bar."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
@@ -43,7 +42,6 @@ class StepLoss(Callback):
     """Logs the loss of every so many steps, as `trainer.log_every_n_steps` has it."""
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if outputs is not None and trainer.global_step % every == 0:
             for logger in trainer.loggers:

@@ -36,7 +36,6 @@ class Progress:
         self.begin()
 
     def begin(self) -> None:
-        """Forget everything."""
         self.history, self.row = Epochs(runs=self.settings["runs"]), dict[str, Any]()
         self.first_loss: Tensor | None = None
         self.forget_endings()
@@ -47,7 +46,6 @@ class Progress:
         self.frozen[:] = False
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
         return {
             "history": self.history.state(),
             "row": {name: torch.as_tensor(value) for name, value in self.row.items()},
@@ -56,7 +54,6 @@ class Progress:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from there."""
         self.history, self.row, self.first_loss = Epochs.of(state["history"]), state["row"], state["first_loss"]
         self.endings = [None if ending is None else Ending(**ending) for ending in state["endings"]]
         self.frozen[:] = torch.tensor([ending is not None for ending in self.endings])
