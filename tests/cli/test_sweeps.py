@@ -94,7 +94,7 @@ def asked_for(trials):
 
 
 def written(pattern, times):
-    """A checkpoint appeared, or was replaced, so many times while this looked."""
+    """A file appeared, or was written anew, so many times while this looked."""
     seen = None
 
     def reached(folder):
@@ -127,7 +127,7 @@ KILLED = {
     "grid": (
         (*GRID, "trainer.max_epochs=12"),
         6,
-        [begun, with_results(1), in_a_job, with_results(3), written("4/checkpoints/last.ckpt", 5)],
+        [begun, with_results(1), in_a_job, with_results(3), written("4/metrics.csv", 5)],
     ),
     "population": (
         (*GRID, *EARLY, "optimizer.lr=0.1,0.003,1e6", "trainer.max_epochs=150", POPULATION),
@@ -137,7 +137,7 @@ KILLED = {
     "search": (
         (*SEARCH, "hydra.sweeper.n_jobs=2", "trainer.max_epochs=12"),
         6,
-        [asked_for(2), with_results(1), in_a_job, asked_for(4), written("4/checkpoints/last.ckpt", 5)],
+        [asked_for(2), with_results(1), in_a_job, asked_for(4), written("4/metrics.csv", 5)],
     ),
     "search with populations": (
         (*SEARCH, "hydra.sweeper.n_jobs=3", "trainer.max_epochs=100", POPULATION),
