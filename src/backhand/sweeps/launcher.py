@@ -1,12 +1,10 @@
 """The population launcher: trains the jobs of a sweep that can be, as populations, and leaves what each would alone."""
 
-import contextlib
-import gc
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -44,22 +42,6 @@ log = logging.getLogger(__name__)
 MEMBERS = "members.json"
 
 
-@contextlib.contextmanager
-def _collected_often() -> Iterator[None]:
-    """Collect what jobs leave behind in cycles, 0.1 MB each, before it piles up.
-
-    Python does so when new objects are a quarter of what it found the last time; modules and configurations, which
-    stay, are taken out of that.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.collect()
-    try:
-        yield
-    finally:
-        gc.unfreeze()  # or libraries would complain, as Python ends, of what was never given back
-
-
 class PopulationSweep:
     """Runs the jobs of a sweep: in populations where they can be, the others one by one.
 
@@ -85,10 +67,6 @@ class PopulationSweep:
         Jobs that are complete are not run again, and a population that was cut off goes on with the members it had.
         """
         quiet_lightning()
-        with _collected_often():
-            return self._launch(jobs)
-
-    def _launch(self, jobs: Sequence[Job]) -> list[JobReturn]:
         returns = {job.number: completed(job) for job in jobs if job.complete}
         for group in started(jobs):
             if all(job.number in returns for job in group):
