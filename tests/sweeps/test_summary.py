@@ -19,8 +19,9 @@ def outcome(number, *overrides, status="finished", value=0.5, error=None, object
         "status": status,
         "objective": {"name": objective, "value": value},
         "metrics": {"val/loss": value},
+        "error": error,
     } | record
-    return Outcome(number, overrides, None, objective, record, error)
+    return Outcome(number, overrides, None, record)
 
 
 @pytest.fixture
@@ -96,9 +97,9 @@ def test_too_many_failures_or_nothing_else_is_exit_status_1(summary, allowed, fa
     ],
 )
 def test_a_job_that_left_no_result_says_why(jobs, raised, error):
-    (job,), found = jobs([["seed=0"]]), []
-    Sweep.record(SimpleNamespace(_add=found.append), job, raised)
-    assert (found[0].error, found[0].status, found[0].value) == (error, "failed", None)
+    (job,), found = jobs([["seed=0"]]), {}
+    Sweep.record(SimpleNamespace(outcomes=found), job, raised)
+    assert (found[0].error, found[0].record["status"], found[0].value) == (error, "failed", None)
 
 
 def test_a_job_that_slurm_loses_costs_the_others_nothing(jobs, monkeypatch, capsys):

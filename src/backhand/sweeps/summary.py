@@ -57,7 +57,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         console.print(f"{len(failed)} of {len(outcomes)} failed:", style="bold")
     for each in failed:
         given = " ".join(f"{key}={each.settings.get(key, '')}" for key in settings)
-        console.print(Text(f"  job {each.number} ({given}) {each.status}: {each.error}"), soft_wrap=True)
+        console.print(Text(f"  job {each.number} ({given}) {each.record['status']}: {each.error}"), soft_wrap=True)
     if (command := upload_command(Path(shown(sweep.folder)))) is not None:
         console.print(Text(f"upload: {command}"), soft_wrap=True)
     console.print(Text(f"files: {shown(sweep.folder)}"), soft_wrap=True)
@@ -72,7 +72,7 @@ def write_table(path: Path, outcomes: Sequence[Outcome], settings: Any, values: 
     columns = [
         pd.DataFrame({"job": [each.number for each in outcomes]}),
         settings,
-        pd.DataFrame({"status": [each.status for each in outcomes]}),
+        pd.DataFrame({"status": [each.record["status"] for each in outcomes]}),
         values.add_prefix("best "),
         pd.DataFrame([each.record.get("metrics", {}) for each in outcomes]),
         pd.DataFrame([(each.record.get("seconds"), each.error) for each in outcomes], columns=["seconds", "error"]),

@@ -47,9 +47,7 @@ class Outcome:
     number: int
     overrides: tuple[str, ...]
     folder: Path
-    objective: str  # the metric that it was judged by
-    record: dict[str, Any]  # its result.json; empty where there is none
-    error: str | None  # why there is no value, or why it is the worst there is
+    record: dict[str, Any]  # its result.json, or `failed` where it has left none
 
     @property
     def settings(self) -> dict[str, str]:
@@ -57,18 +55,18 @@ class Outcome:
         return {key: value for key, _, value in (override.partition("=") for override in self.overrides)}
 
     @property
-    def status(self) -> str:
-        """As in result.json."""
-        return str(self.record.get("status", "failed"))
+    def error(self) -> str | None:
+        """Why there is no value, or why it is the worst there is."""
+        return self.record.get("error")
 
     @property
     def value(self) -> float | None:
         """The objective's; the worst there is for a run that diverged, None for one that did not end."""
-        return objective_of(self.record) if is_complete(self.record or None) else None
+        return objective_of(self.record) if is_complete(self.record) else None
 
     def values(self, names: Sequence[str]) -> list[float | None]:
         """What several objectives come to: metrics at the epoch of the best checkpoint, or `COSTS`."""
-        if list(names) == [self.objective]:
+        if list(names) == [self.record["objective"].get("name")]:
             return [self.value]
         if self.value is None or not math.isfinite(self.value):
             return [None] * len(names)
@@ -137,7 +135,7 @@ class Sweep:
     @contextlib.contextmanager
     def running(self, total: int, objective: str) -> Iterator[None]:
         """Show how far `total` jobs are, and the best value of `objective`; where they are stopped, how to resume."""
-        with SweepProgress(total, objective) as self.progress:
+        with SweepProgress(total, objective, self.outcomes) as self.progress:
             try:
                 yield
             except (KeyboardInterrupt, SystemExit):
@@ -152,7 +150,7 @@ class Sweep:
         todo = [job for job in jobs if not job.complete]
         errors: dict[int, Exception | None] = {}
         if todo:
-            self.progress.watch([job.folder for job in todo])
+            self.progress.running = todo
             try:
                 errors = {number: _raised(each) for number, each in self._launch(jobs, todo).items()}
             except UserError:  # it would say the same of every job
@@ -168,25 +166,19 @@ class Sweep:
     def record(self, job: Job, raised: Exception | None = None) -> None:
         """Record what became of a job, from its result.json, or from what it raised where it has left none."""
         record = job.record
-        if record is not None and record["status"] != "interrupted":
-            error = record.get("error")
-        else:
+        if record is None or record["status"] == "interrupted":
             reason = (str(raised or "").strip().splitlines() or ["ended without a result"])[0]
             known = raised is None or isinstance(raised, UserError)
-            error = without_secrets(reason if known else f"{type(raised).__name__}: {reason}")
-        self._add(Outcome(job.number, job.overrides, job.folder, job.config.objective, record or {}, error))
+            reason = without_secrets(reason if known else f"{type(raised).__name__}: {reason}")
+            record = {**failed(reason), **(record or {}), "error": reason}
+        self.outcomes[job.number] = Outcome(job.number, job.overrides, job.folder, record)
 
     def record_misfit(self, number: int, overrides: Sequence[str], error: UserError) -> None:
         """Record, and write into its folder, that a job's settings do not fit together."""
-        folder = self.folder / str(number)
-        record = {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": str(error)}
+        folder, record = self.folder / str(number), failed(str(error))
         folder.mkdir(exist_ok=True)
         write_whole(folder / "result.json", json.dumps(record, indent=2) + "\n")
-        self._add(Outcome(number, tuple(overrides), folder, "", record, str(error)))
-
-    def _add(self, outcome: Outcome) -> None:
-        self.outcomes[outcome.number] = outcome
-        self.progress.add(outcome)
+        self.outcomes[number] = Outcome(number, tuple(overrides), folder, record)
 
     def _launch(self, jobs: Sequence[Job], todo: Sequence[Job]) -> dict[int, JobReturn]:
         """Hand the jobs over; our launchers take all of them as they are, and Hydra's the overrides of the rest."""
@@ -201,6 +193,11 @@ class Sweep:
                 each.append(f"hydra.sweep.subdir='{os.path.relpath(job.folder, self.folder)}'")
         found = self.launcher.launch(overrides, first)
         return {job.number: each for job, each in zip(todo, found, strict=True)}
+
+
+def failed(error: str) -> dict[str, Any]:
+    """The result.json of a job that never ran."""
+    return {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": error}
 
 
 def _raised(returned: JobReturn) -> Exception | None:
