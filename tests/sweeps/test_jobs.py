@@ -176,8 +176,10 @@ def test_hydras_words_are_optunas_distributions(text, expected):
     assert distribution(parsed(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)"])
-def test_a_space_with_nothing_in_it_is_refused(text):
+@pytest.mark.parametrize(
+    "text", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)", "a=tag(log,range(1,64,3))"]
+)
+def test_a_space_that_nothing_can_be_drawn_from_is_refused(text):
     with pytest.raises(UserError, match=r"^a="):
         distribution(parsed(text))
 

@@ -144,6 +144,9 @@ class Sweep:
                     "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
                 )
                 raise SystemExit(130) from None
+            except OSError as error:
+                where = f"hydra.sweep.dir={self.folder}"
+                raise UserError(f"{where}: cannot be written ({error.strerror or error})") from None
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run those of the jobs that are not complete, and record what became of each."""
