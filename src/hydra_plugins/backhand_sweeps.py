@@ -63,7 +63,6 @@ class PopulationLauncher(_Launcher):
         self.max_runs = max_runs
 
     def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
-        """Run the jobs; `note` is told how far a population is."""
         return self.populations(note).launch(jobs)
 
 
@@ -96,13 +95,11 @@ class SlurmLauncher(_Launcher, submitit_launcher.SlurmLauncher):
         self.population, self.max_runs = population, max_runs
 
     def setup(self, **given: Any) -> None:
-        """Keep what Hydra gives, and refuse to begin without Slurm."""
         super().setup(**given)
         if shutil.which("sbatch") is None:
             raise UserError("hydra/launcher=slurm: there is no sbatch here; scripts/slurm_dev.sh starts a Slurm to try")
 
     def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
-        """Submit the jobs, and wait for all of them."""
         from backhand.sweeps.slurm import submit
 
         return submit(self, jobs, note)
@@ -128,18 +125,16 @@ class _Sweeper(Sweeper):
 class GridSweeper(_Sweeper):
     """`search=grid`: every combination of the values that are listed."""
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run every combination, and sum up what was found."""
+    def sweep(self, arguments: list[str]) -> None:
         from backhand.sweeps.grid import run_grid
 
-        return run_grid(self.jobs, self.settings["params"] or {}, arguments)
+        run_grid(self.jobs, self.settings["params"] or {}, arguments)
 
 
 class OptunaSweeper(_Sweeper):
     """`search=optuna`: Optuna chooses the values; its keys are in `conf/hydra/sweeper/optuna.yaml`."""
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the trials, and sum up what was found."""
+    def sweep(self, arguments: list[str]) -> None:
         from backhand.sweeps.search import SearchSettings, run_search
 
-        return run_search(self.jobs, SearchSettings(**self.settings), arguments)
+        run_search(self.jobs, SearchSettings(**self.settings), arguments)

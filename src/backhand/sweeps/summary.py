@@ -83,14 +83,13 @@ def write_table(path: Path, outcomes: Sequence[Outcome], settings: Any, values: 
 
 def draw(path: Path, settings: Any, values: Any) -> None:
     """`sweep.png`: each objective against each setting."""
-    aside = path.with_name("sweep.part.png")
     swept = Swept(settings.to_dict("list"), values.to_dict("list"), larger_is_better(values.columns[0]))
+    aside = path.with_name("sweep.part.png")
     try:
         sweep_plot(swept, aside)
-    except OSError:
+        aside.replace(path)
+    finally:
         aside.unlink(missing_ok=True)
-        raise
-    aside.replace(path)
 
 
 def _table(outcomes: Sequence[Outcome], settings: Any, best: Any) -> Table:
