@@ -35,8 +35,7 @@ def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) 
     if len(folders) < len(jobs):
         raise UserError(f"hydra.sweep.subdir: {len(jobs)} jobs would share {len(folders)} folders; leave it as it is")
     objective = jobs[0].config.objective
-    sweep.claim({"search": "grid"}, [job.hash for job in jobs])
-    with sweep.running(len(jobs), objective):
+    with sweep.running(len(jobs), objective, {"search": "grid"}, [job.hash for job in jobs]):
         sweep.run(jobs)
     summarise(sweep, [objective])
 

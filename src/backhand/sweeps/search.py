@@ -105,17 +105,15 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
     first = _check_space(sweep, fixed, space)
     names = _objectives(settings, first.config)
     _check_sampler(settings, space, names)
-    sweep.claim(
-        {
-            "search": "optuna",
-            "space": {key: repr(each) for key, each in space.items()},
-            "sampler": [settings.sampler, dict(settings.sampler_options or {}), settings.seed],
-            "objectives": names,
-            "config": first.hash,
-        }
-    )
-    study = Study(sweep.folder / JOURNAL, names, space, settings.build_sampler)
-    with sweep.running(settings.n_trials, first.config.objective):
+    identity = {
+        "search": "optuna",
+        "space": {key: repr(each) for key, each in space.items()},
+        "sampler": [settings.sampler, dict(settings.sampler_options or {}), settings.seed],
+        "objectives": names,
+        "config": first.hash,
+    }
+    with sweep.running(settings.n_trials, first.config.objective, identity):
+        study = Study(sweep.folder / JOURNAL, names, space, settings.build_sampler)
         for job in _jobs(sweep, fixed, [trial for trial in study.trials if trial.state.is_finished()]):
             sweep.record(job)
         for batch in study.batches(settings.n_trials, settings.n_jobs):

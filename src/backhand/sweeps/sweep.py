@@ -89,6 +89,7 @@ class Sweep:
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        self.where = f"hydra.sweep.dir={self.folder}"
         self.outcomes: dict[int, Outcome] = {}
 
     def parse(self, params: Mapping[str, Any], arguments: Sequence[str]) -> list[Override]:
@@ -97,18 +98,37 @@ class Sweep:
         parsed = self.composer.parser.parse_overrides([*given, *arguments])
         return list({each.get_key_element(): each for each in parsed}.values())
 
-    def claim(self, identity: dict[str, Any], jobs: Sequence[str] = ()) -> None:
-        """Make the folder this sweep's, or resume in it where it is already.
+    @contextlib.contextmanager
+    def running(
+        self, total: int, objective: str, identity: Mapping[str, Any], jobs: Sequence[str] = ()
+    ) -> Iterator[None]:
+        """Make the folder this sweep's, or resume in it where it is already; show how far it is.
 
         Args:
+            total: how many jobs there will be.
+            objective: the metric whose best value is shown.
             identity: what a sweep that is resumed must have in common with the one that began.
             jobs: the hashes of its jobs' configurations where they are known; more may have come behind them.
 
         Raises:
             UserError: the folder is another sweep's, another command is at work there, or it cannot be written.
+            SystemExit: it was interrupted; how to resume it has been said.
         """
-        where = f"hydra.sweep.dir={self.folder}"
         hold(self.folder, "hydra.sweep.dir")
+        try:
+            self._claim(identity, list(jobs))
+            with SweepProgress(total, objective, self.outcomes) as self.progress:
+                yield
+        except (KeyboardInterrupt, SystemExit):
+            done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
+            log.warning(
+                "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
+            )
+            raise SystemExit(130) from None
+        except OSError as error:
+            raise UserError(f"{self.where}: cannot be written ({error.strerror or error})") from None
+
+    def _claim(self, identity: Mapping[str, Any], jobs: list[str]) -> None:
         claim = self.folder / CLAIM
         check_links(self.folder, "hydra.sweep.dir")
         if claim.exists():
@@ -116,37 +136,18 @@ class Sweep:
             try:
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
             except (KeyError, TypeError):
-                raise UserError(f"{where}: its {CLAIM} cannot be read; name another folder") from None
-            if theirs != identity or before != list(jobs)[: len(before)]:
+                raise UserError(f"{self.where}: its {CLAIM} cannot be read; name another folder") from None
+            if theirs != identity or before != jobs[: len(before)]:
                 raise UserError(
-                    f"{where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
+                    f"{self.where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
                     "overwritten; name another folder"
                 )
         elif not {path.name for path in self.folder.iterdir()} <= HARMLESS:
-            raise UserError(f"{where}: holds something else, and nothing is overwritten; name another folder")
+            raise UserError(f"{self.where}: holds something else, and nothing is overwritten; name another folder")
         given = self.config.hydra.overrides
         overrides = [*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))]
-        try:
-            write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs), "overrides": overrides}) + "\n")
-            OmegaConf.save(self.config, self.folder / "multirun.yaml")
-        except OSError as error:
-            raise UserError(f"{where}: cannot be written ({error.strerror})") from None
-
-    @contextlib.contextmanager
-    def running(self, total: int, objective: str) -> Iterator[None]:
-        """Show how far `total` jobs are, and the best value of `objective`; where they are stopped, how to resume."""
-        with SweepProgress(total, objective, self.outcomes) as self.progress:
-            try:
-                yield
-            except (KeyboardInterrupt, SystemExit):
-                done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
-                log.warning(
-                    "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
-                )
-                raise SystemExit(130) from None
-            except OSError as error:
-                where = f"hydra.sweep.dir={self.folder}"
-                raise UserError(f"{where}: cannot be written ({error.strerror or error})") from None
+        write_whole(claim, json.dumps({"sweep": identity, "jobs": jobs, "overrides": overrides}) + "\n")
+        OmegaConf.save(self.config, self.folder / "multirun.yaml")
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run those of the jobs that are not complete, and record what became of each."""
