@@ -27,7 +27,7 @@ class Operations(BaseJournalBackend):
     """What was done to a study, as lines of JSON; `optuna.storages.journal.JournalFileBackend` reads them, too.
 
     That backend writes each line at once, so that a search that is killed leaves a trial with some of its parameters.
-    This one keeps them in memory until `Study.save`.
+    This one keeps them in memory until a whole batch is drawn, and the file is replaced.
     """
 
     def __init__(self, lines: list[str]) -> None:
@@ -96,7 +96,8 @@ class Study:
             if EXHAUSTED in self.study.user_attrs:
                 end = len(known)
             batch = [*waiting, *(self.ask(number) for number in range(len(known), end))]
-            self.save()
+            if self.path is not None:
+                write_whole(self.path, "".join(f"{line}\n" for line in self.operations.lines))
             if not batch:
                 return
             self.study.sampler = self.build_sampler(batch[-1].number)
@@ -115,8 +116,3 @@ class Study:
             self.study.tell(number, found if complete else None, state=state)
         except RuntimeError:  # the sampler has tried all that there is, and would stop a loop of Optuna's
             self.study.set_user_attr(EXHAUSTED, True)
-
-    def save(self) -> None:
-        """Replace the file as a whole."""
-        if self.path is not None:
-            write_whole(self.path, "".join(f"{line}\n" for line in self.operations.lines))
