@@ -94,9 +94,11 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
     if not any(each.is_sweep_override() for each in overrides):
         overrides = sweep.parse(settings.params or {}, arguments)
     space = {each.get_key_element(): distribution(each) for each in overrides if each.is_sweep_override()}
-    fixed = {
-        each.get_key_element(): each.get_value_element_as_str() for each in overrides if not each.is_sweep_override()
-    }
+    fixed = [
+        f"{each.get_key_element()}={each.get_value_element_as_str()}"
+        for each in overrides
+        if not each.is_sweep_override()
+    ]
     if not space:
         raise UserError(
             "search=optuna: nothing to search; give a key an interval, a range or a choice, "
@@ -150,7 +152,7 @@ def distribution(override: Override) -> BaseDistribution:
         raise UserError(f"{text}: {one_line(error)}") from None
 
 
-def _check_space(sweep: Sweep, fixed: Mapping[str, str], space: Mapping[str, BaseDistribution]) -> Job:
+def _check_space(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Job:
     """Compose and check a job at the ends of every interval and with every choice; returns the first of them.
 
     A value that fits only some of another key's is not wrong: a trial that draws two that do not fit is recorded as
@@ -171,7 +173,7 @@ def _check_space(sweep: Sweep, fixed: Mapping[str, str], space: Mapping[str, Bas
         others = [{other: each} for other in ends if other != key for each in ends[other][1:]]
         for change in ({}, *others):
             try:
-                return sweep.composer.job(0, _overrides({**fixed, **first, key: value, **change}))
+                return sweep.composer.job(0, [*fixed, *_set({**first, key: value, **change})])
             except UserError as error:
                 errors.append(error)
         raise errors[0]
@@ -211,17 +213,11 @@ def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise UserError(str(error)) from None
 
 
-def _overrides(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in settings.items()]
+def _set(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
 
 
-def _jobs(sweep: Sweep, fixed: Mapping[str, str], trials: Iterable[BaseTrial]) -> list[Job]:
-    """The trials' jobs; one whose values fit one by one, and not together, is recorded as failed instead."""
-    jobs = []
-    for trial in trials:
-        overrides = _overrides({**fixed, **trial.params})
-        try:
-            jobs.append(sweep.composer.job(trial.number, overrides))
-        except UserError as error:
-            sweep.record_misfit(trial.number, overrides, error)
-    return jobs
+def _jobs(sweep: Sweep, fixed: Sequence[str], trials: Iterable[BaseTrial]) -> list[Job]:
+    """The jobs of the trials whose values fit together."""
+    jobs = [sweep.job_that_fits(trial.number, [*fixed, *_set(trial.params)]) for trial in trials]
+    return [job for job in jobs if job is not None]

@@ -149,6 +149,17 @@ class Sweep:
         write_whole(claim, json.dumps({"sweep": identity, "jobs": jobs, "overrides": overrides}) + "\n")
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
 
+    def job_that_fits(self, number: int, overrides: Sequence[str]) -> Job | None:
+        """The job; None where its settings do not fit together, which is written into its folder and recorded."""
+        try:
+            return self.composer.job(number, overrides)
+        except UserError as error:
+            folder, record = self.folder / str(number), failed(str(error))
+            folder.mkdir(exist_ok=True)
+            write_whole(folder / "result.json", json.dumps(record, indent=2) + "\n")
+            self.outcomes[number] = Outcome(number, tuple(overrides), folder, record)
+            return None
+
     def run(self, jobs: Sequence[Job]) -> None:
         """Run those of the jobs that are not complete, and record what became of each."""
         todo = [job for job in jobs if not job.complete]
@@ -176,13 +187,6 @@ class Sweep:
             reason = without_secrets(reason if known else f"{type(raised).__name__}: {reason}")
             record = {**failed(reason), **(record or {}), "error": reason}
         self.outcomes[job.number] = Outcome(job.number, job.overrides, job.folder, record)
-
-    def record_misfit(self, number: int, overrides: Sequence[str], error: UserError) -> None:
-        """Record, and write into its folder, that a job's settings do not fit together."""
-        folder, record = self.folder / str(number), failed(str(error))
-        folder.mkdir(exist_ok=True)
-        write_whole(folder / "result.json", json.dumps(record, indent=2) + "\n")
-        self.outcomes[number] = Outcome(number, tuple(overrides), folder, record)
 
     def _launch(self, jobs: Sequence[Job], todo: Sequence[Job]) -> dict[int, JobReturn]:
         """Hand the jobs over; our launchers take all of them as they are, and Hydra's the overrides of the rest."""
