@@ -41,7 +41,8 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
     try:
         write_table(sweep.folder / "sweep.csv", outcomes, settings, values)
         if len(finite) >= 2 and not settings.empty:
-            draw(sweep.folder / "sweep.png", settings.loc[finite.index], finite)
+            drawn = settings.loc[finite.index].to_dict("list"), finite.to_dict("list")
+            sweep_plot(Swept(*drawn, larger_is_better(names[0])), sweep.folder / "sweep.png")
     except OSError as error:
         raise UserError(
             f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are there"
@@ -79,17 +80,6 @@ def write_table(path: Path, outcomes: Sequence[Outcome], settings: Any, values: 
     ]
     table = pd.concat(columns, axis=1).rename(columns=cell).map(cell)
     write_whole(path, table.to_csv(index=False))
-
-
-def draw(path: Path, settings: Any, values: Any) -> None:
-    """`sweep.png`: each objective against each setting."""
-    swept = Swept(settings.to_dict("list"), values.to_dict("list"), larger_is_better(values.columns[0]))
-    aside = path.with_name("sweep.part.png")
-    try:
-        sweep_plot(swept, aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _table(outcomes: Sequence[Outcome], settings: Any, best: Any) -> Table:
