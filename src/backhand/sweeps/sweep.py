@@ -165,7 +165,7 @@ class Sweep:
         todo = [job for job in jobs if not job.complete]
         errors: dict[int, Exception | None] = {}
         if todo:
-            self.progress.running = todo
+            self.progress.running = jobs
             try:
                 errors = {number: _raised(each) for number, each in self._launch(jobs, todo).items()}
             except UserError:  # it would say the same of every job
