@@ -1,7 +1,6 @@
 """The launchers and the sweepers as Hydra finds them: it imports this file at every start, so nothing heavy here."""
 
 import shutil
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,11 @@ if TYPE_CHECKING:
 Note = Callable[[str], None]
 
 
-class _Launcher(Launcher):
-    max_runs: int | None
+class PopulationLauncher(Launcher):
+    """`hydra/launcher=population`: jobs that differ in per-run settings alone are trained as one population."""
+
+    def __init__(self, max_runs: int | None) -> None:
+        self.max_runs = max_runs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -40,9 +42,9 @@ class _Launcher(Launcher):
         """Run the jobs of a sweeper of Hydra's; ours have composed them already."""
         return self.launch_jobs(self.compose(enumerate(job_overrides, initial_job_idx)), lambda text: None)
 
-    @abstractmethod
     def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
         """Run jobs, and return what each of them returns, in their order; `note` is told how far they are."""
+        return self.populations(note).launch(jobs)
 
     def compose(self, jobs: Iterable[tuple[int, Sequence[str]]]) -> "list[Job]":
         from backhand.sweeps.jobs import Composer
@@ -54,17 +56,6 @@ class _Launcher(Launcher):
         from backhand.sweeps.launcher import PopulationSweep
 
         return PopulationSweep(self.hydra_context, self.task_function, self.max_runs, note)
-
-
-class PopulationLauncher(_Launcher):
-    """`hydra/launcher=population`: jobs that differ in per-run settings alone are trained as one population."""
-
-    def __init__(self, max_runs: int | None) -> None:
-        self.max_runs = max_runs
-
-    def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
-        """Run the jobs; `note` is told how far a population is."""
-        return self.populations(note).launch(jobs)
 
 
 @dataclass
@@ -84,7 +75,7 @@ class SlurmConfig(SlurmQueueConf):
 ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SlurmConfig(), provider="backhand")
 
 
-class SlurmLauncher(_Launcher, submitit_launcher.SlurmLauncher):
+class SlurmLauncher(PopulationLauncher, submitit_launcher.SlurmLauncher):
     """`hydra/launcher=slurm`: each job, or each population, is an element of one Slurm job array.
 
     A job that Slurm stops with a signal (a time limit, a preemption) is put into the queue again, and is resumed from
@@ -92,17 +83,15 @@ class SlurmLauncher(_Launcher, submitit_launcher.SlurmLauncher):
     """
 
     def __init__(self, population: bool, max_runs: int | None, **params: Any) -> None:
-        super().__init__(**params)
+        submitit_launcher.SlurmLauncher.__init__(self, **params)
         self.population, self.max_runs = population, max_runs
 
     def setup(self, **given: Any) -> None:
-        """Keep what Hydra gives, and refuse to begin without Slurm."""
         super().setup(**given)
         if shutil.which("sbatch") is None:
             raise UserError("hydra/launcher=slurm: there is no sbatch here; scripts/slurm_dev.sh starts a Slurm to try")
 
     def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
-        """Submit the jobs, and wait for all of them."""
         from backhand.sweeps.slurm import submit
 
         return submit(self, jobs, note)
@@ -128,18 +117,16 @@ class _Sweeper(Sweeper):
 class GridSweeper(_Sweeper):
     """`search=grid`: every combination of the values that are listed."""
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run every combination, and sum up what was found."""
+    def sweep(self, arguments: list[str]) -> None:
         from backhand.sweeps.grid import run_grid
 
-        return run_grid(self.jobs, self.settings["params"] or {}, arguments)
+        run_grid(self.jobs, self.settings["params"] or {}, arguments)
 
 
 class OptunaSweeper(_Sweeper):
     """`search=optuna`: Optuna chooses the values; its keys are in `conf/hydra/sweeper/optuna.yaml`."""
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the trials, and sum up what was found."""
+    def sweep(self, arguments: list[str]) -> None:
         from backhand.sweeps.search import SearchSettings, run_search
 
-        return run_search(self.jobs, SearchSettings(**self.settings), arguments)
+        run_search(self.jobs, SearchSettings(**self.settings), arguments)

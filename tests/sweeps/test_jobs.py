@@ -12,9 +12,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from backhand.config import CONF
 from backhand.config.errors import UserError
+from backhand.reporting.result import settings_without
 from backhand.sweeps.grid import combinations
 from backhand.sweeps.groups import divided, obstacle
-from backhand.sweeps.jobs import PER_RUN, Composer, shared_settings
+from backhand.sweeps.jobs import PER_RUN, Composer
 from backhand.sweeps.search import distribution
 
 
@@ -93,7 +94,8 @@ def test_a_wrong_job_is_named(composer, override, message):
 
 
 def test_what_may_differ_in_a_population_are_keys_that_there_are(configured):
-    whole, rest = configured("scheduler=plateau"), shared_settings(configured("scheduler=plateau"))
+    whole = configured("scheduler=plateau")
+    rest = settings_without(whole, PER_RUN)
     for key in PER_RUN:
         node, *inner = key.split(".")
         assert hasattr(whole, node)
@@ -176,8 +178,10 @@ def test_hydras_words_are_optunas_distributions(text, expected):
     assert distribution(parsed(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)"])
-def test_a_space_with_nothing_in_it_is_refused(text):
+@pytest.mark.parametrize(
+    "text", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)", "a=tag(log,range(1,64,3))"]
+)
+def test_a_space_that_nothing_can_be_drawn_from_is_refused(text):
     with pytest.raises(UserError, match=r"^a="):
         distribution(parsed(text))
 

@@ -1,8 +1,7 @@
-"""The progress bar of a sweep, which two threads tell of the jobs that are done."""
+"""The progress bar of a sweep: what is shown while jobs end, here and in other processes."""
 
 import functools
 import io
-import json
 import sys
 from types import SimpleNamespace
 
@@ -18,51 +17,46 @@ def on_a_terminal(monkeypatch):
     monkeypatch.setattr(progress, "Console", functools.partial(Console, force_terminal=True, file=io.StringIO()))
 
 
-def outcome(folder, value):
-    return SimpleNamespace(folder=folder, value=value)
+class Running:
+    """A job that counts how often its result is read."""
+
+    def __init__(self, number, value=None):
+        self.number, self.value, self.read = number, value, 0
+
+    @property
+    def record(self):
+        self.read += 1
+        done = {"status": "finished", "objective": {"name": "val/loss", "value": self.value}}
+        return None if self.value is None else done
 
 
-def finished(folder, value):
-    folder.mkdir()
-    record = {"status": "finished", "objective": {"name": "val/loss", "value": value}}
-    (folder / "result.json").write_text(json.dumps(record))
-    return folder
+def outcomes(*values):
+    return {number: SimpleNamespace(value=value) for number, value in enumerate(values)}
 
 
 def shown(bar):
-    (task,) = bar.bar.tasks
+    bar.get_renderables()
+    (task,) = bar.tasks
     return task.completed, task.description
 
 
-class Value(float):
-    """A number that counts how often it is compared."""
-
-    compared = 0
-
-    def __lt__(self, other):
-        Value.compared += 1
-        return float(self) < float(other)
-
-    def __gt__(self, other):
-        Value.compared += 1
-        return float(self) > float(other)
-
-
 @pytest.mark.parametrize(("objective", "best"), [("val/loss", "0.25"), ("val/acc", "0.75")])
-def test_the_best_value_of_all_is_shown_whatever_order_they_come_in(tmp_path, objective, best):
-    bar = SweepProgress(5, objective)
-    for number, value in enumerate((0.5, 0.75, None, float("inf"), 0.25)):
-        bar.add(outcome(tmp_path / str(number), value))
+def test_the_best_value_of_all_is_shown_whatever_order_they_come_in(objective, best):
+    bar = SweepProgress(5, objective, outcomes(0.5, 0.75, None, float("inf"), 0.25))
     bar.note("4 in one population")
     assert shown(bar) == (5, f"runs, best {objective} {best} (4 in one population)")
 
 
-def test_a_job_costs_one_comparison_however_many_there_were_before(tmp_path):
-    bar = SweepProgress(200, "val/loss")
-    Value.compared = 0
-    for number in range(200):
-        bar.add(outcome(tmp_path / str(number), Value(number)))
-    assert Value.compared < 200
+def test_a_result_that_was_read_is_not_read_again():
+    known = {}
+    bar = SweepProgress(2, "val/loss", known)
+    bar.running = done, waits = Running(0, 0.5), Running(1)
+    for _ in range(3):
+        assert shown(bar) == (1, "runs, best val/loss 0.5")
+    assert (done.read, waits.read) == (1, 3)
+    known |= outcomes(0.5, 0.25)  # as a sweep does in the end, whoever has seen them
+    assert shown(bar) == (2, "runs, best val/loss 0.25")
+    assert (done.read, waits.read) == (1, 4)
 
 
 @pytest.fixture
@@ -74,34 +68,20 @@ def switching():
     sys.setswitchinterval(before)
 
 
-def test_two_threads_may_count_at_once(tmp_path, monkeypatch, on_a_terminal, switching):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0)
-    elsewhere = [finished(tmp_path / f"elsewhere{number}", 2.0 + number) for number in range(500)]
-    with SweepProgress(1500, "val/loss") as bar:
-        bar.watch(elsewhere)
+def test_jobs_may_be_recorded_while_the_bar_is_drawn(monkeypatch, on_a_terminal, switching):
+    monkeypatch.setattr(progress, "LOOKS_PER_SECOND", 10_000)
+    known = {}
+    with SweepProgress(1500, "val/loss", known) as bar:
+        bar.running = [Running(number, 2.0 + number) for number in range(1000, 1500)]
         for number in range(1000):
-            bar.add(outcome(tmp_path / str(number), 1.0 + number))
-        for folder in elsewhere:  # as a sweep does in the end, whoever has seen them
-            bar.add(outcome(folder, 2.0))
-    assert shown(bar) == (1500, "runs, best val/loss 1")
+            known[number] = SimpleNamespace(value=1.0 + number)
+            bar.note(str(number))
+    assert shown(bar) == (1500, "runs, best val/loss 1 (999)")
 
 
-def test_a_result_that_was_read_is_not_read_again(tmp_path, monkeypatch, on_a_terminal):
-    read, rounds = [], iter([False] * 3 + [True])
-    done, waits = finished(tmp_path / "done", 0.5), tmp_path / "waits"
-    original = progress.read_result
-    monkeypatch.setattr(progress, "read_result", lambda folder: read.append(folder.name) or original(folder))
-    bar = SweepProgress(2, "val/loss")
-    monkeypatch.setattr(bar, "_over", SimpleNamespace(wait=lambda seconds: next(rounds)))
-    bar.watch([done, waits])
-    bar._watch()
-    assert read == ["done", "waits", "waits", "waits"]
-    assert shown(bar) == (1, "runs, best val/loss 0.5")
-
-
-def test_where_there_is_no_terminal_nobody_looks(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0)
-    monkeypatch.setattr(progress, "read_result", lambda folder: pytest.fail("it was looked for"))
-    with SweepProgress(1, "val/loss") as bar:
-        bar.watch([tmp_path])
-        assert not bar._watcher.is_alive()
+def test_where_there_is_no_terminal_nobody_looks(monkeypatch):
+    monkeypatch.setattr(progress, "LOOKS_PER_SECOND", 10_000)
+    with SweepProgress(1, "val/loss", {}) as bar:
+        bar.running = (job := Running(0),)
+        assert not bar.live.is_started
+    assert job.read == 0

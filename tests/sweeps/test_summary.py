@@ -9,6 +9,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from backhand.config.errors import UserError
+from backhand.reporting.result import Result, write_result
 from backhand.sweeps.slurm import submit
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import Outcome, Sweep, _raised
@@ -19,8 +20,9 @@ def outcome(number, *overrides, status="finished", value=0.5, error=None, object
         "status": status,
         "objective": {"name": objective, "value": value},
         "metrics": {"val/loss": value},
+        "error": error,
     } | record
-    return Outcome(number, overrides, None, objective, record, error)
+    return Outcome(number, overrides, None, record)
 
 
 @pytest.fixture
@@ -96,9 +98,19 @@ def test_too_many_failures_or_nothing_else_is_exit_status_1(summary, allowed, fa
     ],
 )
 def test_a_job_that_left_no_result_says_why(jobs, raised, error):
-    (job,), found = jobs([["seed=0"]]), []
-    Sweep.record(SimpleNamespace(_add=found.append), job, raised)
-    assert (found[0].error, found[0].status, found[0].value) == (error, "failed", None)
+    (job,), found = jobs([["seed=0"]]), {}
+    Sweep.record(SimpleNamespace(outcomes=found), job, raised)
+    assert (found[0].error, found[0].record["status"], found[0].value) == (error, "failed", None)
+
+
+def test_a_job_that_was_interrupted_has_failed_in_a_sweep_and_keeps_what_it_left(jobs):
+    (job,), found = jobs([["seed=0"]]), {}
+    job.folder.mkdir(parents=True)
+    write_result(Result("interrupted", {"name": "val/loss", "value": 0.5}, {"val/loss": 0.5}), job.config, job.folder)
+    Sweep.record(SimpleNamespace(outcomes=found), job, UserError("no more time"))
+    assert (found[0].error, found[0].record["status"], found[0].value) == ("no more time", "interrupted", None)
+    assert found[0].record["metrics"] == {"val/loss": 0.5}
+    assert found[0].values(["val/loss"]) == [None]
 
 
 def test_a_job_that_slurm_loses_costs_the_others_nothing(jobs, monkeypatch, capsys):

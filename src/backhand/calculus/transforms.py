@@ -22,7 +22,7 @@ class LossWithForwardMode(NetworkLoss):
     """`NetworkLoss`, and its derivative along a direction."""
 
     @staticmethod
-    def forward(ctx: Any, network: Network, criterion: Criterion, *tensors: Any) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(ctx: Any, network: Network, criterion: Criterion, *tensors: Any) -> tuple[Tensor, Tensor]:
         ctx.save_for_forward(*tensors)
         return NetworkLoss.forward(ctx, network, criterion, *tensors)
 
@@ -39,7 +39,7 @@ class PredictionWithForwardMode(Prediction):
     """`Prediction`, and its derivative along a direction."""
 
     @staticmethod
-    def forward(ctx: Any, network: Network, dtype: torch.dtype, *tensors: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, network: Network, dtype: torch.dtype, *tensors: Tensor) -> Tensor:
         ctx.save_for_forward(*tensors)
         return Prediction.forward(ctx, network, dtype, *tensors)
 
@@ -57,20 +57,20 @@ class TransformedLoss(LossWithForwardMode):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(network: Network, criterion: Criterion, *tensors: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # noqa: D102
+    def forward(network: Network, criterion: Criterion, *tensors: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         y, weight, sample_weight, x, *parameters = tensors
         z_O, *_ = bp.forward(network, x, parameters)
         return bp.loss_value(network, criterion, z_O, y, weight, sample_weight), z_O
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: D102
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.network, ctx.criterion, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, None]:  # noqa: D102
+    def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, None]:
         _refuse_nested_forward_mode()
         return LossWithForwardMode.jvp(ctx, *directions)
 
@@ -81,18 +81,18 @@ class TransformedPrediction(PredictionWithForwardMode):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]  # noqa: D102
+    def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
         z_O, *_ = bp.forward(network, x, parameters)
         return network.f(z_O.to(dtype))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: D102
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.network, ctx.dtype, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
-    def jvp(ctx: Any, *directions: Any) -> Tensor:  # noqa: D102
+    def jvp(ctx: Any, *directions: Any) -> Tensor:
         _refuse_nested_forward_mode()
         return PredictionWithForwardMode.jvp(ctx, *directions)
 

@@ -1,5 +1,6 @@
 """The pictures of a run. They are drawn with matplotlib's Figure, which needs no screen."""
 
+import io
 import math
 import re
 import warnings
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from backhand.config.validation import larger_is_better
+from backhand.reporting.result import write_whole
 
 TRAIN, VAL, MUTED = "#1f6fb4", "#d1600f", "#8a8f98"
 TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance explained)"}
@@ -436,9 +438,11 @@ def _safe(text: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
+    contents = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it, and names are the user's
-        figure.savefig(path, dpi=150)
+        figure.savefig(contents, dpi=150, format="png")
+    write_whole(path, contents.getbuffer())
 
 
 def _plain(axes: Axes) -> None:

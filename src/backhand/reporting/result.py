@@ -179,21 +179,22 @@ def metrics_of(row: Mapping[str, float]) -> dict[str, float]:
 
 def config_hash(config: TrainConfig) -> str:
     """SHA-256 of the settings that decide what a run computes."""
-    return hashlib.sha256(json.dumps(_decisive(config), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(settings_without(config, NOT_HASHED), sort_keys=True).encode()).hexdigest()
 
 
 def differences(ours: TrainConfig, theirs: TrainConfig) -> str:
     """Which settings make their `config_hash` another, in words; the first three of them."""
-    here, there = dict(leaves(_decisive(ours))), dict(leaves(_decisive(theirs)))
+    here, there = (dict(leaves(settings_without(each, NOT_HASHED))) for each in (ours, theirs))
     keys = [key for key in here | there if here.get(key) != there.get(key)]
     told = [f"{key} is {there.get(key)} there, {here.get(key)} here" for key in keys[:3]]
     more = [f"{len(keys) - 3} more"] if len(keys) > 3 else []
     return ", ".join([*told, *more])
 
 
-def _decisive(config: TrainConfig) -> dict[str, Any]:
+def settings_without(config: TrainConfig, keys: Sequence[str]) -> dict[str, Any]:
+    """The configuration without some of its keys."""
     settings = asdict(config)
-    for key in NOT_HASHED:
+    for key in keys:
         *parents, last = key.split(".")
         del functools.reduce(lambda part, name: part[name], parents, settings)[last]
     return settings

@@ -16,16 +16,13 @@ from backhand.sweeps.sweep import Sweep
 MOST_JOBS = 10_000
 
 
-def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) -> list[float | None]:
+def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) -> None:
     """Run every combination, and sum up what was found.
 
     Args:
         sweep: the sweep.
         params: the search's own, by key; what the command line says of a key counts more.
         arguments: of the command line.
-
-    Returns:
-        Each job's objective, in their order; None for those without.
 
     Raises:
         UserError: a job that is wrong, before the first of them runs; or a folder that is another sweep's.
@@ -38,11 +35,9 @@ def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) 
     if len(folders) < len(jobs):
         raise UserError(f"hydra.sweep.subdir: {len(jobs)} jobs would share {len(folders)} folders; leave it as it is")
     objective = jobs[0].config.objective
-    sweep.claim({"search": "grid"}, [job.hash for job in jobs])
-    with sweep.running(len(jobs), objective):
+    with sweep.running(len(jobs), objective, {"search": "grid"}, [job.hash for job in jobs]):
         sweep.run(jobs)
     summarise(sweep, [objective])
-    return [sweep.outcomes[job.number].value for job in jobs]
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:

@@ -1,12 +1,14 @@
 """Which jobs of a sweep can be trained as one population, how many at a time, and why the others cannot."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
 from backhand.config.schema import AUTO, TrainConfig, TrainerConfig
-from backhand.sweeps.jobs import Job, grouped
+from backhand.reporting.result import settings_without
+from backhand.sweeps.jobs import PER_RUN, Job
 
 # The arguments of the trainer that mean the same to a population as to a run of its own. Clipping does not: its norm is
 # that of all gradients together.
@@ -49,21 +51,17 @@ def obstacle(config: TrainConfig) -> str | None:
 def divided(jobs: Sequence[Job]) -> tuple[list[list[Job]], dict[int, str]]:
     """The populations that the jobs make, and by number why the others run one by one."""
     alone: dict[int, str] = {}
-    able = []
+    groups: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         if (reason := obstacle(job.config)) is not None:
             alone[job.number] = f"{reason} is not for populations"
         elif (job.folder / "checkpoints").exists():
             alone[job.number] = "goes on from its own checkpoint"
         else:
-            able.append(job)
-    populations = []
-    for group in grouped(able):
-        if len(group) > 1:
-            populations.append(group)
-        else:
-            alone[group[0].number] = "no other job has its shape"
-    return populations, alone
+            # As text, where `limit_train_batches=1` (one batch) is not `limit_train_batches=1.0` (all of them).
+            groups[repr(settings_without(job.config, PER_RUN))].append(job)
+    alone |= {group[0].number: "no other job has its shape" for group in groups.values() if len(group) == 1}
+    return [group for group in groups.values() if len(group) > 1], alone
 
 
 def bytes_a_run(sizes: Sequence[int], batch: int, samples: int, states: int, itemsize: int) -> int:

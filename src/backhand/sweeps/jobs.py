@@ -1,9 +1,8 @@
 """The jobs of a sweep: each one's configuration, composed and checked before the first of them runs."""
 
 import copy
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -145,24 +144,3 @@ def _tell_hydra(cfg: DictConfig, number: int, task: Sequence[Override]) -> None:
         cfg.hydra.overrides.task = [each.input_line for each in task]
         job.override_dirname = naming.item_sep.join(named).replace("=", naming.kv_sep)
         job.id = job.num = number
-
-
-def shared_settings(config: TrainConfig) -> dict[str, Any]:
-    """The configuration without what may differ between the runs of a population."""
-    tree = asdict(config)
-    for key in PER_RUN:
-        *parents, last = key.split(".")
-        node = tree
-        for parent in parents:
-            node = node[parent]
-        del node[last]
-    return tree
-
-
-def grouped(jobs: Iterable[Job]) -> list[list[Job]]:
-    """The jobs whose networks can be trained in the same tensors, together; each group in the jobs' order."""
-    groups: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        # As text, where `limit_train_batches=1` (one batch) is not `limit_train_batches=1.0` (all of them).
-        groups[repr(shared_settings(job.config))].append(job)
-    return list(groups.values())

@@ -1,7 +1,7 @@
 """The sweep whose jobs Optuna chooses, a batch of trials at a time, from what the ones before them have found."""
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,11 @@ SAMPLERS = sorted(
 
 @dataclass
 class SearchSettings:
-    """What `conf/hydra/sweeper/optuna.yaml` says, where each of them is explained."""
+    """The keys of `conf/hydra/sweeper/optuna.yaml`, where each is explained.
+
+    Raises:
+        UserError: a number or a name that means nothing.
+    """
 
     params: Mapping[str, Any] | None
     n_trials: Any
@@ -44,29 +48,23 @@ class SearchSettings:
     seed: int
     objectives: Sequence[str] | None
 
-    def check(self) -> None:
-        """Refuse numbers and names that mean nothing.
-
-        Raises:
-            UserError: the first of them.
-        """
+    def __post_init__(self) -> None:
         for name in ("n_trials", "n_jobs"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise UserError(f"hydra.sweeper.{name}={value}: must be a whole number, 1 or more")
-        try:
-            check_choice("hydra.sweeper.sampler", self.sampler, SAMPLERS)
-        except ValueError as error:
-            raise UserError(str(error)) from None
-        if type(self.seed) is not int:
-            raise UserError(f"hydra.sweeper.seed={self.seed}: must be a whole number")
-        if not isinstance(self.sampler_options or {}, Mapping):
-            raise UserError(
-                f"hydra.sweeper.sampler_options={self.sampler_options}: must be the sampler's arguments by name, "
-                "such as {n_startup_trials: 5}"
+            self._require(name, type(value) is int and value > 0, "must be a whole number, 1 or more")
+        self._require("seed", type(self.seed) is int, "must be a whole number")
+        by_name = "must be the sampler's arguments by name, such as {n_startup_trials: 5}"
+        self._require("sampler_options", isinstance(self.sampler_options or {}, Mapping), by_name)
+        if self.objectives is not None:
+            is_list = isinstance(self.objectives, Sequence) and not isinstance(self.objectives, str)
+            self._require(
+                "objectives", is_list and len(self.objectives) > 0, "must be a list, as in [val/loss,parameters]"
             )
-        if self.objectives is not None and (isinstance(self.objectives, str) or not list(self.objectives)):
-            raise UserError(f"hydra.sweeper.objectives={self.objectives}: must be a list, as in [val/loss,parameters]")
+        _check_choice("sampler", self.sampler, SAMPLERS)
+
+    def _require(self, name: str, fits: bool, rule: str) -> None:
+        if not fits:
+            raise UserError(f"hydra.sweeper.{name}={getattr(self, name)}: {rule}")
 
     def build_sampler(self, number: int) -> BaseSampler:
         """The sampler for the trial of a number."""
@@ -79,7 +77,7 @@ class SearchSettings:
         return kind(**options)
 
 
-def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str]) -> dict[str, Any]:
+def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str]) -> None:
     """Run the trials that are left of `n_trials`, and sum up what all of them found.
 
     Args:
@@ -87,22 +85,20 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
         settings: the search's.
         arguments: of the command line.
 
-    Returns:
-        The best trial's overrides and value, or those of the Pareto front where there are several objectives.
-
     Raises:
         UserError: a setting that is wrong, before anything is written; a folder that is another sweep's; a study that
             cannot be read.
         SystemExit: more jobs failed than `sweep.max_failures` allows.
     """
-    settings.check()
     overrides = sweep.parse({}, arguments)
     if not any(each.is_sweep_override() for each in overrides):
         overrides = sweep.parse(settings.params or {}, arguments)
     space = {each.get_key_element(): distribution(each) for each in overrides if each.is_sweep_override()}
-    fixed = {
-        each.get_key_element(): each.get_value_element_as_str() for each in overrides if not each.is_sweep_override()
-    }
+    fixed = [
+        f"{each.get_key_element()}={each.get_value_element_as_str()}"
+        for each in overrides
+        if not each.is_sweep_override()
+    ]
     if not space:
         raise UserError(
             "search=optuna: nothing to search; give a key an interval, a range or a choice, "
@@ -118,16 +114,15 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
         "objectives": names,
         "config": first.hash,
     }
-    sweep.claim(identity)
-    study = Study(sweep.folder / JOURNAL, names, space, settings.build_sampler)
-    with sweep.running(settings.n_trials, first.config.objective):
-        try:
-            _run_trials(sweep, study, settings, fixed, names)
-        except OSError as error:
-            raise UserError(f"hydra.sweep.dir={sweep.folder}: cannot be written ({error.strerror or error})") from None
+    with sweep.running(settings.n_trials, first.config.objective, identity):
+        study = Study(sweep.folder / JOURNAL, names, space, settings.build_sampler)
+        for job in _jobs(sweep, fixed, [trial for trial in study.trials if trial.state.is_finished()]):
+            sweep.record(job)
+        for batch in study.batches(settings.n_trials, settings.n_jobs):
+            sweep.run(_jobs(sweep, fixed, batch))
+            for trial in batch:
+                study.tell(trial.number, sweep.outcomes[trial.number].values(names))
     summarise(sweep, names)
-    best = study.study.best_trials
-    return {"best": [{"number": each.number, "params": each.params, "values": each.values} for each in best]}
 
 
 def distribution(override: Override) -> BaseDistribution:
@@ -140,20 +135,16 @@ def distribution(override: Override) -> BaseDistribution:
         UserError: there is nothing to draw from.
     """
     swept, text = override.value(), override.input_line
-    log = isinstance(swept, IntervalSweep | RangeSweep) and "log" in swept.tags
+    kind: Any
     try:
         if isinstance(swept, IntervalSweep):
-            low, high = swept.start, swept.end
-            assert low is not None
-            assert high is not None
-            if isinstance(low, int) and isinstance(high, int):
-                return IntDistribution(low, high, log=log)
-            return FloatDistribution(float(low), float(high), log=log)
+            whole = isinstance(swept.start, int) and isinstance(swept.end, int)
+            kind = IntDistribution if whole else FloatDistribution
+            return kind(swept.start, swept.end, log="log" in swept.tags)
         if isinstance(swept, RangeSweep):
             values = sorted(swept.range())
-            if all(isinstance(value, int) for value in values):
-                return IntDistribution(values[0], values[-1], log=log, step=1 if log else abs(int(swept.step)))
-            return FloatDistribution(float(values[0]), float(values[-1]), step=abs(float(swept.step)))
+            kind = IntDistribution if isinstance(values[0], int) else FloatDistribution
+            return kind(values[0], values[-1], log="log" in swept.tags, step=abs(swept.step))
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except IndexError:
         raise UserError(f"{text}: has no values") from None
@@ -161,63 +152,51 @@ def distribution(override: Override) -> BaseDistribution:
         raise UserError(f"{text}: {one_line(error)}") from None
 
 
-def _check_space(sweep: Sweep, fixed: Mapping[str, Any], space: Mapping[str, Any]) -> Job:
+def _check_space(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Job:
     """Compose and check a job at the ends of every interval and with every choice; returns the first of them.
 
-    A value that fits only some of another setting's is not wrong: a trial that draws two that do not fit is recorded
-    as failed.
+    A value that fits only some of another key's is not wrong: a trial that draws two that do not fit is recorded as
+    failed.
 
     Raises:
         UserError: a value that no trial could be run with, and why.
     """
-    ends = {
-        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
+    ends: dict[str, list[Any]] = {
+        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]  # type: ignore[attr-defined]
         for key, each in space.items()
     }
     first = {key: values[0] for key, values in ends.items()}
-    jobs = []
-    for key, value in [(key, value) for key, values in ends.items() for value in values]:
+
+    def job_with(key: str, value: Any) -> Job:
+        """With the first value of every other key or, where they do not fit, with another value of one of them."""
+        errors = []
         others = [{other: each} for other in ends if other != key for each in ends[other][1:]]
-        jobs.append(_first_that_fits(sweep, [{**fixed, **first, key: value, **other} for other in ({}, *others)]))
+        for change in ({}, *others):
+            try:
+                return sweep.composer.job(0, [*fixed, *_set({**first, key: value, **change})])
+            except UserError as error:
+                errors.append(error)
+        raise errors[0]
+
+    jobs = [job_with(key, value) for key, values in ends.items() for value in values]
     return jobs[0]
 
 
-def _first_that_fits(sweep: Sweep, candidates: Sequence[Mapping[str, Any]]) -> Job:
-    errors = []
-    for settings in candidates:
-        try:
-            return sweep.composer.job(0, _overrides(settings))
-        except UserError as error:
-            errors.append(error)
-    raise errors[0]
-
-
 def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
-    """What is optimised.
-
-    Raises:
-        UserError: a name that is none, or one twice.
-    """
+    """What is optimised; refuses a name that is none, or one twice."""
     names = [str(name) for name in settings.objectives or [config.objective]]
     facts = facts_of(config.data)
     metrics = dict.fromkeys(name for each in (TABLES if facts is None else [facts]) for name in metric_names(each))
-    try:
-        for name in names:
-            check_choice("hydra.sweeper.objectives", name, (*metrics, *COSTS))
-            check_validated("hydra.sweeper.objectives", name, config.trainer)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    for name in names:
+        _check_choice("objectives", name, (*metrics, *COSTS))
+        check_validated("hydra.sweeper.objectives", name, config.trainer)
     if len(set(names)) < len(names):
         raise UserError(f"hydra.sweeper.objectives=[{','.join(names)}]: names one twice")
     return names
 
 
 def _check_sampler(settings: SearchSettings, space: Mapping[str, BaseDistribution], names: Sequence[str]) -> None:
-    """Draw two trials that nobody runs: of some options a sampler finds only then that they are wrong.
-
-    Raises:
-        UserError: it cannot draw from this space, for these objectives, or with these options.
-    """
+    """Draw two trials that nobody runs: some options a sampler refuses only then, for this space and objectives."""
     try:
         study = Study(None, names, space, settings.build_sampler)
         for number in (0, 1):
@@ -227,29 +206,18 @@ def _check_sampler(settings: SearchSettings, space: Mapping[str, BaseDistributio
         raise UserError(f"hydra.sweeper.sampler={settings.sampler}: {one_line(error)}") from None
 
 
-def _overrides(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in settings.items()]
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    try:
+        check_choice(f"hydra.sweeper.{name}", value, choices)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
-def _run_trials(
-    sweep: Sweep, study: Study, settings: SearchSettings, fixed: Mapping[str, Any], names: Sequence[str]
-) -> None:
-    """Record the trials of earlier calls; run the others, and tell the study what they found."""
+def _set(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
 
-    def compose(trials: Iterable[BaseTrial]) -> list[Job]:
-        """The trials' jobs; values that fit one by one, and not together, are recorded as failures."""
-        jobs = []
-        for trial in trials:
-            overrides = _overrides({**fixed, **trial.params})
-            try:
-                jobs.append(sweep.composer.job(trial.number, overrides))
-            except UserError as error:
-                sweep.record_misfit(trial.number, overrides, error)
-        return jobs
 
-    for job in compose(trial for trial in study.trials if trial.state.is_finished()):
-        sweep.record(job)
-    for batch in study.batches(settings.n_trials, settings.n_jobs):
-        sweep.run(compose(batch))
-        for trial in batch:
-            study.tell(trial.number, sweep.outcomes[trial.number].values(names))
+def _jobs(sweep: Sweep, fixed: Sequence[str], trials: Iterable[BaseTrial]) -> list[Job]:
+    """The jobs of the trials whose values fit together."""
+    jobs = [sweep.job_that_fits(trial.number, [*fixed, *_set(trial.params)]) for trial in trials]
+    return [job for job in jobs if job is not None]

@@ -27,18 +27,16 @@ class Operations(BaseJournalBackend):
     """What was done to a study, as lines of JSON; `optuna.storages.journal.JournalFileBackend` reads them, too.
 
     That backend writes each line at once, so that a search that is killed leaves a trial with some of its parameters.
-    This one keeps them in memory until `Study.save`.
+    This one keeps them in memory until a whole batch is drawn, and the file is replaced.
     """
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """The operations from a number on."""
         return [json.loads(line) for line in self.lines[log_number_from:]]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add operations."""
         self.lines += [json.dumps(each, separators=(",", ":")) for each in logs]
 
 
@@ -76,14 +74,13 @@ class Study:
             )
             if any(trial.distributions != self.space for trial in self.trials):
                 raise ValueError("a trial has not drawn what the others draw")
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        except Exception as error:  # whatever Optuna raises: the file may be anybody's
             raise UserError(
                 f"{path}: is no study that can be read ({type(error).__name__}: {one_line(error)})"
             ) from None
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All of them, by number."""
         return self.study.get_trials(deepcopy=False)
 
     def batches(self, n_trials: int, n_jobs: int) -> Iterator[list[BaseTrial]]:
@@ -99,14 +96,14 @@ class Study:
             if EXHAUSTED in self.study.user_attrs:
                 end = len(known)
             batch = [*waiting, *(self.ask(number) for number in range(len(known), end))]
-            self.save()
+            if self.path is not None:
+                write_whole(self.path, "".join(f"{line}\n" for line in self.operations.lines))
             if not batch:
                 return
             self.study.sampler = self.build_sampler(batch[-1].number)
             yield batch
 
     def ask(self, number: int) -> Trial:
-        """Draw a trial."""
         self.study.sampler = self.build_sampler(number)
         return self.study.ask(self.space)
 
@@ -119,8 +116,3 @@ class Study:
             self.study.tell(number, found if complete else None, state=state)
         except RuntimeError:  # the sampler has tried all that there is, and would stop a loop of Optuna's
             self.study.set_user_attr(EXHAUSTED, True)
-
-    def save(self) -> None:
-        """Replace the file as a whole."""
-        if self.path is not None:
-            write_whole(self.path, "".join(f"{line}\n" for line in self.operations.lines))

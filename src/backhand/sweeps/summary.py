@@ -41,7 +41,8 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
     try:
         write_table(sweep.folder / "sweep.csv", outcomes, settings, values)
         if len(finite) >= 2 and not settings.empty:
-            draw(sweep.folder / "sweep.png", settings.loc[finite.index], finite)
+            drawn = settings.loc[finite.index].to_dict("list"), finite.to_dict("list")
+            sweep_plot(Swept(*drawn, larger_is_better(names[0])), sweep.folder / "sweep.png")
     except OSError as error:
         raise UserError(
             f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are there"
@@ -57,7 +58,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         console.print(f"{len(failed)} of {len(outcomes)} failed:", style="bold")
     for each in failed:
         given = " ".join(f"{key}={each.settings.get(key, '')}" for key in settings)
-        console.print(Text(f"  job {each.number} ({given}) {each.status}: {each.error}"), soft_wrap=True)
+        console.print(Text(f"  job {each.number} ({given}) {each.record['status']}: {each.error}"), soft_wrap=True)
     if (command := upload_command(Path(shown(sweep.folder)))) is not None:
         console.print(Text(f"upload: {command}"), soft_wrap=True)
     console.print(Text(f"files: {shown(sweep.folder)}"), soft_wrap=True)
@@ -72,25 +73,13 @@ def write_table(path: Path, outcomes: Sequence[Outcome], settings: Any, values: 
     columns = [
         pd.DataFrame({"job": [each.number for each in outcomes]}),
         settings,
-        pd.DataFrame({"status": [each.status for each in outcomes]}),
+        pd.DataFrame({"status": [each.record["status"] for each in outcomes]}),
         values.add_prefix("best "),
         pd.DataFrame([each.record.get("metrics", {}) for each in outcomes]),
         pd.DataFrame([(each.record.get("seconds"), each.error) for each in outcomes], columns=["seconds", "error"]),
     ]
     table = pd.concat(columns, axis=1).rename(columns=cell).map(cell)
     write_whole(path, table.to_csv(index=False))
-
-
-def draw(path: Path, settings: Any, values: Any) -> None:
-    """`sweep.png`: each objective against each setting."""
-    aside = path.with_name("sweep.part.png")
-    swept = Swept(settings.to_dict("list"), values.to_dict("list"), larger_is_better(values.columns[0]))
-    try:
-        sweep_plot(swept, aside)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    aside.replace(path)
 
 
 def _table(outcomes: Sequence[Outcome], settings: Any, best: Any) -> Table:

@@ -47,9 +47,7 @@ class Outcome:
     number: int
     overrides: tuple[str, ...]
     folder: Path
-    objective: str  # the metric that it was judged by
-    record: dict[str, Any]  # its result.json; empty where there is none
-    error: str | None  # why there is no value, or why it is the worst there is
+    record: dict[str, Any]  # its result.json, or `failed` where it has left none
 
     @property
     def settings(self) -> dict[str, str]:
@@ -57,18 +55,18 @@ class Outcome:
         return {key: value for key, _, value in (override.partition("=") for override in self.overrides)}
 
     @property
-    def status(self) -> str:
-        """As in result.json."""
-        return str(self.record.get("status", "failed"))
+    def error(self) -> str | None:
+        """Why there is no value, or why it is the worst there is."""
+        return self.record.get("error")
 
     @property
     def value(self) -> float | None:
         """The objective's; the worst there is for a run that diverged, None for one that did not end."""
-        return objective_of(self.record) if is_complete(self.record or None) else None
+        return objective_of(self.record) if is_complete(self.record) else None
 
     def values(self, names: Sequence[str]) -> list[float | None]:
         """What several objectives come to: metrics at the epoch of the best checkpoint, or `COSTS`."""
-        if list(names) == [self.objective]:
+        if list(names) == [self.record["objective"].get("name")]:
             return [self.value]
         if self.value is None or not math.isfinite(self.value):
             return [None] * len(names)
@@ -91,6 +89,7 @@ class Sweep:
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        self.where = f"hydra.sweep.dir={self.folder}"
         self.outcomes: dict[int, Outcome] = {}
 
     def parse(self, params: Mapping[str, Any], arguments: Sequence[str]) -> list[Override]:
@@ -99,18 +98,37 @@ class Sweep:
         parsed = self.composer.parser.parse_overrides([*given, *arguments])
         return list({each.get_key_element(): each for each in parsed}.values())
 
-    def claim(self, identity: dict[str, Any], jobs: Sequence[str] = ()) -> None:
-        """Make the folder this sweep's, or resume in it where it is already.
+    @contextlib.contextmanager
+    def running(
+        self, total: int, objective: str, identity: Mapping[str, Any], jobs: Sequence[str] = ()
+    ) -> Iterator[None]:
+        """Make the folder this sweep's, or resume in it where it is already; show how far it is.
 
         Args:
+            total: how many jobs there will be.
+            objective: the metric whose best value is shown.
             identity: what a sweep that is resumed must have in common with the one that began.
             jobs: the hashes of its jobs' configurations where they are known; more may have come behind them.
 
         Raises:
             UserError: the folder is another sweep's, another command is at work there, or it cannot be written.
+            SystemExit: it was interrupted; how to resume it has been said.
         """
-        where = f"hydra.sweep.dir={self.folder}"
         hold(self.folder, "hydra.sweep.dir")
+        try:
+            self._claim(identity, list(jobs))
+            with SweepProgress(total, objective, self.outcomes) as self.progress:
+                yield
+        except (KeyboardInterrupt, SystemExit):
+            done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
+            log.warning(
+                "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
+            )
+            raise SystemExit(130) from None
+        except OSError as error:
+            raise UserError(f"{self.where}: cannot be written ({error.strerror or error})") from None
+
+    def _claim(self, identity: Mapping[str, Any], jobs: list[str]) -> None:
         claim = self.folder / CLAIM
         check_links(self.folder, "hydra.sweep.dir")
         if claim.exists():
@@ -118,41 +136,36 @@ class Sweep:
             try:
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
             except (KeyError, TypeError):
-                raise UserError(f"{where}: its {CLAIM} cannot be read; name another folder") from None
-            if theirs != identity or before != list(jobs)[: len(before)]:
+                raise UserError(f"{self.where}: its {CLAIM} cannot be read; name another folder") from None
+            if theirs != identity or before != jobs[: len(before)]:
                 raise UserError(
-                    f"{where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
+                    f"{self.where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
                     "overwritten; name another folder"
                 )
         elif not {path.name for path in self.folder.iterdir()} <= HARMLESS:
-            raise UserError(f"{where}: holds something else, and nothing is overwritten; name another folder")
+            raise UserError(f"{self.where}: holds something else, and nothing is overwritten; name another folder")
         given = self.config.hydra.overrides
         overrides = [*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))]
-        try:
-            write_whole(claim, json.dumps({"sweep": identity, "jobs": list(jobs), "overrides": overrides}) + "\n")
-            OmegaConf.save(self.config, self.folder / "multirun.yaml")
-        except OSError as error:
-            raise UserError(f"{where}: cannot be written ({error.strerror})") from None
+        write_whole(claim, json.dumps({"sweep": identity, "jobs": jobs, "overrides": overrides}) + "\n")
+        OmegaConf.save(self.config, self.folder / "multirun.yaml")
 
-    @contextlib.contextmanager
-    def running(self, total: int, objective: str) -> Iterator[None]:
-        """Show how far `total` jobs are, and the best value of `objective`; where they are stopped, how to resume."""
-        with SweepProgress(total, objective) as self.progress:
-            try:
-                yield
-            except (KeyboardInterrupt, SystemExit):
-                done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
-                log.warning(
-                    "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
-                )
-                raise SystemExit(130) from None
+    def job_that_fits(self, number: int, overrides: Sequence[str]) -> Job | None:
+        """The job; None where its settings do not fit together, which is written into its folder and recorded."""
+        try:
+            return self.composer.job(number, overrides)
+        except UserError as error:
+            folder, record = self.folder / str(number), failed(str(error))
+            folder.mkdir(exist_ok=True)
+            write_whole(folder / "result.json", json.dumps(record, indent=2) + "\n")
+            self.outcomes[number] = Outcome(number, tuple(overrides), folder, record)
+            return None
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run those of the jobs that are not complete, and record what became of each."""
         todo = [job for job in jobs if not job.complete]
         errors: dict[int, Exception | None] = {}
         if todo:
-            self.progress.watch([job.folder for job in todo])
+            self.progress.running = jobs
             try:
                 errors = {number: _raised(each) for number, each in self._launch(jobs, todo).items()}
             except UserError:  # it would say the same of every job
@@ -168,25 +181,12 @@ class Sweep:
     def record(self, job: Job, raised: Exception | None = None) -> None:
         """Record what became of a job, from its result.json, or from what it raised where it has left none."""
         record = job.record
-        if record is not None and record["status"] != "interrupted":
-            error = record.get("error")
-        else:
+        if record is None or record["status"] == "interrupted":
             reason = (str(raised or "").strip().splitlines() or ["ended without a result"])[0]
             known = raised is None or isinstance(raised, UserError)
-            error = without_secrets(reason if known else f"{type(raised).__name__}: {reason}")
-        self._add(Outcome(job.number, job.overrides, job.folder, job.config.objective, record or {}, error))
-
-    def record_misfit(self, number: int, overrides: Sequence[str], error: UserError) -> None:
-        """Record, and write into its folder, that a job's settings do not fit together."""
-        folder = self.folder / str(number)
-        record = {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": str(error)}
-        folder.mkdir(exist_ok=True)
-        write_whole(folder / "result.json", json.dumps(record, indent=2) + "\n")
-        self._add(Outcome(number, tuple(overrides), folder, "", record, str(error)))
-
-    def _add(self, outcome: Outcome) -> None:
-        self.outcomes[outcome.number] = outcome
-        self.progress.add(outcome)
+            reason = without_secrets(reason if known else f"{type(raised).__name__}: {reason}")
+            record = {**failed(reason), **(record or {}), "error": reason}
+        self.outcomes[job.number] = Outcome(job.number, job.overrides, job.folder, record)
 
     def _launch(self, jobs: Sequence[Job], todo: Sequence[Job]) -> dict[int, JobReturn]:
         """Hand the jobs over; our launchers take all of them as they are, and Hydra's the overrides of the rest."""
@@ -201,6 +201,11 @@ class Sweep:
                 each.append(f"hydra.sweep.subdir='{os.path.relpath(job.folder, self.folder)}'")
         found = self.launcher.launch(overrides, first)
         return {job.number: each for job, each in zip(todo, found, strict=True)}
+
+
+def failed(error: str) -> dict[str, Any]:
+    """The result.json of a job that never ran."""
+    return {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": error}
 
 
 def _raised(returned: JobReturn) -> Exception | None:
