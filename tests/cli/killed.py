@@ -63,7 +63,7 @@ elif moment == "checkpoint":
 elif moment == "between two names":
     from backhand.training import checkpoint
 
-    before(checkpoint, "write_whole")
+    before(checkpoint, "atomic_write")
 elif moment == "result":
     from backhand.reporting import result
 

@@ -12,7 +12,7 @@ from backhand.config.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.sweeps.slurm import submit
 from backhand.sweeps.summary import summarise
-from backhand.sweeps.sweep import Outcome, Sweep, _raised
+from backhand.sweeps.sweep import JobOutcome, Sweep, _raised
 
 
 def outcome(number, *overrides, status="finished", value=0.5, error=None, objective="val/loss", **record):
@@ -22,7 +22,7 @@ def outcome(number, *overrides, status="finished", value=0.5, error=None, object
         "metrics": {"val/loss": value},
         "error": error,
     } | record
-    return Outcome(number, overrides, None, record)
+    return JobOutcome(number, overrides, None, record)
 
 
 @pytest.fixture

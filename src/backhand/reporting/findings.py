@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backhand.reporting.result import write_whole
+from backhand.reporting.result import atomic_write
 
 FINDINGS = "findings.json"
 WORST = 50
@@ -45,7 +45,7 @@ class Findings:
 
     def write(self, folder: Path) -> None:
         """Write `folder/findings.json`."""
-        write_whole(folder / FINDINGS, json.dumps(asdict(self)) + "\n")
+        atomic_write(folder / FINDINGS, json.dumps(asdict(self)) + "\n")
 
 
 def picture(pixels: np.ndarray) -> str:

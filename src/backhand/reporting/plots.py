@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from backhand.config.validation import larger_is_better
-from backhand.reporting.result import write_whole
+from backhand.reporting.result import atomic_write
 
 TRAIN, VAL, MUTED = "#1f6fb4", "#d1600f", "#8a8f98"
 TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance explained)"}
@@ -442,7 +442,7 @@ def _save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it, and names are the user's
         figure.savefig(contents, dpi=150, format="png")
-    write_whole(path, contents.getbuffer())
+    atomic_write(path, contents.getbuffer())
 
 
 def _plain(axes: Axes) -> None:

@@ -80,13 +80,13 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: a folder is neither a run's nor a sweep's, or named twice, or the file cannot be written.
     """
-    from backhand.reporting.result import write_whole
+    from backhand.reporting.result import atomic_write
 
     _check_folders(folders)
     _check_out(out)
     text = render(folders, out.parent)
     try:
-        write_whole(out, text)
+        atomic_write(out, text)
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
 

@@ -90,10 +90,10 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
             **{name: version(name) for name in ("torch", "lightning", "hydra-core", "wandb")},
         },
     }
-    write_whole(folder / "result.json", json.dumps(_finite(record), indent=2) + "\n")
+    atomic_write(folder / "result.json", json.dumps(_finite(record), indent=2) + "\n")
 
 
-def write_whole(path: Path, contents: str | memoryview) -> None:
+def atomic_write(path: Path, contents: str | memoryview) -> None:
     """Write a file aside and rename it, so that it is whole or as it was, whatever happens to the machine."""
     aside = path.with_name(f"{path.name}.tmp")
     try:
@@ -107,8 +107,8 @@ def write_whole(path: Path, contents: str | memoryview) -> None:
     to_disk(path.parent)
 
 
-def read_whole(path: Path) -> Any:
-    """What `write_whole` wrote, as JSON; None where there is none, or a pipe, or other text."""
+def read_json(path: Path) -> Any:
+    """What `atomic_write` wrote, as JSON; None where there is none, or a pipe, or other text."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
@@ -126,7 +126,7 @@ def to_disk(path: Path) -> None:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What `folder/result.json` says; None where there is none, or what is there is not one."""
-    record = read_whole(folder / "result.json")
+    record = read_json(folder / "result.json")
     known = isinstance(record, dict) and record.get("status") in get_args(Status)
     return record if known and isinstance(record.get("objective"), dict) else None
 

@@ -23,7 +23,7 @@ from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import load
 from backhand.reporting.loggers import build_loggers
-from backhand.reporting.result import objective_of, read_result, read_whole, write_result, write_whole
+from backhand.reporting.result import atomic_write, objective_of, read_json, read_result, write_result
 from backhand.reporting.wandb_content import log_histograms
 from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
 from backhand.sweeps.jobs import Job
@@ -174,7 +174,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         module.double()
     data.evaluation_batch = rows_at_once(len(group), module.model.sizes)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / MEMBERS, json.dumps([_name(job) for job in group]))
+    atomic_write(folder / MEMBERS, json.dumps([_name(job) for job in group]))
     checkpoint, composed = newest(folder), group[0].config
     resumed = None if checkpoint is None else state_of(checkpoint, composed, dataset)
     best, kept = BestOfRuns(), LastCheckpoint(folder / Path(LAST).name, None, composed, dataset, resumed)
@@ -292,7 +292,7 @@ def started(jobs: Sequence[Job]) -> list[list[Job]]:
     root = Path(str(jobs[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS
     groups = []
     for file in sorted(root.glob(f"*/{MEMBERS}")):
-        names = [tuple(each) for each in read_whole(file) or ()]
+        names = [tuple(each) for each in read_json(file) or ()]
         if names and all(each in known for each in names):
             groups.append([known[each] for each in names])
     return groups

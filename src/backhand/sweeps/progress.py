@@ -12,7 +12,7 @@ from backhand.reporting.result import is_complete, objective_of
 from backhand.sweeps.jobs import Job
 
 if TYPE_CHECKING:
-    from backhand.sweeps.sweep import Outcome
+    from backhand.sweeps.sweep import JobOutcome
 
 # A look at 10,000 jobs that are running takes 0.1 s.
 LOOKS_PER_SECOND = 1
@@ -30,7 +30,7 @@ class SweepProgress(Progress):
         outcomes: what became of the jobs that have been recorded, by number.
     """
 
-    def __init__(self, total: int, objective: str, outcomes: Mapping[int, "Outcome"]) -> None:
+    def __init__(self, total: int, objective: str, outcomes: Mapping[int, "JobOutcome"]) -> None:
         self.objective, self.outcomes = objective, outcomes
         self.running: Sequence[Job] = ()
         self.remark = ""

@@ -15,7 +15,7 @@ from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
 from backhand.config.errors import UserError, one_line
 from backhand.config.validation import larger_is_better
-from backhand.reporting.result import write_whole
+from backhand.reporting.result import atomic_write
 
 # Noted with a study whose sampler has nothing left to try.
 EXHAUSTED = "exhausted"
@@ -97,7 +97,7 @@ class Study:
                 end = len(known)
             batch = [*waiting, *(self.ask(number) for number in range(len(known), end))]
             if self.path is not None:
-                write_whole(self.path, "".join(f"{line}\n" for line in self.operations.lines))
+                atomic_write(self.path, "".join(f"{line}\n" for line in self.operations.lines))
             if not batch:
                 return
             self.study.sampler = self.build_sampler(batch[-1].number)

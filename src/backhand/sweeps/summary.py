@@ -16,9 +16,9 @@ from backhand.config.validation import larger_is_better
 from backhand.reporting.cells import cell
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.report import leave_report
-from backhand.reporting.result import write_whole
+from backhand.reporting.result import atomic_write
 from backhand.reporting.terminal import shown, upload_command
-from backhand.sweeps.sweep import Outcome, Sweep
+from backhand.sweeps.sweep import JobOutcome, Sweep
 
 
 def summarise(sweep: Sweep, names: Sequence[str]) -> None:
@@ -68,7 +68,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def write_table(path: Path, outcomes: Sequence[Outcome], settings: Any, values: Any) -> None:
+def write_table(path: Path, outcomes: Sequence[JobOutcome], settings: Any, values: Any) -> None:
     """`sweep.csv`: a row a job, with what it set, what became of it, and its final metrics."""
     columns = [
         pd.DataFrame({"job": [each.number for each in outcomes]}),
@@ -79,10 +79,10 @@ def write_table(path: Path, outcomes: Sequence[Outcome], settings: Any, values: 
         pd.DataFrame([(each.record.get("seconds"), each.error) for each in outcomes], columns=["seconds", "error"]),
     ]
     table = pd.concat(columns, axis=1).rename(columns=cell).map(cell)
-    write_whole(path, table.to_csv(index=False))
+    atomic_write(path, table.to_csv(index=False))
 
 
-def _table(outcomes: Sequence[Outcome], settings: Any, best: Any) -> Table:
+def _table(outcomes: Sequence[JobOutcome], settings: Any, best: Any) -> Table:
     table = Table(title=f"the best {len(best)} of {len(outcomes)}", title_justify="left")
     ends = [key.rpartition(".")[2] for key in settings]
     keys = [end if ends.count(end) == 1 else key for key, end in zip(settings, ends, strict=True)]

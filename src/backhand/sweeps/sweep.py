@@ -24,7 +24,7 @@ from backhand.config.confidential import without_secrets
 from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold
 from backhand.config.untrusted import check_links
-from backhand.reporting.result import is_complete, objective_of, read_result, read_whole, write_whole
+from backhand.reporting.result import atomic_write, is_complete, objective_of, read_json, read_result
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
 
@@ -41,7 +41,7 @@ COSTS = ("seconds", "parameters")
 
 
 @dataclass
-class Outcome:
+class JobOutcome:
     """What became of a job."""
 
     number: int
@@ -90,7 +90,7 @@ class Sweep:
         )
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
         self.where = f"hydra.sweep.dir={self.folder}"
-        self.outcomes: dict[int, Outcome] = {}
+        self.outcomes: dict[int, JobOutcome] = {}
 
     def parse(self, params: Mapping[str, Any], arguments: Sequence[str]) -> list[Override]:
         """The search's own parameters and the command line's, which come last and therefore count more."""
@@ -132,7 +132,7 @@ class Sweep:
         claim = self.folder / CLAIM
         check_links(self.folder, "hydra.sweep.dir")
         if claim.exists():
-            known = read_whole(claim)
+            known = read_json(claim)
             try:
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
             except (KeyError, TypeError):
@@ -146,7 +146,7 @@ class Sweep:
             raise UserError(f"{self.where}: holds something else, and nothing is overwritten; name another folder")
         given = self.config.hydra.overrides
         overrides = [*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))]
-        write_whole(claim, json.dumps({"sweep": identity, "jobs": jobs, "overrides": overrides}) + "\n")
+        atomic_write(claim, json.dumps({"sweep": identity, "jobs": jobs, "overrides": overrides}) + "\n")
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
 
     def job_that_fits(self, number: int, overrides: Sequence[str]) -> Job | None:
@@ -156,8 +156,8 @@ class Sweep:
         except UserError as error:
             folder, record = self.folder / str(number), failed(str(error))
             folder.mkdir(exist_ok=True)
-            write_whole(folder / "result.json", json.dumps(record, indent=2) + "\n")
-            self.outcomes[number] = Outcome(number, tuple(overrides), folder, record)
+            atomic_write(folder / "result.json", json.dumps(record, indent=2) + "\n")
+            self.outcomes[number] = JobOutcome(number, tuple(overrides), folder, record)
             return None
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -186,7 +186,7 @@ class Sweep:
             known = raised is None or isinstance(raised, UserError)
             reason = without_secrets(reason if known else f"{type(raised).__name__}: {reason}")
             record = {**failed(reason), **(record or {}), "error": reason}
-        self.outcomes[job.number] = Outcome(job.number, job.overrides, job.folder, record)
+        self.outcomes[job.number] = JobOutcome(job.number, job.overrides, job.folder, record)
 
     def _launch(self, jobs: Sequence[Job], todo: Sequence[Job]) -> dict[int, JobReturn]:
         """Hand the jobs over; our launchers take all of them as they are, and Hydra's the overrides of the rest."""

@@ -26,7 +26,7 @@ from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import wandb_id
-from backhand.reporting.result import config_hash, write_whole
+from backhand.reporting.result import atomic_write, config_hash
 from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             path.parent.mkdir(exist_ok=True)
             if path.name == Path(LAST).name:
                 _keep(path)
-            write_whole(path, contents.getbuffer())
+            atomic_write(path, contents.getbuffer())
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
