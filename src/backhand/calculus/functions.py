@@ -30,26 +30,29 @@ class NetworkLoss(torch.autograd.Function):
         ctx: Any,
         network: Network,
         criterion: Criterion,
+        dtype: torch.dtype,
         y: Tensor,
         weight: Tensor | None,
         sample_weight: Tensor | None,
         x: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → L and z_O."""
+        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → L in `dtype`, and z_O."""
         z_O, hidden, saved = bp.forward(network, x, parameters)
         ctx.network, ctx.criterion = network, criterion
         ctx.save_for_backward(y, weight, sample_weight, x, *parameters, z_O, *hidden, *saved)
         ctx.mark_non_differentiable(z_O)
         ctx.set_materialize_grads(False)  # or the engine would make a z_O of zeros for backward
         if rows := large_outputs.pieces(z_O, weight, sample_weight):
-            return large_outputs.loss_value(network, criterion, z_O, y, rows), z_O
-        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight), z_O
+            L = large_outputs.loss_value(network, criterion, z_O, y, rows)
+        else:
+            L = bp.loss_value(network, criterion, z_O, y, weight, sample_weight)
+        return L if L.dtype is dtype else L.to(dtype), z_O
 
     @staticmethod
     def backward(ctx: Any, dL: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
         """`dL` (…), the gradient that reaches L → those of x, W_1, b_1, W_2, b_2, …."""
-        network, criterion, needs_grad = ctx.network, ctx.criterion, ctx.needs_input_grad[5:]
+        network, criterion, needs_grad = ctx.network, ctx.criterion, ctx.needs_input_grad[6:]
         if dL is None:
             return (None,) * len(ctx.needs_input_grad)
         (y, weight, sample_weight, *inputs), stored = _split(ctx.saved_tensors, 3 + len(needs_grad))
@@ -62,7 +65,7 @@ class NetworkLoss(torch.autograd.Function):
             delta = bp.loss_delta(network, criterion, z_O, y, weight, sample_weight)
             delta = narrow(delta * (dL[..., None, None] if dL.dim() else dL), z_O)
             found = bp.backward(network, delta, *recursion)
-        return None, None, None, None, None, *found
+        return *[None] * 6, *found
 
 
 class Prediction(torch.autograd.Function):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from backhand.calculus import backpropagation as bp
+from backhand.calculus.activations import wide
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.functions import NetworkLoss, Prediction
 from backhand.calculus.reference import module
@@ -26,14 +27,17 @@ class TransformedLoss(NetworkLoss):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(network: Network, criterion: Criterion, *tensors: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # noqa: D102
+    def forward(  # type: ignore[override]
+        network: Network, criterion: Criterion, dtype: torch.dtype, *tensors: Any
+    ) -> tuple[Tensor, Tensor]:
+        _forward_mode_levels.set(0)
         y, weight, sample_weight, x, *parameters = tensors
         z_O, *_ = bp.forward(network, x, parameters)
-        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight), z_O
+        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight).to(dtype), z_O
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: D102
-        ctx.network, ctx.criterion, *tensors = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.network, ctx.criterion, ctx.dtype, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.mark_non_differentiable(output[1])
@@ -43,9 +47,9 @@ class TransformedLoss(NetworkLoss):
         """`dL = Σ δ_O ⊙ dz_O`, the chain rule once more."""
         _refuse_nested_forward_mode()
         y, weight, sample_weight, x, *parameters = ctx.saved_tensors
-        z_O, dz_O = bp.tangent(ctx.network, x, parameters, directions[5:])
+        z_O, dz_O = bp.tangent(ctx.network, x, parameters, directions[6:])
         delta = bp.loss_delta(ctx.network, ctx.criterion, z_O, y, weight, sample_weight)
-        return (delta * dz_O).sum((-2, -1)), None
+        return (delta * dz_O).sum((-2, -1)).to(ctx.dtype), None
 
 
 class TransformedPrediction(Prediction):
@@ -54,12 +58,13 @@ class TransformedPrediction(Prediction):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]  # noqa: D102
+    def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
+        _forward_mode_levels.set(0)
         z_O, *_ = bp.forward(network, x, parameters)
         return network.f(z_O.to(dtype))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: D102
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.network, ctx.dtype, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
@@ -71,6 +76,65 @@ class TransformedPrediction(Prediction):
         x, *parameters = ctx.saved_tensors
         z_O, dz_O = (each.to(ctx.dtype) for each in bp.tangent(ctx.network, x, parameters, directions[2:]))
         return ctx.network.f.delta(dz_O, ctx.network.f(z_O) if ctx.network.f.reads == "a" else z_O)
+
+
+def evaluate_loss(
+    network: Network,
+    criterion: Criterion,
+    y: Tensor,
+    weight: Tensor | None,
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    sample_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = wide(x).dtype
+        x, *parameters = _cast(x, parameters)
+    inputs = network, criterion, dtype, y, weight, sample_weight, x, *parameters
+    try:
+        return NetworkLoss.apply(*inputs)
+    except RuntimeError as error:
+        _check_refusal(error)
+    return TransformedLoss.apply(*inputs)
+
+
+def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        x, *parameters = _cast(x, parameters)
+        # On a GPU autocast lets some activations give float32; which ones, torch says of an empty tensor.
+        with torch.no_grad():
+            dtype = module(network.output_activation)(x.new_empty(0, 1)).dtype
+    try:
+        return Prediction.apply(network, dtype, x, *parameters)
+    except RuntimeError as error:
+        _check_refusal(error)
+    return TransformedPrediction.apply(network, dtype, x, *parameters)
+
+
+def _cast(x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """To autocast's type, as `torch.nn.Linear` does there: whatever is float32 or less, float64 excepted.
+
+    Autocast then finds nothing to cast in a forward pass: its matrix products have its type, and all else is computed
+    in float32 and rounded.
+    """
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return [t if t.dtype == torch.float64 else t.to(dtype) for t in (x, *parameters)]
+
+
+def _check_refusal(error: RuntimeError) -> None:
+    """Raise the error again, unless it is torch's refusal of a Function without `setup_context` or without `jvp`.
+
+    torch has no public way to ask whether forward mode or a transform of `torch.func` is active. It says "In order to
+    use an autograd.Function with functorch transforms …, it must override the setup_context staticmethod", or "You must
+    implement the jvp function for custom autograd.Function to use it with forward mode AD." (2.11 to 2.15).
+    """
+    refusals = "must override the setup_context staticmethod", "must implement the jvp function"
+    if not any(refusal in str(error) for refusal in refusals):
+        raise error
 
 
 # How often `jvp` was called for the call of a Function at hand: once for each level of forward mode.
@@ -89,61 +153,3 @@ def _refuse_nested_forward_mode() -> None:
             "forward mode inside forward mode gives wrong derivatives for autograd Functions in torch; "
             "use jacfwd(jacrev(f)), which is torch.func.hessian, or model.gradient=autograd"
         )
-
-
-def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
-    forms = Prediction, TransformedPrediction
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        return _apply(forms, network, x.dtype, x, *parameters)
-    x, *parameters = _cast(device, [x, *parameters])
-    # On a GPU autocast lets some activations give float32; which ones, torch says of an empty tensor.
-    with torch.no_grad():
-        dtype = module(network.output_activation)(x.new_empty(0, 1)).dtype
-    with torch.autocast(device, enabled=False):
-        return _apply(forms, network, dtype, x, *parameters)
-
-
-def evaluate_loss(
-    network: Network,
-    criterion: Criterion,
-    y: Tensor,
-    weight: Tensor | None,
-    x: Tensor,
-    parameters: Sequence[Tensor],
-    sample_weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
-    forms = NetworkLoss, TransformedLoss
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        L, z_O = _apply(forms, network, criterion, y, weight, sample_weight, x, *parameters)
-        return L if L.dtype is x.dtype else L.to(x.dtype), z_O
-    x, *parameters = _cast(device, [x, *parameters])
-    with torch.autocast(device, enabled=False):
-        return _apply(forms, network, criterion, y, weight, sample_weight, x, *parameters)
-
-
-# What torch says where only the second form will do; it has no public way to ask whether forward mode or a transform of
-# `torch.func` is active. "In order to use an autograd.Function with functorch transforms …, it must override the
-# setup_context staticmethod", or "You must implement the jvp function for custom autograd.Function to use it with
-# forward mode AD." (2.11 to 2.15).
-_NEEDS_SECOND_FORM = "must override the setup_context staticmethod", "must implement the jvp function"
-
-
-def _apply(forms: tuple[Any, Any], *inputs: Any) -> Any:
-    plain, transformed = forms
-    try:
-        return plain.apply(*inputs)
-    except RuntimeError as error:
-        if not any(sentence in str(error) for sentence in _NEEDS_SECOND_FORM):
-            raise
-    _forward_mode_levels.set(0)
-    return transformed.apply(*inputs)
-
-
-def _cast(device: str, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """To autocast's type, as `torch.nn.Linear` does there: whatever is float32 or less, float64 excepted."""
-    dtype = torch.get_autocast_dtype(device)
-    return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]
