@@ -222,7 +222,7 @@ def autograd_gradients(
     criterion, weight = model.criterion(loss, parameters, x)
     autocast = torch.is_autocast_enabled(x.device.type) and dtype is None
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=autocast):
-        z_O = reference.preoutput(model.network, x, values)
+        z_O = reference.logits(model.network, x, values)
         value = reference.loss(model.network, criterion, z_O, y, weight, sample_weight).sum()
     return torch.autograd.grad(value, values)
 
