@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backhand.training.optimizers import precise
+from backhand.calculus.float64 import widest_dtype
 
 # Batches whose contributions are kept before they are added up: to add two numbers takes as long as a small product of
 # matrices.
@@ -79,5 +79,6 @@ def _stacked(values: Sequence[Any]) -> Tensor:
     if not tensors:
         return torch.tensor(values, dtype=torch.float64)
     device = tensors[0].device
+    dtype = widest_dtype(device)
     shape = torch.broadcast_shapes(*(each.shape for each in tensors))
-    return torch.stack([torch.as_tensor(each, dtype=precise(device), device=device).expand(shape) for each in values])
+    return torch.stack([torch.as_tensor(each, dtype=dtype, device=device).expand(shape) for each in values])

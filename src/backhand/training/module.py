@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from backhand.calculus.choices import check_choice
+from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.config.schema import ON_NAN, OPTIMIZERS, SCHEDULERS
@@ -19,7 +20,7 @@ from backhand.reporting.epochs import Epochs
 from backhand.training.decisions import SCHEDULE, STOPPING, Ending, divergence, has_stopped, is_lost, learning_rate
 from backhand.training.metrics import Sums
 from backhand.training.on_nan import OnNan
-from backhand.training.optimizers import RunsOptimizer, build_optimizer, precise
+from backhand.training.optimizers import RunsOptimizer, build_optimizer
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 # Arguments that may be lists with one for each run.
@@ -346,7 +347,7 @@ class LightningMLP(LightningModule):
         if not evaluate:
             return found
         y, yhat = batch.y, LOSSES[self.loss].mean(self.model.output(z_O))
-        y, yhat = (each.to(precise(each.device)) * own for each in (y, yhat))
+        y, yhat = (each.to(widest_dtype(each.device)) * own for each in (y, yhat))
         error = y - yhat
         return {
             **found,
