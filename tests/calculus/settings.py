@@ -1,4 +1,4 @@
-"""The settings that the proofs run over, read from the same tables as the code."""
+"""The settings that the checks run over, read from the same tables as the code."""
 
 from itertools import product
 

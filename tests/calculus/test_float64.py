@@ -1,4 +1,4 @@
-"""Apple's MPS has no float64: what is computed in it is computed elsewhere.
+"""Apple's MPS has no float64: what needs it is computed on the CPU, and all else in float32.
 
 There is no MPS here. The CPU stands in for it, refusing every result in float64, and "meta" stands in for the CPU.
 """
@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from backhand import MLP
-from backhand.calculus.float64 import float64_device
+from backhand.calculus.float64 import widest_dtype
 from backhand.checking import audit
 from backhand.config.errors import UserError
 from backhand.training import evaluation, flow, parts
@@ -30,17 +30,19 @@ class NoFloat64(TorchFunctionMode):
 
 @pytest.fixture
 def no_float64(monkeypatch):
-    """Let "meta" be where float64 is computed, in the modules that ask."""
+    """Let no device have float64, in the modules that ask, and "meta" be where the audit computes in it."""
     for module in (audit, flow, parts):
-        monkeypatch.setattr(module, "float64_device", lambda device: torch.device("meta"))
+        monkeypatch.setattr(module, "widest_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(audit, "HOST", torch.device("meta"))
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # "meta" has no autocast
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
 
 
 def test_mps_is_the_device_without():
-    assert float64_device(torch.device("mps")) == torch.device("cpu")
+    assert torch.device("cpu") == audit.HOST
+    assert widest_dtype(torch.device("mps")) == torch.float32
     for name in ("cpu", "cuda:1", "xpu"):
-        assert float64_device(torch.device(name)) == torch.device(name)
+        assert widest_dtype(torch.device(name)) == torch.float64
 
 
 @pytest.mark.parametrize("parameters", [{}, {"label_smoothing": 0.1, "class_weight": [1.0, 2.0, 3.0]}])
@@ -57,10 +59,13 @@ def test_the_audits_reference_is_computed_where_there_is_float64(no_float64, par
             assert audit._relative(found, right).device.type == "meta"
 
 
-def test_histograms_are_counted_where_there_is_float64(no_float64, monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: [])  # "meta" has no numbers
+def test_histograms_are_counted_without_float64(no_float64):
+    t = torch.arange(200.0).reshape(2, 20, 5)
     with NoFloat64():
-        assert flow._histograms(torch.randn(7, 5)) == []
+        first, second = flow._histograms(t)
+        assert flow._histograms(torch.tensor([[-3e38, 3e38]])) == [None]  # the distance between them is not finite
+    assert sum(first.counts) == sum(second.counts) == 100
+    assert (first.start, second.start) == (0, 100)
 
 
 def test_a_trainer_with_a_device_without_refuses_float64(configured, tmp_path, no_float64):

@@ -14,12 +14,12 @@ def test_an_activation_has_torchs_value_and_derivative(name):
     activation, theirs = ACTIVATIONS[name], reference.module(name)
     z = torch.randn(B, C, dtype=torch.float64)
     a = activation(z)
-    kept = a if activation.reads == "a" else z
+    saved = a if activation.reads == "a" else z
     torch.testing.assert_close(a, theirs(z), rtol=1e-14, atol=1e-15)
     jacobian = vmap(jacrev(theirs))(z)  # (B, C, C)
     v = torch.randn(B, C, dtype=torch.float64)
-    torch.testing.assert_close(activation.delta(v, kept), (v.unsqueeze(-2) @ jacobian).squeeze(-2))
-    derivative = activation.derivative(kept)
+    torch.testing.assert_close(activation.delta(v, saved), (v.unsqueeze(-2) @ jacobian).squeeze(-2))
+    derivative = activation.derivative(saved)
     full = derivative if derivative.dim() == 3 else derivative.expand_as(a).diag_embed()
     torch.testing.assert_close(full, jacobian)
 

@@ -17,7 +17,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.mlp import MLP
-from backhand.calculus.transforms import LossWithForwardMode, PredictionWithForwardMode, evaluate_loss
+from backhand.calculus.transforms import evaluate_loss, predict
 
 
 def loss_function(model: MLP, loss: str, y: torch.Tensor):
@@ -40,10 +40,7 @@ def leaves(model: MLP) -> list[torch.Tensor]:
 def test_every_gradient_of_a_matched_pair_passes_gradcheck(g, f, loss, depth, runs):
     model = network(g, f, depth, runs)
     x, y = batch(loss, runs)
-
-    def loss_of(x, *parameters):
-        return LossWithForwardMode.apply(model.network, Criterion(loss), y, None, None, x, *parameters)[0]
-
+    loss_of = loss_function(model, loss, y)
     assert gradcheck(loss_of, (x.requires_grad_(), *leaves(model)), check_batched_grad=True, check_forward_ad=True)
 
 
@@ -56,7 +53,7 @@ def test_every_gradient_of_the_prediction_passes_gradcheck(f, depth, runs):
     x, _ = batch("mse", runs)
 
     def prediction(x, *parameters):
-        return PredictionWithForwardMode.apply(model.network, torch.float64, x, *parameters)
+        return predict(model.network, x, parameters)
 
     inputs = (x.requires_grad_(), *leaves(model))
     assert gradcheck(prediction, inputs, check_batched_grad=True, check_forward_ad=True)
@@ -68,10 +65,7 @@ def test_every_gradient_of_the_prediction_passes_gradcheck(f, depth, runs):
 def test_the_backward_pass_can_itself_be_differentiated(f, loss, runs):
     model = network("tanh", f, 1, runs)
     x, y = batch(loss, runs)
-
-    def loss_of(x, *parameters):
-        return LossWithForwardMode.apply(model.network, Criterion(loss), y, None, None, x, *parameters)[0]
-
+    loss_of = loss_function(model, loss, y)
     inputs = (x.requires_grad_(), *leaves(model))
     assert gradcheck(loss_of, inputs)
     assert gradgradcheck(loss_of, inputs)

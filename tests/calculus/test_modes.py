@@ -11,6 +11,7 @@ from torch.func import functional_call, jacfwd, jacrev
 from torch.utils.checkpoint import checkpoint
 
 from backhand import MLP
+from backhand.calculus import backpropagation
 
 
 def pair(g: str, f: str, **options: object) -> tuple[MLP, MLP]:
@@ -105,6 +106,23 @@ def test_forward_mode_inside_forward_mode_is_refused_and_not_wrong():
     expected = jacfwd(jacfwd(of(auto)))(weight)
     for outer, inner in ((jacfwd, jacrev), (jacrev, jacfwd), (jacrev, jacrev)):
         torch.testing.assert_close(outer(inner(of(hand)))(weight), expected)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError])
+def test_an_error_of_the_forward_pass_is_raised_as_it_is(kind, monkeypatch):
+    calls = []
+
+    def broken(*args):
+        calls.append(args)
+        raise kind("not implemented for 'Half': forward of jvp, setup_context")
+
+    monkeypatch.setattr(backpropagation, "forward", broken)
+    model = network("tanh", "softmax", 1, None)
+    x, y = batch("cross_entropy", None)
+    for call in (lambda: model(x), lambda: model.loss(x, y, "cross_entropy")):
+        with pytest.raises(kind, match="not implemented for 'Half'"):
+            call()
+    assert len(calls) == 2  # the second form of the Functions is not tried
 
 
 class Loss(torch.nn.Module):

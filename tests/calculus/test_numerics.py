@@ -51,8 +51,8 @@ def test_an_activation_is_as_good_as_torchs_wherever_it_saturates(name, dtype):
 def test_the_derivative_at_a_kink_is_torchs(name):
     z = KINKS.clone().requires_grad_()
     (theirs,) = torch.autograd.grad(reference.module(name)(z).sum(), z)
-    kept = z.detach() if ACTIVATIONS[name].reads == "z" else ACTIVATIONS[name](z.detach())
-    torch.testing.assert_close(ACTIVATIONS[name].delta(torch.ones(3), kept), theirs, rtol=1e-6, atol=1e-7)
+    saved = z.detach() if ACTIVATIONS[name].reads == "z" else ACTIVATIONS[name](z.detach())
+    torch.testing.assert_close(ACTIVATIONS[name].delta(torch.ones(3), saved), theirs, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(("loss", "parameters"), [("l1", {}), ("huber", {}), ("huber", {"huber_delta": 0.5})])

@@ -146,7 +146,7 @@ def test_the_references_weighted_loss_is_scikit_learns():
 
     x, y = batch("cross_entropy", None)
     model, weight = network("tanh", "softmax", 1, None), torch.rand(B, dtype=torch.float64)
-    z_O = reference.preoutput(model.network, x, list(model.parameters())).detach()
+    z_O = reference.logits(model.network, x, list(model.parameters())).detach()
     ours = reference.loss(model.network, Criterion("cross_entropy"), z_O, y, None, weight)
     assert float(ours) == pytest.approx(log_loss(y, z_O.softmax(-1), sample_weight=weight, labels=range(C)))
     model, (_, target) = network("tanh", "identity", 1, None), batch("mse", None)

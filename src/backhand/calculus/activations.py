@@ -1,6 +1,6 @@
 """Every activation: its value and its derivative, side by side.
 
-To add one, write one entry of `ACTIVATIONS`; the command line's choices, the gradient proofs, the mistake finder, the
+To add one, write one entry of `ACTIVATIONS`; the command line's choices, the gradient checks, the mistake finder, the
 printed derivation and the conversions to and from `torch.nn` are read from there. The formulas use the tensor's own
 methods, so this file imports nothing: the names can be listed without the seconds that `import torch` costs.
 
@@ -29,7 +29,7 @@ class Activation:
     Attributes:
         value: z (…, B, n) → a (…, B, n).
         derivative: what it `reads` (…, B, n) → g′(z), broadcastable to (…, B, n).
-        reads: the tensor that the derivative is a function of, and that is therefore kept for the backward pass: the
+        reads: the tensor that the derivative is a function of, and that is therefore saved for the backward pass: the
             output `a` wherever the derivative can be read off it, for then `z` need not be stored; else `z`.
         torch_module: the class in `torch.nn` that computes the same.
         torch_arguments: what that class is built with.
@@ -58,14 +58,14 @@ class Activation:
         """`a = g(z)`: (…, B, n) → (…, B, n)."""
         return narrow(self.value(wide(z)), z)
 
-    def delta(self, v: Tensor, kept: Tensor) -> Tensor:
+    def delta(self, v: Tensor, saved: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = ∂L/∂a ⊙ g′(z)`, all of shape (…, B, n).
 
         Args:
             v: ∂L/∂a.
-            kept: `a` or `z`, whichever the derivative `reads`.
+            saved: `a` or `z`, whichever the derivative `reads`.
         """
-        return narrow(wide(v) * self.derivative(wide(kept)), v)
+        return narrow(wide(v) * self.derivative(wide(saved)), v)
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class RowActivation(Activation):
     product: Callable[[Tensor, Tensor], Tensor] = lambda v, a: v
     hidden: bool = False
 
-    def delta(self, v: Tensor, kept: Tensor) -> Tensor:
+    def delta(self, v: Tensor, saved: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = Jᵀ ∂L/∂a` row by row, without forming J."""
-        return narrow(self.product(wide(v), wide(kept)), v)
+        return narrow(self.product(wide(v), wide(saved)), v)
 
 
 def wide(t: Tensor) -> Tensor:

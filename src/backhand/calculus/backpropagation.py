@@ -55,7 +55,6 @@ class Criterion:
 
     @property
     def loss(self) -> Loss:
-        """The loss."""
         return LOSSES[self.name]
 
     def parameters(self, weight: Tensor | None) -> dict[str, Any]:
@@ -298,7 +297,6 @@ def tangent(
     """
     z_O, hidden, saved = forward(network, x, parameters)
     dh, *changes = directions
-    dz = torch.zeros_like(z_O)
     for i, h in enumerate([x, *hidden]):
         W, dW, db = parameters[2 * i], changes[2 * i], changes[2 * i + 1]
         dz = torch.zeros_like(z_O if i == len(hidden) else hidden[i])

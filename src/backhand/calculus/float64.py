@@ -1,8 +1,8 @@
-"""Where float64 can be computed: every device has it but Apple's MPS."""
+"""Which devices have float64."""
 
 import torch
 
 
-def float64_device(device: torch.device) -> torch.device:
-    """The device itself, or the CPU where the device has no float64."""
-    return torch.device("cpu") if device.type == "mps" else device
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """float64, or float32 where the device has no float64, as Apple's MPS."""
+    return torch.float32 if device.type == "mps" else torch.float64

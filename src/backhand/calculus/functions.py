@@ -4,7 +4,7 @@
 `backward` computes that anew from the inputs, so that everything in it depends on them. An input that several runs
 share has the sum of their gradients: autograd itself adds up those of a broadcast tensor.
 
-`evaluate_loss` and `predict` of `transforms` call them, or a variant of them where the caller asks for more.
+`evaluate_loss` and `predict` of `transforms` call them, or their second form for forward mode and `torch.func`.
 """
 
 from collections.abc import Sequence
@@ -30,31 +30,33 @@ class NetworkLoss(torch.autograd.Function):
         ctx: Any,
         network: Network,
         criterion: Criterion,
+        dtype: torch.dtype,
         y: Tensor,
         weight: Tensor | None,
         sample_weight: Tensor | None,
         x: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → L and z_O."""
+        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → L in `dtype`, and z_O."""
         z_O, hidden, saved = bp.forward(network, x, parameters)
         ctx.network, ctx.criterion = network, criterion
         ctx.save_for_backward(y, weight, sample_weight, x, *parameters, z_O, *hidden, *saved)
         ctx.mark_non_differentiable(z_O)
         ctx.set_materialize_grads(False)  # or the engine would make a z_O of zeros for backward
         if rows := large_outputs.pieces(z_O, weight, sample_weight):
-            return large_outputs.loss_value(network, criterion, z_O, y, rows), z_O
-        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight), z_O
+            L = large_outputs.loss_value(network, criterion, z_O, y, rows)
+        else:
+            L = bp.loss_value(network, criterion, z_O, y, weight, sample_weight)
+        return L if L.dtype is dtype else L.to(dtype), z_O
 
     @staticmethod
     def backward(ctx: Any, dL: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
         """`dL` (…), the gradient that reaches L → those of x, W_1, b_1, W_2, b_2, …."""
-        network, criterion, needs_grad = ctx.network, ctx.criterion, ctx.needs_input_grad[5:]
+        network, criterion, needs_grad = ctx.network, ctx.criterion, ctx.needs_input_grad[6:]
         if dL is None:
             return (None,) * len(ctx.needs_input_grad)
-        (y, weight, sample_weight, *inputs), stored = _split(ctx.saved_tensors, 3 + len(needs_grad))
-        x, *parameters = inputs
-        z_O, hidden, saved = _activations(network, inputs, stored)
+        y, weight, sample_weight, *tensors = ctx.saved_tensors
+        x, parameters, z_O, hidden, saved = _saved(network, tensors, len(needs_grad))
         recursion = x, hidden, saved, parameters[::2], needs_grad
         if rows := large_outputs.pieces(z_O, weight, sample_weight):
             found = large_outputs.backward(network, criterion, dL, z_O, y, rows, *recursion)
@@ -62,7 +64,7 @@ class NetworkLoss(torch.autograd.Function):
             delta = bp.loss_delta(network, criterion, z_O, y, weight, sample_weight)
             delta = narrow(delta * (dL[..., None, None] if dL.dim() else dL), z_O)
             found = bp.backward(network, delta, *recursion)
-        return None, None, None, None, None, *found
+        return *[None] * 6, *found
 
 
 class Prediction(torch.autograd.Function):
@@ -80,25 +82,24 @@ class Prediction(torch.autograd.Function):
     def backward(ctx: Any, dL_dyhat: Tensor) -> tuple[Tensor | None, ...]:
         """`∂L/∂ŷ` (…, B, C) → the gradients of x, W_1, b_1, W_2, b_2, …."""
         network, needs_grad = ctx.network, ctx.needs_input_grad[2:]
-        inputs, stored = _split(ctx.saved_tensors, len(needs_grad))
-        x, *parameters = inputs
-        z_O, hidden, saved = _activations(network, inputs, stored)
+        x, parameters, z_O, hidden, saved = _saved(network, ctx.saved_tensors, len(needs_grad))
         z_O = z_O.to(ctx.dtype)
         delta = narrow(bp.output_delta(network, dL_dyhat, network.f(z_O) if network.f.reads == "a" else z_O), x)
         found = bp.backward(network, delta, x, hidden, saved, parameters[::2], needs_grad)
         return None, None, *found
 
 
-def _split(tensors: Sequence[Tensor], place: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    return tensors[:place], tensors[place:]
+def _saved(
+    network: Network, tensors: Sequence[Tensor], inputs: int
+) -> tuple[Tensor, Sequence[Tensor], Tensor, Sequence[Tensor], Sequence[Tensor]]:
+    """x, the parameters, and what `backpropagation.forward` returned of them.
 
-
-def _activations(
-    network: Network, inputs: Sequence[Tensor], stored: Sequence[Tensor]
-) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
-    """What `backpropagation.forward` returned, as it was stored; computed anew where it must depend on the inputs."""
-    if torch.is_grad_enabled() or not stored:
-        x, *parameters = inputs
-        return bp.forward(network, x, parameters)
-    layers = len(stored) // 2
-    return stored[0], stored[1 : 1 + layers], stored[1 + layers :]
+    The latter is computed anew where it must depend on the inputs, or where nothing but the inputs was saved.
+    """
+    x, *parameters = tensors[:inputs]
+    results = tensors[inputs:]
+    if torch.is_grad_enabled() or not results:
+        return x, parameters, *bp.forward(network, x, parameters)
+    z_O, *activations = results
+    layers = len(activations) // 2
+    return x, parameters, z_O, activations[:layers], activations[layers:]

@@ -68,5 +68,5 @@ def backward(
             grad_input[each] = bp.input_gradient(delta, W)
     if grad_input is None or not hidden:
         return [*[None] * (len(needs_grad) - 3), grad_input, dW, db]
-    below = bp.backward(network, grad_input, x, hidden[:-1], saved[:-1], weights[:-1], needs_grad[:-2])
-    return [*below, dW, db]
+    lower_layers = bp.backward(network, grad_input, x, hidden[:-1], saved[:-1], weights[:-1], needs_grad[:-2])
+    return [*lower_layers, dW, db]

@@ -25,7 +25,6 @@ class Layer(nn.Module):
         self.bias = nn.Parameter(bias)
 
     def extra_repr(self) -> str:
-        """The layer's sizes, for `print(model)`."""
         *runs, n, m = self.weight.shape
         return f"in={n}, out={m}" + (f", runs={runs[0]}" if runs else "")
 
@@ -92,7 +91,7 @@ class MLP(nn.Module):
         """
         self._check_input(x)
         if self.gradient == "autograd":
-            z_O = reference.preoutput(self.network, x, self._parameters_in_order())
+            z_O = reference.logits(self.network, x, self._parameters_in_order())
             return reference.module(self.network.output_activation)(z_O)
         return predict(self.network, x, self._parameters_in_order())
 
@@ -122,7 +121,7 @@ class MLP(nn.Module):
         """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
         criterion, weight = self._checked(x, target, loss, sample_weight, parameters)
         if self.gradient == "autograd":
-            z_O = reference.preoutput(self.network, x, self._parameters_in_order())
+            z_O = reference.logits(self.network, x, self._parameters_in_order())
             return reference.loss(self.network, criterion, z_O, target, weight, sample_weight), z_O
         return evaluate_loss(
             self.network, criterion, target, weight, x, self._parameters_in_order(), sample_weight=sample_weight
@@ -200,7 +199,6 @@ class MLP(nn.Module):
         return model
 
     def extra_repr(self) -> str:
-        """The names that the layers do not show, for `print(model)`."""
         return (
             f"hidden_activation={self.network.hidden_activation}, "
             f"output_activation={self.network.output_activation}, gradient={self.gradient}"

@@ -34,7 +34,7 @@ def affine(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
     return z + b.unsqueeze(-2).to(z.dtype)  # under autocast the product is of another type than the parameters
 
 
-def preoutput(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+def logits(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """`z_O` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
     *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
     for i, (W, b) in enumerate(hidden):

@@ -1,8 +1,10 @@
-"""Variants of the two Functions for what the plain ones cannot do, and the calls that choose between them.
+"""A second form of the two Functions, for forward mode and `torch.func`, and the calls that choose between the two.
 
-- Forward mode (`jvp`): torch.compile refuses a Function that has one, so the plain ones have none.
-- The transforms of `torch.func`: they need `setup_context`, for which torch inspects the signature of `forward` at
-  every call: 37 µs of a small network's step of 80 (32 samples, 64-32-10), so the plain ones have none of that either.
+It has what the plain form leaves out:
+
+- `jvp`, for forward mode: torch.compile refuses a Function that has one.
+- `setup_context`, for the transforms of `torch.func`: torch then inspects the signature of `forward` at every call,
+  37 µs of a small network's step of 80 (32 samples, 64-32-10).
 """
 
 from collections.abc import Sequence
@@ -13,75 +15,51 @@ import torch
 from torch import Tensor
 
 from backhand.calculus import backpropagation as bp
+from backhand.calculus.activations import wide
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.functions import NetworkLoss, Prediction
 from backhand.calculus.reference import module
 
 
-class LossWithForwardMode(NetworkLoss):
-    """`NetworkLoss`, and its derivative along a direction."""
-
-    @staticmethod
-    def forward(ctx: Any, network: Network, criterion: Criterion, *tensors: Any) -> tuple[Tensor, Tensor]:
-        ctx.save_for_forward(*tensors)
-        return NetworkLoss.forward(ctx, network, criterion, *tensors)
-
-    @staticmethod
-    def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, None]:
-        """`dL = Σ δ_O ⊙ dz_O`, the chain rule once more."""
-        y, weight, sample_weight, x, *parameters = ctx.saved_tensors
-        z_O, dz_O = bp.tangent(ctx.network, x, parameters, directions[5:])
-        delta = bp.loss_delta(ctx.network, ctx.criterion, z_O, y, weight, sample_weight)
-        return (delta * dz_O).sum((-2, -1)), None
-
-
-class PredictionWithForwardMode(Prediction):
-    """`Prediction`, and its derivative along a direction."""
-
-    @staticmethod
-    def forward(ctx: Any, network: Network, dtype: torch.dtype, *tensors: Tensor) -> Tensor:
-        ctx.save_for_forward(*tensors)
-        return Prediction.forward(ctx, network, dtype, *tensors)
-
-    @staticmethod
-    def jvp(ctx: Any, *directions: Any) -> Tensor:
-        """`dŷ = f′(z_O) ⊙ dz_O`; where f is not elementwise its Jacobian is symmetric."""
-        x, *parameters = ctx.saved_tensors
-        z_O, dz_O = (each.to(ctx.dtype) for each in bp.tangent(ctx.network, x, parameters, directions[2:]))
-        return ctx.network.f.delta(dz_O, ctx.network.f(z_O) if ctx.network.f.reads == "a" else z_O)
-
-
-class TransformedLoss(LossWithForwardMode):
-    """The form that `torch.func` takes; its backward pass computes everything from the inputs."""
+class TransformedLoss(NetworkLoss):
+    """`NetworkLoss` for forward mode and `torch.func`; its backward pass computes everything from the inputs."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(network: Network, criterion: Criterion, *tensors: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        network: Network, criterion: Criterion, dtype: torch.dtype, *tensors: Any
+    ) -> tuple[Tensor, Tensor]:
+        _forward_mode_levels.set(0)
         y, weight, sample_weight, x, *parameters = tensors
         z_O, *_ = bp.forward(network, x, parameters)
-        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight), z_O
+        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight).to(dtype), z_O
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.network, ctx.criterion, *tensors = inputs
+        ctx.network, ctx.criterion, ctx.dtype, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, None]:
+        """`dL = Σ δ_O ⊙ dz_O`, the chain rule once more."""
         _refuse_nested_forward_mode()
-        return LossWithForwardMode.jvp(ctx, *directions)
+        y, weight, sample_weight, x, *parameters = ctx.saved_tensors
+        z_O, dz_O = bp.tangent(ctx.network, x, parameters, directions[6:])
+        delta = bp.loss_delta(ctx.network, ctx.criterion, z_O, y, weight, sample_weight)
+        return (delta * dz_O).sum((-2, -1)).to(ctx.dtype), None
 
 
-class TransformedPrediction(PredictionWithForwardMode):
-    """The form that `torch.func` takes; its backward pass computes everything from the inputs."""
+class TransformedPrediction(Prediction):
+    """`Prediction` for forward mode and `torch.func`; its backward pass computes everything from the inputs."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
+        _forward_mode_levels.set(0)
         z_O, *_ = bp.forward(network, x, parameters)
         return network.f(z_O.to(dtype))
 
@@ -93,8 +71,70 @@ class TransformedPrediction(PredictionWithForwardMode):
 
     @staticmethod
     def jvp(ctx: Any, *directions: Any) -> Tensor:
+        """`dŷ = f′(z_O) ⊙ dz_O`; where f is not elementwise its Jacobian is symmetric."""
         _refuse_nested_forward_mode()
-        return PredictionWithForwardMode.jvp(ctx, *directions)
+        x, *parameters = ctx.saved_tensors
+        z_O, dz_O = (each.to(ctx.dtype) for each in bp.tangent(ctx.network, x, parameters, directions[2:]))
+        return ctx.network.f.delta(dz_O, ctx.network.f(z_O) if ctx.network.f.reads == "a" else z_O)
+
+
+def evaluate_loss(
+    network: Network,
+    criterion: Criterion,
+    y: Tensor,
+    weight: Tensor | None,
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    sample_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = wide(x).dtype
+        x, *parameters = _cast(x, parameters)
+    inputs = network, criterion, dtype, y, weight, sample_weight, x, *parameters
+    try:
+        return NetworkLoss.apply(*inputs)
+    except RuntimeError as error:
+        _check_refusal(error)
+    return TransformedLoss.apply(*inputs)
+
+
+def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        x, *parameters = _cast(x, parameters)
+        # On a GPU autocast lets some activations give float32; which ones, torch says of an empty tensor.
+        with torch.no_grad():
+            dtype = module(network.output_activation)(x.new_empty(0, 1)).dtype
+    try:
+        return Prediction.apply(network, dtype, x, *parameters)
+    except RuntimeError as error:
+        _check_refusal(error)
+    return TransformedPrediction.apply(network, dtype, x, *parameters)
+
+
+def _cast(x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """To autocast's type, as `torch.nn.Linear` does there: whatever is float32 or less, float64 excepted.
+
+    Autocast then finds nothing to cast in a forward pass: its matrix products have its type, and all else is computed
+    in float32 and rounded.
+    """
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return [t if t.dtype == torch.float64 else t.to(dtype) for t in (x, *parameters)]
+
+
+def _check_refusal(error: RuntimeError) -> None:
+    """Raise the error again, unless it is torch's refusal of a Function without `setup_context` or without `jvp`.
+
+    torch has no public way to ask whether forward mode or a transform of `torch.func` is active. It says "In order to
+    use an autograd.Function with functorch transforms …, it must override the setup_context staticmethod", or "You must
+    implement the jvp function for custom autograd.Function to use it with forward mode AD." (2.11 to 2.15).
+    """
+    refusals = "must override the setup_context staticmethod", "must implement the jvp function"
+    if not any(refusal in str(error) for refusal in refusals):
+        raise error
 
 
 # How often `jvp` was called for the call of a Function at hand: once for each level of forward mode.
@@ -113,59 +153,3 @@ def _refuse_nested_forward_mode() -> None:
             "forward mode inside forward mode gives wrong derivatives for autograd Functions in torch; "
             "use jacfwd(jacrev(f)), which is torch.func.hessian, or model.gradient=autograd"
         )
-
-
-def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
-    variants = Prediction, PredictionWithForwardMode, TransformedPrediction
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        return _apply(variants, network, x.dtype, x, *parameters)
-    x, *parameters = _cast(device, [x, *parameters])
-    # On a GPU autocast lets some activations give float32; which ones, torch says of an empty tensor.
-    with torch.no_grad():
-        dtype = module(network.output_activation)(x.new_empty(0, 1)).dtype
-    with torch.autocast(device, enabled=False):
-        return _apply(variants, network, dtype, x, *parameters)
-
-
-def evaluate_loss(
-    network: Network,
-    criterion: Criterion,
-    y: Tensor,
-    weight: Tensor | None,
-    x: Tensor,
-    parameters: Sequence[Tensor],
-    sample_weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
-    variants = NetworkLoss, LossWithForwardMode, TransformedLoss
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        L, z_O = _apply(variants, network, criterion, y, weight, sample_weight, x, *parameters)
-        return L if L.dtype is x.dtype else L.to(x.dtype), z_O
-    x, *parameters = _cast(device, [x, *parameters])
-    with torch.autocast(device, enabled=False):
-        return _apply(variants, network, criterion, y, weight, sample_weight, x, *parameters)
-
-
-def _apply(variants: tuple[Any, Any, Any], *inputs: Any) -> Any:
-    plain, with_forward_mode, transformed = variants
-    if torch.compiler.is_compiling():
-        return plain.apply(*inputs)
-    try:
-        return with_forward_mode.apply(*inputs)
-    except RuntimeError as error:
-        # torch has no public way to ask whether a transform of torch.func is active. It says so here, before it calls
-        # forward: "In order to use an autograd.Function with functorch transforms …, it must override the
-        # setup_context staticmethod" (2.0 to 2.15).
-        if "setup_context" not in str(error):
-            raise
-    _forward_mode_levels.set(0)
-    return transformed.apply(*inputs)
-
-
-def _cast(device: str, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """To autocast's type, as `torch.nn.Linear` does there: whatever is float32 or less, float64 excepted."""
-    dtype = torch.get_autocast_dtype(device)
-    return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from backhand.calculus import reference
-from backhand.calculus.float64 import float64_device
+from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
 from backhand.config.errors import UserError
 
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # An error within so many times that of torch's own autograd, on the same batch in the same precision, is rounding.
 ROUNDING = 10.0
+# Where the reference is computed if the network's own device has no float64.
+HOST = torch.device("cpu")
 
 
 class AuditError(UserError):
@@ -214,7 +216,8 @@ def autograd_gradients(
         The gradients, on the network's device; those in float64 on the CPU where that device has no float64.
     """
     x, y, sample_weight, *_ = batch
-    device = float64_device(x.device) if dtype == torch.float64 else x.device
+    no_float64 = dtype == torch.float64 and widest_dtype(x.device) != torch.float64
+    device = HOST if no_float64 else x.device
     values = [each.detach().to(device, dtype or each.dtype).requires_grad_() for each in theta]
     x, y = x.to(device), y.to(device)
     sample_weight = None if sample_weight is None else sample_weight.to(device)
@@ -223,7 +226,7 @@ def autograd_gradients(
     criterion, weight = model.criterion(loss, parameters, x)
     autocast = torch.is_autocast_enabled(x.device.type) and dtype is None
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=autocast):
-        z_O = reference.preoutput(model.network, x, values)
+        z_O = reference.logits(model.network, x, values)
         value = reference.loss(model.network, criterion, z_O, y, weight, sample_weight).sum()
     return torch.autograd.grad(value, values)
 
@@ -236,7 +239,6 @@ def _scale(trainer: L.Trainer) -> float:
 
 def _relative(found: Tensor, right: Tensor, several: bool = False) -> Tensor:
     """‖found − right‖ / ‖right‖ of each run (K,), or of the only one (1,); where ‖right‖ is 0, whether it is wrong."""
-    device = float64_device(found.device)
-    found, right = (each.to(device).double().reshape(len(each) if several else 1, -1) for each in (found, right))
+    found, right = (each.to(right).reshape(len(each) if several else 1, -1) for each in (found, right))
     error, norm = (found - right).norm(dim=1), right.norm(dim=1)
     return torch.where(norm > 0, error / norm, (error > 0).double())

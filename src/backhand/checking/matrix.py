@@ -128,7 +128,7 @@ class _Subject:
         def of(x: Tensor, *parameters: Tensor) -> Tensor:
             if model.gradient == "hand":
                 return evaluate_loss(model.network, criterion, self.y, weight, x, parameters)[0]
-            z_O = reference.preoutput(model.network, x, parameters)
+            z_O = reference.logits(model.network, x, parameters)
             return reference.loss(model.network, criterion, z_O, self.y, weight)
 
         return of
@@ -321,7 +321,7 @@ def _jacobian(subject: _Subject) -> str | None:
         return predict(subject.hand.network, inputs[0], inputs[1:])
 
     def theirs(*inputs: Tensor) -> Tensor:
-        z_O = reference.preoutput(subject.auto.network, inputs[0], inputs[1:])
+        z_O = reference.logits(subject.auto.network, inputs[0], inputs[1:])
         return reference.module(subject.auto.network.output_activation)(z_O)
 
     expected = jacrev(theirs, every)(x, *parameters)
@@ -349,7 +349,7 @@ def _forms(subject: _Subject) -> str | None:
         subject.combination.loss, dict(subject.combination.parameters), subject.x
     )
     parameters = criterion.parameters(weight)
-    z = reference.preoutput(network, subject.x, list(subject.hand.parameters())).detach()
+    z = reference.logits(network, subject.x, list(subject.hand.parameters())).detach()
     yhat = network.f(z)
     v = loss.derivative(yhat, subject.y, **parameters)
     long = network.f.delta(v, yhat if network.f.reads == "a" else z)

@@ -153,7 +153,7 @@ def _ask(
 def _prove(case: Case) -> None:
     """Hold what the target is compared with to torch's own graph: a fault here would accuse the innocent."""
     inputs = [t.clone().requires_grad_() for t in (case.x, case.W_I, case.b_I, case.W_O, case.b_O)]
-    z_O = reference.preoutput(case.network, inputs[0], inputs[1:])
+    z_O = reference.logits(case.network, inputs[0], inputs[1:])
     loss = reference.loss(case.network, case.criterion, z_O, case.y, case.weight)
     right = derive(case)
     names = ("delta_O", "dx", "dW_I", "db_I", "dW_O", "db_O")

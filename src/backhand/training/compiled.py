@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from backhand.calculus.backpropagation import Criterion, gradients
+from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
 from backhand.config.errors import UserError
 from backhand.data.batches import Batch
 from backhand.training.module import LightningMLP
-from backhand.training.optimizers import UPDATES, RunsOptimizer, precise
+from backhand.training.optimizers import UPDATES, RunsOptimizer
 
 # Parameters below which two threads wait for each other longer than they work (64-32-10: 155 µs, and 127 with one).
 SMALL = 100_000
@@ -104,7 +105,8 @@ class CompiledStep:
         states = [optimizer.state[parameter] for parameter in model.parameters()]
         self.states = [[state[name] for name in names if state.get(name) is not None] for state in states]
         settings = {key: value for key, value in self.group.items() if key not in ("params", "lr", "initial_lr")}
-        self.lr, self.filled = torch.zeros((), device=self.theta[0].device, dtype=precise(self.theta[0].device)), 0.0
+        device = self.theta[0].device
+        self.lr, self.filled = torch.zeros((), device=device, dtype=widest_dtype(device)), 0.0
         network, several = model.network, self.frozen is not None
 
         def step(

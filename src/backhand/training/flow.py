@@ -19,7 +19,7 @@ from backhand.calculus.backpropagation import (
     preactivation,
     weight_gradient,
 )
-from backhand.calculus.float64 import float64_device
+from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
 from backhand.reporting.wandb_content import Histogram, log_histograms
@@ -121,9 +121,9 @@ def histograms(found: Flow) -> dict[str, list[Histogram | None]]:
 
 def _histograms(t: Tensor) -> list[Histogram | None]:
     """Of (…, B, n), one for each run."""
-    values = t.to(float64_device(t.device)).double().reshape(-1, t.shape[-2] * t.shape[-1])
+    values = t.to(widest_dtype(t.device)).reshape(-1, t.shape[-2] * t.shape[-1])
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
-    finite = torch.isfinite(values).all(1).tolist()
+    finite = torch.isfinite(high - low)[:, 0].tolist()
     width = torch.where(high > low, (high - low) / BINS, 1.0)
     places = ((values - low) / width).nan_to_num().long().clamp(0, BINS - 1)
     counts = torch.zeros(len(values), BINS, dtype=torch.long, device=values.device)

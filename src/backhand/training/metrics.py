@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
-from backhand.training.optimizers import precise
 
 # Batches whose contributions are kept before they are added up: to add two numbers takes as long as a small product of
 # matrices.
@@ -54,7 +54,7 @@ class Metrics:
             found |= {"right": right if own else right * 0, "samples": own * z_O.shape[-2]}
         elif not fit:
             y, yhat = batch.y, LOSSES[self.loss].mean(self.model.output(z_O))
-            y, yhat = (each.to(precise(each.device)) * own for each in (y, yhat))
+            y, yhat = (each.to(widest_dtype(each.device)) * own for each in (y, yhat))
             error = y - yhat
             found |= {
                 "samples": own * z_O.shape[-2],
@@ -138,5 +138,6 @@ def _stacked(values: Sequence[Any]) -> Tensor:
     if not tensors:
         return torch.tensor(values, dtype=torch.float64)
     device = tensors[0].device
+    dtype = widest_dtype(device)
     shape = torch.broadcast_shapes(*(each.shape for each in tensors))
-    return torch.stack([torch.as_tensor(each, dtype=precise(device), device=device).expand(shape) for each in values])
+    return torch.stack([torch.as_tensor(each, dtype=dtype, device=device).expand(shape) for each in values])

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from backhand.calculus.float64 import widest_dtype
+
 # A setting is a number, or for several runs (K,), one for each.
 Setting = float | Tensor
 
@@ -46,7 +48,7 @@ def adam(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, 
     count.add_(1)
     first.lerp_(gradient, _like(1 - beta_1, theta))
     second.mul_(_like(beta_2, theta)).addcmul_(_like(1 - beta_2, theta) * gradient, gradient)
-    t = count.to(theta.device, precise(theta.device))  # beta**t is near one
+    t = count.to(theta.device, widest_dtype(theta.device))  # beta**t is near one
     denominator = second.sqrt() / _like((1 - beta_2**t).sqrt(), theta) + _like(settings["eps"], theta)
     theta.sub_(_like(lr / (1 - beta_1**t), theta) * first / denominator)
 
@@ -83,7 +85,7 @@ class RunsOptimizer(Optimizer):
         if all(group.get("momentum") == 0.0 for group in groups):
             self.names = ()  # plain gradient descent keeps nothing
         defaults = {key: _joined([group[key] for group in groups], device) for key in groups[0] if key != "params"}
-        defaults["lr"] = torch.tensor([group["lr"] for group in groups], dtype=precise(device), device=device)
+        defaults["lr"] = torch.tensor([group["lr"] for group in groups], dtype=widest_dtype(device), device=device)
         self.frozen = torch.zeros(len(groups), dtype=torch.bool)
         self.left_out: Tensor | None = None
         super().__init__(parameters, defaults)
@@ -149,12 +151,7 @@ def _joined(values: Sequence[Any], device: torch.device) -> Any:
         return tuple(_joined(each, device) for each in zip(*values, strict=True))
     if all(value == values[0] for value in values):
         return values[0]
-    return torch.tensor(values, dtype=precise(device), device=device)
-
-
-def precise(device: torch.device) -> torch.dtype:
-    """The widest type of the device: Apple's MPS has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
+    return torch.tensor(values, dtype=widest_dtype(device), device=device)
 
 
 def _of(setting: Any, runs: Tensor) -> Any:

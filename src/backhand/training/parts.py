@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
-from backhand.calculus.float64 import float64_device
+from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
 from backhand.config.errors import UserError
@@ -171,7 +171,7 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
     precision = config.trainer.precision
     if PRECISIONS.get(str(precision)) == torch.float64:
         device = trainer.strategy.root_device
-        if float64_device(device) != device:
+        if widest_dtype(device) != torch.float64:
             raise UserError(f"trainer.precision={precision}: {device.type} has no float64; choose trainer=cpu")
     return trainer
 
