@@ -76,7 +76,8 @@ class Prediction(torch.autograd.Function):
         z_O, hidden, saved = bp.forward(network, x, parameters)
         ctx.network, ctx.dtype = network, dtype
         ctx.save_for_backward(x, *parameters, z_O, *hidden, *saved)
-        return network.f(z_O.to(dtype))
+        # Compiled, torch 2.11 has gradients of 0 for a Function that returns what a `to` that changes nothing gave.
+        return network.f(z_O if z_O.dtype is dtype else z_O.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, dL_dyhat: Tensor) -> tuple[Tensor | None, ...]:
