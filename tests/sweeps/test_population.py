@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from backhand.calculus import backpropagation
+from backhand.config.validation import can_compile
 from backhand.data.batches import Batches
 from backhand.sweeps import launcher
 from backhand.sweeps.population import rows_at_once
@@ -316,6 +317,7 @@ def test_a_population_that_was_cut_off_goes_on_bit_for_bit(jobs, together, optim
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")
 def test_a_compiled_population_is_the_eager_one(jobs, together):
     for optimizer, settings in (("sgd", SGD), ("adam", ADAM)):
         eager, compiled = (

@@ -8,6 +8,7 @@ import torch
 
 from backhand import MLP
 from backhand.calculus.backpropagation import Criterion, gradients
+from backhand.config.validation import can_compile
 from backhand.data.batches import Batch
 from backhand.training import compiled as compiled_step
 from backhand.training.compiled import CompiledStep
@@ -66,6 +67,7 @@ def saved(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd optimizer.momentum=0", "adam"])
+@pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")
 def test_a_compiled_run_is_the_eager_one(trained, monkeypatch, optimizer):
     whole = []
     original = CompiledStep.__call__
@@ -85,6 +87,7 @@ def test_a_compiled_run_is_the_eager_one(trained, monkeypatch, optimizer):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")
 def test_a_wrong_derivative_is_found_in_the_compiled_step_too(trained, monkeypatch):
     from backhand.checking.audit import AuditError
 

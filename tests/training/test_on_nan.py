@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 
 from backhand import MLP
 from backhand.calculus import backpropagation
+from backhand.config.validation import can_compile
 from backhand.data.batches import Batch
 from backhand.training import train
 from backhand.training.module import LightningMLP
@@ -311,6 +312,7 @@ def test_the_first_quantity_that_is_not_finite_is_named(loss, values, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.stress), "adam"])
+@pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")
 def test_a_compiled_run_stops_and_skips_as_the_eager_one(trained, planted, optimizer):
     shared = (*WINE, "trainer.precision=64-true", "trainer.max_epochs=2", f"optimizer={optimizer}")
     for batch, on_nan in ((0, "skip"), (1, "skip"), (11, "stop")):
