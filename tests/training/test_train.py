@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from backhand.calculus import backpropagation
 from backhand.config.errors import UserError
+from backhand.config.lock import hold
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.training import outcome, train
 from backhand.training.module import LightningMLP
@@ -410,3 +411,11 @@ def test_the_default_network_reads_digits_as_well_as_scikit_learns(trained, load
     print("ours", ours, "scikit-learn", theirs)
     assert np.mean(ours) >= 0.97
     assert abs(np.mean(ours) - np.mean(theirs)) <= 0.005
+
+
+def test_a_jobs_folder_that_another_command_is_at_work_in_is_left_alone(configured, tmp_path):
+    release = hold(tmp_path / "0", "hydra.sweep.dir")
+    with pytest.raises(UserError, match="is at work in it"):
+        train.train(configured("data=wine", "logger=none"), tmp_path / "0", sweep=tmp_path)
+    assert not (tmp_path / "0" / "result.json").exists()
+    release()

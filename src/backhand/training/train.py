@@ -71,9 +71,9 @@ def train(config: TrainConfig, folder: Path, sweep: Path | None = None) -> float
     quiet_lightning()
     quiet_others()
     with Interruption().watched() as interruption, ExitStack() as held:
+        if not alone and is_first():
+            held.callback(hold(folder, "hydra.sweep.dir"))
         try:
-            if not alone and is_first():
-                held.callback(hold(folder, "hydra.sweep.dir"))
             if config.ckpt_path == AUTO or (config.ckpt_path is None and not alone):
                 settings = resumed(settings, folder)
             # What the trainer refuses must not leave a W&B run behind.
