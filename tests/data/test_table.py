@@ -605,3 +605,17 @@ def test_missing_values_of_new_rows_are_filled_as_in_training(tmp_path, trained)
 def test_formulas_are_text(tmp_path):
     table = pd.read_csv(io.StringIO(frame().assign(x=np.resize(["=1+1", "@a", "-b"], N)).to_csv(index=False)))
     assert columns_of(loaded(written(tmp_path, table)))["x"]["categories"] == ["-b", "=1+1", "@a"]
+
+
+@pytest.mark.parametrize("column", ["area", "city", "lift"])
+def test_the_digest_tells_of_any_input_that_has_changed(tmp_path, column):
+    table = frame()
+    before = loaded(written(tmp_path, table)).digest
+    assert loaded(written(tmp_path, table)).digest == before
+    assert loaded(written(tmp_path, table, "t.parquet")).digest == before
+    other = {"area": 51.25, "city": "Genf", "lift": False}[column]
+    for row in range(N):
+        changed = table.copy()
+        changed.loc[row, column] = other
+        is_same = table.loc[row, column] == other
+        assert (loaded(written(tmp_path, changed)).digest == before) == is_same

@@ -216,3 +216,21 @@ def test_several_runs_are_trained_at_once_with_one_backward_pass_for_all(monkeyp
         trainer().fit(alone, DataLoader(data, batch_size=16))
         for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
             torch.testing.assert_close(ours[run], theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [(torch.zeros(4, 6),), (*[torch.zeros(4, 6)] * 4,), {"x": torch.zeros(4, 6)}])
+def test_a_batch_is_named_where_it_is_none(batch):
+    with pytest.raises(ValueError, match=r"a batch is \(x, y\) or \(x, y, weight\), not "):
+        trainer().fit(module(), [batch])
+
+
+@pytest.mark.slow
+def test_a_compiled_module_trains_as_it_does_without():
+    found, samples = [], rows(48)
+    for compiled in (False, True):
+        given = module()
+        fit = trainer(max_epochs=3)
+        batches = DataLoader(samples, batch_size=16)
+        fit.fit(torch.compile(given, backend="aot_eager") if compiled else given, batches)
+        found.append(given.progress.history.column("train/loss"))
+    assert found[1] == pytest.approx(found[0], rel=1e-5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -64,19 +65,20 @@ class MLP(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        sizes = [int(size) for size in sizes]
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes={sizes}: give at least the input's and the output's size, each 1 or more")
+        if len(sizes) < 2 or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+            raise ValueError(
+                f"sizes={sizes}: give at least the input's and the output's size, each a whole number, 1 or more"
+            )
         check_hidden_activation(hidden_activation, len(sizes) - 2)
         check_choice("output_activation", output_activation, ACTIVATIONS)
         check_choice("init", init, INITIALIZATIONS)
         check_choice("gradient", gradient, GRADIENTS)
-        self.sizes = sizes
+        self.sizes = [int(size) for size in sizes]
         self.network = Network(hidden_activation, output_activation)
         self.gradient = gradient
         run_axis = () if runs is None else (runs,)
         layers: list[Layer] = []
-        for n, m in pairwise(sizes):
+        for n, m in pairwise(self.sizes):
             W = torch.empty(*run_axis, n, m, dtype=dtype, device=device)
             b = torch.empty(*run_axis, m, dtype=dtype, device=device)
             INITIALIZATIONS[init](W, b, generator)

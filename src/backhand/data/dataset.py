@@ -47,6 +47,7 @@ class Dataset:
         std: what it is then divided by, of the same shape.
         centre, scale: of standardised inputs that were pixels, `x × scale + centre` is what they were, (D,) each.
         preprocessing: how a row of the source becomes an input, as plain numbers and names, where that was fitted.
+        checksum: of the source's rows, where the inputs are computed from them.
     """
 
     rows: dict[Split, Rows]
@@ -57,11 +58,12 @@ class Dataset:
     centre: Tensor | None = None
     scale: Tensor | None = None
     preprocessing: dict[str, Any] | None = None
+    checksum: int = 0
 
     @functools.cached_property
     def digest(self) -> str:
         """Of the rows as they came: the targets, and inputs that are no computed numbers, which may differ by a bit."""
-        found = 0
+        found = self.checksum
         for rows in self.rows.values():
             parts = [rows.ids, rows.y, *([rows.x] if rows.x.dtype == torch.uint8 else [])]
             for part in parts:

@@ -1,5 +1,6 @@
 """A user's own table: how its columns become a network's inputs, for training and for new rows alike."""
 
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,13 @@ def load_table(settings: DataConfig) -> Dataset:
     }
     x = _encode_finite(preprocessing, frame, where)
     facts = Facts(features=x.shape[1], classes=len(class_names) or None, samples=len(frame), outputs=1)
+    checksum = zlib.crc32(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     del frame
     rows = {
         name: Rows(torch.from_numpy(ids), x[ids], y[ids], None if weights is None else weights[ids])
         for name, ids in split.items()
     }
-    return Dataset(rows, facts, class_names, preprocessing=preprocessing)
+    return Dataset(rows, facts, class_names, preprocessing=preprocessing, checksum=checksum)
 
 
 def encode(preprocessing: dict[str, Any], frame: pd.DataFrame) -> torch.Tensor:

@@ -235,16 +235,20 @@ def newest(folder: Path) -> Path | None:
     Raises:
         UserError: there are some, and none of them is whole.
     """
-    there = [path for path in (folder / Path(LAST).name, folder / PREVIOUS) if path.exists()]
-    for path in there:
+    damaged: list[UserError] = []
+    for path in (folder / Path(LAST).name, folder / PREVIOUS):
+        if not path.exists():
+            continue
         try:
             _read(path, "ckpt_path")
         except UserError as error:
-            if path == there[-1]:
-                raise UserError(f"{error}, and there is no other that is whole; remove them to begin anew") from None
-            log.warning("%s; the one before it is gone on from", error)
+            damaged.append(error)
         else:
+            if damaged:
+                log.warning("%s; the one before it is gone on from", damaged[0])
             return path
+    if damaged:
+        raise UserError(f"{damaged[-1]}, and there is no other that is whole; remove them to begin anew")
     return None
 
 

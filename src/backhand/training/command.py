@@ -63,6 +63,8 @@ def main(cfg: DictConfig) -> Any:
 
 def leave_interrupted(config: TrainConfig, folder: Path) -> None:
     """Say how a run goes on that was cut off; and leave a result.json where it did not come to write one."""
+    if is_complete(read_result(folder)):  # what was cut off is what it printed
+        return
     with suppress(OSError):
         if read_result(folder) is None:
             write_result(Result("interrupted", {"name": config.objective, "value": None}), config, folder)

@@ -17,7 +17,7 @@ from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
 from backhand.config.errors import UserError
 from backhand.data.batches import Batch
-from backhand.training.module import LightningMLP
+from backhand.training.module import LightningMLP, as_batch
 from backhand.training.optimizers import UPDATES, RunsOptimizer
 
 # Parameters below which two threads wait for each other longer than they work (64-32-10: 155 µs, and 127 with one).
@@ -58,7 +58,7 @@ class CompiledMLP(LightningMLP):
         if self._is_ordinary:
             return super().training_step(batch, batch_idx)
         assert self._whole is not None
-        self.batch = batch = Batch(*batch)
+        self.batch = batch = as_batch(batch)
         with torch.no_grad():
             loss, z_O, self.gradients, finite = self._whole(batch)
         self.note_step(batch, loss, z_O)

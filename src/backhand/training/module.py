@@ -119,7 +119,7 @@ class LightningMLP(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """The loss, whose `backward()` is the derivation's; of several runs the sum."""
-        self.batch = batch = Batch(*batch)
+        self.batch = batch = as_batch(batch)
         loss, z_O = self.model.loss_and_logits(
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
         )
@@ -128,10 +128,10 @@ class LightningMLP(LightningModule):
         return loss.sum() if loss.dim() else loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(Batch(*batch), "val")
+        self._evaluate(as_batch(batch), "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(Batch(*batch), "test")
+        self._evaluate(as_batch(batch), "test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Predictions in the target's own terms; of inputs alone there is no `target`.
@@ -241,7 +241,10 @@ class LightningMLP(LightningModule):
         if self.hparams["runs"] is not None and bool(self.progress.frozen.any()):
             self.metrics["train"].drop(self.progress.frozen)
         if self.progress.first_loss is None:
-            self.progress.first_loss = self.trainer.strategy.reduce(loss * batch.share, reduce_op="mean")
+            first = loss.clone()  # without the copy the loss of a compiled module has no gradient (torch 2.15)
+            if self.trainer.world_size > 1:
+                first = self.trainer.strategy.reduce(first * batch.share, reduce_op="mean")
+            self.progress.first_loss = first
 
     def note(self, metrics: Mapping[str, Any]) -> None:
         """Put metrics (…) into the epoch's row; those of one run may be monitored, too."""
@@ -290,3 +293,16 @@ class LightningMLP(LightningModule):
             values = {**{name: float(value) for name, value in metrics.items()}, "epoch": self.current_epoch}
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, self.trainer.global_step - 1)
+
+
+def as_batch(batch: Any) -> Batch:
+    """What a DataLoader yields, by name.
+
+    Raises:
+        ValueError: it is neither `(x, y)` nor `(x, y, weight)`.
+    """
+    if isinstance(batch, Batch):
+        return batch
+    if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+        raise ValueError(f"a batch is (x, y) or (x, y, weight), not {type(batch).__name__} of {len(batch)}")
+    return Batch(*batch)
