@@ -1,7 +1,7 @@
 """The launchers and the sweepers as Hydra finds them: it imports this file at every start, so nothing heavy here."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,12 +105,22 @@ class SlurmLauncher(PopulationLauncher, submitit_launcher.SlurmLauncher):
 
 
 class _Sweeper(Sweeper):
+    keys: Sequence[str] = ("params",)
+
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from backhand.sweeps.sweep import Sweep
 
+        for key in self.settings:
+            if key not in self.keys:
+                raise UserError(f"hydra.sweeper.{key}: no such key; choose from {', '.join(self.keys)}")
+        params = self.settings.get("params")
+        if not isinstance(params or {}, Mapping):
+            raise UserError(
+                f"hydra.sweeper.params={params}: must be values by key, such as {{optimizer.lr: '0.1,0.2'}}"
+            )
         self.jobs = Sweep(config, hydra_context, task_function)
 
 
@@ -124,7 +134,9 @@ class GridSweeper(_Sweeper):
 
 
 class OptunaSweeper(_Sweeper):
-    """`search=optuna`: Optuna chooses the values; its keys are in `conf/hydra/sweeper/optuna.yaml`."""
+    """`search=optuna`: Optuna chooses the values; its keys are explained in `conf/hydra/sweeper/optuna.yaml`."""
+
+    keys = ("params", "n_trials", "n_jobs", "sampler", "sampler_options", "seed", "objectives")
 
     def sweep(self, arguments: list[str]) -> None:
         from backhand.sweeps.search import SearchSettings, run_search

@@ -82,6 +82,14 @@ def test_a_file_system_that_is_full_ends_a_run_in_one_line_and_what_was_written_
     again.wait(60)
 
 
+def test_a_file_system_that_is_full_ends_a_sweep_without_a_traceback(command, mounted):
+    mounted("size=150k")
+    found = command("train.py", "-m", *QUICK, "trainer.max_epochs=60", "seed=0,1,2", "hydra.sweep.dir=disk/sweep")
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr, found.stderr
+    assert "cannot be written (No space left on device)" in found.stderr.splitlines()[-1]
+
+
 def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(command, mounted):
     mounted("ro")
     for arguments in (("hydra.run.dir=disk/run",), ("hydra.sweep.dir=disk/sweep", "seed=0,1", "-m")):

@@ -18,7 +18,7 @@ from backhand.calculus.losses import LOSSES, Loss
 
 @dataclass(frozen=True)
 class Network:
-    """What is fixed about a network: the names of its activations.
+    """What is fixed about a network beside its parameters: the names of its activations.
 
     Attributes:
         hidden_activation: g, one name for all hidden layers, or one for each.
@@ -74,16 +74,16 @@ def preactivation(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """`z = h W + b`: (…, B, n), (…, n, m), (…, m) → (…, B, m)."""
     # One kernel, which rounds once instead of twice; the batched one gives each run the bits that it has by itself.
     if W.dim() == 3:
-        W = W.mT.contiguous().mT if _narrow(W) else W
+        W = W.mT.contiguous().mT if _has_few_outputs(W) else W
         return torch.baddbmm(b.unsqueeze(-2), h.expand(len(W), *h.shape[-2:]), W)
     if W.dim() > 3:
         return h @ W + b.unsqueeze(-2)
-    if _narrow(W) or h.dim() > 2:
-        return torch.nn.functional.linear(h, W.mT.contiguous() if _narrow(W) else W.mT, b)
+    if _has_few_outputs(W) or h.dim() > 2:
+        return torch.nn.functional.linear(h, W.mT.contiguous() if _has_few_outputs(W) else W.mT, b)
     return torch.addmm(b, h, W)
 
 
-def _narrow(W: Tensor) -> bool:
+def _has_few_outputs(W: Tensor) -> bool:
     return W.shape[-1] * NARROW <= W.shape[-2]
 
 
@@ -118,18 +118,18 @@ def loss_delta(
 
 
 def _delta(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-    L, parameters = criterion.loss, criterion.parameters(weight)
-    if L.matched == network.output_activation:
-        return L.matched_delta(z_O, y, **parameters)
+    loss, parameters = criterion.loss, criterion.parameters(weight)
+    if loss.matched == network.output_activation:
+        return loss.matched_delta(z_O, y, **parameters)
     yhat = network.f(z_O)
     saved = yhat if network.f.reads == "a" else z_O
-    return output_delta(network, L.derivative(yhat, y, **parameters), saved)
+    return output_delta(network, loss.derivative(yhat, y, **parameters), saved)
 
 
 def hidden_delta(g: Activation, delta: Tensor, W: Tensor, saved: Tensor) -> Tensor:
     """`δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I)`: (…, B, m), (…, n, m), (…, B, n) → (…, B, n).
 
-    `saved` is h, or z_I where that is what the derivative of g reads.
+    `delta` and `W` are those of the layer above. `saved` is h, or z_I where that is what the derivative of g reads.
     """
     return g.delta(delta @ W.mT, saved)
 
@@ -173,10 +173,10 @@ def loss_value(
 
 
 def _value(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-    L, parameters = criterion.loss, criterion.parameters(weight)
-    if L.matched == network.output_activation:
-        return L.matched_value(z_O, y, **parameters)
-    return L.value(network.f(z_O), y, **parameters)
+    loss, parameters = criterion.loss, criterion.parameters(weight)
+    if loss.matched == network.output_activation:
+        return loss.matched_value(z_O, y, **parameters)
+    return loss.value(network.f(z_O), y, **parameters)
 
 
 def sample_share(sample_weight: Tensor, y: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
@@ -241,20 +241,20 @@ def backward(
     Returns:
         The gradients of x, W_1, b_1, W_2, b_2, …; None where it is not needed.
     """
-    gradients: list[Tensor | None] = [None] * len(needs_grad)
+    found: list[Tensor | None] = [None] * len(needs_grad)
     layer_inputs = [x, *hidden]
     for i in reversed(range(len(weights))):
         if needs_grad[2 * i + 1]:
-            gradients[2 * i + 1] = weight_gradient(layer_inputs[i], delta)
+            found[2 * i + 1] = weight_gradient(layer_inputs[i], delta)
         if needs_grad[2 * i + 2]:
-            gradients[2 * i + 2] = bias_gradient(delta)
+            found[2 * i + 2] = bias_gradient(delta)
         if not any(needs_grad[: 2 * i + 1]):
             break
         if i == 0:
-            gradients[0] = input_gradient(delta, weights[0])
+            found[0] = input_gradient(delta, weights[0])
         else:
             delta = hidden_delta(network.g(i - 1), delta, weights[i], saved[i - 1])
-    return gradients
+    return found
 
 
 def gradients(

@@ -57,14 +57,14 @@ class NetworkLoss(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         y, weight, sample_weight, *tensors = ctx.saved_tensors
         x, parameters, z_O, hidden, saved = _saved(network, tensors, len(needs_grad))
-        recursion = x, hidden, saved, parameters[::2], needs_grad
         if rows := large_outputs.pieces(z_O, weight, sample_weight):
-            found = large_outputs.backward(network, criterion, dL, z_O, y, rows, *recursion)
+            of_z_O = network, criterion, dL, z_O, y, rows
+            found = large_outputs.backward(*of_z_O, x, hidden, saved, parameters[::2], needs_grad)
         else:
             delta = bp.loss_delta(network, criterion, z_O, y, weight, sample_weight)
             delta = narrow(delta * (dL[..., None, None] if dL.dim() else dL), z_O)
-            found = bp.backward(network, delta, *recursion)
-        return *[None] * 6, *found
+            found = bp.backward(network, delta, x, hidden, saved, parameters[::2], needs_grad)
+        return *[None] * 6, *found  # none for what stands before x
 
 
 class Prediction(torch.autograd.Function):
@@ -95,7 +95,8 @@ def _saved(
 ) -> tuple[Tensor, Sequence[Tensor], Tensor, Sequence[Tensor], Sequence[Tensor]]:
     """x, the parameters, and what `backpropagation.forward` returned of them.
 
-    The latter is computed anew where it must depend on the inputs, or where nothing but the inputs was saved.
+    The latter is computed anew where it must depend on the inputs, or where only they were saved, as the second form in
+    `transforms` does.
     """
     x, *parameters = tensors[:inputs]
     results = tensors[inputs:]

@@ -1,6 +1,6 @@
-"""A second form of the two Functions, for forward mode and `torch.func`, and the calls that choose between the two.
+"""The calls of the two Functions, and a second form of each, for forward mode and `torch.func`.
 
-It has what the plain form leaves out:
+Every training step goes through the plain form. The second one has what that leaves out:
 
 - `jvp`, for forward mode: torch.compile refuses a Function that has one.
 - `setup_context`, for the transforms of `torch.func`: torch then inspects the signature of `forward` at every call,
@@ -95,7 +95,7 @@ def evaluate_loss(
     inputs = network, criterion, dtype, y, weight, sample_weight, x, *parameters
     try:
         return NetworkLoss.apply(*inputs)
-    except RuntimeError as error:
+    except RuntimeError as error:  # by which torch says that forward mode or torch.func is active
         _check_refusal(error)
     return TransformedLoss.apply(*inputs)
 

@@ -1,6 +1,7 @@
 """Commands whose user's mistakes are one line and exit status 1."""
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         begun = False
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
+        logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
         try:
             check_flags(sys.argv[1:])
             check_groups(sys.argv[1:])

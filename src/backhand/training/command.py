@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
     config, hydra = typed(cfg), HydraConfig.get()
-    alone, folder = hydra.mode == RunMode.RUN, shared_folder(Path(hydra.runtime.output_dir))
+    alone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
+    folder = shared_folder(own_folder)  # of another process than the first, its own is a temporary one
     record = read_result(folder) if not alone or config.ckpt_path == AUTO else None
     if record is not None and record.get("config_hash") != config_hash(config):
         raise UserError(f"{folder}: holds another configuration's run, and nothing is overwritten; name another folder")
@@ -54,7 +55,7 @@ def main(cfg: DictConfig) -> Any:
     with ending_at_once(lambda: leave_interrupted(config, folder)) if alone_and_first else nullcontext():
         from backhand.training.train import train
     try:
-        return train(config, Path(hydra.runtime.output_dir), None if alone else Path(hydra.sweep.dir).absolute())
+        return train(config, own_folder, None if alone else Path(hydra.sweep.dir).absolute())
     except SystemExit:
         if alone_and_first:
             leave_interrupted(config, folder)

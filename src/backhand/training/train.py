@@ -51,23 +51,23 @@ log = logging.getLogger(__name__)
 OUTPUTS_FOR_ONE_THREAD, PARAMETERS_FOR_ONE_THREAD = 2**20, 100_000
 
 
-def train(config: TrainConfig, folder: Path, sweep: Path | None = None) -> float:
+def train(composed: TrainConfig, folder: Path, sweep: Path | None = None) -> float:
     """Train one network: here, or in processes of its own where the run needs several.
 
     Args:
-        config: as the user gave it. With `ckpt_path=auto` the run is resumed from the last checkpoint of its folder;
-            so is a sweep's job without a `ckpt_path`.
+        composed: the configuration as the user gave it. With `ckpt_path=auto` the run is resumed from the last
+            checkpoint of its folder; so is a sweep's job without a `ckpt_path`.
         folder: where it writes.
         sweep: the folder of the sweep that it is a job of.
 
     Returns:
-        The best value of `config.objective`, for Hydra's sweepers.
+        The best value of `objective`, for Hydra's sweepers.
 
     Raises:
         UserError: what this machine, Lightning or the run's folder refuses; a process that failed.
         SystemExit: the run was interrupted.
     """
-    alone, settings = sweep is None, config if sweep is None else in_sweep(config, sweep)
+    alone, config = sweep is None, composed if sweep is None else in_sweep(composed, sweep)
     quiet_lightning()
     quiet_others()
     with Interruption().watched() as interruption, ExitStack() as held:
@@ -75,12 +75,12 @@ def train(config: TrainConfig, folder: Path, sweep: Path | None = None) -> float
             held.callback(hold(folder, "hydra.sweep.dir"))
         try:
             if config.ckpt_path == AUTO or (config.ckpt_path is None and not alone):
-                settings = resumed(settings, folder)
-            # What the trainer refuses must not leave a W&B run behind.
-            trainer = build_trainer(settings, folder, callbacks=[], logger=False)
+                config = resumed(config, folder)
+            # It says how many processes there are to be; and what it refuses must not leave a W&B run behind.
+            trainer = build_trainer(config, folder, callbacks=[], logger=False)
             if (count := processes_to_start(trainer)) > 0:
-                return train_in_processes(count, settings, folder, config, alone)
-            return Run(settings, folder, config, interruption).train(alone)
+                return train_in_processes(count, config, folder, composed, alone)
+            return Run(config, folder, composed, interruption).train(alone)
         except (KeyboardInterrupt, SystemExit):
             raise SystemExit(interruption.exit_status) from None
         except Exception as error:
@@ -88,7 +88,7 @@ def train(config: TrainConfig, folder: Path, sweep: Path | None = None) -> float
                 log.exception("the job failed")
             # Of a process that failed the others know the consequence alone.
             if isinstance(error, ProcessError) or (not alone and read_result(folder) is None):
-                write(failure(error, config), config, folder)
+                write(failure(error, composed), composed, folder)
             if alone and isinstance(error, UserError) and is_first():
                 _remove_unused(folder)
             raise
