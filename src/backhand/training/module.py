@@ -165,7 +165,7 @@ class LightningMLP(LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip as the trainer is set to, where there are gradients: a step that is left out has none."""
-        if any(parameter.grad is not None for parameter in self.parameters()):
+        if gradient_clip_val is not None and any(parameter.grad is not None for parameter in self.parameters()):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
