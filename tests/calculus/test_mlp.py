@@ -131,6 +131,7 @@ def test_a_generator_decides_the_initial_values():
     [
         ({"sizes": [3]}, "at least"),
         ({"sizes": [3, 0, 2]}, "1 or more"),
+        ({"sizes": [3, 4.7, 2]}, "each a whole number"),
         ({"sizes": [3, 2], "hidden_activation": "tahn"}, "did you mean tanh"),
         ({"sizes": [3, 2], "hidden_activation": "softmax"}, "choose from"),
         ({"sizes": [3, 4, 2], "hidden_activation": ["tanh", "relu"]}, "has 2 names for 1 hidden layer"),

@@ -12,8 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from backhand.calculus import backpropagation
 from backhand.config.errors import UserError
 from backhand.config.lock import hold
+from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.training import outcome, train
+from backhand.training.command import leave_interrupted
 from backhand.training.module import LightningMLP
 
 
@@ -419,3 +421,12 @@ def test_a_jobs_folder_that_another_command_is_at_work_in_is_left_alone(configur
         train.train(configured("data=wine", "logger=none"), tmp_path / "0", sweep=tmp_path)
     assert not (tmp_path / "0" / "result.json").exists()
     release()
+
+
+@pytest.mark.parametrize(("status", "told"), [("finished", False), ("diverged", False), ("failed", True)])
+def test_only_a_run_that_has_not_ended_was_interrupted(configured, tmp_path, caplog, status, told):
+    # A reader of what is printed may close the pipe, as `| head -1` does, once the run is over.
+    config = configured("data=wine", "logger=none")
+    write_result(Result(status, {"name": "val/loss", "value": None}), config, tmp_path)
+    leave_interrupted(config, tmp_path)
+    assert ("interrupted" in caplog.text) == told
