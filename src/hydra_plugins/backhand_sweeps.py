@@ -15,7 +15,7 @@ from hydra_plugins.hydra_submitit_launcher import submitit_launcher
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import DictConfig
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 if TYPE_CHECKING:
     from backhand.sweeps.jobs import Job

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from backhand import MLP
 from backhand.calculus.float64 import widest_dtype
 from backhand.checking import audit
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.training import evaluation, flow, parts
 
 

@@ -10,7 +10,7 @@ from backhand.calculus import backpropagation as bp
 from backhand.calculus import transforms
 from backhand.checking import gradcheck, prover
 from backhand.checking.matrix import MODES, Combination, combinations, prove
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 PLAIN = Combination("tanh", "softmax", "cross_entropy")
 

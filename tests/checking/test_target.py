@@ -13,7 +13,7 @@ from tests.checking.derivations import EDITS
 
 from backhand.checking import gradcheck, runner
 from backhand.checking import target as targets
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,8 +6,8 @@ import sklearn.datasets
 import torch
 
 from backhand.config.catalogue import CATALOGUE
-from backhand.config.errors import UserError
 from backhand.data.dataset import SPLITS, split_rows
+from backhand.errors import UserError
 
 SHIPPED = [name for name, facts in CATALOGUE.items() if facts.samples is not None]
 

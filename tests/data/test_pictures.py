@@ -28,11 +28,11 @@ from tests.data.picture_files import (
 from torchvision import datasets
 
 from backhand.config.catalogue import CATALOGUE, PICTURES
-from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
 from backhand.data import pictures
 from backhand.data.dataset import SPLITS
 from backhand.data.pictures import load_pictures
+from backhand.errors import UserError
 
 TRAIN, TEST = random_pictures(60, (28, 28), 0), random_pictures(20, (28, 28), 1)
 COLOUR_TRAIN, COLOUR_TEST = random_pictures(60, (3, 32, 32), 2), random_pictures(20, (3, 32, 32), 3)

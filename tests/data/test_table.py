@@ -19,9 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tests.memory import peak_memory
 
-from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
 from backhand.data.table import encode, load_table, read_new_rows
+from backhand.errors import UserError
 
 N = 40
 

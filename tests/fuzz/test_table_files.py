@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from tests.fuzz.conftest import FEW, MANY, examples
 from tests.memory import peak_memory
 
-from backhand.config.errors import UserError, one_line
+from backhand.config.errors import one_line
 from backhand.config.schema import DataConfig
 from backhand.data.dataset import Dataset
 from backhand.data.table import load_table
+from backhand.errors import UserError
 
 KIBIBYTES = 1 << 20  # beyond what the process had: far above what a file here needs
 

@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.reporting.charts import Table, by_class, group_table, groups, label, sweep_charts
 from backhand.reporting.folder import Findings, read_sweep
 from backhand.reporting.page import build_page

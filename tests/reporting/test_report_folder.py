@@ -7,7 +7,7 @@ import os
 import pytest
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.reporting.charts import MOST_POINTS, groups, thinned
 from backhand.reporting.folder import read_folder, read_run, read_sweep
 from backhand.reporting.report import render, write_report

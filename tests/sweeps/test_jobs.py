@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from backhand.config import CONF
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.reporting.result import settings_without
 from backhand.sweeps.grid import combinations
 from backhand.sweeps.groups import divided, obstacle

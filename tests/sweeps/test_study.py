@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.sweeps.search import SearchSettings
 from backhand.sweeps.study import Study
 

@@ -8,7 +8,7 @@ import submitit
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.sweeps.slurm import submit
 from backhand.sweeps.summary import summarise

@@ -12,8 +12,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from backhand.config import CONF, command
-from backhand.config.errors import UserError
 from backhand.config.untrusted import permission
+from backhand.errors import UserError
 from backhand.training.interruption import command_to_go_on
 
 

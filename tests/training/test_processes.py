@@ -13,10 +13,10 @@ from lightning.pytorch.strategies import StrategyRegistry
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from backhand.config.catalogue import Facts
-from backhand.config.errors import UserError
 from backhand.config.validation import STRATEGIES
 from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows
+from backhand.errors import UserError
 from backhand.training import processes, train
 from backhand.training.processes import Launched, ProcessError, launched, reason_of, refuse_sweep
 

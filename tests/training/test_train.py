@@ -10,8 +10,8 @@ import wandb
 from lightning.pytorch.callbacks import Callback
 
 from backhand.calculus import backpropagation
-from backhand.config.errors import UserError
 from backhand.config.lock import hold
+from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.training import outcome, train

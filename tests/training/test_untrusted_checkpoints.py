@@ -10,9 +10,9 @@ import torch
 from tests.memory import peak_memory
 
 from backhand.config.archive import check_archive
-from backhand.config.errors import UserError
 from backhand.config.validation import check_checkpoint_file
 from backhand.data.module import load
+from backhand.errors import UserError
 from backhand.training import train
 from backhand.training.checkpoint import check_fits, read, state_of
 from backhand.training.evaluation import evaluate_new_rows, read_module

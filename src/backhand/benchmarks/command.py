@@ -7,7 +7,7 @@ from backhand.calculus.choices import check_choice
 from backhand.config import CONF
 from backhand.config.arguments import parse
 from backhand.config.command import script
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 USAGE = """
 Measure the program beside other ways to do the same work, in turn, in one process.
@@ -48,12 +48,9 @@ def main(command_line: list[str]) -> int:
     arguments = parse(BenchmarkArguments, [word for word in command_line if word not in words], USAGE)
     if not words:
         raise UserError(f"name what to measure: {', '.join(NAMES)}, or all")
-    try:
-        for word in words:
-            check_choice("benchmark", word, (*NAMES, "all"))
-        check_choice("device", arguments.device, ("auto", "cpu", "cuda"))
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    for word in words:
+        check_choice("benchmark", word, (*NAMES, "all"))
+    check_choice("device", arguments.device, ("auto", "cpu", "cuda"))
     if arguments.rounds is not None and arguments.rounds < 1:
         raise UserError(f"rounds={arguments.rounds}: must be 1 or more")
     folder = Path(arguments.folder)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from backhand.calculus.choices import check_choice
+from backhand.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -284,15 +285,15 @@ def check_hidden_activation(given: str | Sequence[str], layers: int) -> None:
     """Refuse a name that does not exist, or a list that has not one for each hidden layer.
 
     Raises:
-        ValueError: one line with what is allowed.
+        UserError: one line with what is allowed.
     """
     if not isinstance(given, str | list | tuple) or not all(isinstance(name, str) for name in given):
-        raise ValueError(f"hidden_activation={given}: must be a name, or a list with one name for each hidden layer")
+        raise UserError(f"hidden_activation={given}: must be a name, or a list with one name for each hidden layer")
     names = [given] if isinstance(given, str) else list(given)
     for name in names:
         check_choice("hidden_activation", name, HIDDEN_ACTIVATIONS)
     if not isinstance(given, str) and len(names) != layers:
-        raise ValueError(
+        raise UserError(
             f"hidden_activation=[{','.join(names)}]: has {len(names)} names for {layers} hidden layers; give one for "
             "each layer, or a single name for all"
         )

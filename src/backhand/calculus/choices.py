@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
+from backhand.errors import UserError
+
 GRADIENTS = ("hand", "autograd")
 
 
@@ -10,10 +12,10 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> None:
     """Refuse a name that is not among the choices.
 
     Raises:
-        ValueError: one line with the name, the closest choice, and all of them.
+        UserError: one line with the name, the closest choice, and all of them.
     """
     if name not in choices:
-        raise ValueError(f"{what}={name}: no such choice{closest(name, choices)}; choose from {', '.join(choices)}")
+        raise UserError(f"{what}={name}: no such choice{closest(name, choices)}; choose from {', '.join(choices)}")
 
 
 def closest(name: str, choices: Iterable[str]) -> str:

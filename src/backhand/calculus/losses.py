@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from backhand.calculus.activations import log1pexp
+from backhand.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -314,20 +315,20 @@ def check_parameters(loss: str, parameters: Mapping[str, Any], outputs: int) -> 
     """Refuse a parameter that the loss has not, or a value out of range; of a tensor only the shape is read.
 
     Raises:
-        ValueError: one line with the parameter and what is allowed.
+        UserError: one line with the parameter and what is allowed.
     """
     own = LOSSES[loss].parameters
     for name, value in parameters.items():
         if name not in own:
             owners = " or ".join(each for each, entry in LOSSES.items() if name in entry.parameters)
             has = f"it belongs to {owners}" if owners else f"it has {', '.join(own) or 'none'}"
-            raise ValueError(f"{name}: the loss {loss} has no such parameter; {has}")
+            raise UserError(f"{name}: the loss {loss} has no such parameter; {has}")
         if hasattr(value, "shape"):
             if tuple(value.shape) not in (((outputs,), ()) if own[name].each else ((),)):
-                raise ValueError(f"{name}: has the shape {tuple(value.shape)}; it must be ({outputs},)")
+                raise UserError(f"{name}: has the shape {tuple(value.shape)}; it must be ({outputs},)")
             continue
         numbers = list(value) if own[name].each and not isinstance(value, int | float | str) else [value]
         if not all(isinstance(number, int | float) and own[name].allows(number) for number in numbers):
-            raise ValueError(f"{name}={value}: must be {own[name].allowed}")
+            raise UserError(f"{name}={value}: must be {own[name].allowed}")
         if isinstance(value, list | tuple) and len(numbers) != outputs:
-            raise ValueError(f"{name}={value}: has {len(numbers)} numbers for {outputs} outputs")
+            raise UserError(f"{name}={value}: has {len(numbers)} numbers for {outputs} outputs")

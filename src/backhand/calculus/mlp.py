@@ -15,6 +15,7 @@ from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.transforms import evaluate_loss, predict
+from backhand.errors import UserError
 
 
 class Layer(nn.Module):
@@ -46,7 +47,7 @@ class MLP(nn.Module):
         device: of the parameters; torch's default if None.
 
     Raises:
-        ValueError: fewer than two sizes, a size below one, a list of activations of another length than there are
+        UserError: fewer than two sizes, a size below one, a list of activations of another length than there are
             hidden layers, or a name that does not exist; the choices are listed.
     """
 
@@ -66,7 +67,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if len(sizes) < 2 or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
-            raise ValueError(
+            raise UserError(
                 f"sizes={sizes}: give at least the input's and the output's size, each a whole number, 1 or more"
             )
         check_hidden_activation(hidden_activation, len(sizes) - 2)
@@ -89,7 +90,7 @@ class MLP(nn.Module):
         """`ŷ` (…, B, C) of a batch x (…, B, D).
 
         Raises:
-            ValueError: x has not the shape (…, B, D).
+            UserError: x has not the shape (…, B, D).
         """
         self._check_input(x)
         if self.gradient == "autograd":
@@ -112,7 +113,7 @@ class MLP(nn.Module):
                 number or (C,), of `binary_cross_entropy`, `huber_delta` of `huber`; None is as if left out.
 
         Raises:
-            ValueError: a loss that does not exist or does not fit the output activation, a wrong shape, or a parameter
+            UserError: a loss that does not exist or does not fit the output activation, a wrong shape, or a parameter
                 that the loss has not, or out of its range.
         """
         return self.loss_and_logits(x, target, loss, sample_weight=sample_weight, **parameters)[0]
@@ -137,12 +138,12 @@ class MLP(nn.Module):
         """The same network in plain `torch.nn` layers, with copies of the parameters.
 
         Raises:
-            ValueError: the network has a run axis, which `torch.nn.Linear` has not.
+            UserError: the network has a run axis, which `torch.nn.Linear` has not.
         """
         layers = self._layers()
         first = layers[0].weight
         if first.dim() != 2:
-            raise ValueError("to_sequential: a network with a run axis has no torch.nn counterpart")
+            raise UserError("to_sequential: a network with a run axis has no torch.nn counterpart")
         modules: list[nn.Module] = []
         for i, layer in enumerate(layers):
             n, m = layer.weight.shape
@@ -161,7 +162,7 @@ class MLP(nn.Module):
         A missing last activation is the identity; two `Linear` in a row have the identity between them.
 
         Raises:
-            ValueError: a module that is neither, a `Linear` without bias, sizes that do not fit, or a softmax over
+            UserError: a module that is neither, a `Linear` without bias, sizes that do not fit, or a softmax over
                 another axis than the last.
         """
         linears: list[nn.Linear] = []
@@ -169,9 +170,9 @@ class MLP(nn.Module):
         for position, part in enumerate(net):
             if isinstance(part, nn.Linear):
                 if part.bias is None:
-                    raise ValueError(f"from_sequential: module {position} is a Linear without bias")
+                    raise UserError(f"from_sequential: module {position} is a Linear without bias")
                 if linears and part.in_features != linears[-1].out_features:
-                    raise ValueError(
+                    raise UserError(
                         f"from_sequential: module {position} takes {part.in_features} inputs, "
                         f"the layer before it gives {linears[-1].out_features}"
                     )
@@ -180,10 +181,10 @@ class MLP(nn.Module):
                 linears.append(part)
             else:
                 if len(names) >= len(linears):
-                    raise ValueError(f"from_sequential: module {position} ({part}) does not follow a Linear")
+                    raise UserError(f"from_sequential: module {position} ({part}) does not follow a Linear")
                 names.append(_activation_name(part, position))
         if not linears:
-            raise ValueError("from_sequential: the network has no Linear layer")
+            raise UserError("from_sequential: the network has no Linear layer")
         names += ["identity"] * (len(linears) - len(names))
         *hidden, output = names
         weight = linears[0].weight
@@ -214,7 +215,7 @@ class MLP(nn.Module):
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
-            raise ValueError(f"x has the shape {tuple(x.shape)}; this network takes (…, batch, {self.sizes[0]})")
+            raise UserError(f"x has the shape {tuple(x.shape)}; this network takes (…, batch, {self.sizes[0]})")
 
     def _checked(
         self, x: Tensor, target: Tensor, loss: str, sample_weight: Tensor | None, parameters: dict[str, Any]
@@ -223,28 +224,28 @@ class MLP(nn.Module):
         self._check_input(x)
         self._check_target(x, target, loss)
         if sample_weight is not None and (sample_weight.dim() < 1 or sample_weight.shape[-1] != x.shape[-2]):
-            raise ValueError(f"sample_weight has the shape {tuple(sample_weight.shape)}; it must be (…, {x.shape[-2]})")
+            raise UserError(f"sample_weight has the shape {tuple(sample_weight.shape)}; it must be (…, {x.shape[-2]})")
         return self.criterion(loss, parameters, x)
 
     def _check_target(self, x: Tensor, target: Tensor, loss: str) -> None:
         check_choice("loss", loss, LOSSES)
         if misfit := LOSSES[loss].misfit(self.network.output_activation, self.network.f.range):
-            raise ValueError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
+            raise UserError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
         batch, outputs = x.shape[-2], self.sizes[-1]
         rows = target.is_floating_point() and target.shape[-2:] == (batch, outputs)
         if LOSSES[loss].target == "classes":
             if not rows and (target.dim() < 1 or target.shape[-1] != batch or target.is_floating_point()):
-                raise ValueError(
+                raise UserError(
                     f"{loss} takes class numbers of the shape (…, {batch}) or probabilities of the shape "
                     f"(…, {batch}, {outputs}), not {target.dtype} of the shape {tuple(target.shape)}"
                 )
         elif not rows:
-            raise ValueError(
+            raise UserError(
                 f"{loss} takes a floating-point target of the shape (…, {batch}, {outputs}), "
                 f"not {target.dtype} of the shape {tuple(target.shape)}"
             )
         if target.requires_grad:
-            raise ValueError("the target requires a gradient, and the derivation has none for it")
+            raise UserError("the target requires a gradient, and the derivation has none for it")
 
     def criterion(self, loss: str, parameters: dict[str, Any], x: Tensor) -> tuple[Criterion, Tensor | None]:
         """The loss with its single numbers, and the one parameter that is a tensor."""
@@ -266,12 +267,12 @@ def _activation_name(part: nn.Module, position: int) -> str:
             continue
         if isinstance(part, nn.Softmax):
             if part.dim not in (-1, 1):
-                raise ValueError(f"from_sequential: module {position} is a Softmax over axis {part.dim}, not the last")
+                raise UserError(f"from_sequential: module {position} is a Softmax over axis {part.dim}, not the last")
             return name
         if _settings(part) == _settings(reference.module(name)):
             return name
     known = ", ".join(repr(reference.module(name)) for name in ACTIVATIONS)
-    raise ValueError(f"from_sequential: module {position} ({part}) is none of Linear, {known}")
+    raise UserError(f"from_sequential: module {position} ({part}) is none of Linear, {known}")
 
 
 def _settings(part: nn.Module) -> str:

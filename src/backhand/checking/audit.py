@@ -12,7 +12,7 @@ from torch import Tensor
 from backhand.calculus import reference
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
 from backhand.config.command import script
-from backhand.config.errors import UserError
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
+from backhand.errors import UserError
 from backhand.reporting import document
 
 USAGE = """
@@ -55,10 +55,7 @@ def derive(arguments: DeriveArguments) -> int:
     model = arguments.model
     parameters = loss_parameters(model)
     weight = parameters.get(LOSSES[model.loss].weight or "") if model.loss in LOSSES else None
-    try:
-        check_choice("format", arguments.format, document.FORMATS)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    check_choice("format", arguments.format, document.FORMATS)
     check_network(model, len(weight) if isinstance(weight, list) else 1)
     if weight == "balanced":
         raise UserError("model.class_weight=balanced: there are no data to balance; give one number a class")

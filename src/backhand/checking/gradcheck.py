@@ -9,8 +9,8 @@ from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
 from backhand.config.command import script
-from backhand.config.errors import UserError
 from backhand.config.schema import NetworkArguments
+from backhand.errors import UserError
 
 USAGE = """
 Prove every derivative, in every mode that PyTorch has:
@@ -106,8 +106,5 @@ def _positive(key: str, value: float) -> None:
 def _names(only: str | None) -> list[str]:
     names = [name.strip() for name in only.split(",")] if only is not None else []
     for name in names:
-        try:
-            check_choice("only", name, (*ACTIVATIONS, *LOSSES, *MODES))
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        check_choice("only", name, (*ACTIVATIONS, *LOSSES, *MODES))
     return names

@@ -32,7 +32,7 @@ from backhand.checking.matrix import (
     combinations,
     prove,
 )
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.reporting.heatmap import heatmap
 
 # Says of a gradcheck.json that it may be replaced.

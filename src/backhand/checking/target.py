@@ -24,9 +24,9 @@ from backhand.calculus.losses import LOSSES
 from backhand.checking.cases import SIZES, draw_case
 from backhand.checking.diagnosis import TOLERANCE, Diagnosis, diagnose
 from backhand.checking.steps import GRADIENTS, Case, derive
-from backhand.config.errors import UserError
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
+from backhand.errors import UserError
 
 # Where a derivation stops on the ordinary sizes, these may let it run, and its mistake be named.
 SQUARE = (7, 4, 4, 4)

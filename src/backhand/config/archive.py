@@ -15,7 +15,7 @@ from yaml import (
     YAMLError,
 )
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 # Unpacked, a file of data has at most so many times its own bytes, or this many of them. A text seldom has 20 times;
 # what can be read again and again from a few bytes (gzip: 1,000 times, Parquet: any number) is limited by it.
@@ -59,6 +59,8 @@ def check_archive(path: Path, key: str) -> None:
                 for member in members:
                     if member.filename.endswith(".pkl"):
                         _check_pickle(archive, member, where)
+    except UserError:
+        raise
     # NotImplementedError is zipfile's word for a way of packing that it does not know.
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, struct.error, RuntimeError):
         raise UserError(f"{where}: is no checkpoint, or a damaged one") from None

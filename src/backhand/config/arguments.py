@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from backhand.calculus.choices import closest
-from backhand.config.errors import UserError, one_line
+from backhand.config.errors import one_line
+from backhand.errors import UserError
 
 T = TypeVar("T")
 

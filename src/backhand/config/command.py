@@ -20,8 +20,9 @@ from yaml import YAMLError
 
 from backhand.config import CONF
 from backhand.config.confidential import without_secrets
-from backhand.config.errors import USER_ERRORS, UserError, key_of_null, one_line
+from backhand.config.errors import USER_ERRORS, key_of_null, one_line
 from backhand.config.untrusted import CheckedLoader, permission
+from backhand.errors import UserError
 
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
 OPTIONAL = ("experiment", "debug")  # groups of which there need not be a choice

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 VARIABLE = re.compile(r"\w*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PAT|_PWD)", re.IGNORECASE)
 SHORTEST = 8  # characters; what is shorter is found by chance everywhere

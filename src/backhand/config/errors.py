@@ -10,11 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backhand.calculus.choices import closest
 from backhand.config.schema import TrainConfig
-
-
-class UserError(Exception):
-    """Something the user can mend: the message is the whole report."""
-
+from backhand.errors import UserError
 
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 LONGEST = 2000  # characters of a line; the list of the trainer's keys has 800

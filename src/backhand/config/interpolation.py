@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf.base import Container
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 # In one look at a whole configuration; that of a run has 25 values, with 800 characters.
 MOST, MOST_CHARACTERS = 1_000, 100_000

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 log = logging.getLogger(__name__)
 

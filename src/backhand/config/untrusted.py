@@ -25,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from backhand.config import CONF
 from backhand.config.archive import DEEPEST, check_yaml
 from backhand.config.confidential import check_nothing_confidential, leaves
-from backhand.config.errors import UserError
 from backhand.config.interpolation import limited
+from backhand.errors import UserError
 
 ALLOW = "allow_targets"
 # A module's classes, and no more: through a module that it has imported, `torch.optim.optimizer.os.system` is one too.

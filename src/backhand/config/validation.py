@@ -23,7 +23,6 @@ from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.config.archive import check_archive
 from backhand.config.catalogue import PICTURES, Facts, facts_of
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
-from backhand.config.errors import UserError
 from backhand.config.interpolation import limited
 from backhand.config.schema import (
     AUGMENTATIONS,
@@ -39,6 +38,7 @@ from backhand.config.schema import (
     TrainConfig,
     TrainerConfig,
 )
+from backhand.errors import UserError
 
 LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory holds
 
@@ -79,10 +79,7 @@ def checked(tree: DictConfig) -> TrainConfig:
     with limited():
         config = cast(TrainConfig, OmegaConf.to_object(tree))
     check_nothing_confidential(leaves(asdict(config)))
-    try:
-        _check(config)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    _check(config)
     facts = facts_of(config.data)
     return config if facts is None else settled(config, facts)
 
@@ -105,12 +102,9 @@ def settled(config: TrainConfig, facts: Facts) -> TrainConfig:
     if output == "auto":
         output = LOSSES[loss].matched if loss in LOSSES else output
     config = replace(config, model=replace(config.model, loss=loss, output_activation=output))
-    try:
-        _check_split(config, facts)
-        _check_model(config, facts)
-        check_choice("objective", config.objective, metric_names(facts))
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    _check_split(config, facts)
+    _check_model(config, facts)
+    check_choice("objective", config.objective, metric_names(facts))
     return config
 
 

@@ -26,9 +26,9 @@ from torchvision.datasets.utils import check_integrity
 
 from backhand.config.archive import most_unpacked
 from backhand.config.catalogue import CATALOGUE
-from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
+from backhand.errors import UserError
 
 SOURCES = {
     "mnist": datasets.MNIST,

@@ -13,10 +13,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from backhand.calculus.choices import closest
 from backhand.config.catalogue import Facts
-from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.data.tablefile import Kind, as_text, listed, quoted, read_columns, read_names
+from backhand.errors import UserError
 
 FEWEST_ROWS = 10
 MOST_CATEGORIES = 1000

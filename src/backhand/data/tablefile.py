@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from backhand.config.archive import most_unpacked
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 
 Kind = Literal["number", "text", "any"]
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".parquet", ".pq")

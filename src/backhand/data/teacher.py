@@ -7,9 +7,9 @@ import torch
 
 from backhand.calculus.backpropagation import Network, forward
 from backhand.config.catalogue import facts_of
-from backhand.config.errors import UserError
 from backhand.config.schema import DataConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
+from backhand.errors import UserError
 
 
 def load_teacher(settings: DataConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:

@@ -13,9 +13,9 @@ from backhand.calculus.choices import check_choice, closest
 from backhand.config.arguments import keys, parse
 from backhand.config.command import script
 from backhand.config.confidential import without_secrets
-from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import check_project, check_wandb_environment, larger_is_better
+from backhand.errors import UserError
 from backhand.reporting.wandb_server import knock
 
 if TYPE_CHECKING:
@@ -76,10 +76,7 @@ def build(arguments: DashboardArguments) -> Workspace:
         if not value:
             raise UserError(f"{key}: must be given")
     check_project("project", arguments.project)
-    try:
-        check_choice("objective", arguments.objective, OBJECTIVES)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    check_choice("objective", arguments.objective, OBJECTIVES)
     for key in arguments.settings:
         if key not in SETTINGS:
             raise UserError(f"settings: {key}: no such key{closest(key, SETTINGS)}; train.py --help lists all")

@@ -18,8 +18,8 @@ from typing import Any, get_args
 
 import yaml
 
-from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
+from backhand.errors import UserError
 from backhand.reporting.cells import text_of
 from backhand.reporting.findings import FINDINGS, MOST_POINTS, MOST_UNITS, WORST
 from backhand.reporting.result import Status

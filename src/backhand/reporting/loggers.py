@@ -16,8 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config import CONF
 from backhand.config.confidential import USER_AND_AT, without_secrets
-from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
+from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.reporting.wandb_server import knock

@@ -13,7 +13,7 @@ from typing import Any
 from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
 from backhand.config.command import script
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.reporting.terminal import shown
 
 USAGE = """
@@ -49,10 +49,7 @@ def main(command_line: list[str]) -> int:
     given = [each for each in command_line if ("=" in each and not Path(each).is_dir()) or each in ("--help", "-h")]
     folders = [Path(each) for each in command_line if each not in given]
     arguments = parse(ReportArguments, given, USAGE)
-    try:
-        check_choice("format", arguments.format, ("html", "text"))
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    check_choice("format", arguments.format, ("html", "text"))
     if not folders:
         raise UserError("name the folder of a run or of a sweep, as in outputs/2026-01-31/12-00-00; see --help")
     if arguments.format == "text":

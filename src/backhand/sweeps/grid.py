@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from rich.console import Console
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import Sweep
 

@@ -12,10 +12,11 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from backhand.config.errors import USER_ERRORS, UserError, one_line
+from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.schema import TrainConfig
 from backhand.config.untrusted import leads_out
 from backhand.config.validation import check_table_file, checked, in_schema
+from backhand.errors import UserError
 from backhand.reporting.result import config_hash, is_complete, read_result
 
 # What may differ between the runs of a population: it is a number for each, or decides how its weights begin.

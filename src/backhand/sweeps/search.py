@@ -1,7 +1,7 @@
 """The sweep whose jobs Optuna chooses, a batch of trials at a time, from what the ones before them have found."""
 
 import inspect
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from optuna.trial import BaseTrial
 
 from backhand.calculus.choices import check_choice
 from backhand.config.catalogue import Facts, facts_of
-from backhand.config.errors import UserError, one_line
+from backhand.config.errors import one_line
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import check_validated, metric_names
+from backhand.errors import UserError
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.study import Study
 from backhand.sweeps.summary import summarise
@@ -60,7 +61,7 @@ class SearchSettings:
             self._require(
                 "objectives", is_list and len(self.objectives) > 0, "must be a list, as in [val/loss,parameters]"
             )
-        _check_choice("sampler", self.sampler, SAMPLERS)
+        check_choice("hydra.sweeper.sampler", self.sampler, SAMPLERS)
 
     def _require(self, name: str, fits: bool, rule: str) -> None:
         if not fits:
@@ -188,7 +189,7 @@ def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
     facts = facts_of(config.data)
     metrics = dict.fromkeys(name for each in (TABLES if facts is None else [facts]) for name in metric_names(each))
     for name in names:
-        _check_choice("objectives", name, (*metrics, *COSTS))
+        check_choice("hydra.sweeper.objectives", name, (*metrics, *COSTS))
         check_validated("hydra.sweeper.objectives", name, config.trainer)
     if len(set(names)) < len(names):
         raise UserError(f"hydra.sweeper.objectives=[{','.join(names)}]: names one twice")
@@ -204,13 +205,6 @@ def _check_sampler(settings: SearchSettings, space: Mapping[str, BaseDistributio
             study.tell(number, [0.0] * len(names))
     except Exception as error:  # whatever a sampler raises: it has had nothing but these settings
         raise UserError(f"hydra.sweeper.sampler={settings.sampler}: {one_line(error)}") from None
-
-
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    try:
-        check_choice(f"hydra.sweeper.{name}", value, choices)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def _set(values: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
-from backhand.config.errors import UserError
+from backhand.errors import UserError
 from backhand.sweeps.groups import divided
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.launcher import completed, started

@@ -13,8 +13,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
-from backhand.config.errors import UserError, one_line
+from backhand.config.errors import one_line
 from backhand.config.validation import larger_is_better
+from backhand.errors import UserError
 from backhand.reporting.result import atomic_write
 
 # Noted with a study whose sampler has nothing left to try.

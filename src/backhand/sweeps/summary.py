@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backhand.config.errors import UserError
 from backhand.config.validation import larger_is_better
+from backhand.errors import UserError
 from backhand.reporting.cells import cell
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.report import leave_report

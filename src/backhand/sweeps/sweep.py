@@ -21,9 +21,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from backhand.config.confidential import without_secrets
-from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold
 from backhand.config.untrusted import check_links
+from backhand.errors import UserError
 from backhand.reporting.result import atomic_write, is_complete, objective_of, read_json, read_result
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress

@@ -13,11 +13,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from backhand.config.command import command, report
-from backhand.config.errors import USER_ERRORS, UserError
+from backhand.config.errors import USER_ERRORS
 from backhand.config.lock import HOLDER, hold
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.untrusted import WRITTEN, check_links
 from backhand.config.validation import check_folder, check_table_file, typed
+from backhand.errors import UserError
 from backhand.reporting.result import (
     Result,
     config_hash,

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from backhand.calculus.backpropagation import Criterion, gradients
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
-from backhand.config.errors import UserError
 from backhand.data.batches import Batch
+from backhand.errors import UserError
 from backhand.training.module import LightningMLP, as_batch
 from backhand.training.optimizers import UPDATES, RunsOptimizer
 

@@ -13,10 +13,11 @@ from backhand.calculus.choices import check_choice
 from backhand.config.archive import check_yaml
 from backhand.config.arguments import parse
 from backhand.config.command import script
-from backhand.config.errors import UserError, one_line
+from backhand.config.errors import one_line
 from backhand.config.schema import TrainConfig
 from backhand.config.untrusted import check_stored
 from backhand.config.validation import check_checkpoint_file, typed
+from backhand.errors import UserError
 
 USAGE = """
 Evaluate a run's best checkpoint.
@@ -63,10 +64,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         UserError: no run's folder, no readable checkpoint in it, an unknown split, or a file that exists already.
     """
     split = arguments.split or "test"
-    try:
-        check_choice("split", split, ("train", "val", "test"))
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    check_choice("split", split, ("train", "val", "test"))
     if arguments.input is not None and arguments.split is not None:
         raise UserError(f"split={split}: with input={arguments.input} there is no split; give one of the two")
     folder = Path(arguments.run)

@@ -10,11 +10,11 @@ from rich.console import Console
 from torch import Tensor
 
 from backhand.config.catalogue import Facts
-from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import settled
 from backhand.data.dataset import Dataset, Rows, Split
 from backhand.data.module import InMemoryData, load
+from backhand.errors import UserError
 from backhand.reporting.terminal import metrics_table
 from backhand.training.checkpoint import made_here, read
 from backhand.training.module import LightningMLP

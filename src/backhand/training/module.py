@@ -13,6 +13,7 @@ from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.config.schema import ON_NAN, OPTIMIZERS, SCHEDULERS
 from backhand.data.batches import Batch
+from backhand.errors import UserError
 from backhand.training.decisions import Ending
 from backhand.training.metrics import Metrics, classes_of
 from backhand.training.on_nan import OnNan
@@ -94,7 +95,7 @@ class LightningMLP(LightningModule):
         for group, given, choices in (("optimizer", optimizer, OPTIMIZERS), ("scheduler", scheduler, SCHEDULERS)):
             for one in each(given):
                 if not isinstance(one, Mapping):
-                    raise ValueError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(choices))}', …}}")
+                    raise UserError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(choices))}', …}}")
                 check_choice(f"{group}['name']", str(one.get("name")), choices)
         self.model = MLP(sizes, hidden_activation, output_activation, gradient=gradient, runs=runs)
         for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
@@ -172,11 +173,11 @@ class LightningMLP(LightningModule):
         """Begin; or, from a checkpoint, train no further where that has the end.
 
         Raises:
-            ValueError: a cosine schedule has no number of epochs to end at.
+            UserError: a cosine schedule has no number of epochs to end at.
         """
         trainer, stored = self.trainer, self._stored_metrics
         if self.progress.of_all_runs("scheduler")["name"] == "cosine" and (trainer.max_epochs or -1) < 1:
-            raise ValueError("scheduler cosine: needs the trainer's max_epochs, the length of the curve")
+            raise UserError("scheduler cosine: needs the trainer's max_epochs, the length of the curve")
         if trainer.global_step == 0:
             self.progress.begin()
             self.metrics["train"].clear()
@@ -299,10 +300,10 @@ def as_batch(batch: Any) -> Batch:
     """What a DataLoader yields, by name.
 
     Raises:
-        ValueError: it is neither `(x, y)` nor `(x, y, weight)`.
+        UserError: it is neither `(x, y)` nor `(x, y, weight)`.
     """
     if isinstance(batch, Batch):
         return batch
     if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
-        raise ValueError(f"a batch is (x, y) or (x, y, weight), not {type(batch).__name__} of {len(batch)}")
+        raise UserError(f"a batch is (x, y) or (x, y, weight), not {type(batch).__name__} of {len(batch)}")
     return Batch(*batch)

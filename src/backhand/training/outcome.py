@@ -8,9 +8,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.data.module import InMemoryData
+from backhand.errors import UserError
 from backhand.reporting.loggers import close_loggers
 from backhand.reporting.report import leave_report
 from backhand.reporting.result import (

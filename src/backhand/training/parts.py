@@ -13,11 +13,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
-from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData
+from backhand.errors import UserError
 from backhand.training.checkpoint import BEST, AtomicCheckpointIO
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP

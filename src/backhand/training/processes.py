@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from backhand.config.errors import UserError
 from backhand.config.schema import TrainConfig, TrainerConfig
+from backhand.errors import UserError
 from backhand.reporting.result import objective_of, read_result
 
 if TYPE_CHECKING:

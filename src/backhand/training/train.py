@@ -13,11 +13,11 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from backhand.checking.audit import Audit
-from backhand.config.errors import UserError
 from backhand.config.lock import HOLDER, hold, made_above
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import settled
 from backhand.data.module import InMemoryData, load
+from backhand.errors import UserError
 from backhand.reporting.loggers import build_loggers
 from backhand.reporting.result import Result, Status, best_row, objective_of, read_result
 from backhand.reporting.terminal import print_summary

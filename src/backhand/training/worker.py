@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from backhand.config.errors import UserError
 from backhand.config.validation import typed
+from backhand.errors import UserError
 from backhand.training.interruption import Interruption
 from backhand.training.processes import is_first, quiet_others
 
