@@ -136,6 +136,8 @@ def _is_parquet(path: Path) -> bool:
 def _reading(where: str) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
         reason = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split())
         if "Empty CSV" in reason:

@@ -274,6 +274,8 @@ def made_here(path: Path, key: str = "ckpt_path") -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{key}={path}: is not a checkpoint of this program ({reason})") from None
