@@ -2,17 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_submitit_launcher import submitit_launcher
-from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import DictConfig
 
 from backhand.errors import UserError
@@ -56,23 +53,6 @@ class PopulationLauncher(Launcher):
         from backhand.sweeps.launcher import PopulationSweep
 
         return PopulationSweep(self.hydra_context, self.task_function, self.max_runs, note)
-
-
-@dataclass
-class SlurmConfig(SlurmQueueConf):
-    """The keys of `hydra.launcher`: submitit's, and what is ours."""
-
-    _target_: str = "hydra_plugins.backhand_sweeps.SlurmLauncher"
-    name: str = "backhand"
-    timeout_min: int = 240
-    cpus_per_task: int | None = 1
-    array_parallelism: int = 64  # jobs at a time
-    max_num_timeout: int = 10  # so often a job whose time is up is put into the queue again; a preempted one always is
-    population: bool = False  # each population as a job, instead of each run
-    max_runs: int | None = None  # the most runs of a population; null: as many as the node's memory holds
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SlurmConfig(), provider="backhand")
 
 
 class SlurmLauncher(PopulationLauncher, submitit_launcher.SlurmLauncher):

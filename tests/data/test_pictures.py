@@ -28,7 +28,7 @@ from tests.data.picture_files import (
 from torchvision import datasets
 
 from backhand.config.catalogue import CATALOGUE, PICTURES
-from backhand.config.schema import DataConfig
+from backhand.config.schema import PicturesConfig
 from backhand.data import pictures
 from backhand.data.dataset import SPLITS
 from backhand.data.pictures import load_pictures
@@ -100,7 +100,7 @@ def server(tmp_path):
 
 
 def settings(root, name="mnist", **keys):
-    return DataConfig(name=name, dir=str(root), augment="none", **({"val_fraction": 0.25} | keys))
+    return PicturesConfig(name=name, dir=str(root), augment="none", **({"val_fraction": 0.25} | keys))
 
 
 def refusal(root, *words, name="mnist"):

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tests.memory import peak_memory
 
-from backhand.config.schema import DataConfig
+from backhand.config.schema import TableConfig
 from backhand.data.table import encode, load_table, read_new_rows
 from backhand.errors import UserError
 
@@ -52,7 +52,7 @@ def written(folder, table, name="t.csv"):
 
 
 def loaded(path, target="price", **keys):
-    return load_table(DataConfig(name="table", path=str(path), target=target, **keys))
+    return load_table(TableConfig(name="table", path=str(path), target=target, **keys))
 
 
 def refusal(call, *words):

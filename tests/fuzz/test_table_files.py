@@ -18,7 +18,7 @@ from tests.fuzz.conftest import FEW, MANY, examples
 from tests.memory import peak_memory
 
 from backhand.config.errors import one_line
-from backhand.config.schema import DataConfig
+from backhand.config.schema import TableConfig
 from backhand.data.dataset import Dataset
 from backhand.data.table import load_table
 from backhand.errors import UserError
@@ -179,7 +179,7 @@ def check(folder, suffix: str, content: bytes, settings: dict) -> None:
     said = ""
     with peak_memory() as peak:
         try:
-            answer = load_table(DataConfig(name="table", path=str(path), **settings))
+            answer = load_table(TableConfig(name="table", path=str(path), **settings))
         except UserError as error:
             said = one_line(error)
         else:

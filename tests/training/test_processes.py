@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from backhand.config.catalogue import Facts
-from backhand.config.validation import STRATEGIES
+from backhand.config.schema import STRATEGIES
 from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows
 from backhand.errors import UserError

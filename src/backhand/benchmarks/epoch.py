@@ -6,6 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from backhand.config import CONF
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import can_compile, typed
 from backhand.data.module import InMemoryData
+from backhand.training.optimizers import build_optimizer
 from backhand.training.train import Run, quiet_lightning
 
 OURS, BARE, USUAL = "train.py without logging", "bare torch loop", "Lightning + torchvision, sample by sample"
@@ -217,6 +219,7 @@ def usual(config: TrainConfig, files: Path) -> tuple[float, float]:
 def scikit_learn(config: TrainConfig) -> tuple[float, None]:
     """The same sizes, optimizer, batch size and epochs; initial weights and order are its own, so the loss is, too."""
     data, *_ = _start(config)
+    optimizer = asdict(config.optimizer)
     data.evaluation_batch = len(data.rows["train"].x)
     train = next(iter(data.evaluation_dataloader("train")))
     peer = MLPClassifier(
@@ -225,8 +228,8 @@ def scikit_learn(config: TrainConfig) -> tuple[float, None]:
         solver=config.optimizer.name,
         alpha=0,
         batch_size=config.data.batch_size,
-        learning_rate_init=config.optimizer.lr,
-        momentum=config.optimizer.momentum or 0.9,
+        learning_rate_init=optimizer["lr"],
+        momentum=optimizer.get("momentum", 0.9),
         nesterovs_momentum=False,
         max_iter=config.trainer.max_epochs,
         n_iter_no_change=10**6,
@@ -247,9 +250,7 @@ def _start(config: TrainConfig) -> tuple[InMemoryData, nn.Sequential, torch.opti
     device = run.trainer.strategy.root_device
     run.data.trainer = run.trainer
     net = logits(run.module.model).to(device)
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.optimizer.name]
-    settings: dict[str, Any] = {"momentum": config.optimizer.momentum} if config.optimizer.name == "sgd" else {}
-    return run.data, net, kind(net.parameters(), lr=config.optimizer.lr, **settings), device
+    return run.data, net, build_optimizer(net.parameters(), asdict(config.optimizer)), device
 
 
 def configured(*overrides: str) -> TrainConfig:

@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from backhand.calculus.choices import closest
 from backhand.config.errors import one_line
+from backhand.config.ranges import check_ranges
 from backhand.errors import UserError
 
 T = TypeVar("T")
@@ -22,7 +23,8 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
     `--help` prints `usage` and ends the program.
 
     Raises:
-        UserError: an argument that is not key=value, an unknown key, a wrong type, or a key without a default left out.
+        UserError: an argument that is not key=value, an unknown key, a wrong type or value, or a key without a default
+            left out.
     """
     if {"--help", "-h"} & set(arguments):
         print(usage.strip())
@@ -42,9 +44,11 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
         settings = OmegaConf.merge(OmegaConf.structured(kind), given)
         if missing := OmegaConf.missing_keys(settings):
             raise UserError(f"{', '.join(sorted(missing))}: must be given; see --help")
-        return cast(T, OmegaConf.to_object(settings))
+        arguments_given = cast(T, OmegaConf.to_object(settings))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None
+    check_ranges(arguments_given)
+    return arguments_given
 
 
 def keys(kind: Any) -> list[str]:

@@ -49,9 +49,11 @@ PICTURES = tuple(name for name, facts in CATALOGUE.items() if facts.own_test)
 
 def facts_of(data: DataConfig) -> Facts | None:
     """What is known about the configured data set; None for a table, which must be read first."""
-    if data.name == "teacher":
-        assert data.samples is not None
-        assert data.features is not None
-        assert data.outputs is not None
-        return Facts(samples=data.samples, features=data.features, outputs=data.outputs, classes=None)
+    from backhand.config.schema import CustomDataConfig, TeacherConfig
+
+    match data:
+        case TeacherConfig():
+            return Facts(samples=data.samples, features=data.features, outputs=data.outputs, classes=None)
+        case CustomDataConfig():
+            return Facts(features=data.features, classes=data.classes, outputs=data.outputs, own_test=True)
     return CATALOGUE.get(data.name)

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from yaml import YAMLError
 
 from backhand.config import CONF
 from backhand.config.confidential import without_secrets
-from backhand.config.errors import USER_ERRORS, key_of_null, one_line
+from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.untrusted import CheckedLoader, permission
 from backhand.errors import UserError
 
@@ -92,11 +93,10 @@ def _check_what_is_composed() -> None:
 def _of_starting(error: Exception, arguments: Sequence[str]) -> Exception | None:
     """What the user is told of an exception before the task has begun; None if it is a bug."""
     frames = {frame.name for frame in extract_tb(error.__traceback__)}
-    if isinstance(error, AssertionError) and (key := key_of_null(arguments)) is not None:
+    off = [each for each in arguments if re.match(r"\+*(callbacks|logger)\.\w+\.", each)]
+    if isinstance(error, AssertionError) and off:
         # OmegaConf's answer to a key of a part that is off: `callbacks.audit=null callbacks.audit.every=5`.
-        parent, _, _ = key.rpartition(".")
-        group, _, _ = parent.partition(".")
-        return UserError(f"{key}: {parent} is off here (null); choose a {group}=… that has it, or leave this out")
+        return UserError(f"{' '.join(off)}: is of a part that is off here; choose callbacks=… or logger=… with it")
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: cannot be read or made ({error.strerror})")
     if frames & {"compose_config", "check_groups"}:

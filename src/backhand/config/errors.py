@@ -1,17 +1,19 @@
 """What a user reads when something is wrong: one line that says what, where, and what is allowed."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import get_type_hints
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from backhand.calculus.choices import closest
-from backhand.config.schema import TrainConfig
+from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
+# Groups to which choices of one's own can be added, and where it says how.
+OPEN_GROUPS = (*CHOICES, "callbacks", "logger")
+EXTENDING = "; docs/extending.md says how to add your own"
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 LONGEST = 2000  # characters of a line; the list of the trainer's keys has 800
 
@@ -29,7 +31,8 @@ def _said(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = sorted(option for option in error.options if option != "config")
-        return f"{group}={choice}: no such choice{closest(choice, options)}; choose from {', '.join(options)}"
+        hint = EXTENDING if group in OPEN_GROUPS else ""
+        return f"{group}={choice}: no such choice{closest(choice, options)}; choose from {', '.join(options)}{hint}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not of the form key=value ({' '.join(str(error).split())})"
     if found := re.match(r"Ambiguous value for argument '(.+)'\n", str(error)):
@@ -38,7 +41,7 @@ def _said(error: BaseException) -> str:
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
         text = str(cause.msg).splitlines()[0]
         if re.search(r"is not in struct|not in '", text):
-            return _unknown_key(str(cause.full_key))
+            return _unknown_key(cause)
         if found := re.match(r"Value (.+) of type '.+' could not be converted to (\w+)", text):
             return f"{cause.full_key}={found[1].strip(chr(39))}: must be {_KINDS.get(found[2], found[2])}"
         if found := re.match(r"Value (.+) is not a valid bool", text):
@@ -56,32 +59,14 @@ def _said(error: BaseException) -> str:
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
-def _unknown_key(full_key: str) -> str:
-    parent, _, key = full_key.rpartition(".")
-    node: Any = TrainConfig
-    for part in filter(None, parent.split(".")):
-        node = _inner(get_type_hints(node).get(part)) if is_dataclass(node) else None
-    if not is_dataclass(node):
-        return f"{full_key}: no such key"
-    known = [field.name for field in fields(node)]
-    owner = f"{parent} has" if parent else "the keys are"
-    return f"{full_key}: no such key{closest(key, known)}; {owner} {', '.join(known)}"
-
-
-def key_of_null(arguments: Sequence[str]) -> str | None:
-    """The first key among the overrides that belongs to a part of the configuration that may be null."""
-    for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+~")
-        *parents, _ = key.split(".")
-        node: Any = TrainConfig
-        for parent in parents:
-            hint = get_type_hints(node).get(parent) if is_dataclass(node) else None
-            node = _inner(hint)
-            if type(None) in get_args(hint) and is_dataclass(node):
-                return key
-    return None
-
-
-def _inner(hint: Any) -> Any:
-    """The dataclass in `X | None`."""
-    return next((part for part in get_args(hint) if is_dataclass(part)), hint)
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    full_key = str(error.full_key)
+    group, _, key = full_key.rpartition(".")
+    node = error.parent_node
+    known = [str(each) for each in node] if isinstance(node, DictConfig) else []
+    choices = CHOICES.get(group, {})
+    if owners := [f"{group}={name}" for name, kind in choices.items() if key in get_type_hints(kind)]:
+        return f"{full_key}: {group}={node.name} has no such key; it belongs to {' or '.join(owners)}"
+    owner = f"{group} has" if group else "the keys are"
+    hint = f"; {group}=custom takes any argument: docs/extending.md" if choices else ""
+    return f"{full_key}: no such key{closest(key, known)}; {owner} {', '.join(known)}{hint}"

@@ -8,8 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from backhand.config.catalogue import PICTURES
-from backhand.config.schema import DataConfig
+from backhand.config.schema import DataConfig, PicturesConfig, TableConfig, TeacherConfig
 from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows, Split
 from backhand.data.shipped import load_shipped
@@ -34,14 +33,14 @@ def load(
     Raises:
         UserError: files that are not there, or have not in them what they must.
     """
-    if settings.name == "teacher":
+    if isinstance(settings, TeacherConfig):
         return load_teacher(settings, hidden_activation, output_activation)
     # What pandas and torchvision take to import is spent only where they are needed.
-    if settings.name == "table":
+    if isinstance(settings, TableConfig):
         from backhand.data.table import load_table
 
         return load_table(settings)
-    if settings.name in PICTURES:
+    if isinstance(settings, PicturesConfig):
         from backhand.data.pictures import load_pictures
 
         return load_pictures(settings, write)
@@ -93,7 +92,7 @@ class InMemoryData(LightningDataModule):
         """Shuffled anew every epoch, as a function of (shuffle_seed, epoch); not where `overfit_batches` is set."""
         rows = self.rows["train"]
         size = len(rows.x) if self.settings.batch_size == "full" else self.settings.batch_size
-        augmentation = self.settings.augment or "none"
+        augmentation = self.settings.augment if isinstance(self.settings, PicturesConfig) else "none"
         overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         return Batches(
             rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation, self._by_class(), overfits

@@ -26,7 +26,7 @@ from torchvision.datasets.utils import check_integrity
 
 from backhand.config.archive import most_unpacked
 from backhand.config.catalogue import CATALOGUE
-from backhand.config.schema import DataConfig
+from backhand.config.schema import PicturesConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.errors import UserError
 
@@ -39,7 +39,7 @@ SOURCES = {
 PATIENCE = 10.0  # seconds without an answer, or without the next byte, after which a download has failed
 
 
-def load_pictures(settings: DataConfig, write: bool = True) -> Dataset:
+def load_pictures(settings: PicturesConfig, write: bool = True) -> Dataset:
     """A picture set out of the files in `settings.dir`, which are downloaded where none of them is there.
 
     Where nothing may be written, there must be all files, unpacked: the folder may be named by a stranger's run.
@@ -53,7 +53,6 @@ def load_pictures(settings: DataConfig, write: bool = True) -> Dataset:
     Raises:
         UserError: the files cannot be downloaded, or some are missing, damaged or unreadable.
     """
-    assert settings.dir is not None
     root, name = Path(settings.dir).expanduser(), settings.name
     try:
         existing = next(folder for folder in (root, *root.parents) if folder.exists())

@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from backhand.calculus.choices import closest
 from backhand.config.catalogue import Facts
-from backhand.config.schema import DataConfig
+from backhand.config.schema import TableConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.data.tablefile import Kind, as_text, listed, quoted, read_columns, read_names
 from backhand.errors import UserError
@@ -26,7 +26,7 @@ LARGEST = 1e38  # below float32's largest, 3.4e38
 REMEDY = "leave it out with data.ignore, or turn it into numbers"
 
 
-def load_table(settings: DataConfig) -> Dataset:
+def load_table(settings: TableConfig) -> Dataset:
     """Read the file, split its rows, and fit the preprocessing on the training rows.
 
     With `task=auto` the target holds classes if it is text, or whole numbers of which there are at most 20 different
@@ -39,7 +39,6 @@ def load_table(settings: DataConfig) -> Dataset:
     Raises:
         UserError: the file, a column or a value is not as it must be.
     """
-    assert settings.path is not None
     where = f"data.path={settings.path}"
     names = read_names(settings.path, where)
     features, target, weight = _roles(settings, names, where)
@@ -54,7 +53,7 @@ def load_table(settings: DataConfig) -> Dataset:
         raise UserError(f"{where}: needs {FEWEST_ROWS} rows or more, has {len(frame)}")
 
     _refuse_missing(frame, [target] if weight is None else [target, weight], where, "must be given for every row")
-    if settings.missing in (None, "refuse"):
+    if settings.missing == "refuse":
         allowed = "fill them in with data.missing=mean or median, or leave columns out with data.ignore"
         _refuse_missing(frame, features, where, allowed)
     _refuse_infinite(frame, where)
@@ -66,13 +65,13 @@ def load_table(settings: DataConfig) -> Dataset:
 
     preprocessing = {
         "columns": [_fit(name, frame[name], split["train"], settings.missing, where) for name in features],
-        "missing": settings.missing or "refuse",
+        "missing": settings.missing,
         "target": target,
         "target_kind": _kind(frame[target]),
         "task": "classes" if class_names else "number",
         "class_names": class_names,
         "weight": weight,
-        "ignore": list(settings.ignore or []),
+        "ignore": list(settings.ignore),
     }
     x = _encode_finite(preprocessing, frame, where)
     facts = Facts(features=x.shape[1], classes=len(class_names) or None, samples=len(frame), outputs=1)
@@ -175,10 +174,9 @@ def read_new_rows(
     return x, _targets(frame[target], class_names), weights
 
 
-def _roles(settings: DataConfig, names: list[str], where: str) -> tuple[list[str], str, str | None]:
+def _roles(settings: TableConfig, names: list[str], where: str) -> tuple[list[str], str, str | None]:
     """The columns to learn from, the target and the weight."""
-    assert settings.target is not None
-    ignore = list(settings.ignore or [])
+    ignore = list(settings.ignore)
     if len(names) == 1:
         raise UserError(f"{where}: has one column, {quoted(names[0])}; needs two or more, separated by commas")
     for key, name in [("target", settings.target), ("weight", settings.weight), *(("ignore", name) for name in ignore)]:
@@ -243,7 +241,7 @@ def _as_categories(target: pd.Series) -> pd.Series:
     return target.cat.rename_categories([as_text(value) for value in target.cat.categories])
 
 
-def _class_names(target: pd.Series, settings: DataConfig, where: str) -> list[str]:
+def _class_names(target: pd.Series, settings: TableConfig, where: str) -> list[str]:
     """Sorted, numbers by their value; [] where the target is a number to predict."""
     different = target.cat.categories if _kind(target) == "text" else np.unique(target)
     if len(different) < 2:
@@ -251,7 +249,7 @@ def _class_names(target: pd.Series, settings: DataConfig, where: str) -> list[st
         raise UserError(f"{where}: data.target={settings.target} {found}; needs two or more")
     few = len(different) <= min(MOST_CLASSES_OF_INTEGERS, len(target) / FEWEST_ROWS_A_CLASS)
     whole = _kind(target) == "number" and np.issubdtype(target.dtype, np.integer)
-    is_auto = settings.task in (None, "auto")
+    is_auto = settings.task == "auto"
     if settings.task == "number" or (is_auto and _kind(target) == "number" and not (whole and few)):
         return []
     if len(different) > MOST_CATEGORIES:
@@ -267,7 +265,7 @@ def _targets(target: pd.Series, class_names: list[str]) -> torch.Tensor:
     return torch.from_numpy(target.to_numpy(np.float64, copy=True)).unsqueeze(-1)
 
 
-def _split(y: np.ndarray | None, class_names: list[str], rows: int, settings: DataConfig) -> dict[Any, np.ndarray]:
+def _split(y: np.ndarray | None, class_names: list[str], rows: int, settings: TableConfig) -> dict[Any, np.ndarray]:
     try:
         return split_rows(y, rows, settings.val_fraction, settings.test_fraction, settings.split_seed)
     except UserError as error:

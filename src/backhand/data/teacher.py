@@ -7,12 +7,12 @@ import torch
 
 from backhand.calculus.backpropagation import Network, forward
 from backhand.config.catalogue import facts_of
-from backhand.config.schema import DataConfig
+from backhand.config.schema import TeacherConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.errors import UserError
 
 
-def load_teacher(settings: DataConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
+def load_teacher(settings: TeacherConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
     """Inputs x ~ N(0, 1) and targets `ŷ = f(z_O)` of a network with the activations of the one that is trained.
 
     A network with the teacher's hidden layers, or wider ones, can therefore bring a loss of differences to zero. The
@@ -23,7 +23,7 @@ def load_teacher(settings: DataConfig, hidden_activation: str | Sequence[str], o
         UserError: the memory does not hold them; or the teacher has another number of hidden layers than there are
             activations.
     """
-    layers = len(settings.hidden or [])
+    layers = len(settings.hidden)
     if not isinstance(hidden_activation, str) and len(hidden_activation) != layers:
         raise UserError(
             f"model.hidden_activation=[{','.join(hidden_activation)}]: the teacher has the same activations, and "
@@ -40,12 +40,12 @@ def load_teacher(settings: DataConfig, hidden_activation: str | Sequence[str], o
         raise UserError(f"{sizes}: do not fit into memory") from None
 
 
-def _drawn(settings: DataConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
+def _drawn(settings: TeacherConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
     facts = facts_of(settings)
     assert facts is not None
     assert facts.samples is not None
     generator = torch.Generator().manual_seed(settings.split_seed)
-    sizes = [facts.features, *(settings.hidden or []), facts.outputs]
+    sizes = [facts.features, *(settings.hidden), facts.outputs]
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)

@@ -13,8 +13,9 @@ from backhand.calculus.choices import check_choice, closest
 from backhand.config.arguments import keys, parse
 from backhand.config.command import script
 from backhand.config.confidential import without_secrets
-from backhand.config.schema import TrainConfig
-from backhand.config.validation import check_project, check_wandb_environment, larger_is_better
+from backhand.config.ranges import WandbName
+from backhand.config.schema import CHOICES, TrainConfig
+from backhand.config.validation import check_wandb_environment, larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.wandb_server import knock
 
@@ -36,7 +37,8 @@ Save a W&B workspace with the project's training curves, gradient flow, sweeps a
 """
 METRICS = ("loss", "acc", "r2", "mae")
 OBJECTIVES = tuple(f"{split}/{metric}" for metric in METRICS for split in ("val", "train", "test"))
-SETTINGS = keys(TrainConfig)
+OF_CHOICES = [(group, kind) for group, choices in CHOICES.items() for kind in choices.values()]
+SETTINGS = [*keys(TrainConfig), *(f"{group}.{key}" for group, kind in OF_CHOICES for key in keys(kind))]
 
 
 @dataclass
@@ -44,7 +46,7 @@ class DashboardArguments:
     """What `scripts/dashboard.py` takes."""
 
     entity: str = MISSING
-    project: str = MISSING
+    project: WandbName = MISSING
     objective: str = "val/loss"
     settings: list[str] = field(
         default_factory=lambda: ["optimizer.lr", "optimizer.momentum", "model.init_scale", "model.hidden"]
@@ -75,7 +77,6 @@ def build(arguments: DashboardArguments) -> Workspace:
     for key, value in (("entity", arguments.entity), ("name", arguments.name)):
         if not value:
             raise UserError(f"{key}: must be given")
-    check_project("project", arguments.project)
     check_choice("objective", arguments.objective, OBJECTIVES)
     for key in arguments.settings:
         if key not in SETTINGS:

@@ -16,7 +16,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config import CONF
 from backhand.config.confidential import USER_AND_AT, without_secrets
-from backhand.config.schema import TrainConfig
+from backhand.config.imports import class_of, make, takes
+from backhand.config.schema import LoggerConfig, TrainConfig
+from backhand.config.validation import own_keys
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.wandb_content import EpochLogger
@@ -117,8 +119,20 @@ def build_loggers(
             raise UserError("logger=tensorboard: needs the package tensorboard; pip install tensorboard") from None
     if config.logger.wandb is not None:
         loggers.append(_wandb_logger(config, folder, rows, wandb_id))
+    for name, settings in own_keys(config.logger, LoggerConfig).items():
+        loggers.append(_own_logger(f"logger.{name}", settings, config, folder))
     table.restore(rows)
     return loggers, table
+
+
+def _own_logger(key: str, settings: Any, config: TrainConfig, folder: Path) -> Logger:
+    """A logger that the configuration names by `_target_`; its `save_dir` is the run's folder unless it is given."""
+    if not isinstance(settings, dict) or "_target_" not in settings:
+        raise UserError(f"{key}: must have a _target_, as in +{key}._target_=lightning.pytorch.loggers.MLFlowLogger")
+    kind = class_of(settings, key, Logger)
+    logger = make(settings, key, kind, **({"save_dir": str(folder)} if takes(kind, "save_dir") else {}))
+    logger.log_hyperparams(asdict(config))
+    return logger
 
 
 def wandb_id(loggers: Sequence[Logger]) -> str | None:

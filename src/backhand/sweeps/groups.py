@@ -6,7 +6,17 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
-from backhand.config.schema import AUTO, TrainConfig, TrainerConfig
+from backhand.config.schema import (
+    AUTO,
+    OWN_UPDATES,
+    CallbacksConfig,
+    CustomDataConfig,
+    CustomSchedulerConfig,
+    LoggerConfig,
+    TrainConfig,
+    TrainerConfig,
+)
+from backhand.config.validation import own_keys
 from backhand.reporting.result import settings_without
 from backhand.sweeps.jobs import PER_RUN, Job
 
@@ -37,8 +47,16 @@ def obstacle(config: TrainConfig) -> str | None:
     """Why a run cannot be one of a population; None where it can."""
     if config.ckpt_path not in (None, AUTO):
         return f"ckpt_path={config.ckpt_path}"
-    if config.data.augment not in (None, "none"):
-        return f"data.augment={config.data.augment}"
+    if (augment := getattr(config.data, "augment", "none")) != "none":
+        return f"data.augment={augment}"
+    if config.optimizer.target not in OWN_UPDATES:
+        return f"optimizer={config.optimizer.name}"
+    for group, part in (("data", config.data), ("scheduler", config.scheduler)):
+        if isinstance(part, CustomDataConfig | CustomSchedulerConfig):
+            return f"{group}={part.name}"
+    for group, kind in (("callbacks", CallbacksConfig), ("logger", LoggerConfig)):
+        if own := own_keys(getattr(config, group), kind):
+            return f"{group}.{next(iter(own))}"
     given, default = asdict(config.trainer), asdict(TrainerConfig())
     for key, value in given.items():
         if key not in SHARED_WITH_A_RUN and value != default[key]:

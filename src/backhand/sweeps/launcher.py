@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from lightning.pytorch.callbacks import Callback
 
 from backhand.checking.audit import Audit
-from backhand.config.schema import TrainConfig
+from backhand.config.schema import OWN_UPDATES, TrainConfig
 from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import load
@@ -256,7 +256,7 @@ def most_runs(config: TrainConfig, dataset: Dataset) -> int:
     sizes = layer_sizes(config, dataset.facts)
     samples = len(dataset.rows["train"].x)
     batch = samples if config.data.batch_size == "full" else min(samples, config.data.batch_size)
-    states = {"sgd": 1, "adam": 2, "adamw": 2}[config.optimizer.name]
+    states = OWN_UPDATES[config.optimizer.target]
     itemsize = 8 if PRECISIONS.get(str(config.trainer.precision)) == torch.float64 else 4
     on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()

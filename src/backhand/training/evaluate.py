@@ -114,5 +114,5 @@ def read_config(folder: Path) -> TrainConfig:
         check_stored(stored)
         began_from, stored.ckpt_path = stored.get("ckpt_path"), None  # which may be gone
         return replace(typed(stored), ckpt_path=began_from)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+    except (UserError, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None

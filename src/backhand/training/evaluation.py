@@ -37,7 +37,8 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
     module = read_module(checkpoint)
     dataset = load(config.data, config.model.hidden_activation, config.model.output_activation, write=False)
     if dataset.preprocessing != module.hparams["preprocessing"]:
-        raise UserError(f"data.path={config.data.path}: is no longer the table that the run was trained on")
+        path = getattr(config.data, "path", None)
+        raise UserError(f"data.path={path}: is no longer the table that the run was trained on")
     config = settled(config, dataset.facts)
     return _evaluated(config, module, build_data(config, dataset), split, f"{config.data.name}, {split} split")
 

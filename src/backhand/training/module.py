@@ -11,13 +11,13 @@ from torch import Tensor
 from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
-from backhand.config.schema import ON_NAN, OPTIMIZERS, SCHEDULERS
+from backhand.config.schema import CHOICES, ON_NAN
 from backhand.data.batches import Batch
 from backhand.errors import UserError
 from backhand.training.decisions import Ending
 from backhand.training.metrics import Metrics, classes_of
 from backhand.training.on_nan import OnNan
-from backhand.training.optimizers import RunsOptimizer, build_optimizer
+from backhand.training.optimizers import RunsOptimizer, build_optimizer, build_scheduler
 from backhand.training.progress import Progress, of_each_run
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
@@ -48,8 +48,10 @@ class LightningMLP(LightningModule):
         classes: how many, where the target is a class but the loss is one of numbers.
         target_mean: what a regression's standardised target is turned back into its own units with.
         target_std: the same.
-        optimizer: `OptimizerConfig` as a dict.*
-        scheduler: `SchedulerConfig` as a dict.*
+        optimizer: a `name` of `CHOICES["optimizer"]`, or as `_target_` the name of an optimizer's class, and its
+            arguments.*
+        scheduler: a `name` of `CHOICES["scheduler"]`, or as `_target_` that of one of torch's schedulers, and its
+            arguments.*
         early_stopping: `EarlyStoppingConfig` as a dict, or None.
         objective: the metric that early stopping and the plateau schedule watch.
         on_nan: what becomes of a step that is not finite: `stop` and `skip` leave it out, and `stop` ends the run;
@@ -92,11 +94,13 @@ class LightningMLP(LightningModule):
         check_choice("loss", loss, LOSSES)
         check_choice("on_nan", on_nan, ON_NAN)
         each = partial(of_each_run, runs=runs)
-        for group, given, choices in (("optimizer", optimizer, OPTIMIZERS), ("scheduler", scheduler, SCHEDULERS)):
+        for group, given in (("optimizer", optimizer), ("scheduler", scheduler)):
+            choices = CHOICES[group]
             for one in each(given):
                 if not isinstance(one, Mapping):
                     raise UserError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(choices))}', …}}")
-                check_choice(f"{group}['name']", str(one.get("name")), choices)
+                if "_target_" not in one:
+                    check_choice(f"{group}['name']", str(one.get("name")), choices)
         self.model = MLP(sizes, hidden_activation, output_activation, gradient=gradient, runs=runs)
         for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
@@ -151,10 +155,20 @@ class LightningMLP(LightningModule):
             found["probabilities"] = torch.cat([1 - yhat, yhat], -1) if yhat.shape[-1] == 1 else yhat
         return found
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """What `optimizer` names; the schedule is `decisions.learning_rate`, a function of the epochs so far."""
+    def configure_optimizers(self) -> Any:
+        """What `optimizer` names, and a scheduler of torch's with it where `scheduler` names one.
+
+        The other schedules are `decisions.learning_rate`, a function of the epochs so far.
+        """
         if self.hparams["runs"] is None:
-            return build_optimizer(self.parameters(), self.hparams["optimizer"])
+            schedule = self.hparams["scheduler"]
+            optimizer = build_optimizer(self.parameters(), self.hparams["optimizer"])
+            if "_target_" not in schedule:
+                return optimizer
+            steps = self.trainer.estimated_stepping_batches
+            scheduler = build_scheduler(optimizer, schedule, self.trainer.max_epochs, steps)
+            how = {"interval": schedule.get("interval", "epoch"), "monitor": self.hparams["objective"]}
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **how}}
         optimizer = RunsOptimizer(self.parameters(), self.progress.of_each_run("optimizer"))
         optimizer.frozen = self.progress.frozen
         return optimizer
@@ -176,7 +190,7 @@ class LightningMLP(LightningModule):
             UserError: a cosine schedule has no number of epochs to end at.
         """
         trainer, stored = self.trainer, self._stored_metrics
-        if self.progress.of_all_runs("scheduler")["name"] == "cosine" and (trainer.max_epochs or -1) < 1:
+        if self.progress.of_all_runs("scheduler").get("name") == "cosine" and (trainer.max_epochs or -1) < 1:
             raise UserError("scheduler cosine: needs the trainer's max_epochs, the length of the curve")
         if trainer.global_step == 0:
             self.progress.begin()

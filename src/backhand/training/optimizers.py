@@ -1,4 +1,4 @@
-"""The optimizers that the configuration can name: torch's for one network, and the same for K in one tensor."""
+"""The optimizers and schedulers that the configuration can name, and SGD and Adam for K networks in one tensor."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -7,22 +7,42 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from backhand.calculus.float64 import widest_dtype
+from backhand.config.imports import class_of, make, takes
 
 # A setting is a number, or for several runs (K,), one for each.
 Setting = float | Tensor
 
 
 def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -> Optimizer:
-    """The optimizer of an `OptimizerConfig`; what is null there is not a setting of its kind."""
-    kinds: dict[str, Callable[..., Optimizer]] = {
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-    }
-    given = {key: value for key, value in settings.items() if key != "name" and value is not None}
-    return kinds[settings["name"]](parameters, **given)
+    """The optimizer that settings name: a `name` of `CHOICES["optimizer"]`, or the class as `_target_`, and arguments.
+
+    Raises:
+        UserError: there is no such class, it is no optimizer, or it refuses its arguments.
+    """
+    return make(settings, "optimizer", class_of(settings, "optimizer", Optimizer), list(parameters))
+
+
+def build_scheduler(optimizer: Optimizer, settings: dict[str, Any], epochs: int | None, steps: float) -> Any:
+    """The scheduler of `scheduler=custom`; an argument `total_steps` that is not given is the length of the run.
+
+    Args:
+        optimizer: whose learning rate it sets.
+        settings: `CustomSchedulerConfig` as a dict.
+        epochs: of the run; None or -1 for no limit.
+        steps: of the run; infinite for no limit.
+
+    Raises:
+        UserError: there is no such class, it is no scheduler, or it refuses its arguments.
+    """
+    kind = class_of(settings, "scheduler", LRScheduler)
+    more = {}
+    length = steps if settings.get("interval") == "step" else epochs
+    if takes(kind, "total_steps") and not {"total_steps", "epochs"} & settings.keys() and length not in (None, -1):
+        more["total_steps"] = length
+    return make(settings, "scheduler", kind, optimizer, **more)
 
 
 def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, settings: dict[str, Any]) -> None:

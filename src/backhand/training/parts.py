@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
-from backhand.config.schema import TrainConfig
-from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units
+from backhand.config.imports import class_of, make
+from backhand.config.schema import CallbacksConfig, TrainConfig
+from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, own_keys
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData
 from backhand.errors import UserError
@@ -133,7 +134,20 @@ def build_callbacks(config: TrainConfig) -> list[Callback]:
         callbacks.append(FlowMetrics(flow.samples, None if wandb is None else wandb.histograms_every))
     if audit := config.callbacks.audit:
         callbacks.append(Audit(audit.every, audit.warn, audit.stop))
+    for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
+        callbacks.append(own_callback(f"callbacks.{name}", settings))
     return callbacks
+
+
+def own_callback(key: str, settings: Any) -> Callback:
+    """A callback that the configuration names by `_target_`.
+
+    Raises:
+        UserError: it names none, or one that refuses its arguments.
+    """
+    if not isinstance(settings, dict) or "_target_" not in settings:
+        raise UserError(f"{key}: must have a _target_, as in +{key}._target_=lightning.pytorch.callbacks.Timer")
+    return make(settings, key, class_of(settings, key, Callback))
 
 
 def best_checkpoint(config: TrainConfig, folder: Path) -> ModelCheckpoint:

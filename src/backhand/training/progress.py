@@ -93,7 +93,7 @@ class Progress:
     def next_learning_rate(self, max_epochs: int | None) -> Any:
         """Of the epoch that begins, (…); None where there is no schedule."""
         schedule = self.of_all_runs("scheduler")
-        if schedule["name"] == "none":
+        if "_target_" in schedule or schedule["name"] == "none":
             return None
         schedule = {**SCHEDULE, **{key: value for key, value in schedule.items() if value is not None}}
         first, values = self.of_all_runs("optimizer")["lr"], self.history.column(self.settings["objective"])

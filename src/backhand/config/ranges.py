@@ -1,0 +1,148 @@
+"""The ranges that stand beside the keys of the configuration, and what checks them."""
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from datetime import timedelta
+from typing import Annotated, Any, TypeGuard, get_type_hints
+
+from omegaconf import MISSING
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from backhand.calculus.choices import check_choice
+from backhand.errors import UserError
+
+LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory holds
+
+
+def rule(fits: Callable[[Any], bool], allowed: str) -> AfterValidator:
+    """What a value must be, in words that follow "must be"."""
+
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise UserError(f"must be {allowed}")
+        return value
+
+    return AfterValidator(check)
+
+
+def one_of(*names: str) -> AfterValidator:
+    """One of some names."""
+
+    def check(value: Any) -> Any:
+        check_choice("", str(value), names)
+        return value
+
+    return AfterValidator(check)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is an integer, and not true or false."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number_of_batches(value: object) -> bool:
+    """Whether it is a number, or a share of all of them."""
+    return (isinstance(value, float) and 0 <= value <= 1) or (is_whole(value) and value >= 0)
+
+
+def is_duration(value: object) -> bool:
+    """Whether it is what `DURATION` says."""
+    if isinstance(value, dict):
+        try:
+            return timedelta(**value) > timedelta(0)
+        except (TypeError, ValueError, OverflowError):
+            return False
+    return isinstance(value, str) and re.fullmatch(r"\d{1,6}:\d\d:\d\d:\d\d", value) is not None
+
+
+def is_interval(value: object) -> bool:
+    """Whether it is a time between two validations."""
+    is_share = isinstance(value, float) and 0 < value <= 1
+    return is_share or is_duration(value) or (is_whole(value) and value >= 1)
+
+
+def are_devices(value: Any) -> bool:
+    """Whether Lightning can read it as devices."""
+    if isinstance(value, list):
+        return len(value) > 0 and len(set(map(str, value))) == len(value) and all(is_whole(n) and n >= 0 for n in value)
+    if isinstance(value, str):  # "2", "0,1", "-1", as Lightning reads them
+        return value == "auto" or re.fullmatch(r"-1|[1-9]\d{0,5}|\d{1,6}(,\d{1,6})*,?", value) is not None
+    return is_whole(value) and (value == -1 or value >= 1)
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Between = Annotated[float, Field(gt=0, lt=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Limit = Annotated[int, rule(lambda value: value == -1 or value >= 1, "1 or more, or -1 for no limit")]
+Batches = Annotated[
+    Any,
+    rule(
+        lambda value: value is None or is_number_of_batches(value),
+        "a number of batches, a share between 0.0 and 1.0, or null",
+    ),
+]
+DURATION = "a time as DD:HH:MM:SS, or such as {hours: 1, minutes: 30}"
+WandbName = Annotated[
+    str,
+    rule(
+        lambda name: 0 < len(name) <= 128 and not set(name) & set("/\\#?%:"),
+        "a name of 1 to 128 characters, none of them / \\ # ? % :",
+    ),
+]
+
+
+def check_ranges(config: Any, path: str = "") -> None:
+    """Refuse values that are out of the range that stands beside their key.
+
+    Args:
+        config: a dataclass, whose values may be dataclasses.
+        path: its key, with a dot.
+
+    Raises:
+        UserError: the first such value.
+    """
+    kind: Any = type(config)
+    for name, adapter in _adapters(kind).items():
+        value = getattr(config, name)
+        if is_dataclass(value):
+            check_ranges(value, f"{path}{name}.")
+        elif value != MISSING:
+            try:
+                adapter.validate_python(value)
+            except ValidationError as error:
+                raise UserError(f"{path}{name}={value}: {_said(error)}") from None
+
+
+@functools.cache
+def _adapters(kind: Any) -> dict[str, TypeAdapter[Any]]:
+    """What checks each of a dataclass's keys; to make one takes 0.1 ms."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in fields(kind)}
+
+
+def _said(error: ValidationError) -> str:
+    """Pydantic's reason, in the words of the other messages."""
+    first = error.errors()[0]
+    own = first.get("ctx", {}).get("error")
+    if own is not None:
+        return str(own).partition(": ")[2] if str(own).startswith("=") else str(own)
+    text = first["msg"].replace("Input should be", "must be")
+    for theirs, ours in WORDS.items():
+        text = text.replace(theirs, ours)
+    return text
+
+
+WORDS = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+    "a valid integer": "a whole number",
+}
