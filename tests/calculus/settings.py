@@ -5,7 +5,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS
+from backhand.calculus.activations import ACTIVATIONS, hidden_activations
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 
@@ -19,6 +19,7 @@ HIDDEN_SIZES = {0: [], 1: [4], 3: [4, 3, 5]}
 RUNS = [None, 2]
 D, C, B = 3, 4, 5
 
+HIDDEN_ACTIVATIONS = hidden_activations()
 __all__ = ["ACTIVATIONS", "FITTING", "HIDDEN_ACTIVATIONS", "HIDDEN_SIZES", "LOSSES", "MATCHED", "RUNS"]
 
 

@@ -150,6 +150,27 @@ VALUES = [
     ),
     Case(["callbacks=early_stopping", "callbacks.early_stopping.patience=0"], "patience=0: must be at least 1"),
     Case(["callbacks=early_stopping", "callbacks.early_stopping.min_delta=-1"], "min_delta=-1.0: must be at least 0"),
+    Case(["callbacks.audti.every=3"], "callbacks.audti: no such key (did you mean audit?); callbacks has progress_bar"),
+    Case(["+callbacks.mine=3"], "callbacks.mine: no such key"),
+    Case(["optimizer=custom"], "optimizer._target_: optimizer=custom needs a value"),
+    Case(
+        ["optimizer=custom", "optimizer._target_=torch.optim.RMSpro"], "optimizer._target_=torch.optim.RMSpro: cannot"
+    ),
+    Case(["optimizer=custom", "optimizer._target_=torch.nn.Linear"], "must be the name of a Optimizer"),
+    Case(
+        ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop", "optimizer.alhpa=1"],
+        "RMSprop refuses its arguments (RMSprop.__init__() got an unexpected keyword argument 'alhpa')",
+    ),
+    Case(["scheduler=custom", "scheduler._target_=torch.optim.SGD"], "scheduler._target_=torch.optim.SGD: must be"),
+    Case(["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"], "StepLR refuses its arguments"),
+    Case(["callbacks.mine._target_=nowhere.Mine"], "callbacks.mine._target_=nowhere.Mine: cannot be found"),
+    Case(["logger.mine._target_=lightning.pytorch.callbacks.Timer"], "must be the name of a Logger"),
+    Case(["compile=true", "optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], "it has updates of its own"),
+    Case(
+        ["scheduler=cosine", "optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], "cosine: needs optimizer.lr"
+    ),
+    Case(["imports=[nowhere.py]"], "imports=nowhere.py: no such file"),
+    Case(["imports=[nowhere_else]"], "imports=nowhere_else: cannot be imported (ModuleNotFoundError"),
     Case(["callbacks.flow.samples=0"], "callbacks.flow.samples=0: must be at least 1"),
     Case(["logger=csv", "logger.wandb.mode=offline"], "logger.wandb.mode=offline: is of a part that is off here"),
     Case(["logger.wandb.mode=on"], "choose from auto, online"),

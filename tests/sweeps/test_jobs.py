@@ -1,5 +1,6 @@
 """What a sweep's jobs are, which of them go together, and what Optuna draws their values from."""
 
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from backhand.config import CONF
+from backhand.config.confidential import leaves
+from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 from backhand.reporting.result import settings_without
 from backhand.sweeps.grid import combinations
@@ -94,12 +97,10 @@ def test_a_wrong_job_is_named(composer, override, message):
 
 
 def test_what_may_differ_in_a_population_are_keys_that_there_are(configured):
-    whole = configured("scheduler=plateau")
-    rest = settings_without(whole, PER_RUN)
-    for key in PER_RUN:
-        node, *inner = key.split(".")
-        assert hasattr(whole, node)
-        assert not inner or inner[0] not in rest[node]
+    choices = [f"{group}={name}" for group in ("optimizer", "scheduler") for name in CHOICES[group] if name != "custom"]
+    known = {key for choice in choices for key, _ in leaves(asdict(configured(choice)))}
+    assert all(any(each == key or each.startswith(f"{key}.") for each in known) for key in PER_RUN)
+    assert not set(PER_RUN) & {key for key, _ in leaves(settings_without(configured(), PER_RUN))}
 
 
 def test_a_population_does_what_is_usual(configured):
@@ -116,6 +117,10 @@ def test_a_population_does_what_is_usual(configured):
         ["trainer.val_check_interval=0.5"],
         ["data=mnist", "data.augment=shift"],
         ["trainer.log_every_n_steps=5"],
+        ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"],
+        ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.ConstantLR"],
+        ["callbacks.mine._target_=lightning.pytorch.callbacks.Timer"],
+        ["logger.mine._target_=lightning.pytorch.loggers.CSVLogger"],
     ],
 )
 def test_what_no_population_does_is_named(configured, overrides):

@@ -1,8 +1,9 @@
 """Every activation: its value and its derivative, side by side.
 
-To add one, write one entry of `ACTIVATIONS`; the command line's choices, the gradient checks, the mistake finder, the
-printed derivation and the conversions to and from `torch.nn` are read from there. The formulas use the tensor's own
-methods, so this file imports nothing: the names can be listed without the seconds that `import torch` costs.
+To add one, write one entry of `ACTIVATIONS`, here or in a file of your own (docs/extending.md); the command line's
+choices, the gradient checks, the mistake finder, the printed derivation and the conversions to and from `torch.nn` are
+read from there. The formulas use the tensor's own methods, so this file imports nothing: the names can be listed
+without the seconds that `import torch` costs.
 
 Throughout, `z` is the pre-activation (…, B, n), `a` the activation of the same shape, and `v` = ∂L/∂a.
 """
@@ -32,7 +33,8 @@ class Activation:
         derivative: what it `reads` (…, B, n) → g′(z), broadcastable to (…, B, n).
         reads: the tensor that the derivative is a function of, and that is therefore saved for the backward pass: the
             output `a` wherever the derivative can be read off it, for then `z` need not be stored; else `z`.
-        torch_module: the class in `torch.nn` that computes the same.
+        torch_module: the class in `torch.nn` that computes the same; where there is none, the derivative is compared
+            with torch's graph of `value`.
         torch_arguments: what that class is built with.
         text, text_derivative: g(z) and g′(z) as plain text; they are the entry's docstring.
         latex, latex_derivative: the same in LaTeX.
@@ -42,11 +44,11 @@ class Activation:
 
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
-    torch_module: str
-    text: str
-    text_derivative: str
-    latex: str
-    latex_derivative: str
+    torch_module: str = ""
+    text: str = "g(z)"
+    text_derivative: str = "g′(z)"
+    latex: str = "g(z)"
+    latex_derivative: str = "g'(z)"
     reads: Literal["a", "z"] = "a"
     torch_arguments: dict[str, Any] = field(default_factory=dict)
     hidden: bool = True
@@ -278,7 +280,10 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
 }
 
-HIDDEN_ACTIVATIONS = tuple(name for name, g in ACTIVATIONS.items() if g.hidden)
+
+def hidden_activations() -> list[str]:
+    """The names of those that may stand behind a hidden layer."""
+    return [name for name, g in ACTIVATIONS.items() if g.hidden]
 
 
 def check_hidden_activation(given: str | Sequence[str], layers: int) -> None:
@@ -291,7 +296,7 @@ def check_hidden_activation(given: str | Sequence[str], layers: int) -> None:
         raise UserError(f"hidden_activation={given}: must be a name, or a list with one name for each hidden layer")
     names = [given] if isinstance(given, str) else list(given)
     for name in names:
-        check_choice("hidden_activation", name, HIDDEN_ACTIVATIONS)
+        check_choice("hidden_activation", name, hidden_activations())
     if not isinstance(given, str) and len(names) != layers:
         raise UserError(
             f"hidden_activation=[{','.join(names)}]: has {len(names)} names for {layers} hidden layers; give one for "

@@ -1,6 +1,7 @@
 """Every loss: its value and its derivative, side by side, and the output activation it is matched with.
 
-To add one, write one entry of `LOSSES`. Like `activations`, this file needs no torch.
+To add one, write one entry of `LOSSES`, here or in a file of your own (docs/extending.md). Like `activations`, this
+file needs no torch.
 
 `ŷ` and `y` have shape (…, B, C), or y (…, B) where it holds class numbers. A loss is a mean over a run's own samples
 (and outputs), as `reduction="mean"` in `torch.nn.functional`, so its value has the shape (…) of the run axis: a scalar
@@ -62,7 +63,8 @@ class Loss:
         matched: the output activation f whose derivative cancels against the loss's, or is 1.
         target: what y holds: `classes`, whole numbers (…, B), or a probability for each class (…, B, C); `values`, one
             for each output (…, B, C); `counts`, values that are not negative.
-        torch_function: the same loss of (ŷ, y) in `torch.nn.functional`.
+        torch_function: the same loss of (ŷ, y) in `torch.nn.functional`; where there is none, the derivative is
+            compared with torch's graph of `value`.
         text, text_derivative: L and ∂L/∂ŷ for one sample, as plain text; they are the entry's docstring.
         latex, latex_derivative: the same in LaTeX.
         matched_value: z_O, y → L(f(z_O), y), shape (…), stable for any z_O; `value` where f is the identity.
@@ -78,13 +80,13 @@ class Loss:
 
     value: Callable[..., Tensor]
     derivative: Callable[..., Tensor]
-    matched: str
-    target: Literal["classes", "values", "counts"]
-    torch_function: str
-    text: str
-    text_derivative: str
-    latex: str
-    latex_derivative: str
+    matched: str = "identity"
+    target: Literal["classes", "values", "counts"] = "values"
+    torch_function: str = ""
+    text: str = "L(ŷ, y)"
+    text_derivative: str = "∂L/∂ŷ"
+    latex: str = r"L(\hat y, y)"
+    latex_derivative: str = r"\frac{\partial L}{\partial \hat y}"
     matched_value: Callable[..., Tensor] = None  # type: ignore[assignment]
     matched_delta: Callable[..., Tensor] = None  # type: ignore[assignment]
     torch_matched: str = ""

@@ -262,8 +262,7 @@ class MLP(nn.Module):
 
 def _activation_name(part: nn.Module, position: int) -> str:
     for name, activation in ACTIVATIONS.items():
-        kind = getattr(nn, activation.torch_module)
-        if type(part) is not kind:
+        if not activation.torch_module or type(part) is not getattr(nn, activation.torch_module):
             continue
         if isinstance(part, nn.Softmax):
             if part.dim not in (-1, 1):

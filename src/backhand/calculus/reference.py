@@ -5,21 +5,33 @@ formulas: activations are `torch.nn` modules and losses `torch.nn.functional` fu
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backhand.calculus.activations import ACTIVATIONS
+from backhand.calculus.activations import ACTIVATIONS, Activation
 from backhand.calculus.backpropagation import Criterion, Network
+from backhand.calculus.losses import Loss
 
 
 def module(activation: str) -> nn.Module:
     """The activation as a `torch.nn` module."""
     entry = ACTIVATIONS[activation]
-    return getattr(nn, entry.torch_module)(**entry.torch_arguments)
+    return getattr(nn, entry.torch_module)(**entry.torch_arguments) if entry.torch_module else Value(entry)
+
+
+class Value(nn.Module):
+    """An activation that `torch.nn` has not, differentiated by torch's graph of its value."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.activation(z)
 
 
 # Made once: a step of a small network would spend a tenth of its time on making them.
@@ -59,6 +71,8 @@ def loss(
         weight = weight.to(z_O.dtype)
     matched = L.matched == network.output_activation
     prediction = z_O if matched else _shared_module(network.output_activation)(z_O)
+    if not L.torch_function:
+        return _of_value(L, _shared_module(network.output_activation)(z_O), y, parameters, sample_weight)
     function = getattr(F, L.torch_matched if matched else L.torch_function)
     if criterion.name == "cross_entropy":
         options: dict[str, Any] = {"weight": weight, "label_smoothing": parameters.get("label_smoothing", 0.0)}
@@ -85,6 +99,18 @@ def loss(
         return each.mean((-2, -1))
     counts = sample_weight.to(each.dtype)
     return (counts * each.mean(-1)).sum(-1) / counts.sum(-1)
+
+
+def _of_value(
+    loss: Loss, yhat: Tensor, y: Tensor, parameters: Mapping[str, Any], sample_weight: Tensor | None
+) -> Tensor:
+    """`L` (…) of a loss that `torch.nn.functional` has not, as the mean of its samples' values."""
+    one = y.unsqueeze(-1) if y.dim() < yhat.dim() else y.expand_as(yhat).unsqueeze(-2)
+    each = loss.value(yhat.unsqueeze(-2), one, **parameters)
+    if sample_weight is None:
+        return each.mean(-1)
+    counts = sample_weight.to(each.dtype)
+    return (counts * each).sum(-1) / counts.sum(-1)
 
 
 def _each_run(function: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
 from backhand.config.command import script
+from backhand.config.imports import import_all
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
 from backhand.errors import UserError
@@ -24,6 +25,7 @@ Print the derivation of a network's gradients, with shapes, and an example in nu
   format=terminal   or latex, markdown, html (one page with MathML)
   output=FILE       write there, not to the terminal
   seed=0            of the example's numbers
+  imports=[FILE.py] files or modules with activations and losses of your own, to import first
 """
 
 
@@ -35,6 +37,7 @@ class DeriveArguments:
     format: str = "terminal"
     output: str | None = None
     seed: int = 0
+    imports: list[str] = field(default_factory=list)
 
 
 @script
@@ -52,6 +55,7 @@ def derive(arguments: DeriveArguments) -> int:
     Raises:
         UserError: a wrong name or value, or a file that exists already.
     """
+    import_all(arguments.imports)
     model = arguments.model
     parameters = loss_parameters(model)
     weight = parameters.get(LOSSES[model.loss].weight or "") if model.loss in LOSSES else None

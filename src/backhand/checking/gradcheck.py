@@ -9,6 +9,7 @@ from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
 from backhand.config.command import script
+from backhand.config.imports import import_all
 from backhand.config.schema import NetworkArguments
 from backhand.errors import UserError
 
@@ -21,6 +22,7 @@ Prove every derivative, in every mode that PyTorch has:
   only=NAMES      names of activations, losses and modes, with commas between them
   folder=.        where gradcheck.json and gradcheck.png are written (those of an earlier check are replaced)
   processes=N     how many at once; all cores by default
+  imports=[FILE.py]   files or modules with activations and losses of your own, to import first
   seed=0          of the networks and batches
 
 or check a derivation of your own, and have its mistake named:
@@ -53,6 +55,7 @@ class GradcheckArguments:
     model: NetworkArguments = field(default_factory=NetworkArguments)
     sizes: Any = None
     time_limit: float = 20.0
+    imports: list[str] = field(default_factory=list)
 
 
 @script
@@ -71,6 +74,7 @@ def gradcheck(command_line: list[str]) -> int:
         UserError: what is wrong with the arguments, in one line.
     """
     arguments = parse(GradcheckArguments, command_line, USAGE)
+    import_all(arguments.imports)
     given = {argument.partition("=")[0] for argument in command_line}
     if arguments.target is not None:
         _refuse(given & {"only", "folder", "processes"}, "is for the proof of everything, not for a target")
@@ -90,7 +94,7 @@ def gradcheck(command_line: list[str]) -> int:
 
     from backhand.checking.prover import prove_everything
 
-    return prove_everything(names, folder, arguments.processes, arguments.seed)
+    return prove_everything(names, folder, arguments.processes, arguments.seed, arguments.imports)
 
 
 def _refuse(keys: set[str], reason: str) -> None:

@@ -23,7 +23,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 
 from backhand.calculus import backpropagation as bp
 from backhand.calculus import reference
-from backhand.calculus.activations import ACTIVATIONS, HIDDEN_ACTIVATIONS, RowActivation
+from backhand.calculus.activations import ACTIVATIONS, RowActivation, hidden_activations
 from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.calculus.transforms import evaluate_loss, predict
@@ -61,8 +61,9 @@ class Combination:
     @property
     def activations(self) -> list[str]:
         """Of each hidden layer."""
-        place = HIDDEN_ACTIVATIONS.index(self.hidden)
-        return [HIDDEN_ACTIVATIONS[(place + i) % len(HIDDEN_ACTIVATIONS)] for i in range(self.layers)]
+        names = hidden_activations()
+        place = names.index(self.hidden)
+        return [names[(place + i) % len(names)] for i in range(self.layers)]
 
     @property
     def variant(self) -> str:
@@ -141,7 +142,7 @@ def combinations() -> list[Combination]:
     and each matched pair, and the run axis with every other pair behind tanh, rather than with every product.
     """
     found = []
-    for g, (f, (loss, parameters, rows)) in product(HIDDEN_ACTIVATIONS, product(ACTIVATIONS, _variants())):
+    for g, (f, (loss, parameters, rows)) in product(hidden_activations(), product(ACTIVATIONS, _variants())):
         if LOSSES[loss].misfit(f, ACTIVATIONS[f].range) is None:
             found.append(Combination(g, f, loss, parameters, rows))
             if LOSSES[loss].matched == f:

@@ -32,6 +32,7 @@ from backhand.checking.matrix import (
     combinations,
     prove,
 )
+from backhand.config.imports import import_all
 from backhand.errors import UserError
 from backhand.reporting.heatmap import heatmap
 
@@ -39,7 +40,9 @@ from backhand.reporting.heatmap import heatmap
 PROGRAM = "backhand gradcheck"
 
 
-def prove_everything(names: Sequence[str], folder: Path, processes: int | None, seed: int) -> int:
+def prove_everything(
+    names: Sequence[str], folder: Path, processes: int | None, seed: int, imports: Sequence[str] = ()
+) -> int:
     """Prove what `names` leaves of all combinations, print a table, and write gradcheck.json and gradcheck.png.
 
     Args:
@@ -47,6 +50,7 @@ def prove_everything(names: Sequence[str], folder: Path, processes: int | None, 
         folder: where the two files go.
         processes: how many at once; one for each core if None. One runs in this process.
         seed: of the networks and batches.
+        imports: files and modules that each process imports first.
 
     Returns:
         The exit status: 0 where everything passes.
@@ -65,7 +69,7 @@ def prove_everything(names: Sequence[str], folder: Path, processes: int | None, 
     if not chosen:
         raise UserError(f"only={','.join(names)}: no combination has all of these; an output must fit the loss")
     started = time.perf_counter()
-    proofs = _prove_all(chosen, modes, processes or os.cpu_count() or 1, seed)
+    proofs = _prove_all(chosen, modes, processes or os.cpu_count() or 1, seed, imports)
     seconds = time.perf_counter() - started
     failed = [proof for proof in proofs if proof.failures]
     console = Console()
@@ -87,7 +91,9 @@ def _is_chosen(combination: Combination, names: Sequence[str]) -> bool:
     return fits_activation and (not losses or combination.loss in losses)
 
 
-def _prove_all(chosen: Sequence[Combination], modes: Sequence[str], processes: int, seed: int) -> list[Proof]:
+def _prove_all(
+    chosen: Sequence[Combination], modes: Sequence[str], processes: int, seed: int, imports: Sequence[str]
+) -> list[Proof]:
     one = partial(prove, modes=modes, seed=seed)
     columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
@@ -96,7 +102,7 @@ def _prove_all(chosen: Sequence[Combination], modes: Sequence[str], processes: i
             return [one(each) for each in progress.track(chosen, task_id=task)]
         found: dict[int, Proof] = {}
         # Not forked: torch's threads do not survive it.
-        pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), initializer=_alone)
+        pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), _alone, (imports,))
         # The processes inherit what is ignored: Ctrl-C is for this one, which lets them finish the proof in hand.
         # (Masking it instead would lose none in this instant, but one may reach another thread and cut `submit` off.)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -113,9 +119,10 @@ def _prove_all(chosen: Sequence[Combination], modes: Sequence[str], processes: i
         return [found[number] for number in range(len(chosen))]
 
 
-def _alone() -> None:
+def _alone(imports: Sequence[str]) -> None:
     """One thread a process: the processes are as many as the cores."""
     torch.set_num_threads(1)
+    import_all(imports)
 
 
 def _table(proofs: Sequence[Proof]) -> Table:

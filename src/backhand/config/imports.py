@@ -1,7 +1,6 @@
 """The user's own Python: modules that register an activation or a loss, and classes named by `_target_`."""
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,12 +17,6 @@ from backhand.errors import UserError
 NO_ARGUMENTS = ("name", "_target_", "interval")
 
 
-def find_modules_here() -> None:
-    """Let Python find modules in the current folder, behind what is installed, as `python -m` does."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
-
-
 def import_all(names: Iterable[str], key: str = "imports") -> None:
     """Import modules, and files that end in `.py`, unless they are imported already.
 
@@ -35,30 +28,23 @@ def import_all(names: Iterable[str], key: str = "imports") -> None:
         UserError: there is none of that name, or it raises an exception.
     """
     for name in names:
+        _find_in(Path.cwd())
+        path = Path(name).absolute()
         try:
-            if name.endswith(".py"):
-                _import_file(Path(name).absolute())
-            else:
+            if path.suffix != ".py":
                 importlib.import_module(name)
-        except Exception as error:
-            raise UserError(f"{key}={name}: cannot be imported ({type(error).__name__}: {error})") from error
-
-
-def _import_file(path: Path) -> None:
-    if any(getattr(module, "__file__", None) == str(path) for module in list(sys.modules.values())):
-        return
-    if not path.is_file():
-        raise FileNotFoundError("no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[path.stem]
-        raise
+                continue
+            if not path.is_file():
+                raise UserError(f"{key}={name}: no such file")
+            _find_in(path.parent)
+            found = importlib.import_module(path.stem)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a module of the user's raises
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"{key}={name}: cannot be imported ({reason})") from error
+        if not path.samefile(getattr(found, "__file__", None) or "/"):
+            raise UserError(f"{key}={name}: another module is called {path.stem}; give the file another name")
 
 
 def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
@@ -76,6 +62,7 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     """
     target = str(settings.get("_target_") or getattr(CHOICES[key][settings["name"]], "target", ""))
     module, _, name = target.rpartition(".")
+    _find_in(Path.cwd())
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a module of the user's raises
@@ -104,3 +91,9 @@ def make(settings: Mapping[str, Any], key: str, kind: type, *positional: Any, **
 def takes(kind: type, name: str) -> bool:
     """Whether a class has an argument of this name."""
     return name in inspect.signature(kind).parameters
+
+
+def _find_in(folder: Path) -> None:
+    """Let Python find modules in a folder, behind what is installed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 from pydantic import Field
 
 from backhand.config.catalogue import CATALOGUE
@@ -383,6 +383,8 @@ CHOICES: dict[str, dict[str, type]] = {
         "custom": CustomSchedulerConfig,
     },
 }
+# Parts that take further keys.
+OPEN_PARTS: dict[str, type] = {"callbacks": CallbacksConfig, "logger": LoggerConfig}
 # The optimizers whose updates are written here, for populations and the compiled step, and how many tensors each keeps
 # for a parameter.
 OWN_UPDATES = {"torch.optim.SGD": 1, "torch.optim.Adam": 2, "torch.optim.AdamW": 2}
@@ -405,10 +407,16 @@ class SlurmConfig(SlurmQueueConf):
 def _store() -> None:
     """Tell Hydra of the dataclasses, in a group of our own, whose files in conf/ name them."""
     store = ConfigStore.instance().store
-    store(name="train", group="backhand", node=TrainConfig, provider="backhand")
+    whole = OmegaConf.structured(TrainConfig)
+    for part in OPEN_PARTS:
+        OmegaConf.set_struct(whole[part], False)
+    store(name="train", group="backhand", node=whole, provider="backhand")
     for group, choices in CHOICES.items():
         for name, kind in choices.items():
-            store(name=name, group=f"backhand/{group}", node=kind, provider="backhand")
+            node = OmegaConf.structured(kind)
+            if getattr(kind, "is_open", False):
+                OmegaConf.set_struct(node, False)
+            store(name=name, group=f"backhand/{group}", node=node, provider="backhand")
     store(name="slurm", group="hydra/launcher", node=SlurmConfig, provider="backhand")
 
 

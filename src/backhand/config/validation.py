@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from omegaconf import DictConfig, OmegaConf
 
 from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation
-from backhand.calculus.choices import GRADIENTS, check_choice
+from backhand.calculus.choices import GRADIENTS, check_choice, closest
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.config.archive import check_archive
@@ -24,11 +24,10 @@ from backhand.config.ranges import LARGEST_SIZE, check_ranges, is_whole
 from backhand.config.schema import (
     AUTO,
     CHOICES,
+    OPEN_PARTS,
     OWN_UPDATES,
-    CallbacksConfig,
     CosineConfig,
     CustomSchedulerConfig,
-    LoggerConfig,
     ModelConfig,
     NetworkArguments,
     PicturesConfig,
@@ -63,7 +62,7 @@ def in_schema(cfg: DictConfig) -> DictConfig:
     """
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     tree.pop("hydra", None)
-    kinds: dict[str, type] = {"callbacks": CallbacksConfig, "logger": LoggerConfig}
+    kinds = dict(OPEN_PARTS)
     for group, choices in CHOICES.items():
         part = tree.get(group)
         name = part.get("name") if isinstance(part, dict) else part
@@ -92,8 +91,9 @@ def with_keys(kind: type, keys: tuple[str, ...]) -> type:
 
 
 def own_keys(part: Any, kind: type) -> dict[str, Any]:
-    """What an open part has beside the keys of its dataclass."""
-    return {field.name: getattr(part, field.name) for field in fields(part)[len(fields(kind)) :]}
+    """What an open part has beside the keys of its dataclass, and is not off (null)."""
+    own = {field.name: getattr(part, field.name) for field in fields(part)[len(fields(cast(Any, kind))) :]}
+    return {key: value for key, value in own.items() if value is not None}
 
 
 def checked(tree: DictConfig) -> TrainConfig:
@@ -178,8 +178,21 @@ def check_validated(key: str, metric: str, trainer: TrainerConfig) -> None:
         raise UserError(f"{key}={metric}: there is no validation with {because}; choose train/loss")
 
 
+def _check_own(group: str, part: Any, kind: type) -> None:
+    """Refuse a key of an open part that is neither one of ours nor has a `_target_`: it may be misspelt."""
+    known = [field.name for field in fields(cast(Any, kind))]
+    for key, value in own_keys(part, kind).items():
+        if not isinstance(value, dict) or "_target_" not in value:
+            raise UserError(
+                f"{group}.{key}: no such key{closest(key, known)}; {group} has {', '.join(known)}, and your own with "
+                f"{group}.{key}._target_=…: docs/extending.md"
+            )
+
+
 def _check(config: TrainConfig) -> None:
     """The rules that join several keys."""
+    for group, kind in OPEN_PARTS.items():
+        _check_own(group, getattr(config, group), kind)
     data, trainer, scheduler, audit = config.data, config.trainer, config.scheduler, config.callbacks.audit
     if isinstance(data, PicturesConfig):
         if data.test_fraction != 0:

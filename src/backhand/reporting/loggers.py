@@ -109,9 +109,14 @@ def build_loggers(
         folder: the run's.
         rows: the epochs that the run has behind it, where it goes on in its own folder.
         wandb_id: of the W&B run that it then goes on with.
+
+    Raises:
+        UserError: a package is missing; or a `_target_` is no logger, or refuses its arguments.
     """
     table = EpochTable(folder / "metrics.csv" if config.logger.csv else None)
     loggers: list[Logger] = [table]
+    for name, settings in own_keys(config.logger, LoggerConfig).items():
+        loggers.append(_own_logger(f"logger.{name}", settings, config, folder))
     if config.logger.tensorboard:
         try:
             loggers.append(TensorBoardLogger(folder, name=None, version="tensorboard", default_hp_metric=False))
@@ -119,16 +124,12 @@ def build_loggers(
             raise UserError("logger=tensorboard: needs the package tensorboard; pip install tensorboard") from None
     if config.logger.wandb is not None:
         loggers.append(_wandb_logger(config, folder, rows, wandb_id))
-    for name, settings in own_keys(config.logger, LoggerConfig).items():
-        loggers.append(_own_logger(f"logger.{name}", settings, config, folder))
     table.restore(rows)
     return loggers, table
 
 
-def _own_logger(key: str, settings: Any, config: TrainConfig, folder: Path) -> Logger:
+def _own_logger(key: str, settings: dict[str, Any], config: TrainConfig, folder: Path) -> Logger:
     """A logger that the configuration names by `_target_`; its `save_dir` is the run's folder unless it is given."""
-    if not isinstance(settings, dict) or "_target_" not in settings:
-        raise UserError(f"{key}: must have a _target_, as in +{key}._target_=lightning.pytorch.loggers.MLFlowLogger")
     kind = class_of(settings, key, Logger)
     logger = make(settings, key, kind, **({"save_dir": str(folder)} if takes(kind, "save_dir") else {}))
     logger.log_hyperparams(asdict(config))

@@ -196,7 +196,7 @@ def settings_without(config: TrainConfig, keys: Sequence[str]) -> dict[str, Any]
     settings = asdict(config)
     for key in keys:
         *parents, last = key.split(".")
-        del functools.reduce(lambda part, name: part[name], parents, settings)[last]
+        functools.reduce(lambda part, name: part[name], parents, settings).pop(last, None)  # not every choice has it
     return settings
 
 

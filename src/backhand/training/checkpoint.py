@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -154,7 +154,10 @@ class LastCheckpoint(Checkpoint):
             self.next = time.perf_counter() + (time.perf_counter() - began) / SHARE_OF_TIME
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Keep the average of the weights that Lightning's callback leaves after the last epoch."""
         self.interruption.training = False  # from here on there is no step to wait for
+        if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+            self._save(trainer, asked=False)
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         self.interruption.training = False

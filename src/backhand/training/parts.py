@@ -14,7 +14,7 @@ from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
 from backhand.config.imports import class_of, make
-from backhand.config.schema import CallbacksConfig, TrainConfig
+from backhand.config.schema import CallbacksConfig, CustomSchedulerConfig, TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, own_keys
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData
@@ -22,6 +22,7 @@ from backhand.errors import UserError
 from backhand.training.checkpoint import BEST, AtomicCheckpointIO
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
+from backhand.training.optimizers import build_optimizer, build_scheduler
 from backhand.training.processes import own_cluster
 
 # What the network's numbers are in; mixed precision has float32.
@@ -86,6 +87,7 @@ def build_module(config: TrainConfig, data: InMemoryData, runs: Sequence[TrainCo
     def each(setting: Callable[[TrainConfig], Any]) -> Any:
         return setting(config) if runs is None else [setting(one) for one in runs]
 
+    check_own_parts(config)
     stopping = config.callbacks.early_stopping
     kind = LightningMLP
     if config.compile:
@@ -115,6 +117,17 @@ def build_module(config: TrainConfig, data: InMemoryData, runs: Sequence[TrainCo
     )
 
 
+def check_own_parts(config: TrainConfig) -> None:
+    """Refuse an optimizer or a scheduler of the user's that Lightning would only make once the run has begun.
+
+    Raises:
+        UserError: there is no such class, it is of another kind, or it refuses its arguments.
+    """
+    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], asdict(config.optimizer))
+    if isinstance(config.scheduler, CustomSchedulerConfig):
+        build_scheduler(optimizer, asdict(config.scheduler), config.trainer.max_epochs, steps=1000)
+
+
 def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
     parameters = loss_parameters(config.model)
     if parameters.get("class_weight") == "balanced":
@@ -123,7 +136,11 @@ def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
 
 
 def build_callbacks(config: TrainConfig) -> list[Callback]:
-    """What a run does beside training, as `config.callbacks` and the trainer's settings ask for it."""
+    """What a run does beside training, as `config.callbacks` and the trainer's settings ask for it.
+
+    Raises:
+        UserError: a `_target_` is no callback, or refuses its arguments.
+    """
     callbacks: list[Callback] = []
     if config.trainer.log_every_n_steps:
         callbacks.append(StepLoss())
@@ -135,19 +152,9 @@ def build_callbacks(config: TrainConfig) -> list[Callback]:
     if audit := config.callbacks.audit:
         callbacks.append(Audit(audit.every, audit.warn, audit.stop))
     for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
-        callbacks.append(own_callback(f"callbacks.{name}", settings))
+        key = f"callbacks.{name}"
+        callbacks.append(make(settings, key, class_of(settings, key, Callback)))
     return callbacks
-
-
-def own_callback(key: str, settings: Any) -> Callback:
-    """A callback that the configuration names by `_target_`.
-
-    Raises:
-        UserError: it names none, or one that refuses its arguments.
-    """
-    if not isinstance(settings, dict) or "_target_" not in settings:
-        raise UserError(f"{key}: must have a _target_, as in +{key}._target_=lightning.pytorch.callbacks.Timer")
-    return make(settings, key, class_of(settings, key, Callback))
 
 
 def best_checkpoint(config: TrainConfig, folder: Path) -> ModelCheckpoint:

@@ -161,10 +161,11 @@ class Run:
         if state is not None:
             rows = [row for row in state["history"] if row["epoch"] >= state["first_epoch"]]
             wandb_id = state["wandb_id"]
+        own = build_callbacks(config)  # what they refuse leaves no W&B run behind
         self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
         every, belonging = config.checkpoint.every_n_steps, (self.composed, dataset, state)
         self.last = LastCheckpoint(folder / LAST, every, *belonging, self.loggers, self.interruption)
-        self.callbacks = [*build_callbacks(config), best_checkpoint(config, folder), self.last]
+        self.callbacks = [*own, best_checkpoint(config, folder), self.last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.outcome = Outcome(config, self.composed, folder, self.table.rows, {}, self.loggers, alone=True)
 
