@@ -1,7 +1,6 @@
 """What a user reads when something is wrong: one line that says what, where, and what is allowed."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -24,8 +23,6 @@ def one_line(error: BaseException) -> str:
 
 def _said(error: BaseException) -> str:
     """What Hydra and OmegaConf say over several lines, shorter and with the choices."""
-    if "Key 'allow_targets' not in" in str(error):
-        return "allow_targets: is for the command line alone, as allow_targets=[package.module.Name]"
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = sorted(option for option in error.options if option != "config")
@@ -66,20 +63,6 @@ def _unknown_key(full_key: str) -> str:
     known = [field.name for field in fields(node)]
     owner = f"{parent} has" if parent else "the keys are"
     return f"{full_key}: no such key{closest(key, known)}; {owner} {', '.join(known)}"
-
-
-def key_of_null(arguments: Sequence[str]) -> str | None:
-    """The first key among the overrides that belongs to a part of the configuration that may be null."""
-    for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+~")
-        *parents, _ = key.split(".")
-        node: Any = TrainConfig
-        for parent in parents:
-            hint = get_type_hints(node).get(parent) if is_dataclass(node) else None
-            node = _inner(hint)
-            if type(None) in get_args(hint) and is_dataclass(node):
-                return key
-    return None
 
 
 def _inner(hint: Any) -> Any:

@@ -20,10 +20,8 @@ from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation
 from backhand.calculus.choices import GRADIENTS, check_choice
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
-from backhand.config.archive import check_archive
 from backhand.config.catalogue import PICTURES, Facts, facts_of
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
-from backhand.config.interpolation import limited
 from backhand.config.schema import (
     AUGMENTATIONS,
     AUTO,
@@ -38,6 +36,7 @@ from backhand.config.schema import (
     TrainConfig,
     TrainerConfig,
 )
+from backhand.config.stored import check_archive
 from backhand.errors import UserError
 
 LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory holds
@@ -65,8 +64,7 @@ def in_schema(cfg: DictConfig) -> DictConfig:
     """
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     tree.pop("hydra", None)
-    with limited():
-        return cast(DictConfig, OmegaConf.merge(_schema(), tree))
+    return cast(DictConfig, OmegaConf.merge(_schema(), tree))
 
 
 def checked(tree: DictConfig) -> TrainConfig:
@@ -76,8 +74,7 @@ def checked(tree: DictConfig) -> TrainConfig:
         UserError: the first thing that is wrong, in one line.
         omegaconf.errors.OmegaConfBaseException: an interpolation to nothing.
     """
-    with limited():
-        config = cast(TrainConfig, OmegaConf.to_object(tree))
+    config = cast(TrainConfig, OmegaConf.to_object(tree))
     check_nothing_confidential(leaves(asdict(config)))
     _check(config)
     facts = facts_of(config.data)
