@@ -3,6 +3,7 @@
 A stored configuration is read here. A checkpoint and a folder's links are only looked at, before torch is imported.
 """
 
+import io
 import itertools
 import os
 import re
@@ -57,7 +58,7 @@ def read_stored(path: Path, allowed: Collection[str] = ()) -> DictConfig:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise UserError(f"is no configuration: it has more than {MOST_BYTES} bytes")
-    config = OmegaConf.create(checked_yaml(content.decode("utf-8")))
+    config = OmegaConf.load(io.StringIO(checked_yaml(content.decode("utf-8"))))
     if not isinstance(config, DictConfig):
         raise UserError("is not a configuration")
     values = dict(_values(OmegaConf.to_container(config, resolve=False)))
@@ -99,7 +100,7 @@ def _values(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
 
 def _check_targets(values: Values, allowed: Collection[str]) -> None:
     for path, target in values.items():
-        if path[-1] == "_target_" and target not in allowed and not _is_known_class(str(target)):
+        if "_target_" in path and target not in allowed and not _is_known_class(str(target)):
             raise UserError(
                 f"{'.'.join(map(str, path))}={target}: is not called, for this file may be somebody else's; "
                 f"scripts/evaluate.py run=… allow_targets=[{target}] permits it"
