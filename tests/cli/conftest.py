@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra._internal import hydra as hydra_internal
 from hydra.core.hydra_config import HydraConfig
 from tests.cli import warm
 
@@ -115,9 +114,6 @@ def command_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """As `command`, in this process: for a command that is refused before it trains, a tenth of a second each."""
-    monkeypatch.setattr(hydra_internal, "ConfigLoaderImpl", hydra_internal.ConfigLoaderImpl)
-    # It composes the configuration a first time to see whether `hydra.mode` is in it, and goes on where it is not.
-    monkeypatch.setattr(hydra_internal.Hydra, "get_mode", lambda *_, **__: None)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", HydraConfig.instance().cfg)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv("COLUMNS", "120")

@@ -402,7 +402,7 @@ def test_a_gz_with_far_more_in_it_than_pictures_is_not_unpacked(tmp_path, monkey
     folder = write_idx(tmp_path, TRAIN, TEST, packed=True)
     packed = folder / f"{IDX_FILES[0]}.gz"
     packed.write_bytes(gzip.compress(bytes(64 << 20)))
-    monkeypatch.setattr("backhand.config.archive.DATA_BYTES", 1 << 20)
+    monkeypatch.setattr("backhand.data.unpacked.DATA_BYTES", 1 << 20)
     refusal(tmp_path, f"{packed}: unpacked it has more than")
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1 << 20
 

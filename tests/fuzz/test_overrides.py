@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from hydra._internal.hydra import Hydra
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.conftest import FEW, MANY, examples
@@ -153,8 +152,6 @@ def answer(monkeypatch, tmp_path):
 
     check_run = command.check_run
     monkeypatch.setattr(command, "check_run", check_and_stop)
-    # It composes the configuration a first time to see whether `hydra.mode` is in it.
-    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
     def run(overrides: list[str]) -> str | None:

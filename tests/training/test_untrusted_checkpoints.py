@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.memory import peak_memory
 
-from backhand.config.archive import check_archive
+from backhand.config.stored import check_archive
 from backhand.config.validation import check_checkpoint_file
 from backhand.data.module import load
 from backhand.errors import UserError
@@ -73,6 +73,11 @@ def over_each_other(path):
     return edited(path, (1, 42, 0))
 
 
+def two_of_one_name(path):
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        return members(path, ("x/data.pkl", b"."), ("x/data.pkl", b"."))
+
+
 def a_long_list(path):
     content = bytearray(edited(path).read_bytes())
     content[-10:-6] = struct.pack("<L", 1 << 31)
@@ -94,8 +99,9 @@ REFUSED = {
     compressed: "compressed",
     too_large: "says that",
     not_as_large: "not as large as it says",
-    over_each_other: "lie over each other",
-    a_long_list: "list of members",
+    over_each_other: "is no checkpoint, or a damaged one",
+    a_long_list: "is no checkpoint, or a damaged one",
+    two_of_one_name: "two members of one name",
     a_tensor_of_nothing: "its tensors have",
     bytes_of_nothing: "holds more than plain data",
 }
@@ -115,17 +121,39 @@ def test_what_torch_has_not_written_is_refused_before_it_is_unpacked(tmp_path, m
 
 
 def test_an_archive_is_refused_before_torch_is_imported(tmp_path):
-    for make in (compressed, too_large, over_each_other, bytes_of_nothing):
+    for make in (compressed, too_large, two_of_one_name, bytes_of_nothing):
         with pytest.raises(UserError, match="not opened"):
             check_checkpoint_file("ckpt_path", make(tmp_path / "x.ckpt"))
 
 
-def test_a_file_that_is_cut_off_or_goes_on_is_damaged(tmp_path):
+def test_a_file_that_is_cut_off_is_damaged(tmp_path):
     content = edited(tmp_path / "x.ckpt").read_bytes()
-    for damaged in (content[:-30], content + b"more", content[200:], b"", b"PK\5\6"):
+    for damaged in (content[:-30], content[:1000], content[200:], b"", b"PK\5\6"):
         (tmp_path / "x.ckpt").write_bytes(damaged)
         with pytest.raises(UserError, match="is no checkpoint"):
             check_archive(tmp_path / "x.ckpt", "ckpt_path")
+
+
+def test_torch_is_given_what_was_looked_at(tmp_path):
+    """Two archives in one file: the record at its end names the place of one list, and behind the other one it lies."""
+    bad, good = (saved(tmp_path / name, name=name).read_bytes() for name in ("evil", "fine"))
+    ends = [content.index(b"PK\6\6") for content in (bad, good)]
+    lists = [content.index(b"PK\1\2") for content in (bad, good)]
+    record = good[-22:]
+    assert ends[0] - lists[0] == ends[1] - lists[1]
+    ahead = bad[: lists[0]] + bytes(lists[1]) + bad[lists[0] : ends[0]]
+    shift = ends[1]  # of zipfile: what stands ahead of an archive is no part of it
+    entries = bytearray(good[lists[1] : ends[1]])
+    place = -1
+    while (place := entries.find(b"PK\1\2", place + 1)) >= 0:
+        own = int.from_bytes(entries[place + 42 : place + 46], "little")
+        entries[place + 42 : place + 46] = (own + len(ahead) - shift).to_bytes(4, "little")
+    at = len(ahead) - (ends[0] - lists[0])
+    both = ahead + good[: lists[1]] + entries + record[:16] + at.to_bytes(4, "little") + record[20:]
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(both)
+    assert torch.load(path, weights_only=True)["name"] == "evil"
+    assert read(path)["name"] == "fine"
 
 
 def test_a_list_that_holds_itself_is_read(tmp_path):

@@ -1,34 +1,31 @@
 """Commands whose user's mistakes are one line and exit status 1."""
 
+import argparse
 import functools
+import itertools
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal import hydra as hydra_internal
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from yaml import YAMLError
 
 from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, one_line
-from backhand.config.untrusted import CheckedLoader, permission
+from backhand.config.help import register_help
 from backhand.errors import UserError
 
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
 OPTIONAL = ("experiment", "debug")  # groups of which there need not be a choice
-# The command line's arguments as they were given; what of them is not for Hydra is taken out of `sys.argv`.
-command_line: list[str] = []
 
 
 def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -50,6 +47,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
             # Hydra would put a line of its own before ours.
             sys.exit(report(error))
 
+    register_help()
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(mark_and_run)
 
     @functools.wraps(task)
@@ -61,8 +59,8 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
         try:
             check_flags(sys.argv[1:])
+            check_spaces(sys.argv[1:])
             check_groups(sys.argv[1:])
-            _check_what_is_composed()
             run()
         except USER_ERRORS as error:
             sys.exit(report(error))
@@ -77,52 +75,68 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     return main
 
 
-def _check_what_is_composed() -> None:
-    """Give Hydra a loader that looks at what it composes.
-
-    Raises:
-        UserError: `allow_targets` is no list of names; or an old run is to be repeated from a pickle, which is code.
-    """
-    if get_args_parser().parse_args().experimental_rerun is not None:
-        raise UserError("--experimental-rerun: unpickles a file, which can run anything; repeat .hydra/overrides.yaml")
-    command_line[:] = sys.argv[1:]
-    assert hasattr(hydra_internal, "ConfigLoaderImpl")
-    hydra_internal.ConfigLoaderImpl = functools.partial(CheckedLoader, permission=permission(sys.argv))
-
-
 def _of_starting(error: Exception, arguments: Sequence[str]) -> Exception | None:
     """What the user is told of an exception before the task has begun; None if it is a bug."""
-    frames = {frame.name for frame in extract_tb(error.__traceback__)}
-    off = [each for each in arguments if re.match(r"\+*(callbacks|logger)\.\w+\.", each)]
-    if isinstance(error, AssertionError) and off:
-        # OmegaConf's answer to a key of a part that is off: `callbacks.audit=null callbacks.audit.every=5`.
-        return UserError(f"{' '.join(off)}: is of a part that is off here; choose callbacks=… or logger=… with it")
+    if isinstance(error, AssertionError):
+        # OmegaConf's answer to a key of a part that is off: `callbacks=quiet callbacks.audit.every=5`.
+        for argument in arguments:
+            if found := re.match(r"\+*((callbacks|logger)\.\w+)\.", argument):
+                part, group = found.groups()
+                return UserError(
+                    f"{argument}: {part} is off here (null); choose a {group}=… that has it, or leave this out"
+                )
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: cannot be read or made ({error.strerror})")
-    if frames & {"compose_config", "check_groups"}:
-        # With nothing but the user's words to compose, whatever Hydra stumbles over is one of them.
-        reason = " ".join(filter(None, (type(error).__name__, str(error))))
-        return UserError(f"{' '.join(arguments)}: cannot be composed ({reason})")
-    # Hydra answers flags that do not go together with a bare ValueError.
-    return error if isinstance(error, ValueError | OSError | YAMLError) else None
+    ours = {frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__)}
+    if any(name.startswith(("backhand.", "hydra_plugins.backhand")) for name in ours - {__name__}):
+        return error if isinstance(error, ValueError | OSError) else None
+    # With nothing but the user's words to compose, whatever Hydra stumbles over is one of them.
+    reason = " ".join(filter(None, (type(error).__name__, str(error))))
+    return UserError(f"{' '.join(arguments)}: cannot be composed ({reason})")
+
+
+class _Flags(argparse.ArgumentParser):
+    """Hydra's flags, as `--hydra-help` has them."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False)
+        self.add_argument("overrides", nargs="*")
+        for flags in ("--help -h", "--hydra-help", "--version", "--resolve", "--run -r", "--multirun -m"):
+            self.add_argument(*flags.split(), action="store_true")
+        self.add_argument("--shell-completion", "-sc", action="store_true")
+        for flags in ("--package -p", "--config-path -cp", "--config-name -cn", "--config-dir -cd"):
+            self.add_argument(*flags.split())
+        self.add_argument("--experimental-rerun")
+        self.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
+        about = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+        self.add_argument("--info", "-i", nargs="?", const="all", choices=about)
+
+    def error(self, message: str) -> NoReturn:
+        behind = message.removeprefix("unrecognized arguments: ")
+        if behind != message and not behind.startswith("-"):
+            raise UserError(f"{behind}: stands behind a flag with settings before it; put the flags first")
+        raise UserError(f"{message}; the flags are in --help")
 
 
 def check_flags(arguments: Sequence[str]) -> None:
     """Refuse a flag that Hydra does not have, as its own parser would, which writes six lines.
 
     Raises:
-        UserError: what is wrong with it.
+        UserError: what is wrong with it; or an old run is to be repeated from a pickle, which is code.
     """
-    parser = get_args_parser()
+    if _Flags().parse_args(arguments).experimental_rerun is not None:
+        raise UserError("--experimental-rerun: unpickles a file, which can run anything; repeat .hydra/overrides.yaml")
 
-    def refuse(message: str) -> NoReturn:
-        behind = message.removeprefix("unrecognized arguments: ")
-        if behind != message and not behind.startswith("-"):
-            raise UserError(f"{behind}: stands behind a flag with settings before it; put the flags first")
-        raise UserError(f"{message}; the flags are in --help")
 
-    parser.error = refuse  # type: ignore[method-assign]
-    parser.parse_args(arguments)
+def check_spaces(arguments: Sequence[str]) -> None:
+    """Refuse `data = wine`, which are three arguments.
+
+    Raises:
+        UserError: how it is written.
+    """
+    for before, after in itertools.pairwise(arguments):
+        if after.startswith("=") or (before.endswith("=") and re.fullmatch(r"\w+", after)):
+            raise UserError(f"{before} {after}: there are no spaces around =; write it as in data=wine")
 
 
 def check_groups(arguments: Sequence[str]) -> None:

@@ -26,8 +26,6 @@ def one_line(error: BaseException) -> str:
 
 def _said(error: BaseException) -> str:
     """What Hydra and OmegaConf say over several lines, shorter and with the choices."""
-    if "Key 'allow_targets' not in" in str(error):
-        return "allow_targets: is for the command line alone, as allow_targets=[package.module.Name]"
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = sorted(option for option in error.options if option != "config")

@@ -97,4 +97,6 @@ def _wrapped(key: str, text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent=key.ljust(column), subsequent_indent=" " * column) if text else key
 
 
-OmegaConf.register_new_resolver("backhand_help", lambda: help_text().replace("$", "$$"), replace=True)
+def register_help() -> None:
+    """Let Hydra find the page as `${backhand_help:}`, of which it makes a template."""
+    OmegaConf.register_new_resolver("backhand_help", lambda: help_text().replace("$", "$$"), replace=True)

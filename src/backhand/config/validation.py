@@ -16,7 +16,6 @@ from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation
 from backhand.calculus.choices import GRADIENTS, check_choice, closest
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
-from backhand.config.archive import check_archive
 from backhand.config.catalogue import Facts, facts_of
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
 from backhand.config.imports import import_all
@@ -36,6 +35,7 @@ from backhand.config.schema import (
     TrainConfig,
     TrainerConfig,
 )
+from backhand.config.stored import check_archive
 from backhand.errors import UserError
 
 

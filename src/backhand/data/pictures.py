@@ -24,10 +24,10 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from backhand.config.archive import most_unpacked
 from backhand.config.catalogue import CATALOGUE
 from backhand.config.schema import PicturesConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
+from backhand.data.unpacked import most_unpacked
 from backhand.errors import UserError
 
 SOURCES = {

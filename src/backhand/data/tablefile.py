@@ -17,7 +17,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
-from backhand.config.archive import most_unpacked
+from backhand.data.unpacked import most_unpacked
 from backhand.errors import UserError
 
 Kind = Literal["number", "text", "any"]

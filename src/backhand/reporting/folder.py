@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 import yaml
 
+from backhand.config.stored import checked_yaml
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.cells import text_of
@@ -264,7 +265,8 @@ class _Files:
         return self._parsed(name, json.loads, "JSON", dict, self.read(name, absent=absent))
 
     def yaml(self, name: str, kind: type, absent: str = "is not there") -> Any:
-        return self._parsed(name, yaml.safe_load, "YAML", kind, self.read(name, MOST_YAML_BYTES, absent))
+        text = self.read(name, MOST_YAML_BYTES, absent)
+        return self._parsed(name, lambda text: yaml.safe_load(checked_yaml(text)), "YAML", kind, text)
 
     def _parsed(self, name: str, parse: Callable[[str], Any], form: str, kind: type, text: str | None) -> Any:
         if text is None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.schema import TrainConfig
-from backhand.config.untrusted import leads_out
+from backhand.config.stored import leads_out
 from backhand.config.validation import check_table_file, checked, in_schema
 from backhand.errors import UserError
 from backhand.reporting.result import config_hash, is_complete, read_result

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from backhand.config.confidential import without_secrets
 from backhand.config.lock import HOLDER, hold
-from backhand.config.untrusted import check_links
+from backhand.config.stored import check_links
 from backhand.errors import UserError
 from backhand.reporting.result import atomic_write, is_complete, objective_of, read_json, read_result
 from backhand.sweeps.jobs import Composer, Job

@@ -6,7 +6,6 @@ import os
 import re
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,8 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from backhand.config.archive import MOST_TIMES, check_archive
 from backhand.config.schema import TrainConfig
+from backhand.config.stored import check_archive
 from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
 from backhand.errors import UserError
@@ -37,6 +36,8 @@ TOGETHER = 10
 SHARE_OF_TIME = 0.05
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+# A tensor may show some numbers of the file several times; most show each once.
+MOST_TIMES = 4
 # What the last one was before it was written anew: to resume from where that is damaged.
 PREVIOUS = "previous.ckpt"
 
@@ -287,9 +288,10 @@ def made_here(path: Path, key: str = "ckpt_path") -> Iterator[None]:
 def _read(path: Path, key: str) -> Any:
     check_archive(path, key)
     try:
-        _check_sums(path)
-        _check_memory(path, key)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        copy = _copied(path)
+        _check_memory(copy, path, key)
+        copy.seek(0)
+        return torch.load(copy, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except UnpicklingError:
@@ -299,24 +301,25 @@ def _read(path: Path, key: str) -> Any:
         raise UserError(f"{key}={path}: is no checkpoint, or a damaged one ({reason})") from None
 
 
-def _check_sums(path: Path) -> None:
-    """Compare what the archive holds with the CRC-32 that torch wrote beside it, and does not look at.
+def _copied(path: Path) -> io.BytesIO:
+    """What `zipfile` finds in the archive, written anew: in the same bytes torch's own reader may find another archive.
+
+    The checksums are compared, which torch does not.
 
     Raises:
-        zipfile.BadZipFile: it is not what was written.
+        zipfile.BadZipFile: what is there is not what was written.
     """
-    with zipfile.ZipFile(path) as archive:
-        try:
-            damaged = archive.testzip()
-        except zlib.error:
-            damaged = "a part that was not compressed"
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    copy = io.BytesIO()
+    with zipfile.ZipFile(path) as theirs, zipfile.ZipFile(copy, "w") as ours:
+        for member in theirs.infolist():
+            ours.writestr(member.filename, theirs.read(member))
+    copy.seek(0)
+    return copy
 
 
-def _check_memory(path: Path, key: str) -> None:
+def _check_memory(copy: io.BytesIO, path: Path, key: str) -> None:
     """Refuse tensors that are larger than what the file has for them: torch would make room for all that they say."""
-    shapes = torch.load(path, map_location="meta", weights_only=True)
+    shapes = torch.load(copy, map_location="meta", weights_only=True)
     pending, seen, needed, told = [shapes], set(), 0, path.stat().st_size
     while pending:
         each = pending.pop()

@@ -3,6 +3,7 @@
 import logging
 import sys
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from backhand.config.command import command, report
+from backhand.config.confidential import check_nothing_confidential, leaves
 from backhand.config.errors import USER_ERRORS
 from backhand.config.lock import HOLDER, hold
 from backhand.config.schema import AUTO, TrainConfig
-from backhand.config.untrusted import WRITTEN, check_links
+from backhand.config.stored import WRITTEN, check_links
 from backhand.config.validation import check_folder, check_table_file, typed
 from backhand.errors import UserError
 from backhand.reporting.result import (
@@ -90,6 +93,7 @@ class RefuseBadConfig(Callback):
         """Refuse to begin a sweep in one of several processes."""
         try:
             refuse_sweep()
+            check_hydra(config)
         except USER_ERRORS as error:
             sys.exit(report(error))
 
@@ -112,6 +116,7 @@ def check_run(cfg: DictConfig) -> None:
         UserError: what is wrong, in one line.
     """
     config = typed(cfg)
+    check_hydra(cfg)
     check_table_file(config)
     if not cfg.hydra.run.dir:
         raise UserError("hydra.run.dir=: must be the name of a folder, which need not be there yet")
@@ -143,9 +148,29 @@ def check_run(cfg: DictConfig) -> None:
         raise
 
 
+def check_hydra(cfg: DictConfig) -> None:
+    """Check Hydra's own part, which is written to `.hydra/`, too.
+
+    Raises:
+        UserError: a setting that holds a secret; no launcher.
+    """
+    if cfg.hydra.launcher is None:
+        raise UserError("hydra.launcher=null: must be there; choose one with hydra/launcher=…")
+    said = []
+    for key, value in leaves(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra"):
+        if "${" in str(value):
+            with suppress(OmegaConfBaseException):  # known only once the run has begun
+                value = OmegaConf.select(cfg, key)
+        said.append((key, value))
+    check_nothing_confidential(said)
+
+
 def _check_same(folder: Path, config: TrainConfig) -> None:
     try:
-        theirs = read_config(folder)
+        named = [
+            value for key, value in leaves(asdict(config)) if key.endswith("_target_") or key.startswith("imports")
+        ]
+        theirs = read_config(folder, named)
     except UserError:
         return  # it was cut off as it was written; a checkpoint, where there is one, says whose it is
     if config_hash(theirs) != config_hash(config):

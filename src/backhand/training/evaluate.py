@@ -1,21 +1,21 @@
 """The evaluate task: a run's best checkpoint on one of its splits, as metrics and as a table of predictions."""
 
 import csv
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from backhand.calculus.choices import check_choice
-from backhand.config.archive import check_yaml
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.errors import one_line
 from backhand.config.schema import TrainConfig
-from backhand.config.untrusted import check_stored
+from backhand.config.stored import read_stored
 from backhand.config.validation import check_checkpoint_file, typed
 from backhand.errors import UserError
 
@@ -32,6 +32,9 @@ Evaluate a run's best checkpoint.
                  spreadsheet's formula (= + - @) has an apostrophe before it
   input=FILE     new rows, CSV or Parquet, for a run that was trained on a table: in place of a split; with
                  predict=FILE, or for the metrics where the file has the target column
+  allow_targets=[my_pkg.MyData]
+                 what the run's configuration may name as _target_ beside classes of torch, Lightning and this
+                 program: your own code, as you know it
 
   python scripts/evaluate.py run=outputs/2026-01-31/12-00-00 input=new.csv predict=out.csv
 """
@@ -45,6 +48,7 @@ class EvaluateArguments:
     split: str | None = None
     input: str | None = None
     predict: str | None = None
+    allow_targets: list[str] = field(default_factory=list)
 
 
 @script
@@ -68,7 +72,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     if arguments.input is not None and arguments.split is not None:
         raise UserError(f"split={split}: with input={arguments.input} there is no split; give one of the two")
     folder = Path(arguments.run)
-    config = read_config(folder)
+    config = read_config(folder, arguments.allow_targets)
     if arguments.input is not None and config.data.name != "table":
         raise UserError(
             f"input={arguments.input}: new rows are for a run with data=table; this one has {config.data.name}"
@@ -95,8 +99,12 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     return metrics
 
 
-def read_config(folder: Path) -> TrainConfig:
+def read_config(folder: Path, allowed: Collection[str] = ()) -> TrainConfig:
     """The configuration that a run's folder was made with.
+
+    Args:
+        folder: the run's.
+        allowed: what may be named as `_target_` beside the classes of torch, Lightning and this package.
 
     Raises:
         UserError: the folder is none of a run, or its configuration is damaged or of another version.
@@ -108,11 +116,8 @@ def read_config(folder: Path) -> TrainConfig:
             reason = "is a sweep's folder; name one of its jobs, such as " + str(folder / "0")
         raise UserError(f"run={folder}: {reason}")
     try:
-        stored = OmegaConf.create(check_yaml(path))
-        if not isinstance(stored, DictConfig):
-            raise UserError(f"{path}: is not a configuration")
-        check_stored(stored)
+        stored = read_stored(path, allowed)
         began_from, stored.ckpt_path = stored.get("ckpt_path"), None  # which may be gone
         return replace(typed(stored), ckpt_path=began_from)
-    except (UserError, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None

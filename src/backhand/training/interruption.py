@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from backhand.config.command import command_line
 from backhand.config.schema import AUTO
 from backhand.reporting.terminal import shown
 
@@ -107,7 +106,7 @@ class Interruption:
 
 def command_to_go_on(folder: Path) -> str:
     """What makes a run that was cut off go on in its folder."""
-    arguments = [each for each in command_line if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
+    arguments = [each for each in sys.argv[1:] if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
     where = shown(folder)
     # Hydra reads it as well as the shell, and takes some words and numbers for what they mean.
     if not re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z/][\w./:-]*", where, re.ASCII | re.IGNORECASE):

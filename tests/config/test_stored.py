@@ -1,0 +1,170 @@
+"""A stored configuration is read as it was written, or refused in words; nothing that it names is imported."""
+
+import contextlib
+import os
+import random
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tests.memory import peak_memory
+from yaml import YAMLError
+
+from backhand.config import CONF
+from backhand.config.stored import read_stored
+from backhand.errors import UserError
+
+
+@pytest.fixture
+def stored(tmp_path):
+    def read(text, allowed=()):
+        (tmp_path / "config.yaml").write_text(text)
+        return read_stored(tmp_path / "config.yaml", allowed)
+
+    return read
+
+
+def test_what_hydra_writes_is_read(stored):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["name=${data.name}-${seed}-${oc.env:HOME}", "tags=[a,'${tags.0}']"])
+    assert stored(OmegaConf.to_yaml(config)) == config
+
+
+TARGETS = {
+    "torch.optim.SGD": True,
+    "torch.optim.lr_scheduler.StepLR": True,
+    "lightning.pytorch.callbacks.Timer": True,
+    "lightning.pytorch.loggers.CSVLogger": True,
+    "backhand.LightningMLP": True,
+    "backhand.training.module.LightningMLP": True,
+    "os.system": False,
+    "subprocess.Popen": False,
+    "torch.load": False,
+    "torch.optim.optimizer.os.system": False,
+    "torch.optim.optimizer.warnings.warn": False,
+    "lightning.pytorch.callbacks.timer.Timer": False,
+    "backhand.reporting.result.atomic_write": False,
+    "backhand.reporting.result.subprocess.Popen": False,
+    "backhand.reporting.result.Path": False,
+    "backhand.nowhere.X": False,
+    "backhand..os.X": False,
+    "backhand.training.module.LightningMLP.load_from_checkpoint": False,
+    "my_pkg.MyData": False,
+    "${name}": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize(("target", "known"), TARGETS.items())
+def test_classes_of_torch_lightning_and_this_package_may_be_named(stored, target, known):
+    text = f"name: os.system\ndata: {{inner: [{{_target_: '{target}'}}]}}\n"
+    if known:
+        assert stored(text).data.inner[0]["_target_"] == target
+        return
+    with pytest.raises(UserError, match=r"^data\.inner\.0\._target_=.*: is not called"):
+        stored(text)
+    if target == "my_pkg.MyData":
+        assert stored(text, [target]).data.inner[0]["_target_"] == target
+
+
+@pytest.mark.parametrize("target", ["[os.system]", "{a: os.system}", "null", "1"])
+def test_a_target_is_a_name(stored, target):
+    with pytest.raises(UserError, match="is not called"):
+        stored(f"x: {{_target_: {target}}}\n")
+
+
+GOOD = {
+    "a: 3\nb: ${a}": {"a": 3, "b": 3},
+    "a: {b: [1, x]}\nc: ${a.b.1}${a.b.0}": {"a": {"b": [1, "x"]}, "c": "x1"},
+    "a: {b: 1, c: '${.b}', d: {e: '${..b}'}}": {"a": {"b": 1, "c": 1, "d": {"e": 1}}},
+    "a: ${b}\nb: ${c}\nc: 1": {"a": 1, "b": 1, "c": 1},
+    "a: x${oc.env:WORD}": {"a": "xyes"},
+}
+
+
+@pytest.mark.parametrize(("text", "resolved"), GOOD.items())
+def test_plain_interpolations_are_followed(stored, monkeypatch, text, resolved):
+    monkeypatch.setenv("WORD", "yes")
+    assert OmegaConf.to_container(stored(text), resolve=True) == resolved
+
+
+CHAIN = "".join(f"- ${{x.{i + 1}}}\n" for i in range(3000))
+BAD = {
+    "circle": "a: ${b}\nb: ${a}",
+    "itself": "a: x${a}",
+    "nowhere": "a: ${b}",
+    "a part": "a: ${b}\nb: {c: 1}",
+    "a list": "a: ${b}\nb: [1]",
+    "through another": "a: ${b.c}\nb: ${d}\nd: {c: 1}",
+    "one in another": "a: ${${b}}\nb: c\nc: 1",
+    "resolver": "a: ${oc.decode:1}",
+    "hydra": "a: ${hydra:job.num}",
+    "a key with a dot": "a.b: x\nc: ${a.b}",
+    "a number for a key": "a: {0: x}\nc: ${a.0}",
+    "a chain": f"x:\n{CHAIN}- 1\n",
+    "a chain from its end": "x:\n- 1\n" + "".join(f"- ${{x.{i}}}\n" for i in range(3000)),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_interpolation_that_is_not_plain_is_refused(stored, name):
+    with pytest.raises(UserError, match=r"must name a value that is there, as \$\{key\}"):
+        stored(BAD[name])
+
+
+BOMBS = {
+    "doubled": "a0: x\n" + "".join(f"a{i + 1}: '{f'${{a{i}}}' * 2}'\n" for i in range(45)),
+    "wide": f"a0: {'x' * 9000}\n" + "".join(f"a{i}: '{'${a0}' * 300}'\n" for i in range(1, 3)),
+    "environment": f"a: '{'${oc.env:LONG}' * 500}'\n",
+    "very many": f"a0: x\nb: '{'${a0}' * 1500}'\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_interpolations_come_to_no_more_than_a_file_may_have(stored, monkeypatch, name):
+    monkeypatch.setenv("LONG", "x" * 10_000)
+    with peak_memory() as peak, pytest.raises(UserError, match="interpolations come to more than"):
+        stored(BOMBS[name])
+    assert peak.kib < 20 << 10
+
+
+LARGE = {
+    "aliases": ("a: &a [1]\nb: *a\n", "an alias"),
+    "merged": ("a: &a {x: 1}\nb: {<<: *a}\n", "an alias"),
+    "levels": ("a: " + "[" * 3000 + "]" * 3000, "50 levels"),
+    "keys in keys": ("? " * 3000 + "a", "50 levels"),
+    "values": (f"a: [{'1,' * 20_000}1]", "10000 values"),
+    "a long value": (f"a: {'x' * 10_001}", "a value has 10001"),
+    "bytes": ("a: 1\n" + "#" * (1 << 20), "more than 1048576 bytes"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), LARGE.values(), ids=LARGE)
+def test_a_configuration_is_as_large_as_it_looks(stored, text, words):
+    with peak_memory() as peak, pytest.raises(UserError, match=words):
+        stored(text)
+    assert peak.kib < 20 << 10
+
+
+def test_only_a_file_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero", "."):
+        with pytest.raises(UserError, match="is not a file"):
+            read_stored(tmp_path / name)
+
+
+WORDS = [
+    "a", ":", " ", "\n", "- ", "{", "}", "[", "]", ",", "${", "}", ".", "&x", "*x", "!!python/name:os.system",
+    "_target_", "'", '"', "|", "<<", "? ", "1:1", "0x", "~", "oc.env:", "\\", "#", "%", "=", "é", "9" * 5000,
+]  # fmt: skip
+
+
+def test_words_in_any_order_are_read_or_refused_as_promised_and_import_nothing(stored):
+    draw, before = random.Random(0), set(sys.modules)
+    for _ in range(1000):
+        with contextlib.suppress(ValueError, OSError, YAMLError, OmegaConfBaseException):
+            stored("".join(draw.choices(WORDS, k=draw.randrange(1, 20))))
+    assert set(sys.modules) == before
