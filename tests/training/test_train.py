@@ -14,7 +14,7 @@ from backhand.config.lock import hold
 from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
-from backhand.training import outcome, train
+from backhand.training import outcome, parts, train
 from backhand.training.command import leave_interrupted
 from backhand.training.module import LightningMLP
 
@@ -430,3 +430,11 @@ def test_only_a_run_that_has_not_ended_was_interrupted(configured, tmp_path, cap
     write_result(Result(status, {"name": "val/loss", "value": None}), config, tmp_path)
     leave_interrupted(config, tmp_path)
     assert ("interrupted" in caplog.text) == told
+
+
+@pytest.mark.parametrize("accelerator", parts.ACCELERATORS)
+def test_what_the_machine_lacks_is_answered_with_what_to_use(accelerator, configured, tmp_path, monkeypatch):
+    for kind in parts.ACCELERATORS[accelerator]:
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
+    with pytest.raises(UserError, match=f"trainer.accelerator={accelerator}: .*; use trainer=auto$"):
+        parts.build_trainer(configured(f"trainer.accelerator={accelerator}"), tmp_path, [], False)
