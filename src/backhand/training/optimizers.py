@@ -9,20 +9,28 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from backhand.calculus.float64 import widest_dtype
+from backhand.errors import UserError
 
 # A setting is a number, or for several runs (K,), one for each.
 Setting = float | Tensor
 
 
 def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -> Optimizer:
-    """The optimizer of an `OptimizerConfig`; what is null there is not a setting of its kind."""
+    """The optimizer of an `OptimizerConfig`; what is null there is not a setting of its kind.
+
+    Raises:
+        UserError: torch's optimizer has no such setting, or refuses its value.
+    """
     kinds: dict[str, Callable[..., Optimizer]] = {
         "sgd": torch.optim.SGD,
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
     }
     given = {key: value for key, value in settings.items() if key != "name" and value is not None}
-    return kinds[settings["name"]](parameters, **given)
+    try:
+        return kinds[settings["name"]](parameters, **given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer={settings}: {error}") from None
 
 
 def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, settings: dict[str, Any]) -> None:
