@@ -46,6 +46,37 @@ def test_evaluate_help(cold_command):
     assert "run=FOLDER" in cold_command("scripts/evaluate.py", "--help").stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train.py", "--help"],
+        ["scripts/gradcheck.py", "--help"],
+        pytest.param(["scripts/derive.py"], marks=pytest.mark.slow),
+        pytest.param(["scripts/gradcheck.py", "only=tanh,mse,reverse"], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_a_command_prints_to_a_terminal_in_ascii(cold_command, arguments):
+    result = cold_command(*arguments, PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stderr.strip()) == (0, "")
+    assert result.stdout.isascii()
+    assert "?" not in result.stdout
+
+
+@pytest.mark.slow
+def test_a_run_prints_to_a_terminal_in_ascii_from_start_to_report(cold_command, tmp_path):
+    run = ["train.py", "hydra.run.dir=run", "trainer.max_epochs=2", "logger=csv"]
+    for arguments in (
+        run,
+        ["train.py", "trainer=ddp_cpu", "hydra.run.dir=two", *run[2:]],
+        ["scripts/evaluate.py", "run=run"],
+        ["scripts/report.py", "run", "format=text"],
+    ):
+        result = cold_command(*arguments, PYTHONIOENCODING="ascii")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.isascii()
+
+
 def run_folder(tmp_path):
     (config,) = tmp_path.glob("outputs/*/*/.hydra/config.yaml")
     return config.parents[1]

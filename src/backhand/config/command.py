@@ -21,6 +21,7 @@ from yaml import YAMLError
 from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, key_of_null, one_line
+from backhand.config.output import replace_unencodable
 from backhand.config.untrusted import CheckedLoader, permission
 from backhand.errors import UserError
 
@@ -55,6 +56,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     def main() -> None:
         nonlocal begun
         begun = False
+        replace_unencodable()
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
@@ -151,6 +153,7 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
 
     @functools.wraps(task)
     def main() -> None:
+        replace_unencodable()
         try:
             sys.exit(task(sys.argv[1:]))
         except UserError as error:
