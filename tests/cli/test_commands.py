@@ -83,6 +83,30 @@ def run_folder(tmp_path):
 
 
 @pytest.mark.slow
+def test_paths_are_from_where_the_user_is_in_a_folder_that_hydra_changes_to(command, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i},{i % 7},{i % 5}\n" for i in range(90)))
+    table = ["data=table", "data.path=t.csv", "data.target=y"]
+    shared = ["hydra.job.chdir=true", "callbacks=quiet", "logger=csv", "plots=false", "report=false"]
+    for number, arguments in enumerate(
+        [
+            [*table, "trainer.max_epochs=1"],
+            [*table, "trainer.max_epochs=2", "ckpt_path=run0/checkpoints/last.ckpt"],
+            [*table, "trainer.max_epochs=1", "trainer=ddp_cpu"],
+        ]
+    ):
+        result = command("train.py", *shared, *arguments, f"hydra.run.dir=run{number}")
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.endswith(f"files: run{number}\n")
+    swept = command("train.py", "-m", *shared, *table, "trainer.max_epochs=1", "seed=1,2", "hydra.sweep.dir=sweep")
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout.endswith("files: sweep\n")
+    refused = command("train.py", *shared, "data=mnist", "data.dir=t.csv", "hydra.run.dir=mnist")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "t.csv is a file" in refused.stderr
+    assert not (tmp_path / "mnist").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
     trained = cold_command("train.py", "data=wine", "trainer.max_epochs=2")
