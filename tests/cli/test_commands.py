@@ -83,6 +83,26 @@ def run_folder(tmp_path):
 
 
 @pytest.mark.slow
+def test_train_log_is_about_the_run_alone_or_in_a_sweep(command, tmp_path):
+    shared = ["data=wine", "trainer.max_epochs=3", "logger=csv"]
+    for arguments in (
+        ["hydra.run.dir=alone/0", *shared, "seed=1"],
+        ["-m", "hydra.sweep.dir=sweep", *shared, "seed=1,2"],
+        ["-m", "hydra.sweep.dir=population", "hydra/launcher=population", *shared, "seed=1,2"],
+    ):
+        assert command("train.py", *arguments).returncode == 0
+    for folder, epochs in (("alone", 3), ("sweep", 3), ("population", 0)):
+        lines = (tmp_path / folder / "0" / "train.log").read_text().splitlines()
+        assert all(" INFO backhand." in line for line in lines)
+        assert "overrides: " in lines[0]
+        assert "seed=1" in lines[0]
+        assert sum(": epoch " in line for line in lines) == epochs
+        assert sum(": data: wine, 124 train" in line for line in lines) == 1
+        assert lines[-2].endswith("trainer.max_epochs reached")
+        assert "test/acc" in lines[-1]
+
+
+@pytest.mark.slow
 def test_paths_are_from_where_the_user_is_in_a_folder_that_hydra_changes_to(command, tmp_path):
     (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i},{i % 7},{i % 5}\n" for i in range(90)))
     table = ["data=table", "data.path=t.csv", "data.target=y"]
