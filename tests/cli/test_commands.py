@@ -159,6 +159,7 @@ def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
     assert f"{record['metrics']['test/acc']:.2%}" in evaluated.stdout
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert evaluated.stdout.endswith(f"\npredictions: predictions.csv ({len(rows)} rows)\n")
     right = sum(row["target"] == row["prediction"] for row in rows) / len(rows)
     assert right == pytest.approx(record["metrics"]["test/acc"])
     assert all(sum(float(row[f"probability_class_{k}"]) for k in range(3)) == pytest.approx(1) for row in rows)
