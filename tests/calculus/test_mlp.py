@@ -10,6 +10,9 @@ from torch import nn
 
 from backhand import MLP
 from backhand.calculus import reference
+from backhand.errors import UserError
+
+LONG = torch.zeros(5, 3, dtype=torch.long)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -82,10 +85,12 @@ def test_each_hidden_layer_may_have_its_own_activation(runs):
         (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.ReLU()), "does not follow"),
         (nn.Sequential(nn.Linear(2, 3), nn.Softmax(dim=0)), "not the last"),
         (nn.Sequential(nn.Linear(2, 3), nn.Softmax(-1), nn.Linear(3, 2)), "softmax"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2, dtype=torch.float64)), "module 1 is torch.float64"),
+        *((wrong, "takes a torch.nn.Sequential") for wrong in (3, None, nn.Linear(2, 3), [nn.Linear(2, 3)])),
     ],
 )
 def test_from_sequential_refuses_what_it_cannot_reproduce(net, reason):
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         MLP.from_sequential(net)
 
 
@@ -140,11 +145,29 @@ def test_a_generator_decides_the_initial_values():
         ({"sizes": [3, 2], "output_activation": "soft"}, "did you mean softmax"),
         ({"sizes": [3, 2], "init": "zeros"}, "choose from linear"),
         ({"sizes": [3, 2], "gradient": "numeric"}, "choose from hand, autograd"),
+        *(({"sizes": wrong}, "give a list") for wrong in (5, None, "34", {3: 1, 2: 1}, [[3], [2]], torch.tensor(3))),
+        *(
+            ({"sizes": [3, 2], name: wrong}, f"{name}=.*: must be a name; choose from ")
+            for name in ("output_activation", "init", "gradient")
+            for wrong in (3, None, {}, ["tanh"], nn.Tanh(), torch.tanh)
+        ),
+        *(({"sizes": [3, 4, 2], "hidden_activation": wrong}, "must be a name") for wrong in (None, {}, [3], nn.Tanh())),
+        *(({"sizes": [3, 2], "init_scale": wrong}, "finite number") for wrong in ("a", None, [1.0], math.nan, True)),
+        *(({"sizes": [3, 2], "runs": wrong}, "whole number, 1 or more") for wrong in (0, -1, 1.5, "2", [2], True)),
+        ({"sizes": [3, 2], "generator": 3}, "must be a torch.Generator"),
+        *(({"sizes": [3, 2], "dtype": wrong}, "dtype=") for wrong in ("float32", 3, torch.int64, torch.complex64)),
+        *(({"sizes": [3, 2], "device": wrong}, "device=") for wrong in ("gpu", 3.5)),
     ],
 )
-def test_a_wrong_network_is_refused_with_the_choices(arguments, reason):
-    with pytest.raises(ValueError, match=reason):
+def test_a_wrong_network_is_refused_with_what_is_allowed(arguments, reason):
+    with pytest.raises(UserError, match=reason) as refused:
         MLP(**arguments)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("sizes", [(3, 4, 2), range(2, 5), torch.tensor([3, 4, 2]), torch.tensor([3, 4, 2]).numpy()])
+def test_sizes_may_be_any_list_of_whole_numbers(sizes):
+    assert MLP(sizes).sizes == [int(size) for size in sizes]
 
 
 @pytest.mark.parametrize(
@@ -157,11 +180,41 @@ def test_a_wrong_network_is_refused_with_the_choices(arguments, reason):
         (torch.zeros(5, 3), torch.zeros(5, 1), "mse", r"\(…, 5, 4\)"),
         (torch.zeros(5, 3), torch.zeros(5, 4), "hinge", "choose from"),
         (torch.zeros(5, 3), torch.zeros(5, 4, requires_grad=True), "mse", "none for it"),
+        *((x, None, "mse", "x must be a floating-point torch.Tensor") for x in (3, None, [[1.0] * 3], LONG)),
+        *((torch.zeros(5, 3), y, "mse", "the target must be a torch.Tensor") for y in (3, None, [[1.0] * 4] * 5)),
+        (torch.zeros(5, 3), torch.zeros(5, dtype=torch.bool), "cross_entropy", "class numbers"),
+        *((torch.zeros(5, 3), LONG, loss, "must be a name; choose from") for loss in (3, None, ["mse"], nn.MSELoss())),
     ],
 )
-def test_a_wrong_batch_is_refused_by_shape(x, y, loss, reason):
-    with pytest.raises(ValueError, match=reason):
+def test_a_wrong_batch_is_refused_with_what_is_allowed(x, y, loss, reason):
+    with pytest.raises(UserError, match=reason):
         network("tanh", "softmax", 1, None, dtype=torch.float32).loss(x, y, loss)
+
+
+@pytest.mark.parametrize("x", [3, None, [[1.0] * 3], LONG, torch.zeros(5, 4)])
+def test_a_wrong_input_is_refused(x):
+    with pytest.raises(UserError, match=r"x must be a floating-point torch.Tensor|takes \(…, batch, 3\)"):
+        MLP([3, 2])(x)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        *(({"sample_weight": wrong}, "must be a torch.Tensor") for wrong in (3, [1.0] * 5, {})),
+        ({"sample_weight": torch.ones(4)}, r"must be \(…, 5\)"),
+        ({"sample_weight": torch.ones(5, requires_grad=True)}, "none for it"),
+        ({"class_weight": torch.ones(4, requires_grad=True)}, "none for it"),
+        *(
+            ({"class_weight": wrong}, "a number or a list")
+            for wrong in (object(), {0: 1.0}, "balanced", [1, "a", 1, 1])
+        ),
+        *(({"label_smoothing": wrong}, "must be a number between") for wrong in ("a", [0.1], {}, 2)),
+    ],
+)
+def test_a_wrong_parameter_of_the_loss_is_refused(parameters, reason):
+    model = network("tanh", "softmax", 1, None, dtype=torch.float32)
+    with pytest.raises(UserError, match=reason):
+        model.loss(torch.zeros(5, 3), torch.zeros(5, dtype=torch.long), "cross_entropy", **parameters)
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ SYNTAX = [
 ]
 # What fits the schema, and is refused by who uses it.
 USED = [
-    Case(["trainer.accelerator=tpu"], "trainer: "),
+    Case(["trainer.accelerator=tpu"], "; use trainer=auto"),
     Case(["ckpt_path=auto"], "ckpt_path=auto: name the run's folder too"),
 ]
 TRAINER = [
@@ -561,4 +561,5 @@ def test_what_only_the_trainer_can_refuse_leaves_no_folder_either(command, tmp_p
     result = command("train.py", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.stderr
     assert "gpu" in result.stderr
+    assert result.stderr.endswith("; use trainer=auto\n")
     assert not list(tmp_path.iterdir())

@@ -46,9 +46,84 @@ def test_evaluate_help(cold_command):
     assert "run=FOLDER" in cold_command("scripts/evaluate.py", "--help").stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train.py", "--help"],
+        ["scripts/gradcheck.py", "--help"],
+        pytest.param(["scripts/derive.py"], marks=pytest.mark.slow),
+        pytest.param(["scripts/gradcheck.py", "only=tanh,mse,reverse"], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_a_command_prints_to_a_terminal_in_ascii(cold_command, arguments):
+    result = cold_command(*arguments, PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stderr.strip()) == (0, "")
+    assert result.stdout.isascii()
+    assert "?" not in result.stdout
+
+
+@pytest.mark.slow
+def test_a_run_prints_to_a_terminal_in_ascii_from_start_to_report(cold_command, tmp_path):
+    run = ["train.py", "hydra.run.dir=run", "trainer.max_epochs=2", "logger=csv"]
+    for arguments in (
+        run,
+        ["train.py", "trainer=ddp_cpu", "hydra.run.dir=two", *run[2:]],
+        ["scripts/evaluate.py", "run=run"],
+        ["scripts/report.py", "run", "format=text"],
+    ):
+        result = cold_command(*arguments, PYTHONIOENCODING="ascii")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.isascii()
+
+
 def run_folder(tmp_path):
     (config,) = tmp_path.glob("outputs/*/*/.hydra/config.yaml")
     return config.parents[1]
+
+
+@pytest.mark.slow
+def test_train_log_is_about_the_run_alone_or_in_a_sweep(command, tmp_path):
+    shared = ["data=wine", "trainer.max_epochs=3", "logger=csv"]
+    for arguments in (
+        ["hydra.run.dir=alone/0", *shared, "seed=1"],
+        ["-m", "hydra.sweep.dir=sweep", *shared, "seed=1,2"],
+        ["-m", "hydra.sweep.dir=population", "hydra/launcher=population", *shared, "seed=1,2"],
+    ):
+        assert command("train.py", *arguments).returncode == 0
+    for folder, epochs in (("alone", 3), ("sweep", 3), ("population", 0)):
+        lines = (tmp_path / folder / "0" / "train.log").read_text().splitlines()
+        assert all(" INFO backhand." in line for line in lines)
+        assert "overrides: " in lines[0]
+        assert "seed=1" in lines[0]
+        assert sum(": epoch " in line for line in lines) == epochs
+        assert sum(": data: wine, 124 train" in line for line in lines) == 1
+        assert lines[-2].endswith("trainer.max_epochs reached")
+        assert "test/acc" in lines[-1]
+
+
+@pytest.mark.slow
+def test_paths_are_from_where_the_user_is_in_a_folder_that_hydra_changes_to(command, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i},{i % 7},{i % 5}\n" for i in range(90)))
+    table = ["data=table", "data.path=t.csv", "data.target=y"]
+    shared = ["hydra.job.chdir=true", "callbacks=quiet", "logger=csv", "plots=false", "report=false"]
+    for number, arguments in enumerate(
+        [
+            [*table, "trainer.max_epochs=1"],
+            [*table, "trainer.max_epochs=2", "ckpt_path=run0/checkpoints/last.ckpt"],
+            [*table, "trainer.max_epochs=1", "trainer=ddp_cpu"],
+        ]
+    ):
+        result = command("train.py", *shared, *arguments, f"hydra.run.dir=run{number}")
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.endswith(f"files: run{number}\n")
+    swept = command("train.py", "-m", *shared, *table, "trainer.max_epochs=1", "seed=1,2", "hydra.sweep.dir=sweep")
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout.endswith("files: sweep\n")
+    refused = command("train.py", *shared, "data=mnist", "data.dir=t.csv", "hydra.run.dir=mnist")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "t.csv is a file" in refused.stderr
+    assert not (tmp_path / "mnist").exists()
 
 
 @pytest.mark.slow
@@ -84,6 +159,7 @@ def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
     assert f"{record['metrics']['test/acc']:.2%}" in evaluated.stdout
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert evaluated.stdout.endswith(f"\npredictions: predictions.csv ({len(rows)} rows)\n")
     right = sum(row["target"] == row["prediction"] for row in rows) / len(rows)
     assert right == pytest.approx(record["metrics"]["test/acc"])
     assert all(sum(float(row[f"probability_class_{k}"]) for k in range(3)) == pytest.approx(1) for row in rows)

@@ -48,7 +48,7 @@ def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_
     ]
     for folder in (lost, diverged, swept):
         assert wandb_runs(folder) == 1
-        assert (folder / "train.log").read_text().count("Starting with 2 processes") == 1
+        assert (folder / "train.log").read_text().count("in 2 processes") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
 
     (tmp_path / "temporary").mkdir()

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from backhand import LightningMLP
 from backhand.calculus import backpropagation
+from backhand.errors import UserError
 from backhand.training.train import quiet_lightning
 
 
@@ -25,7 +26,7 @@ def rows(count=50, weighted=False):
 
 
 def module(**settings):
-    return LightningMLP([6, 8, 3], seed=0, **settings)
+    return LightningMLP([6, 8, 3], **{"seed": 0, **settings})
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -94,11 +95,72 @@ def test_two_bad_batches_of_one_step_are_both_left_out_of_the_mean():
         ({"optimizer": "adam"}, "optimizer=adam: give a dict"),
         ({"optimizer": {"name": "lion", "lr": 1.0}}, "choose from sgd, adam, adamw"),
         ({"scheduler": {"name": "cosin"}}, "did you mean cosine"),
+        *(({name: 3}, "must be a name; choose from ") for name in ("output_activation", "loss", "init", "on_nan")),
+        ({"hidden_activation": 3}, "must be a name, or a list"),
+        ({"output_activation": "identity"}, "the output activation is identity"),
+        *(({"loss_parameters": wrong}, "must be a dict") for wrong in (3, [1], "ab")),
+        ({"loss_parameters": {"label_smoothing": 3}}, "must be a number between"),
+        ({"loss_parameters": {"huber_delta": 1}}, "no such parameter"),
+        *(({"seed": wrong}, "seed=.*: must be a whole number") for wrong in ("a", 1.5, (1, 2), {})),
+        ({"seed": [1, 2]}, "has 2 entries for 1 run"),
+        ({"seed": [1, 2, 3], "runs": 2}, "has 3 entries for 2 runs"),
+        ({"init_scale": "a"}, "must be a finite number"),
+        *(({"classes": wrong}, "whole number, 1 or more") for wrong in ("a", 0, 1.5, [1])),
+        *(
+            ({name: wrong}, "must be a finite number")
+            for name in ("target_mean", "target_std")
+            for wrong in ("a", None)
+        ),
+        *(({name: 3}, f"{name}=3: give a dict") for name in ("optimizer", "scheduler")),
+        ({"optimizer": {}}, "choose from sgd, adam, adamw"),
+        ({"optimizer": [{"name": "sgd", "lr": 1.0}, {"name": "adam", "lr": 1.0}], "runs": 2}, "the same for all runs"),
+        ({"optimizer": {"name": "adam"}, "scheduler": {"name": "step"}}, r"optimizer\['lr'\]=None"),
+        ({"scheduler": {"name": "step", "evry": 3}}, "did you mean every"),
+        ({"scheduler": {"name": "step", "every": "a"}}, "scheduler.every=a: must be a whole number"),
+        ({"early_stopping": 3}, "must be a dict"),
+        ({"early_stopping": {"patienc": 3}}, "did you mean patience"),
+        ({"early_stopping": {"patience": 1.5}}, "whole number"),
+        *(({"objective": wrong}, "the name of a metric") for wrong in (3, None, ["val/loss"])),
+        ({"preprocessing": 3}, "must be a dict"),
+        *(({"runs": wrong}, "whole number, 1 or more") for wrong in (0, "a", 1.5)),
     ],
 )
 def test_settings_that_mean_nothing_are_refused_when_the_module_is_built(settings, reason):
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         module(**settings)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": "a"}, {"lr": -1}, {"lr": 0.1, "momentun": 0.9}, {"lr": 0.1, "betas": (2, 2)}])
+def test_settings_out_of_the_configurations_ranges_are_refused_when_the_module_is_built(wrong):
+    with pytest.raises(UserError, match=r"optimizer[.=](lr|momentun|betas)"):
+        module(optimizer={"name": "adam", **wrong})
+
+
+def test_any_optimizer_and_scheduler_of_torchs_is_named_by_its_class():
+    given = module(
+        optimizer={"_target_": "torch.optim.RMSprop", "lr": 0.01, "alpha": 0.5},
+        scheduler={"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1, "interval": "step"},
+    )
+    running = trainer(max_epochs=2)
+    running.fit(given, DataLoader(rows(), batch_size=16))
+    (optimizer,) = running.optimizers
+    assert isinstance(optimizer, torch.optim.RMSprop)
+    assert optimizer.param_groups[0]["alpha"] == 0.5
+    assert running.lr_scheduler_configs[0].scheduler.total_steps == running.global_step
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"_target_": "os.system"}, "optimizer._target_=os.system: must be the name of a Optimizer"),
+        ({"_target_": "torch.optim.Nowhere"}, "cannot be found"),
+        ({"_target_": "torch.optim.RMSprop", "alhpa": 1}, "RMSprop refuses its arguments"),
+    ],
+)
+def test_a_class_that_is_no_optimizer_is_not_called(wrong, reason):
+    """It may come out of somebody else's checkpoint."""
+    with pytest.raises(UserError, match=reason):
+        trainer().fit(module(optimizer=wrong), DataLoader(rows(), batch_size=16))
 
 
 def test_a_cosine_without_an_end_is_refused_and_defaults_are_filled_in():
@@ -218,10 +280,16 @@ def test_several_runs_are_trained_at_once_with_one_backward_pass_for_all(monkeyp
             torch.testing.assert_close(ours[run], theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("batch", [(torch.zeros(4, 6),), (*[torch.zeros(4, 6)] * 4,), {"x": torch.zeros(4, 6)}])
+@pytest.mark.parametrize("batch", [(torch.zeros(4, 6),), (*[torch.zeros(4, 6)] * 4,), {"x": torch.zeros(4, 6)}, 3])
 def test_a_batch_is_named_where_it_is_none(batch):
-    with pytest.raises(ValueError, match=r"a batch is \(x, y\) or \(x, y, weight\), not "):
+    with pytest.raises(UserError, match=r"a batch is \(x, y\) or \(x, y, weight\), not "):
         trainer().fit(module(), [batch])
+
+
+@pytest.mark.parametrize("batch", [3, {"x": torch.zeros(4, 6)}])
+def test_a_batch_to_predict_is_named_where_it_is_none(batch):
+    with pytest.raises(UserError, match=r"a batch is x, \(x, y\) or \(x, y, weight\), not "):
+        module().predict_step(batch, 0)
 
 
 @pytest.mark.slow

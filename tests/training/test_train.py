@@ -14,7 +14,7 @@ from backhand.config.lock import hold
 from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
-from backhand.training import outcome, train
+from backhand.training import outcome, parts, train
 from backhand.training.command import leave_interrupted
 from backhand.training.module import LightningMLP
 
@@ -26,6 +26,10 @@ def weights(folder, which="last"):
 
 def result(folder):
     return json.loads((folder / "result.json").read_text())
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "metrics.csv").open()))
 
 
 def test_hand_and_autograd_train_to_the_same_weights(trained):
@@ -430,3 +434,53 @@ def test_only_a_run_that_has_not_ended_was_interrupted(configured, tmp_path, cap
     write_result(Result(status, {"name": "val/loss", "value": None}), config, tmp_path)
     leave_interrupted(config, tmp_path)
     assert ("interrupted" in caplog.text) == told
+
+
+@pytest.mark.parametrize("accelerator", parts.ACCELERATORS)
+def test_what_the_machine_lacks_is_answered_with_what_to_use(accelerator, configured, tmp_path, monkeypatch):
+    for kind in parts.ACCELERATORS[accelerator]:
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
+    with pytest.raises(UserError, match=f"trainer.accelerator={accelerator}: .*; use trainer=auto$"):
+        parts.build_trainer(configured(f"trainer.accelerator={accelerator}"), tmp_path, [], False)
+
+
+def test_the_log_says_what_is_trained_with_each_epoch_what_ended_it_and_the_test_metrics(trained, caplog):
+    caplog.set_level("INFO")
+    train.quiet_lightning()
+    folder = trained("data=wine", "trainer.max_epochs=2", "logger=csv")
+    record = result(folder)
+    best = 1 + min(range(2), key=lambda epoch: float(rows(folder)[epoch]["val/loss"]))
+    assert [each.name for each in caplog.records] == ["backhand.training.train_log"] * 6
+    setup, network, *epochs, end, tested = [each.getMessage() for each in caplog.records]
+    assert setup == "data: wine, 124 train, 27 val, 27 test samples of 13 features, 3 classes"
+    assert network == "network: 13-64-3, 1,091 parameters, on cpu"
+    for epoch, (line, row) in enumerate(zip(epochs, rows(folder), strict=True), 1):
+        losses = ", ".join(f"{name} {float(row[name]):.4g}" for name in ("train/loss", "val/loss"))
+        assert line == f"epoch {epoch}/2: {losses}"
+    assert end == f"2 epochs, {record['steps']} steps, {record['seconds']:.1f} s: trainer.max_epochs reached"
+    assert tested.startswith(f"best epoch {best}: val/loss ")
+    assert tested.endswith(f"test/acc {record['metrics']['test/acc']:.2%}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["trainer.max_steps=5"], "trainer.max_steps reached"),
+        (["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"], "early stopping"),
+        (["optimizer.lr=1e9", "model.hidden_activation=relu"], "diverged: "),
+    ],
+)
+def test_the_log_says_what_ended_a_run(trained, caplog, overrides, reason):
+    caplog.set_level("INFO")
+    trained("data=wine", *overrides, "callbacks.progress_bar=false")
+    assert any(f" s: {reason}" in each.getMessage() for each in caplog.records)
+
+
+@pytest.mark.parametrize("objective", ["val/acc", "val/loss", "train/loss"])
+def test_an_epochs_line_has_the_losses_and_the_objective(trained, caplog, objective):
+    caplog.set_level("INFO")
+    trained("data=wine", "trainer.max_epochs=1", f"objective={objective}")
+    (line,) = [each.getMessage() for each in caplog.records if each.getMessage().startswith("epoch 1/1: ")]
+    assert [part.split()[0] for part in line.partition(": ")[2].split(", ")] == list(
+        dict.fromkeys(["train/loss", "val/loss", objective])
+    )

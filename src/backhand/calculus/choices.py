@@ -1,21 +1,46 @@
-"""What may be chosen by name, and what is said about a name that does not exist. It imports no torch."""
+"""Checks of single arguments: a name among its choices, a number in its range. It imports no torch."""
 
+import math
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
 
 from backhand.errors import UserError
 
 GRADIENTS = ("hand", "autograd")
 
 
-def check_choice(what: str, name: str, choices: Collection[str]) -> None:
+def check_choice(what: str, name: Any, choices: Collection[str]) -> None:
     """Refuse a name that is not among the choices.
 
     Raises:
         UserError: one line with the name, the closest choice, and all of them.
     """
+    if not isinstance(name, str):
+        shown = " ".join(str(name).split())  # a torch module has several lines
+        raise UserError(f"{what}={shown}: must be a name; choose from {', '.join(choices)}")
     if name not in choices:
         raise UserError(f"{what}={name}: no such choice{closest(name, choices)}; choose from {', '.join(choices)}")
+
+
+def check_number(what: str, value: Any, least: float = -math.inf, whole: bool = False) -> None:
+    """Refuse what is no finite number, or too small a one.
+
+    Args:
+        what: the argument's name.
+        value: what was given for it.
+        least: what it must not be below.
+        whole: whether it must be a whole number.
+
+    Raises:
+        UserError: one line with what is allowed.
+    """
+    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < least:
+        bound = "" if least == -math.inf else f", {least:g} or more"
+        shown = " ".join(str(value).split())
+        raise UserError(f"{what}={shown}: must be a {'whole' if whole else 'finite'} number{bound}")
 
 
 def closest(name: str, choices: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ through the general rule, `δ_O = ∂L/∂ŷ ⊙ f′(z_O)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -329,7 +329,7 @@ def check_parameters(loss: str, parameters: Mapping[str, Any], outputs: int) -> 
             if tuple(value.shape) not in (((outputs,), ()) if own[name].each else ((),)):
                 raise UserError(f"{name}: has the shape {tuple(value.shape)}; it must be ({outputs},)")
             continue
-        numbers = list(value) if own[name].each and not isinstance(value, int | float | str) else [value]
+        numbers = list(value) if own[name].each and isinstance(value, Sequence) else [value]
         if not all(isinstance(number, int | float) and own[name].allows(number) for number in numbers):
             raise UserError(f"{name}={value}: must be {own[name].allowed}")
         if isinstance(value, list | tuple) and len(numbers) != outputs:

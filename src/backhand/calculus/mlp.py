@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation, wide
 from backhand.calculus.backpropagation import Criterion, Network
-from backhand.calculus.choices import GRADIENTS, check_choice
+from backhand.calculus.choices import GRADIENTS, check_choice, check_number
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.transforms import evaluate_loss, predict
 from backhand.errors import UserError
+
+# What torch can look up class numbers with.
+CLASS_NUMBERS = (torch.int64, torch.int32)
 
 
 class Layer(nn.Module):
@@ -48,7 +51,7 @@ class MLP(nn.Module):
 
     Raises:
         UserError: fewer than two sizes, a size below one, a list of activations of another length than there are
-            hidden layers, or a name that does not exist; the choices are listed.
+            hidden layers, a name that does not exist (the choices are listed), or an argument of another type.
     """
 
     def __init__(
@@ -66,15 +69,24 @@ class MLP(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        if len(sizes) < 2 or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        units: Any = sizes.tolist() if hasattr(sizes, "tolist") else sizes  # of an array
+        is_list = isinstance(units, Sequence) and len(units) >= 2
+        if not is_list or not all(isinstance(size, Integral) and int(size) >= 1 for size in units):
             raise UserError(
-                f"sizes={sizes}: give at least the input's and the output's size, each a whole number, 1 or more"
+                f"sizes={sizes}: give a list with at least the input's and the output's size, each a whole number, "
+                "1 or more"
             )
-        check_hidden_activation(hidden_activation, len(sizes) - 2)
+        check_hidden_activation(hidden_activation, len(units) - 2)
         check_choice("output_activation", output_activation, ACTIVATIONS)
         check_choice("init", init, INITIALIZATIONS)
+        check_number("init_scale", init_scale)
         check_choice("gradient", gradient, GRADIENTS)
-        self.sizes = [int(size) for size in sizes]
+        if runs is not None:
+            check_number("runs", runs, least=1, whole=True)
+        if not isinstance(generator, torch.Generator | None):
+            raise UserError(f"generator={generator}: must be a torch.Generator")
+        _check_place(dtype, device)
+        self.sizes = [int(size) for size in units]
         self.network = Network(hidden_activation, output_activation)
         self.gradient = gradient
         run_axis = () if runs is None else (runs,)
@@ -90,7 +102,7 @@ class MLP(nn.Module):
         """`ŷ` (…, B, C) of a batch x (…, B, D).
 
         Raises:
-            UserError: x has not the shape (…, B, D).
+            UserError: x is no floating-point tensor, or has not the shape (…, B, D).
         """
         self._check_input(x)
         if self.gradient == "autograd":
@@ -113,8 +125,8 @@ class MLP(nn.Module):
                 number or (C,), of `binary_cross_entropy`, `huber_delta` of `huber`; None is as if left out.
 
         Raises:
-            UserError: a loss that does not exist or does not fit the output activation, a wrong shape, or a parameter
-                that the loss has not, or out of its range.
+            UserError: a loss that does not exist or does not fit the output activation, a wrong type or shape, or a
+                parameter that the loss has not, or out of its range.
         """
         return self.loss_and_logits(x, target, loss, sample_weight=sample_weight, **parameters)[0]
 
@@ -162,9 +174,11 @@ class MLP(nn.Module):
         A missing last activation is the identity; two `Linear` in a row have the identity between them.
 
         Raises:
-            UserError: a module that is neither, a `Linear` without bias, sizes that do not fit, or a softmax over
-                another axis than the last.
+            UserError: a module that is neither, a `Linear` without bias, sizes or dtypes that do not fit, or a softmax
+                over another axis than the last.
         """
+        if not isinstance(net, nn.Sequential):
+            raise UserError(f"from_sequential: takes a torch.nn.Sequential, not {kind_of(net)}")
         linears: list[nn.Linear] = []
         names: list[str] = []
         for position, part in enumerate(net):
@@ -175,6 +189,11 @@ class MLP(nn.Module):
                     raise UserError(
                         f"from_sequential: module {position} takes {part.in_features} inputs, "
                         f"the layer before it gives {linears[-1].out_features}"
+                    )
+                if linears and part.weight.dtype != linears[-1].weight.dtype:
+                    raise UserError(
+                        f"from_sequential: module {position} is {part.weight.dtype}, "
+                        f"the layer before it {linears[-1].weight.dtype}"
                     )
                 if len(names) < len(linears):
                     names.append("identity")
@@ -213,7 +232,19 @@ class MLP(nn.Module):
     def _parameters_in_order(self) -> list[Tensor]:
         return [parameter for layer in self._layers() for parameter in (layer.weight, layer.bias)]
 
+    def check_loss(self, loss: str) -> None:
+        """Refuse a loss that this network cannot be trained with.
+
+        Raises:
+            UserError: it does not exist, or does not fit the output activation.
+        """
+        check_choice("loss", loss, LOSSES)
+        if misfit := LOSSES[loss].misfit(self.network.output_activation, self.network.f.range):
+            raise UserError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
+
     def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise UserError(f"x must be a floating-point torch.Tensor, not {kind_of(x)}")
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
             raise UserError(f"x has the shape {tuple(x.shape)}; this network takes (…, batch, {self.sizes[0]})")
 
@@ -223,20 +254,27 @@ class MLP(nn.Module):
         """The loss, once batch and target are known to fit it."""
         self._check_input(x)
         self._check_target(x, target, loss)
-        if sample_weight is not None and (sample_weight.dim() < 1 or sample_weight.shape[-1] != x.shape[-2]):
-            raise UserError(f"sample_weight has the shape {tuple(sample_weight.shape)}; it must be (…, {x.shape[-2]})")
+        if sample_weight is not None:
+            if not isinstance(sample_weight, Tensor):
+                raise UserError(f"sample_weight must be a torch.Tensor, not {kind_of(sample_weight)}")
+            shape = tuple(sample_weight.shape)
+            if not shape or shape[-1] != x.shape[-2]:
+                raise UserError(f"sample_weight has the shape {shape}; it must be (…, {x.shape[-2]})")
+            if sample_weight.requires_grad:
+                raise UserError("sample_weight requires a gradient, and the derivation has none for it")
         return self.criterion(loss, parameters, x)
 
     def _check_target(self, x: Tensor, target: Tensor, loss: str) -> None:
-        check_choice("loss", loss, LOSSES)
-        if misfit := LOSSES[loss].misfit(self.network.output_activation, self.network.f.range):
-            raise UserError(f"loss {loss} {misfit}; the output activation is {self.network.output_activation}")
+        self.check_loss(loss)
+        if not isinstance(target, Tensor):
+            raise UserError(f"the target must be a torch.Tensor, not {kind_of(target)}")
         batch, outputs = x.shape[-2], self.sizes[-1]
         rows = target.is_floating_point() and target.shape[-2:] == (batch, outputs)
         if LOSSES[loss].target == "classes":
-            if not rows and (target.dim() < 1 or target.shape[-1] != batch or target.is_floating_point()):
+            numbers = target.dtype in CLASS_NUMBERS and target.dim() > 0 and target.shape[-1] == batch
+            if not rows and not numbers:
                 raise UserError(
-                    f"{loss} takes class numbers of the shape (…, {batch}) or probabilities of the shape "
+                    f"{loss} takes class numbers (int64) of the shape (…, {batch}) or probabilities of the shape "
                     f"(…, {batch}, {outputs}), not {target.dtype} of the shape {tuple(target.shape)}"
                 )
         elif not rows:
@@ -256,8 +294,25 @@ class MLP(nn.Module):
         weight = given.pop(LOSSES[loss].weight or "", None)
         settings = tuple((name, float(value)) for name, value in given.items())
         if weight is not None:
+            if isinstance(weight, Tensor) and weight.requires_grad:
+                raise UserError(f"{LOSSES[loss].weight} requires a gradient, and the derivation has none for it")
             weight = torch.as_tensor(weight, dtype=wide(x).dtype, device=x.device).expand(self.sizes[-1])
         return Criterion(loss, settings), weight
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for a message: a tensor's dtype, or a type's name."""
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _check_place(dtype: Any, device: Any) -> None:
+    """Refuse parameters that torch cannot make, or cannot compute with."""
+    try:
+        made = torch.empty(0, dtype=dtype, device=device)
+    except (TypeError, RuntimeError, AssertionError) as error:  # the last where torch was built without CUDA
+        raise UserError(f"dtype={dtype}, device={device}: {str(error).partition(chr(10))[0]}") from None
+    if not made.is_floating_point() or made.dtype.itemsize < 2:
+        raise UserError(f"dtype={dtype}: must be a floating-point dtype of 16 bits or more, such as torch.float32")
 
 
 def _activation_name(part: nn.Module, position: int) -> str:

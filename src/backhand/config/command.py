@@ -22,6 +22,7 @@ from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.help import register_help
+from backhand.config.output import replace_unencodable
 from backhand.errors import UserError
 
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
@@ -54,6 +55,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     def main() -> None:
         nonlocal begun
         begun = False
+        replace_unencodable()
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
@@ -165,6 +167,7 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
 
     @functools.wraps(task)
     def main() -> None:
+        replace_unencodable()
         try:
             sys.exit(task(sys.argv[1:]))
         except UserError as error:

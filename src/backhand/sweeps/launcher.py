@@ -35,6 +35,7 @@ from backhand.training.module import LightningMLP
 from backhand.training.outcome import Outcome, failure, status_of
 from backhand.training.parts import PRECISIONS, build_callbacks, build_data, build_module, build_trainer
 from backhand.training.train import device_name, in_sweep, is_out_of_memory, quiet_lightning, threads_for
+from backhand.training.train_log import log_overrides, log_setup
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,8 @@ def finish(population: Population, run: int, _: Any) -> float:
     """
     runs, folder, composed = len(population.configs), population.folders[run], population.composed[run]
     config, rows = in_sweep(population.configs[run], population.sweep), population.rows(run)
+    log_overrides()
+    log_setup(config, population.data, population.module, population.device)
     log.info("one of a population of %d runs, which trained for %.1f s", runs, population.seconds)
     files: tuple[tuple[Literal["best", "last"], str], ...] = (("best", BEST), ("last", LAST))
     for which, name in files:

@@ -1,6 +1,7 @@
 """The command `python train.py`: torch and Lightning are imported only once the configuration has been accepted."""
 
 import logging
+import os
 import sys
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
@@ -43,7 +44,10 @@ log = logging.getLogger(__name__)
 @command
 def main(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
-    config, hydra = typed(cfg), HydraConfig.get()
+    hydra = HydraConfig.get()
+    if hydra.job.chdir:  # this is the run's folder by now; paths that are given or printed are from where the user is
+        os.chdir(hydra.runtime.cwd)
+    config = typed(cfg)
     alone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
     folder = shared_folder(own_folder)  # of another process than the first, its own is a temporary one
     record = read_result(folder) if not alone or config.ckpt_path == AUTO else None

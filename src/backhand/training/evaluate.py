@@ -96,6 +96,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     if arguments.predict is not None:
         with Path(arguments.predict).open("x", newline="") as file:
             csv.writer(file).writerows(cells(row) for row in table)
+        rows = len(table) - 1  # the first one has the columns' names
+        print(f"predictions: {arguments.predict} ({rows:,} {'row' if rows == 1 else 'rows'})")
     return metrics
 
 

@@ -121,6 +121,9 @@ def read_module(checkpoint: Path) -> LightningMLP:
         stored = sum(each.numel() for each in contents["state_dict"].values())
         if sum(inputs * units for inputs, units in pairwise(sizes)) > stored:  # there would be room made for it
             raise ValueError(f"a network of {sizes} has more weights than its {stored}")
-        module = LightningMLP(**contents["hyper_parameters"])
+        try:
+            module = LightningMLP(**contents["hyper_parameters"])
+        except UserError as error:  # it does not know that they are a file's
+            raise ValueError(error) from None
         module.load_state_dict(contents["state_dict"])
     return module

@@ -1,6 +1,7 @@
 """The network as a LightningModule: its loss goes through the hand-derived Function, everything else is Lightning's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import fields
 from functools import partial
 from typing import Any, Literal
 
@@ -8,10 +9,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from backhand.calculus.choices import check_choice
-from backhand.calculus.losses import LOSSES
-from backhand.calculus.mlp import MLP
-from backhand.config.schema import CHOICES, ON_NAN
+from backhand.calculus.choices import check_choice, check_number
+from backhand.calculus.losses import LOSSES, check_parameters
+from backhand.calculus.mlp import MLP, kind_of
+from backhand.config.ranges import check_ranges
+from backhand.config.schema import CHOICES, ON_NAN, EarlyStoppingConfig
 from backhand.data.batches import Batch
 from backhand.errors import UserError
 from backhand.training.decisions import Ending
@@ -64,6 +66,10 @@ class LightningMLP(LightningModule):
         metrics: of the batches of the epoch at hand, by split.
         on_nan: what leaves out steps that are not finite; None for nothing.
         batch: of the step at hand.
+
+    Raises:
+        UserError: an argument of another type, or out of its range; a name that does not exist; settings that do not
+            fit together, or not as many as there are runs.
     """
 
     def __init__(
@@ -91,17 +97,13 @@ class LightningMLP(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # a logger has the configuration
-        check_choice("loss", loss, LOSSES)
         check_choice("on_nan", on_nan, ON_NAN)
-        each = partial(of_each_run, runs=runs)
-        for group, given in (("optimizer", optimizer), ("scheduler", scheduler)):
-            choices = CHOICES[group]
-            for one in each(given):
-                if not isinstance(one, Mapping):
-                    raise UserError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(choices))}', …}}")
-                if "_target_" not in one:
-                    check_choice(f"{group}['name']", str(one.get("name")), choices)
         self.model = MLP(sizes, hidden_activation, output_activation, gradient=gradient, runs=runs)
+        self.model.check_loss(loss)
+        check_settings(self.hparams)
+        parameters = {name: value for name, value in (loss_parameters or {}).items() if value is not None}
+        check_parameters(loss, parameters, self.model.sizes[-1])
+        each = partial(of_each_run, runs=runs)
         for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
             one = MLP(sizes, hidden_activation, output_activation, init=rule, init_scale=scale, generator=generator)
@@ -145,6 +147,8 @@ class LightningMLP(LightningModule):
             For classes: `target`, `prediction` (B,) and `probabilities` (B, classes), the last only where the outputs
             are probabilities. For a regression: `target` and `prediction` (B,) in the target's own units.
         """
+        if not isinstance(batch, Tensor | list | tuple):
+            raise UserError(f"a batch is x, (x, y) or (x, y, weight), not {kind_of(batch)}")
         x, *targets = [batch] if isinstance(batch, Tensor) else batch
         yhat = self(x)
         shown = classes_of if self.classifies else self._own_units
@@ -310,6 +314,56 @@ class LightningMLP(LightningModule):
                 logger.log_metrics(values, self.trainer.global_step - 1)
 
 
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Refuse arguments of `LightningMLP` that would fail later, or mean something else than they say.
+
+    Args:
+        given: all of them by name; the network's own and the loss's name are checked already.
+
+    Raises:
+        UserError: one line with the argument and what is allowed.
+    """
+    for name in ("loss_parameters", "early_stopping", "preprocessing"):
+        if not isinstance(given[name], Mapping | None):
+            raise UserError(f"{name}={given[name]}: must be a dict")
+    if (stopping := given["early_stopping"]) is not None:
+        _check_part("early_stopping", stopping, EarlyStoppingConfig)
+    if given["classes"] is not None:
+        check_number("classes", given["classes"], least=1, whole=True)
+    for name in ("target_mean", "target_std"):
+        check_number(name, given[name])
+    if not isinstance(given["objective"], str):
+        raise UserError(f"objective={given['objective']}: must be the name of a metric, such as val/loss")
+    runs = given["runs"] or 1
+    for name in OF_EACH_RUN:
+        if isinstance(given[name], list) and len(given[name]) != runs:
+            raise UserError(f"{name}: has {len(given[name])} entries for {runs} {'run' if runs == 1 else 'runs'}")
+    for seed in of_each_run(given["seed"], given["runs"]):
+        if seed is not None:
+            check_number("seed", seed, whole=True)
+    for group in ("optimizer", "scheduler"):
+        settings = of_each_run(given[group], given["runs"])
+        for one in settings:
+            if not isinstance(one, Mapping):
+                raise UserError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(CHOICES[group]))}', …}}")
+            if "_target_" not in one:
+                check_choice(f"{group}['name']", str(one.get("name")), CHOICES[group])
+                _check_part(group, one, CHOICES[group][one["name"]])
+        if len(names := {str(one.get("name")) for one in settings}) > 1:
+            raise UserError(f"{group}['name']: must be the same for all runs, not {', '.join(sorted(names))}")
+    for one in of_each_run(given["scheduler"], given["runs"]):
+        if "_target_" not in one and one["name"] != "none":
+            for optimizer in of_each_run(given["optimizer"], given["runs"]):
+                check_number("optimizer['lr']", optimizer.get("lr"), least=0)
+
+
+def _check_part(name: str, settings: Mapping[str, Any], kind: type) -> None:
+    """Refuse keys that a dataclass of the configuration has not, and values out of its ranges."""
+    for key in settings:
+        check_choice(name, key, [field.name for field in fields(kind)])
+    check_ranges(kind(**settings), f"{name}.")
+
+
 def as_batch(batch: Any) -> Batch:
     """What a DataLoader yields, by name.
 
@@ -319,5 +373,6 @@ def as_batch(batch: Any) -> Batch:
     if isinstance(batch, Batch):
         return batch
     if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
-        raise UserError(f"a batch is (x, y) or (x, y, weight), not {type(batch).__name__} of {len(batch)}")
+        many = f" of {len(batch)}" if isinstance(batch, Sized) else ""
+        raise UserError(f"a batch is (x, y) or (x, y, weight), not {kind_of(batch)}{many}")
     return Batch(*batch)

@@ -27,6 +27,7 @@ from backhand.training.checkpoint import BEST, LAST
 from backhand.training.decisions import Ending
 from backhand.training.findings import draw, find
 from backhand.training.module import LightningMLP
+from backhand.training.train_log import log_end
 
 
 @dataclass
@@ -90,6 +91,8 @@ class Outcome:
         )
         write(result, self.composed, self.folder)
         is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        if is_first:
+            log_end(result, self.rows, self.config)
         if is_first and status != "interrupted" and self._wants(self.config.report):
             leave_report(self.folder)
         return result

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import Accelerator, CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from backhand.calculus.float64 import widest_dtype
@@ -30,6 +31,13 @@ PRECISIONS = {
     **dict.fromkeys(("64-true", "64"), torch.float64),
     "bf16-true": torch.bfloat16,
     "16-true": torch.float16,
+}
+# What `trainer.accelerator` may name that a machine may lack.
+ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
+    "gpu": (CUDAAccelerator, MPSAccelerator),
+    "cuda": (CUDAAccelerator,),
+    "mps": (MPSAccelerator,),
+    "tpu": (XLAAccelerator,),
 }
 
 
@@ -188,7 +196,12 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
             enable_checkpointing=bool(callbacks),
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise UserError("trainer: " + " ".join(str(error).split())) from error
+        said = " ".join(str(error).split())
+        asked = config.trainer.accelerator
+        kinds = ACCELERATORS.get(asked, ())
+        if kinds and not any(kind.is_available() for kind in kinds):
+            raise UserError(f"trainer.accelerator={asked}: there is none here ({said}); use trainer=auto") from error
+        raise UserError(f"trainer: {said}") from error
     precision = config.trainer.precision
     if PRECISIONS.get(str(precision)) == torch.float64:
         device = trainer.strategy.root_device

@@ -41,6 +41,7 @@ from backhand.training.processes import (
     shared_folder,
     train_in_processes,
 )
+from backhand.training.train_log import EpochLines, log_overrides, log_setup
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ def train(composed: TrainConfig, folder: Path, sweep: Path | None = None) -> flo
     with Interruption().watched() as interruption, ExitStack() as held:
         if not alone and is_first():
             held.callback(hold(folder, "hydra.sweep.dir"))
+        if is_first():
+            log_overrides()
         try:
             if config.ckpt_path == AUTO or (config.ckpt_path is None and not alone):
                 config = resumed(config, folder)
@@ -165,7 +168,7 @@ class Run:
         self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
         every, belonging = config.checkpoint.every_n_steps, (self.composed, dataset, state)
         self.last = LastCheckpoint(folder / LAST, every, *belonging, self.loggers, self.interruption)
-        self.callbacks = [*own, best_checkpoint(config, folder), self.last]
+        self.callbacks = [*own, best_checkpoint(config, folder), EpochLines(), self.last]
         self.trainer = build_trainer(config, folder, callbacks=self.callbacks, logger=self.loggers)
         self.outcome = Outcome(config, self.composed, folder, self.table.rows, {}, self.loggers, alone=True)
 
@@ -176,6 +179,8 @@ class Run:
             alone: whether it is a run by itself, whose outcome is to be shown, or a sweep's.
         """
         self.outcome.alone = alone
+        if self.trainer.is_global_zero:
+            log_setup(self.config, self.data, self.module, device_name(self.trainer), self.trainer.world_size)
         try:
             with threads_for(self.module, self.data), self._restoring():
                 self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
@@ -239,8 +244,9 @@ class Run:
 
 
 def quiet_lightning() -> None:
-    """Keep Lightning's notices in train.log, and drop the warnings that this program has an answer to."""
+    """Keep Lightning's warnings in train.log, drop its notices, and the warnings that this program has an answer to."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what a run trains with and why it ends, `train_log` says
         logging.getLogger(name).handlers.clear()  # what is left goes to Hydra's handlers
         logging.getLogger(name).propagate = True  # where it was imported before there were any, it keeps to itself
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling tells that there is no CUDA

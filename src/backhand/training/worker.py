@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from backhand.config.output import replace_unencodable
 from backhand.config.validation import typed
 from backhand.errors import UserError
 from backhand.training.interruption import Interruption
@@ -25,6 +26,7 @@ def main() -> None:
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm's may be for all, and are for the one that was submitted
         signal.signal(number, signal.SIG_IGN)
     os.environ.pop("SUBMITIT_EXECUTOR", None)  # that one, too, is where SIGTERM may mean something else
+    replace_unencodable()
     try:
         record(_train)(Path(sys.argv[1]))
     except KeyboardInterrupt:

@@ -1,0 +1,83 @@
+"""What train.log says of a run: what it trains with, each epoch, what ended it, and what the test split gave."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import Checkpoint
+
+from backhand.config.confidential import without_secrets
+from backhand.config.schema import TrainConfig
+from backhand.data.module import InMemoryData
+from backhand.reporting.result import Result, best_row
+from backhand.reporting.terminal import number
+from backhand.training.module import LightningMLP
+
+log = logging.getLogger(__name__)
+
+
+def log_overrides() -> None:
+    """Log what the command line set, where there is one."""
+    if HydraConfig.initialized():
+        log.info("overrides: %s", without_secrets(" ".join(HydraConfig.get().overrides.task)) or "none")
+
+
+def log_setup(config: TrainConfig, data: InMemoryData, module: LightningMLP, device: str, processes: int = 1) -> None:
+    """Log the data set, the network, the device, and the checkpoint that the run begins from."""
+    facts = data.dataset.facts
+    sizes = ", ".join(f"{len(rows.x):,} {split}" for split, rows in data.rows.items())
+    target = f"{facts.classes} classes" if facts.classes else "a number to predict"
+    log.info("data: %s, %s samples of %d features, %s", config.data.name, sizes, facts.features, target)
+    parameters = sum(each.numel() for each in module.parameters()) // (module.hparams["runs"] or 1)
+    where = device if processes == 1 else f"{device}, in {processes} processes"
+    log.info("network: %s, %s parameters, on %s", "-".join(map(str, module.model.sizes)), f"{parameters:,}", where)
+    if config.ckpt_path is not None:
+        log.info("begins from %s", Path(config.ckpt_path))
+
+
+class EpochLines(Checkpoint):
+    """Logs a line at the end of an epoch.
+
+    It is a `Checkpoint` because Lightning calls those after the module, which computes the epoch's metrics.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        row = pl_module.progress.history[-1]
+        of = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        names = ("train/loss", "val/loss", pl_module.hparams["objective"])
+        log.info("epoch %d%s: %s", trainer.current_epoch + 1, of, in_words(row, names))
+
+
+def log_end(result: Result, rows: Sequence[Mapping[str, float]], config: TrainConfig) -> None:
+    """Log what ended a run, and the test metrics of its best epoch."""
+    epochs = "1 epoch" if result.epochs == 1 else f"{result.epochs:,} epochs"
+    steps = "1 step" if result.steps == 1 else f"{result.steps:,} steps"
+    log.info("%s, %s, %.1f s: %s", epochs, steps, result.seconds, _reason(result, config))
+    tested = {name: value for name, value in result.metrics.items() if name.startswith("test/")}
+    if tested:
+        best = best_row(rows, config.objective)
+        which = "last epoch" if best is None else f"best epoch {int(best['epoch']) + 1}"
+        log.info("%s: %s", which, in_words({**(best or {}), **tested}, [config.objective, *tested]))
+
+
+def in_words(row: Mapping[str, float], names: Sequence[str]) -> str:
+    """Those of the metrics that the row has, as in `train/loss 0.053, val/acc 96.67%`."""
+    present = [name for name in dict.fromkeys(names) if name in row]
+    return ", ".join(f"{name} {number(name.partition('/')[2], row[name])}" for name in present)
+
+
+def _reason(result: Result, config: TrainConfig) -> str:
+    """Why a run trains no further."""
+    if result.status != "finished":
+        return f"{result.status}: {without_secrets(result.error)}" if result.error else result.status
+    limits = config.trainer
+    if limits.max_steps is not None and 0 < limits.max_steps <= result.steps:
+        return "trainer.max_steps reached"
+    if limits.max_epochs is not None and 0 < limits.max_epochs <= result.epochs:
+        return "trainer.max_epochs reached"
+    return "early stopping" if config.callbacks.early_stopping is not None else "stopped by the trainer"
