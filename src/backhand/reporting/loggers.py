@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config import CONF
 from backhand.config.confidential import USER_AND_AT, without_secrets
+from backhand.config.files import replacing
 from backhand.config.schema import TrainConfig
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
@@ -88,7 +90,9 @@ class EpochTable(Logger):
                 with self.path.open("a", newline="") as file:
                     csv.DictWriter(file, columns).writerows(new)
             else:  # the first row, or one with a metric that was not there before
-                with self.path.open("w", newline="") as file:
+                # A new file has nothing to lose, and the wait for the disk, 5 ms, is for each run of a population.
+                place = replacing(self.path) if self.path.exists() else nullcontext(self.path)
+                with place as path, path.open("w", newline="") as file:
                     writer = csv.DictWriter(file, columns)
                     writer.writeheader()
                     writer.writerows(self.rows)

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.cells import cell
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.report import leave_report
-from backhand.reporting.result import atomic_write
 from backhand.reporting.terminal import shown, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
 

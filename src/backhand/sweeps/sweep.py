@@ -21,10 +21,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from backhand.config.confidential import without_secrets
+from backhand.config.files import atomic_write, read_json
 from backhand.config.lock import HOLDER, hold
 from backhand.config.untrusted import check_links
 from backhand.errors import UserError
-from backhand.reporting.result import atomic_write, is_complete, objective_of, read_json, read_result
+from backhand.reporting.result import is_complete, objective_of, read_result
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
 
@@ -147,7 +148,7 @@ class Sweep:
         given = self.config.hydra.overrides
         overrides = [*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))]
         atomic_write(claim, json.dumps({"sweep": identity, "jobs": jobs, "overrides": overrides}) + "\n")
-        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        atomic_write(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
 
     def job_that_fits(self, number: int, overrides: Sequence[str]) -> Job | None:
         """The job; None where its settings do not fit together, which is written into its folder and recorded."""

@@ -20,13 +20,14 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from backhand.config.archive import MOST_TIMES, check_archive
+from backhand.config.files import atomic_write
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import layer_sizes
 from backhand.data.dataset import Dataset
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import wandb_id
-from backhand.reporting.result import atomic_write, config_hash
+from backhand.reporting.result import config_hash
 from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)
