@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config import CONF
-from backhand.config.confidential import USER_AND_AT, without_secrets
+from backhand.config.confidential import USER_AND_AT, masked, without_secrets
 from backhand.config.files import replacing
 from backhand.config.schema import TrainConfig
 from backhand.errors import UserError
@@ -150,14 +150,15 @@ def _wandb_logger(
     arguments: dict[str, Any] = {
         "project": settings.project,
         "entity": settings.entity,
-        "group": settings.group,
-        "name": config.name,
+        "group": settings.group or os.environ.get("WANDB_RUN_GROUP"),
+        "name": config.name or os.environ.get("WANDB_NAME"),
+        "notes": os.environ.get("WANDB_NOTES"),
         "tags": config.tags,
         "job_type": "train",
-        "dir": str(folder),
         "config": asdict(config),
         "id": wandb_id,
     }
+    arguments = {**masked(arguments), "dir": str(folder)}
 
     run = None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
@@ -216,7 +217,7 @@ def _keep_users_out_of_remotes() -> None:
     """Note the repository's address without anybody's name, which may be a token; W&B leaves out passwords alone."""
     from wandb.sdk.lib import gitlib
 
-    gitlib.remote_url_without_password = lambda url: USER_AND_AT.sub("", url)
+    gitlib.remote_url_without_password = lambda url: without_secrets(USER_AND_AT.sub("", url))
 
 
 def _logged_in() -> bool:

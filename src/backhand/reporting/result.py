@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from backhand import __version__
 from backhand.config import CONF
-from backhand.config.confidential import leaves, without_secrets
+from backhand.config.confidential import leaves, masked
 from backhand.config.files import atomic_write, read_json
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
@@ -77,11 +77,10 @@ def chosen(composed: TrainConfig, settled: TrainConfig) -> dict[str, str]:
 def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     """Write `folder/result.json`.
 
-    A number that is not finite becomes null, for JSON has no other word for it.
+    A number that is not finite becomes null, for JSON has no other word for it, and a secret ***.
     """
     record = {
         **asdict(result),
-        "error": None if result.error is None else without_secrets(result.error),
         "config_hash": config_hash(config),
         "git_commit": _git_commit(),
         "versions": {
@@ -90,7 +89,7 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
             **{name: version(name) for name in ("torch", "lightning", "hydra-core", "wandb")},
         },
     }
-    atomic_write(folder / "result.json", json.dumps(_finite(record), indent=2) + "\n")
+    atomic_write(folder / "result.json", json.dumps(masked(_finite(record)), indent=2) + "\n")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

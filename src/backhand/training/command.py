@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from backhand.config.command import command, report
+from backhand.config.confidential import mask_logs
 from backhand.config.errors import USER_ERRORS
 from backhand.config.lock import HOLDER, hold
 from backhand.config.schema import AUTO, TrainConfig
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 @command
 def main(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
+    mask_logs()
     config, hydra = typed(cfg), HydraConfig.get()
     alone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
     folder = shared_folder(own_folder)  # of another process than the first, its own is a temporary one

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from backhand.config.confidential import mask_logs
 from backhand.config.validation import typed
 from backhand.errors import UserError
 from backhand.training.interruption import Interruption
@@ -38,6 +39,7 @@ def _train(task: Path) -> None:
     if is_first() and logs.get("root") is not None:
         logging.config.dictConfig(logs)
     quiet_others()
+    mask_logs()
     from backhand.training.train import Run, quiet_lightning
 
     quiet_lightning()
