@@ -57,17 +57,17 @@ elif moment == "validation":
 
     before(LightningMLP, "validation_step")
 elif moment == "checkpoint":
-    from backhand.reporting import result
+    from backhand.config import files
 
-    before(result, "to_disk", half(".ckpt.tmp"))
+    before(files, "to_disk", half(".ckpt.tmp"))
 elif moment == "between two names":
     from backhand.training import checkpoint
 
     before(checkpoint, "atomic_write")
 elif moment == "result":
-    from backhand.reporting import result
+    from backhand.config import files
 
-    before(result, "to_disk", half("result.json.tmp"))
+    before(files, "to_disk", half("result.json.tmp"))
 else:
     raise SystemExit(f"{moment}: no such moment")
 runpy.run_path(script, run_name="__main__")

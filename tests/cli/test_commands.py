@@ -167,6 +167,9 @@ def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
     again = command("scripts/evaluate.py", f"run={folder}", "predict=predictions.csv")
     assert again.returncode == 1
     assert "nothing is overwritten" in again.stderr
+    unwritable = command("scripts/evaluate.py", f"run={folder}", "predict=/proc/x.csv")
+    assert (unwritable.returncode, unwritable.stderr.count("\n")) == (1, 1), unwritable.stderr
+    assert "predict=/proc/x.csv: cannot be written (" in unwritable.stderr
 
     best = folder / "checkpoints" / "best.ckpt"
     best.write_bytes(best.read_bytes()[:-3000])
@@ -237,6 +240,9 @@ def test_derive_prints_and_writes_the_same(command, tmp_path, form):
     refused = command("scripts/derive.py", *arguments, "output=derivation.txt")
     assert refused.returncode == 1
     assert refused.stderr.endswith("exists already, and nothing is overwritten\n")
+    unwritable = command("scripts/derive.py", *arguments, "output=/proc/x.txt")
+    assert (unwritable.returncode, unwritable.stderr.count("\n")) == (1, 1), unwritable.stderr
+    assert "output=/proc/x.txt: cannot be written (" in unwritable.stderr
 
 
 @pytest.mark.slow

@@ -13,7 +13,12 @@ from tests.suites import smoke
 
 pytestmark = pytest.mark.slow
 KEY = "5ec2e7" * 6 + "abcd"  # as long as one of W&B's
-CLOSED = {"WANDB_API_KEY": KEY, "SOME_SERVICE_TOKEN": f"{KEY[::-1]}t", "DATABASE_PASSWORD": "correct horse battery"}
+CLOSED = {
+    "WANDB_API_KEY": KEY,
+    "SOME_SERVICE_TOKEN": f"{KEY[::-1]}t",
+    "DATABASE_PASSWORD": "correct horse battery",
+    "SHORT_PASSWORD": "tr0ub4dor&3",
+}
 TARGET = "damage.happen"
 
 
@@ -131,6 +136,7 @@ SECRETS = {
     "own": ["name=${oc.env:WANDB_API_KEY}"],
     "in a text": ["tags=['key: ${oc.env:SOME_SERVICE_TOKEN}']"],
     "as it is": [f"name={KEY}"],
+    "short": ["name=${oc.env:SHORT_PASSWORD}"],
     "for the job": ["+hydra.job.env_set.X=${oc.env:DATABASE_PASSWORD}"],
     "copied": ["hydra.job.env_copy=[WANDB_API_KEY]"],
     "folder": ["hydra.run.dir=${oc.env:WANDB_API_KEY}"],
@@ -152,6 +158,13 @@ def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_her
     for secret in (*CLOSED.values(), "hidden-word"):
         assert secret not in result.stdout + result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_short_and_common_password_blocks_and_mangles_nothing(command_here, tmp_path):
+    (tmp_path / "postgres-notes").write_text("")
+    arguments = ("name=postgres", "tags=[my postgres]", "hydra.run.dir=postgres-notes")
+    result = command_here("train.py", *arguments, POSTGRES_PASSWORD="postgres")
+    refused(result, tmp_path, "hydra.run.dir=postgres-notes: postgres-notes is not a folder")
 
 
 def test_the_address_of_a_server_is_told_without_its_user(command_here, tmp_path):

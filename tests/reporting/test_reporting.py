@@ -11,6 +11,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from backhand.config import files
+from backhand.errors import UserError
 from backhand.reporting import plots
 from backhand.reporting.cells import cell, text_of
 from backhand.reporting.loggers import EpochTable, _keep_users_out_of_remotes
@@ -42,6 +44,20 @@ def test_a_metric_that_comes_later_gets_a_column_and_loses_nothing(tmp_path):
     table.finalize("success")
     assert [row["val/loss"] for row in read(tmp_path / "metrics.csv")] == ["", "0.7"]
     assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["1.0", "0.5"]
+
+
+def test_a_disk_that_fails_as_a_column_is_added_leaves_the_rows_before(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    table = EpochTable(tmp_path / "metrics.csv")
+    table.log_metrics({"train/loss": 1.0, "epoch": 0}, step=1)
+    table.log_metrics({"train/loss": 0.5, "val/loss": 0.7, "epoch": 1}, step=2)
+    monkeypatch.setattr(files, "to_disk", full)
+    with pytest.raises(UserError, match=r"metrics.csv: cannot be written \(No space left on device\)"):
+        table.finalize("success")
+    assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["1.0"]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_result_json_is_json_even_where_numbers_are_not_finite(tmp_path, configured):
@@ -89,7 +105,10 @@ def test_the_hash_tells_apart_what_is_computed_and_nothing_else(configured):
 
 def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    save = plots.Figure.savefig
+    monkeypatch.setattr(
+        plots.Figure, "savefig", lambda *given, **options: drawn.append(given[0]) or save(*given, **options)
+    )
     rows = [{"epoch": e, "train/loss": 1 / (e + 1), "val/loss": 2.0, "val/acc": 0.5} for e in range(3)]
     plots.curves(rows, tmp_path / "a.png")
     loss, accuracy = drawn[0].axes

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backhand.benchmarks.timing import Figure, Ratio, Report
+from backhand.config.files import atomic_write, replacing
 
 MET, MISSED, NO_GOAL = "#1f6fb4", "#d1600f", "#8a8f98"
 PACKAGES = ("torch", "torchvision", "lightning", "scikit-learn", "jax")
@@ -62,11 +63,9 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def write_json(reports: Mapping[str, Report], about: Mapping[str, Any], path: Path) -> None:
-    """Everything that was measured, written aside and renamed."""
+    """Everything that was measured."""
     contents = {**about, "benchmarks": {name: _record(report) for name, report in reports.items()}}
-    aside = path.with_suffix(".json.tmp")
-    aside.write_text(json.dumps(contents, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    atomic_write(path, json.dumps(contents, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_chart(reports: Mapping[str, Report], about: Mapping[str, Any], path: Path) -> None:
@@ -98,9 +97,8 @@ def write_chart(reports: Mapping[str, Report], about: Mapping[str, Any], path: P
         x=0.01,
         ha="left",
     )
-    aside = path.with_suffix(".png.tmp")
-    picture.savefig(aside, dpi=150, format="png")
-    aside.replace(path)
+    with replacing(path) as aside:
+        picture.savefig(aside, dpi=150, format="png")
 
 
 def update_page(reports: Mapping[str, Report], about: Mapping[str, Any], path: Path) -> None:
@@ -117,9 +115,7 @@ def update_page(reports: Mapping[str, Report], about: Mapping[str, Any], path: P
             raise ValueError(f"{path}: has no part between {begin} and {end}")
         part = f"{begin}\n{_markdown(report, about)}\n{end}"
         text = pattern.sub(lambda _, part=part: part, text)  # type: ignore[misc]
-    aside = path.with_suffix(".md.tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    atomic_write(path, text)
 
 
 def _markdown(report: Report, about: Mapping[str, Any]) -> str:

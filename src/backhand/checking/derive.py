@@ -7,6 +7,7 @@ from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
 from backhand.config.command import script
+from backhand.config.files import atomic_write
 from backhand.config.imports import import_all
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
@@ -92,6 +93,8 @@ def derive(arguments: DeriveArguments) -> int:
     if arguments.output is None:
         print(text, end="")
     else:
-        with Path(arguments.output).open("x") as file:
-            file.write(text)
+        try:
+            atomic_write(Path(arguments.output), text)
+        except OSError as error:
+            raise UserError(f"output={arguments.output}: cannot be written ({error.strerror})") from None
     return 0 if agree else 1

@@ -32,6 +32,7 @@ from backhand.checking.matrix import (
     combinations,
     prove,
 )
+from backhand.config.files import atomic_write, read_json
 from backhand.config.imports import import_all
 from backhand.errors import UserError
 from backhand.reporting.heatmap import heatmap
@@ -79,7 +80,7 @@ def prove_everything(
             console.print(f"FAIL {proof.combination}: {mode}: {reason}", soft_wrap=True, highlight=False, markup=False)
     outcome = f"{len(failed)} fail" if failed else "all pass"
     console.print(f"{len(proofs)} combinations, modes {', '.join(modes)}: {outcome} ({seconds:.0f} s)", highlight=False)
-    _write(report, _record(proofs, modes, seed, seconds))
+    atomic_write(report, json.dumps(_record(proofs, modes, seed, seconds), indent=1) + "\n")
     heatmap(proofs_by_place(proofs), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
     console.print(f"files: {report}, {picture}", soft_wrap=True, highlight=False)
     return 1 if failed else 0
@@ -191,15 +192,6 @@ def _refuse_foreign(report: Path, picture: Path) -> None:
         if picture.exists():
             raise UserError(f"{picture}: is in the way, and is none of an earlier check; name another folder=")
         return
-    try:
-        ours = json.loads(report.read_text())["program"] == PROGRAM
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
+    record = read_json(report)
+    if not isinstance(record, dict) or record.get("program") != PROGRAM:
         raise UserError(f"{report}: is in the way, and is none of an earlier check; name another folder=")
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    aside = path.with_suffix(".json.tmp")
-    aside.write_text(json.dumps(record, indent=1) + "\n")
-    aside.replace(path)

@@ -23,6 +23,7 @@ from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.help import register_help
 from backhand.config.output import replace_unencodable
+from backhand.config.platform import check_platform
 from backhand.errors import UserError
 
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
@@ -60,6 +61,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
         try:
+            check_platform()
             check_flags(sys.argv[1:])
             check_spaces(sys.argv[1:])
             check_groups(sys.argv[1:])
@@ -169,6 +171,7 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
     def main() -> None:
         replace_unencodable()
         try:
+            check_platform()
             sys.exit(task(sys.argv[1:]))
         except UserError as error:
             sys.exit(report(error))

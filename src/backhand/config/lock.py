@@ -2,19 +2,22 @@
 
 import atexit
 import contextlib
-import fcntl
 import logging
 import os
 import socket
+import stat
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from backhand.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Says who is at work in the folder, while somebody is; the lock itself is the system's, and ends with its process.
+# The file in the folder that is locked, and says who is at work. The lock is the system's, and ends with its process;
+# a file that is left behind by a process that was killed is locked by nobody.
 HOLDER = ".lock"
 # For each folder that is held, those that were made for it: itself and the ones above it, the innermost first.
 _made: dict[Path, list[Path]] = {}
@@ -31,35 +34,38 @@ def hold(folder: Path, key: str) -> Callable[[], None]:
         What lets them in before.
 
     Raises:
-        UserError: another one is at work there, which is named; or the folder cannot be made.
+        UserError: another one is at work there, which is named; or the folder cannot be made or written to.
     """
     where = f"{key}={folder}"
     whole = folder.absolute()
     made = [each for each in (whole, *whole.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"{where}: cannot be made ({error.strerror})") from None
     _made[whole] = made
     holder = whole / HOLDER
+    # `fallback_to_soft` would take a file for a lock by its mere presence, and it outlives a process that is killed.
+    lock = FileLock(holder, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=_sign)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
+        _remove_foreign(holder)
+        lock.acquire()
+    except Timeout:
         raise UserError(f"{where}: {_who(holder)} is at work in it; wait for it, or name another folder") from None
-    except OSError:
+    except OSError as error:
+        if error.filename is not None:  # it is the file that cannot be opened
+            raise UserError(f"{where}: {HOLDER} in it cannot be written ({error.strerror})") from None
         log.info("%s: the file system knows no locks", folder)
-    since = datetime.now().astimezone().isoformat(" ", "seconds")
-    with contextlib.suppress(OSError):  # who wants to write here will say what is wrong
-        holder.unlink(missing_ok=True)  # in somebody else's folder it may be a link to anywhere
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
+        holder.unlink(missing_ok=True)
+        return lambda: None
+    ours = holder.stat()
 
     def release() -> None:
         atexit.unregister(release)
         with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)
-        os.close(lock)
+            if os.path.samestat(holder.stat(), ours):  # the folder may be another command's, made anew
+                holder.unlink()
+        lock.release()
 
     atexit.register(release)
     return release
@@ -68,6 +74,21 @@ def hold(folder: Path, key: str) -> Callable[[], None]:
 def made_above(folder: Path) -> list[Path]:
     """The folders around one that is held that were made for it, the innermost first."""
     return [each for each in _made.get(folder.absolute(), []) if each != folder.absolute()]
+
+
+def _remove_foreign(holder: Path) -> None:
+    """Remove what is no file: in somebody else's folder it may be a link to anywhere, or a pipe."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(holder.lstat().st_mode):
+            holder.unlink()
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the file that has been locked who is at work."""
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    with contextlib.suppress(OSError):  # of a full disk: who wants to write here will say so
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode())
 
 
 def _who(holder: Path) -> str:

@@ -25,6 +25,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from backhand.config.catalogue import CATALOGUE
+from backhand.config.files import replacing
 from backhand.config.schema import PicturesConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.data.unpacked import most_unpacked
@@ -183,19 +184,15 @@ def _samples(path: Path, magic: int, shape: tuple[int, ...], name: str) -> int:
 
 
 def _unpack(packed: Path, file: Path, name: str) -> None:
-    unfinished = file.with_name(f".{file.name}-{os.getpid()}")
     try:
-        with gzip.open(packed) as read, unfinished.open("wb") as write:
+        with replacing(file, shared=True) as aside, gzip.open(packed) as read, aside.open("wb") as write:
             most = most_unpacked(packed.stat().st_size)
             while block := read.read(1 << 20):
                 if write.tell() + len(block) > most:
                     raise UserError(f"data={name}: {packed}: unpacked it has more than {most} bytes; replace it")
                 write.write(block)
-        unfinished.replace(file)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"data={name}: {packed}: is damaged ({_reason(error)}); replace it") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _provide_cifar(root: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backhand.reporting.result import atomic_write
+from backhand.config.files import atomic_write
 
 FINDINGS = "findings.json"
 WORST = 50

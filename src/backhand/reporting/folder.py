@@ -1,7 +1,7 @@
 """A run's or a sweep's folder as it lies on the disk, whole or not: what can be read of it, and what is missing.
 
 A folder may come from another machine, version or person, so nothing in it is trusted: no link is followed out of it,
-no file is read beyond a size, and what has the wrong type counts as missing.
+no file is read beyond a size, and what has the wrong type counts as missing. Secrets in it are read as ***.
 """
 
 import base64
@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 import yaml
 
+from backhand.config.confidential import masked
 from backhand.config.stored import checked_yaml
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
@@ -185,8 +186,8 @@ def read_run(path: Path) -> RunFolder:
     """A run's folder, however little of it is there."""
     files = _Files(path)
     run = RunFolder(path, gaps=files.gaps)
-    run.settings = _flat(files.yaml(".hydra/config.yaml", dict) or {})
-    run.overrides = [_text(each) for each in files.yaml(".hydra/overrides.yaml", list) or []]
+    run.settings = masked(_flat(files.yaml(".hydra/config.yaml", dict) or {}))
+    run.overrides = masked([_text(each) for each in files.yaml(".hydra/overrides.yaml", list) or []])
     run.epochs = _read_epochs(files)
     run.result = _read_result(files, "result.json")
     run.findings = _read_findings(files)
@@ -199,7 +200,7 @@ def read_sweep(path: Path) -> SweepFolder:
     sweep = SweepFolder(path, gaps=files.gaps)
     claim = files.json("sweep.json")
     told = claim.get("overrides") if claim else None
-    sweep.overrides = [_text(each) for each in told] if isinstance(told, list) else []
+    sweep.overrides = masked([_text(each) for each in told]) if isinstance(told, list) else []
     rows, names = _read_sweep_table(files)
     numbers = {int(each.name) for each in path.iterdir() if each.name.isdecimal() and each.name.isascii()}
     every = sorted(numbers | rows.keys())
@@ -383,7 +384,7 @@ def _read_result(files: _Files, name: str, absent: str | None = None) -> dict[st
                 files.gap(name, f"{key} is {found.pop(key):g}, which cannot be; left out")
     if found.get("status") not in get_args(Status):
         files.gap(name, f"the status {found.pop('status')} is not known" if "status" in found else "says no status")
-    return {key: value for key, value in found.items() if value is not None}
+    return masked({key: value for key, value in found.items() if value is not None})
 
 
 _COUNTED = ("parameters", "seconds", "population", "steps", "epochs")
@@ -419,7 +420,7 @@ def _read_job(files: _Files, number: int, row: dict[str, str]) -> tuple[Job, dic
         return job, best
     given = files.yaml(f"{number}/.hydra/overrides.yaml", list, absent="")
     if given:
-        job.settings = dict(_text(each).partition("=")[::2] for each in given)
+        job.settings = masked(dict(_text(each).partition("=")[::2] for each in given))
     record = _read_result(files, f"{number}/result.json", absent="")
     if not record:
         return job, best
@@ -458,6 +459,7 @@ def _read_sweep_table(files: _Files) -> tuple[dict[int, dict[str, str]], list[st
             rows.append({_text(text_of(key)): _text(text_of(cell)) for key, cell in found_cells.items()})
     except csv.Error:
         files.gap(name, "is damaged: it is no CSV")
+    rows = masked(rows)
     found = {int(row["job"]): row for row in rows if re.fullmatch(r"[0-9]{1,9}", row.get("job", ""))}
     if len(found) < len(rows) or not rows:
         files.gap(name, "is damaged: " + (f"{_lines(len(rows) - len(found))} without a job" if rows else "no rows"))

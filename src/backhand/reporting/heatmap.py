@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from backhand.config.files import replacing
+
 
 def heatmap(
     places: Mapping[tuple[str, str], tuple[float, float, bool]], path: Path, autograd: float, differences: float
@@ -42,6 +44,5 @@ def heatmap(
         colours = figure.colorbar(image, ax=axes, extend="both", pad=0.01)
         colours.set_label("log10; the dark end is the limit", fontsize=7)
         colours.ax.tick_params(labelsize=7)
-    aside = path.with_suffix(".png.tmp")
-    figure.savefig(aside, dpi=150, format="png")
-    aside.replace(path)
+    with replacing(path) as aside:
+        figure.savefig(aside, dpi=150, format="png")

@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config import CONF
-from backhand.config.confidential import USER_AND_AT, without_secrets
+from backhand.config.confidential import USER_AND_AT, masked, without_secrets
+from backhand.config.files import replacing
 from backhand.config.imports import class_of, make, takes
 from backhand.config.schema import LoggerConfig, TrainConfig
 from backhand.config.validation import own_keys
@@ -90,7 +92,9 @@ class EpochTable(Logger):
                 with self.path.open("a", newline="") as file:
                     csv.DictWriter(file, columns).writerows(new)
             else:  # the first row, or one with a metric that was not there before
-                with self.path.open("w", newline="") as file:
+                # A new file has nothing to lose, and the wait for the disk, 5 ms, is for each run of a population.
+                place = replacing(self.path) if self.path.exists() else nullcontext(self.path)
+                with place as path, path.open("w", newline="") as file:
                     writer = csv.DictWriter(file, columns)
                     writer.writeheader()
                     writer.writerows(self.rows)
@@ -161,14 +165,15 @@ def _wandb_logger(
     arguments: dict[str, Any] = {
         "project": settings.project,
         "entity": settings.entity,
-        "group": settings.group,
-        "name": config.name,
+        "group": settings.group or os.environ.get("WANDB_RUN_GROUP"),
+        "name": config.name or os.environ.get("WANDB_NAME"),
+        "notes": os.environ.get("WANDB_NOTES"),
         "tags": config.tags,
         "job_type": "train",
-        "dir": str(folder),
         "config": asdict(config),
         "id": wandb_id,
     }
+    arguments = {**masked(arguments), "dir": str(folder)}
 
     run = None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
@@ -227,7 +232,7 @@ def _keep_users_out_of_remotes() -> None:
     """Note the repository's address without anybody's name, which may be a token; W&B leaves out passwords alone."""
     from wandb.sdk.lib import gitlib
 
-    gitlib.remote_url_without_password = lambda url: USER_AND_AT.sub("", url)
+    gitlib.remote_url_without_password = lambda url: without_secrets(USER_AND_AT.sub("", url))
 
 
 def _logged_in() -> bool:

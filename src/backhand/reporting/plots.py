@@ -1,6 +1,5 @@
 """The pictures of a run. They are drawn with matplotlib's Figure, which needs no screen."""
 
-import io
 import math
 import re
 import warnings
@@ -16,8 +15,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from backhand.config.files import replacing
 from backhand.config.validation import larger_is_better
-from backhand.reporting.result import atomic_write
 
 TRAIN, VAL, MUTED = "#1f6fb4", "#d1600f", "#8a8f98"
 TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance explained)"}
@@ -438,11 +437,9 @@ def _safe(text: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    contents = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), replacing(path) as aside:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it, and names are the user's
-        figure.savefig(contents, dpi=150, format="png")
-    atomic_write(path, contents.getbuffer())
+        figure.savefig(aside, dpi=150, format="png")
 
 
 def _plain(axes: Axes) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
 from backhand.config.command import script
+from backhand.config.files import atomic_write
 from backhand.errors import UserError
 from backhand.reporting.terminal import shown
 
@@ -77,8 +78,6 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: a folder is neither a run's nor a sweep's, or named twice, or the file cannot be written.
     """
-    from backhand.reporting.result import atomic_write
-
     _check_folders(folders)
     _check_out(out)
     text = render(folders, out.parent)

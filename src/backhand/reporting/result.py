@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ from typing import Any, Literal, get_args
 
 from backhand import __version__
 from backhand.config import CONF
-from backhand.config.confidential import leaves, without_secrets
+from backhand.config.confidential import leaves, masked
+from backhand.config.files import atomic_write, read_json
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
 
@@ -77,11 +77,10 @@ def chosen(composed: TrainConfig, settled: TrainConfig) -> dict[str, str]:
 def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     """Write `folder/result.json`.
 
-    A number that is not finite becomes null, for JSON has no other word for it.
+    A number that is not finite becomes null, for JSON has no other word for it, and a secret ***.
     """
     record = {
         **asdict(result),
-        "error": None if result.error is None else without_secrets(result.error),
         "config_hash": config_hash(config),
         "git_commit": _git_commit(),
         "versions": {
@@ -90,38 +89,7 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
             **{name: version(name) for name in ("torch", "lightning", "hydra-core", "wandb")},
         },
     }
-    atomic_write(folder / "result.json", json.dumps(_finite(record), indent=2) + "\n")
-
-
-def atomic_write(path: Path, contents: str | memoryview) -> None:
-    """Write a file aside and rename it, so that it is whole or as it was, whatever happens to the machine."""
-    aside = path.with_name(f"{path.name}.tmp")
-    try:
-        aside.unlink(missing_ok=True)  # in somebody else's folder it may be a link to anywhere
-        aside.write_bytes(contents.encode() if isinstance(contents, str) else contents)
-        to_disk(aside)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    aside.replace(path)
-    to_disk(path.parent)
-
-
-def read_json(path: Path) -> Any:
-    """What `atomic_write` wrote, as JSON; None where there is none, or a pipe, or other text."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file's contents, or a folder's names, are on the disk: a rename may else be there before them."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    atomic_write(folder / "result.json", json.dumps(masked(_finite(record)), indent=2) + "\n")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -17,13 +17,14 @@ from hydra.types import HydraContext, TaskFunction
 from lightning.pytorch.callbacks import Callback
 
 from backhand.checking.audit import Audit
+from backhand.config.files import atomic_write, read_json
 from backhand.config.schema import OWN_UPDATES, TrainConfig
 from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
 from backhand.data.module import load
 from backhand.errors import UserError
 from backhand.reporting.loggers import build_loggers
-from backhand.reporting.result import atomic_write, objective_of, read_json, read_result, write_result
+from backhand.reporting.result import objective_of, read_result, write_result
 from backhand.reporting.wandb_content import log_histograms
 from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
 from backhand.sweeps.jobs import Job

@@ -14,9 +14,9 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 
 from backhand.config.errors import one_line
+from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
-from backhand.reporting.result import atomic_write
 
 # Noted with a study whose sampler has nothing left to try.
 EXHAUSTED = "exhausted"

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backhand.config.confidential import masked, without_secrets
+from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.cells import cell
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.report import leave_report
-from backhand.reporting.result import atomic_write
 from backhand.reporting.terminal import shown, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
 
@@ -33,7 +34,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         SystemExit: more jobs failed than `sweep.max_failures` allows, or all of them.
     """
     outcomes = [sweep.outcomes[number] for number in sorted(sweep.outcomes)]
-    settings = pd.DataFrame([each.settings for each in outcomes], dtype=object).fillna("")
+    settings = pd.DataFrame(masked([each.settings for each in outcomes]), dtype=object).fillna("")
     settings = settings.loc[:, settings.nunique() > 1]  # those that differ between the jobs
     values = pd.DataFrame([each.values(names) for each in outcomes], columns=list(names), dtype=float)
     finite = values[np.isfinite(values).all(axis=1)]
@@ -58,7 +59,8 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         console.print(f"{len(failed)} of {len(outcomes)} failed:", style="bold")
     for each in failed:
         given = " ".join(f"{key}={each.settings.get(key, '')}" for key in settings)
-        console.print(Text(f"  job {each.number} ({given}) {each.record['status']}: {each.error}"), soft_wrap=True)
+        line = without_secrets(f"  job {each.number} ({given}) {each.record['status']}: {each.error}")
+        console.print(Text(line), soft_wrap=True)
     if (command := upload_command(Path(shown(sweep.folder)))) is not None:
         console.print(Text(f"upload: {command}"), soft_wrap=True)
     console.print(Text(f"files: {shown(sweep.folder)}"), soft_wrap=True)

@@ -20,11 +20,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from backhand.config.confidential import without_secrets
+from backhand.config.confidential import mask_logs, masked, without_secrets
+from backhand.config.files import atomic_write, read_json
 from backhand.config.lock import HOLDER, hold
 from backhand.config.stored import check_links
 from backhand.errors import UserError
-from backhand.reporting.result import atomic_write, is_complete, objective_of, read_json, read_result
+from backhand.reporting.result import is_complete, objective_of, read_result
 from backhand.sweeps.jobs import Composer, Job
 from backhand.sweeps.progress import SweepProgress
 
@@ -82,6 +83,7 @@ class Sweep:
     """
 
     def __init__(self, config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> None:
+        mask_logs()
         self.config = config
         self.composer = Composer(hydra_context, config)
         _hide_workers_folder(config)
@@ -129,7 +131,7 @@ class Sweep:
             raise UserError(f"{self.where}: cannot be written ({error.strerror or error})") from None
 
     def _claim(self, identity: Mapping[str, Any], jobs: list[str]) -> None:
-        claim = self.folder / CLAIM
+        claim, ours = self.folder / CLAIM, masked(dict(identity))
         check_links(self.folder, "hydra.sweep.dir")
         if claim.exists():
             known = read_json(claim)
@@ -137,7 +139,7 @@ class Sweep:
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
             except (KeyError, TypeError):
                 raise UserError(f"{self.where}: its {CLAIM} cannot be read; name another folder") from None
-            if theirs != identity or before != jobs[: len(before)]:
+            if theirs != ours or before != jobs[: len(before)]:
                 raise UserError(
                     f"{self.where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
                     "overwritten; name another folder"
@@ -146,8 +148,8 @@ class Sweep:
             raise UserError(f"{self.where}: holds something else, and nothing is overwritten; name another folder")
         given = self.config.hydra.overrides
         overrides = [*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))]
-        atomic_write(claim, json.dumps({"sweep": identity, "jobs": jobs, "overrides": overrides}) + "\n")
-        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        atomic_write(claim, json.dumps({"sweep": ours, "jobs": jobs, "overrides": masked(overrides)}) + "\n")
+        atomic_write(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
 
     def job_that_fits(self, number: int, overrides: Sequence[str]) -> Job | None:
         """The job; None where its settings do not fit together, which is written into its folder and recorded."""
@@ -205,7 +207,7 @@ class Sweep:
 
 def failed(error: str) -> dict[str, Any]:
     """The result.json of a job that never ran."""
-    return {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": error}
+    return {"status": "failed", "objective": {"value": None}, "metrics": {}, "error": without_secrets(error)}
 
 
 def _raised(returned: JobReturn) -> Exception | None:

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from backhand.config.files import atomic_write
 from backhand.config.schema import TrainConfig
 from backhand.config.stored import check_archive
 from backhand.config.validation import layer_sizes
@@ -25,7 +26,7 @@ from backhand.data.dataset import Dataset
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import wandb_id
-from backhand.reporting.result import atomic_write, config_hash
+from backhand.reporting.result import config_hash
 from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backhand.config.command import command, report
-from backhand.config.confidential import check_nothing_confidential, leaves
+from backhand.config.confidential import check_nothing_confidential, leaves, mask_logs
 from backhand.config.errors import USER_ERRORS
 from backhand.config.lock import HOLDER, hold
 from backhand.config.schema import AUTO, TrainConfig
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 @command
 def main(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
+    mask_logs()
     hydra = HydraConfig.get()
     if hydra.job.chdir:  # this is the run's folder by now; paths that are given or printed are from where the user is
         os.chdir(hydra.runtime.cwd)

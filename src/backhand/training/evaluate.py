@@ -14,6 +14,7 @@ from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.errors import one_line
+from backhand.config.files import replacing
 from backhand.config.schema import TrainConfig
 from backhand.config.stored import read_stored
 from backhand.config.validation import check_checkpoint_file, typed
@@ -94,8 +95,11 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     else:
         metrics, table = evaluate_split(config, checkpoint, cast(Literal["train", "val", "test"], split))
     if arguments.predict is not None:
-        with Path(arguments.predict).open("x", newline="") as file:
-            csv.writer(file).writerows(cells(row) for row in table)
+        try:
+            with replacing(Path(arguments.predict)) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(cells(row) for row in table)
+        except OSError as error:
+            raise UserError(f"predict={arguments.predict}: cannot be written ({error.strerror})") from None
         rows = len(table) - 1  # the first one has the columns' names
         print(f"predictions: {arguments.predict} ({rows:,} {'row' if rows == 1 else 'rows'})")
     return metrics

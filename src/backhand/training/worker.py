@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from backhand.config.confidential import mask_logs
 from backhand.config.output import replace_unencodable
 from backhand.config.validation import typed
 from backhand.errors import UserError
@@ -40,6 +41,7 @@ def _train(task: Path) -> None:
     if is_first() and logs.get("root") is not None:
         logging.config.dictConfig(logs)
     quiet_others()
+    mask_logs()
     from backhand.training.train import Run, quiet_lightning
 
     quiet_lightning()
