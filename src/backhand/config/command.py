@@ -22,6 +22,7 @@ from yaml import YAMLError
 from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, one_line
+from backhand.config.imports import find_modules_here
 from backhand.config.untrusted import CheckedLoader, permission
 from backhand.errors import UserError
 
@@ -59,6 +60,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
+        find_modules_here()
         try:
             check_flags(sys.argv[1:])
             check_groups(sys.argv[1:])
