@@ -28,7 +28,8 @@ HANDED_OVER = ("batch_size", "features", "classes", "outputs", "val_fraction", "
 READ_AT_ONCE = 1024
 # Inputs, targets and weights, or None, of a batch.
 Plain = tuple[Tensor, Tensor, Tensor | None]
-STAGES: dict[Split, str] = {"train": "fit", "val": "validate", "test": "test"}
+# What `setup` is called with, outside a trainer, for the loader of a split.
+STAGES: dict[Split, str] = {"train": "fit", "val": "fit", "test": "test"}
 
 
 def load_own(settings: CustomDataConfig) -> Dataset:
