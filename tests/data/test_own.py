@@ -446,7 +446,7 @@ class Bytes(Items):
         (named(Module, "model.class_weight=balanced"), "model.class_weight=balanced: .* give one number a class"),
         (
             named(Module, "trainer.val_check_interval=21", "data.batch_size=1"),
-            "val_check_interval=21: an epoch has 20 batches",
+            "an epoch has 20 batches",
         ),
         (named(Module, "++data.kind=numbers", "model.loss=poisson_nll", "data.outputs=2", classes="null"), "negative"),
         (named(Module, "++data.nonsense=1"), "data: Module refuses its arguments .*nonsense"),
