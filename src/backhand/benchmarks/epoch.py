@@ -248,6 +248,7 @@ def _start(config: TrainConfig) -> tuple[InMemoryData, nn.Sequential, torch.opti
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, Path(folder))
     device = run.trainer.strategy.root_device
+    assert isinstance(run.data, InMemoryData)
     run.data.trainer = run.trainer
     net = logits(run.module.model).to(device)
     return run.data, net, build_optimizer(net.parameters(), asdict(config.optimizer)), device

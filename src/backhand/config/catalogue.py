@@ -55,5 +55,5 @@ def facts_of(data: DataConfig) -> Facts | None:
         case TeacherConfig():
             return Facts(samples=data.samples, features=data.features, outputs=data.outputs, classes=None)
         case CustomDataConfig():
-            return Facts(features=data.features, classes=data.classes, outputs=data.outputs, own_test=True)
+            return Facts(features=data.features, classes=data.classes, outputs=data.outputs)
     return CATALOGUE.get(data.name)

@@ -73,7 +73,7 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     return found
 
 
-def make(settings: Mapping[str, Any], key: str, kind: type, *positional: Any, **more: Any) -> Any:
+def make(settings: Mapping[str, Any], key: str, kind: type, /, *positional: Any, **more: Any) -> Any:
     """One of the class, made by Hydra's `instantiate` with the settings as arguments.
 
     Raises:

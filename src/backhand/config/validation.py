@@ -178,6 +178,20 @@ def check_validated(key: str, metric: str, trainer: TrainerConfig) -> None:
         raise UserError(f"{key}={metric}: there is no validation with {because}; choose train/loss")
 
 
+def check_interval(trainer: TrainerConfig, batches: int) -> None:
+    """Refuse an interval of validation that no epoch of so many batches is long enough for.
+
+    Raises:
+        UserError: it is.
+    """
+    interval, counts_on = trainer.val_check_interval, trainer.check_val_every_n_epoch is None
+    if isinstance(interval, int) and not isinstance(interval, bool) and interval > batches and not counts_on:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; "
+            "with trainer.check_val_every_n_epoch=null they are counted on over epochs"
+        )
+
+
 def _check_own(group: str, part: Any, kind: type) -> None:
     """Refuse a key of an open part that is neither one of ours nor has a `_target_`: it may be misspelt."""
     known = [field.name for field in fields(cast(Any, kind))]
@@ -199,7 +213,7 @@ def _check(config: TrainConfig) -> None:
             raise UserError(
                 f"data.test_fraction={data.test_fraction}: data={data.name} has a test split of its own; it must be 0"
             )
-    elif data.test_fraction == 0 and data.name != "custom":
+    elif data.test_fraction == 0:
         raise UserError(f"data.test_fraction=0.0: must be above 0; data={data.name} has no test split of its own")
     if data.val_fraction + data.test_fraction >= 1:
         raise UserError(

@@ -52,6 +52,22 @@ class Place:
     processes: int = 1
 
 
+def class_targets(y: Tensor, target: str, units: int) -> Tensor:
+    """Class numbers (N,) as a loss takes them.
+
+    Args:
+        y: the numbers.
+        target: the loss's: `classes`, or another.
+        units: the network's outputs.
+
+    Returns:
+        The numbers themselves; else float64 values (N, units), 0 or 1.
+    """
+    if target == "classes":
+        return y
+    return y.double().unsqueeze(-1) if units == 1 else torch.nn.functional.one_hot(y, units).double()
+
+
 class Batches:
     """The rows of a split, batch by batch, already in the form and at the place that the step wants them.
 

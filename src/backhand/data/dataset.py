@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningDataModule
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -48,6 +49,7 @@ class Dataset:
         centre, scale: of standardised inputs that were pixels, `x × scale + centre` is what they were, (D,) each.
         preprocessing: how a row of the source becomes an input, as plain numbers and names, where that was fitted.
         checksum: of the source's rows, where the inputs are computed from them.
+        module: the user's own, which makes the batches; then there are no rows.
     """
 
     rows: dict[Split, Rows]
@@ -59,6 +61,7 @@ class Dataset:
     scale: Tensor | None = None
     preprocessing: dict[str, Any] | None = None
     checksum: int = 0
+    module: LightningDataModule | None = None
 
     @functools.cached_property
     def digest(self) -> str:

@@ -8,9 +8,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from backhand.config.schema import DataConfig, PicturesConfig, TableConfig, TeacherConfig
-from backhand.data.batches import Batches, Place
+from backhand.config.schema import CustomDataConfig, DataConfig, PicturesConfig, TableConfig, TeacherConfig
+from backhand.data.batches import Batches, Place, class_targets
 from backhand.data.dataset import Dataset, Rows, Split
+from backhand.data.own import OwnData, load_own
 from backhand.data.shipped import load_shipped
 from backhand.data.teacher import load_teacher
 
@@ -35,6 +36,8 @@ def load(
     """
     if isinstance(settings, TeacherConfig):
         return load_teacher(settings, hidden_activation, output_activation)
+    if isinstance(settings, CustomDataConfig):
+        return load_own(settings)
     # What pandas and torchvision take to import is spent only where they are needed.
     if isinstance(settings, TableConfig):
         from backhand.data.table import load_table
@@ -122,6 +125,10 @@ class InMemoryData(LightningDataModule):
         few = Rows(rows.ids[:samples], rows.x[:samples], rows.y[:samples], weight)
         return Batches(few, self.dataset, samples or EVALUATION_BATCH, replace(self.place(), rank=0, processes=1))
 
+    def ids(self, split: Split, count: int) -> list[int]:
+        """The numbers of a split's first rows in the data set as it is shipped."""
+        return self.rows[split].ids[:count].tolist()
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """The batches are there already."""
         return batch
@@ -144,9 +151,7 @@ class InMemoryData(LightningDataModule):
         """A data set's targets as the loss takes them: class numbers (N,), or values (N, C) of float64."""
         if self.classes is None:
             return (y - self.target_mean) / self.target_std
-        if self.target == "classes":
-            return y
-        return y.double().unsqueeze(-1) if self.units == 1 else torch.nn.functional.one_hot(y, self.units).double()
+        return class_targets(y, self.target, self.units)
 
     @property
     def class_weight(self) -> Any:
@@ -173,3 +178,7 @@ class InMemoryData(LightningDataModule):
             return True
         size = sum(t.nbytes for rows in self.rows.values() for t in (rows.x, rows.y))
         return size <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+# What a run trains on.
+RunData = InMemoryData | OwnData

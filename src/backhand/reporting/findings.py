@@ -48,6 +48,10 @@ class Findings:
         atomic_write(folder / FINDINGS, json.dumps(asdict(self)) + "\n")
 
 
+# Where there is no test split.
+NOTHING = Findings(classes=None, confusion=None, scatter=None, worst=[], weights=None)
+
+
 def picture(pixels: np.ndarray) -> str:
     """Pixels (channels, height, width), 0 to 255, as a PNG in base64."""
     rows = np.moveaxis(pixels.clip(0, 255).astype(np.uint8), 0, -1)

@@ -34,7 +34,7 @@ from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, LastChe
 from backhand.training.flow import FlowMetrics
 from backhand.training.module import LightningMLP
 from backhand.training.outcome import Outcome, failure, status_of
-from backhand.training.parts import PRECISIONS, build_callbacks, build_data, build_module, build_trainer
+from backhand.training.parts import PRECISIONS, build_callbacks, build_module, build_trainer, in_memory
 from backhand.training.train import device_name, in_sweep, is_out_of_memory, quiet_lightning, threads_for
 from backhand.training.train_log import log_overrides, log_setup
 
@@ -168,7 +168,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     folder = _folder(group)
     first = in_sweep(configs[0], folder.parents[1])
     L.seed_everything(first.seed, workers=True, verbose=False)
-    data = build_data(first, dataset)
+    data = in_memory(first, dataset)
     seeds = [config.seed for config in configs]
     data.shuffle_seed = seeds if len(set(seeds)) > 1 else seeds[0]
     module = build_module(first, data, configs)

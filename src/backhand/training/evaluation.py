@@ -13,7 +13,7 @@ from backhand.config.catalogue import Facts
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import settled
 from backhand.data.dataset import Dataset, Rows, Split
-from backhand.data.module import InMemoryData, load
+from backhand.data.module import RunData, load
 from backhand.errors import UserError
 from backhand.reporting.terminal import metrics_table
 from backhand.training.checkpoint import made_here, read
@@ -71,7 +71,7 @@ def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tupl
 
 
 def _evaluated(
-    config: TrainConfig, module: LightningMLP, data: InMemoryData, split: Split, title: str, targets: bool = True
+    config: TrainConfig, module: LightningMLP, data: RunData, split: Split, title: str, targets: bool = True
 ) -> tuple[dict[str, float], Table]:
     no_float64 = data.dtype == torch.float64 and torch.backends.mps.is_available()
     trainer = L.Trainer(
@@ -85,16 +85,18 @@ def _evaluated(
     )
     batches = data.evaluation_dataloader(split)
     metrics: dict[str, float] = {}
+    predictions = trainer.predict(module, batches)
+    if not predictions:
+        raise UserError(f"split={split}: the data have no such split")
+    found: dict[str, Tensor] = {name: torch.cat([batch[name] for batch in predictions]) for name in predictions[0]}
+    count = len(found["prediction"])
     console = Console()
-    console.print(f"{title}: {len(data.rows[split].ids)} samples", style="bold", highlight=False)
+    console.print(f"{title}: {count} samples", style="bold", highlight=False)
     if targets:
         (tested,) = trainer.test(module, batches, verbose=False)
         metrics = {name.replace("test/", f"{split}/"): value for name, value in tested.items()}
         console.print(metrics_table(metrics))
-    predictions = trainer.predict(module, batches)
-    assert predictions is not None
-    found: dict[str, Tensor] = {name: torch.cat([batch[name] for batch in predictions]) for name in predictions[0]}
-    columns: dict[str, list[Any]] = {"id": data.rows[split].ids.tolist()}
+    columns: dict[str, list[Any]] = {"id": data.ids(split, count)}
     names = data.dataset.class_names
     for name in ("target", "prediction") if targets else ("prediction",):
         if names:

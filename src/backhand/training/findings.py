@@ -10,17 +10,19 @@ from torch import Tensor
 
 from backhand.calculus.backpropagation import forward, loss_value
 from backhand.data.batches import Batch
-from backhand.data.module import InMemoryData
+from backhand.data.module import InMemoryData, RunData
 from backhand.reporting import plots
-from backhand.reporting.findings import WORST, Findings, picture, thinned, weight_pictures
+from backhand.reporting.findings import NOTHING, WORST, Findings, picture, thinned, weight_pictures
 from backhand.training.module import LightningMLP
 
 
 @torch.no_grad()
-def find(module: LightningMLP, data: InMemoryData) -> Findings:
-    """Look at every sample of the test split with the module's present weights."""
+def find(module: LightningMLP, data: RunData) -> Findings:
+    """Look at every sample of the test split, if there is one, with the module's present weights."""
     module.to(data.place().device)  # Lightning takes it off a GPU when it is done
     parts = [module.predict_step(batch, 0) | {"loss": _losses(module, batch)} for batch in data.whole("test")]
+    if not parts:
+        return NOTHING
     found = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
     target, predicted = found["target"], found["prediction"]
     names, facts = data.dataset.class_names or None, data.dataset.facts
@@ -33,7 +35,8 @@ def find(module: LightningMLP, data: InMemoryData) -> Findings:
         confusion = counts.view(len(names), -1).tolist()
     # NaN, of a network that has diverged, is as bad as it gets.
     worst = found["loss"].nan_to_num(torch.inf).argsort(descending=True, stable=True)[:WORST].tolist()
-    pixels = None if facts.picture is None else _pixels(data, worst)
+    pixels = _pixels(data, worst) if facts.picture is not None and isinstance(data, InMemoryData) else None
+    ids = data.ids("test", len(target))
     W = next(module.model.parameters()).detach()
     shown = facts.picture is not None and bool(torch.isfinite(W).all())
     return Findings(
@@ -42,7 +45,7 @@ def find(module: LightningMLP, data: InMemoryData) -> Findings:
         scatter=scatter,
         worst=[
             {
-                "id": int(data.rows["test"].ids[sample]),
+                "id": ids[sample],
                 "target": _named(target[sample], names),
                 "prediction": _named(predicted[sample], names),
                 "loss": float(found["loss"][sample]),

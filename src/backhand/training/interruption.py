@@ -57,6 +57,7 @@ class Interruption:
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         self.training = False
+        self._process = os.getpid()
         self._handlers: dict[signal.Signals, object] = {}
 
     @property
@@ -96,6 +97,8 @@ class Interruption:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a DataLoader's worker, which has this from the run, and ends with it
+            return
         first = self.asked is None
         if number != signal.SIGALRM:
             self.asked = signal.Signals(number)

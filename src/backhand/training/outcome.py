@@ -1,5 +1,6 @@
 """What a run leaves when it has been trained and tested, alone or in a population: pictures, result.json, a report."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config.schema import TrainConfig
-from backhand.data.module import InMemoryData
+from backhand.data.module import RunData
+from backhand.data.own import OwnData
 from backhand.errors import UserError
+from backhand.reporting.findings import NOTHING
 from backhand.reporting.loggers import close_loggers
 from backhand.reporting.report import leave_report
 from backhand.reporting.result import (
@@ -28,6 +31,8 @@ from backhand.training.decisions import Ending
 from backhand.training.findings import draw, find
 from backhand.training.module import LightningMLP
 from backhand.training.train_log import log_end
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,9 +62,15 @@ class Outcome:
         """Whether anything is to be shown that takes a look at each sample of the test split."""
         return self._logs_media or self._wants(self.config.plots) or self._wants(self.config.report)
 
-    def show_findings(self, module: LightningMLP, data: InMemoryData) -> None:
+    def show_findings(self, module: LightningMLP, data: RunData) -> None:
         """Look at the test split with the best checkpoint's weights; write, log and draw what is found."""
-        findings = find(module, data)
+        try:
+            findings = find(module, data)
+        except Exception as error:
+            if not isinstance(data, OwnData):
+                raise
+            log.warning("no findings: %s: its test split cannot be read once more (%s)", data.where, error)
+            findings = NOTHING
         findings.write(self.folder)
         if self._logs_media:
             metrics = {**best_epoch(self.rows, self.config.objective), **self.tested}

@@ -15,10 +15,11 @@ from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
 from backhand.config.imports import class_of, make
-from backhand.config.schema import CallbacksConfig, CustomSchedulerConfig, TrainConfig
+from backhand.config.schema import CallbacksConfig, CustomDataConfig, CustomSchedulerConfig, TeacherConfig, TrainConfig
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, own_keys
 from backhand.data.dataset import Dataset
-from backhand.data.module import InMemoryData
+from backhand.data.module import InMemoryData, RunData
+from backhand.data.own import OwnData
 from backhand.errors import UserError
 from backhand.training.checkpoint import BEST, AtomicCheckpointIO
 from backhand.training.flow import FlowMetrics
@@ -58,8 +59,17 @@ class StepLoss(Callback):
                 logger.log_metrics({"train/loss_step": float(outputs["loss"])}, trainer.global_step - 1)
 
 
-def build_data(config: TrainConfig, dataset: Dataset) -> InMemoryData:
+def build_data(config: TrainConfig, dataset: Dataset) -> RunData:
     """The data set for the loss, in the precision that the trainer computes in.
+
+    Raises:
+        UserError: what `in_memory` or `OwnData` refuses.
+    """
+    return in_memory(config, dataset) if dataset.module is None else OwnData(dataset, config, _dtype(config))
+
+
+def in_memory(config: TrainConfig, dataset: Dataset) -> InMemoryData:
+    """As `build_data`, of a data set that has rows.
 
     Raises:
         UserError: the loss is one of counts, and there are negative ones.
@@ -68,8 +78,9 @@ def build_data(config: TrainConfig, dataset: Dataset) -> InMemoryData:
     mean, std = 0.0, 1.0
     if target == "counts" and float(y.min()) < 0:
         raise UserError(f"model.loss={config.model.loss}: is for counts, and data={config.data.name} has negative ones")
-    # A teacher's targets are what a network like this one can make as they are.
-    if target == "values" and dataset.facts.classes is None and config.data.name != "teacher":
+    # A teacher's targets are what a network like this one can make as they are, and the user's own are as they come.
+    as_they_are = isinstance(config.data, TeacherConfig | CustomDataConfig)
+    if target == "values" and dataset.facts.classes is None and not as_they_are:
         mean, std = float(y.mean()), float(y.std(correction=0)) or 1.0
     return prepared(config, dataset, mean, std)
 
@@ -84,12 +95,16 @@ def prepared(config: TrainConfig, dataset: Dataset, target_mean: float, target_s
         target_mean=target_mean,
         target_std=target_std,
         shuffle_seed=config.seed,
-        dtype=PRECISIONS.get(str(config.trainer.precision), torch.float32),
+        dtype=_dtype(config),
         class_weight=config.model.class_weight,
     )
 
 
-def build_module(config: TrainConfig, data: InMemoryData, runs: Sequence[TrainConfig] | None = None) -> LightningMLP:
+def _dtype(config: TrainConfig) -> torch.dtype:
+    return PRECISIONS.get(str(config.trainer.precision), torch.float32)
+
+
+def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig] | None = None) -> LightningMLP:
     """The network of `config.model` with its optimizer; given the configurations of several runs, K of them in one."""
 
     def each(setting: Callable[[TrainConfig], Any]) -> Any:
@@ -136,7 +151,7 @@ def check_own_parts(config: TrainConfig) -> None:
         build_scheduler(optimizer, asdict(config.scheduler), config.trainer.max_epochs, steps=1000)
 
 
-def _loss_parameters(config: TrainConfig, data: InMemoryData) -> dict[str, Any]:
+def _loss_parameters(config: TrainConfig, data: RunData) -> dict[str, Any]:
     parameters = loss_parameters(config.model)
     if parameters.get("class_weight") == "balanced":
         parameters["class_weight"] = data.class_weight
@@ -208,18 +223,3 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
         if widest_dtype(device) != torch.float64:
             raise UserError(f"trainer.precision={precision}: {device.type} has no float64; choose trainer=cpu")
     return trainer
-
-
-def check_interval(config: TrainConfig, batches: int) -> None:
-    """Refuse an interval of validation that no epoch is long enough for.
-
-    Raises:
-        UserError: it is.
-    """
-    interval = config.trainer.val_check_interval
-    counts_on = config.trainer.check_val_every_n_epoch is None
-    if isinstance(interval, int) and not isinstance(interval, bool) and interval > batches and not counts_on:
-        raise UserError(
-            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; "
-            "with trainer.check_val_every_n_epoch=null they are counted on over epochs"
-        )

@@ -15,8 +15,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from backhand.checking.audit import Audit
 from backhand.config.lock import HOLDER, hold, made_above
 from backhand.config.schema import AUTO, TrainConfig
-from backhand.config.validation import settled
-from backhand.data.module import InMemoryData, load
+from backhand.config.validation import check_interval, settled
+from backhand.data.module import InMemoryData, RunData, load
 from backhand.errors import UserError
 from backhand.reporting.loggers import build_loggers
 from backhand.reporting.result import Result, Status, best_row, objective_of, read_result
@@ -31,7 +31,6 @@ from backhand.training.parts import (
     build_data,
     build_module,
     build_trainer,
-    check_interval,
 )
 from backhand.training.processes import (
     ProcessError,
@@ -151,7 +150,8 @@ class Run:
             else:
                 check_fits(checkpoint, config, dataset)
         self.data = build_data(config, dataset)
-        check_interval(config, len(self.data.train_dataloader()))
+        if isinstance(self.data, InMemoryData):
+            check_interval(config.trainer, len(self.data.train_dataloader()))
         try:
             self.module = build_module(config, self.data)
         except (MemoryError, RuntimeError) as error:
@@ -281,12 +281,14 @@ def _remove_unused(folder: Path) -> None:
 
 
 @contextmanager
-def threads_for(module: LightningMLP, data: InMemoryData) -> Iterator[None]:
+def threads_for(module: LightningMLP, data: RunData) -> Iterator[None]:
     """Compute with one thread what is too small for several; see `OUTPUTS_FOR_ONE_THREAD`."""
-    threads, rows, runs = torch.get_num_threads(), len(data.rows["train"].x), module.hparams["runs"]
-    batch = rows if data.settings.batch_size == "full" else min(rows, data.settings.batch_size)
+    threads, runs = torch.get_num_threads(), module.hparams["runs"]
     is_small = sum(each.numel() for each in module.parameters()) < PARAMETERS_FOR_ONE_THREAD
     if runs is not None:
+        assert isinstance(data, InMemoryData)
+        rows = len(data.rows["train"].x)
+        batch = rows if data.settings.batch_size == "full" else min(rows, data.settings.batch_size)
         is_small = runs * batch * max(module.model.sizes) < OUTPUTS_FOR_ONE_THREAD
     if is_small:
         torch.set_num_threads(1)

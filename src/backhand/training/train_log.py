@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from backhand.config.confidential import without_secrets
 from backhand.config.schema import TrainConfig
-from backhand.data.module import InMemoryData
+from backhand.data.module import RunData
 from backhand.reporting.result import Result, best_row
 from backhand.reporting.terminal import number
 from backhand.training.module import LightningMLP
@@ -25,10 +25,10 @@ def log_overrides() -> None:
         log.info("overrides: %s", without_secrets(" ".join(HydraConfig.get().overrides.task)) or "none")
 
 
-def log_setup(config: TrainConfig, data: InMemoryData, module: LightningMLP, device: str, processes: int = 1) -> None:
+def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: str, processes: int = 1) -> None:
     """Log the data set, the network, the device, and the checkpoint that the run begins from."""
     facts = data.dataset.facts
-    sizes = ", ".join(f"{len(rows.x):,} {split}" for split, rows in data.rows.items())
+    sizes = ", ".join(f"{len(rows.x):,} {split}" for split, rows in data.dataset.rows.items()) or "its own batches of"
     target = f"{facts.classes} classes" if facts.classes else "a number to predict"
     log.info("data: %s, %s samples of %d features, %s", config.data.name, sizes, facts.features, target)
     parameters = sum(each.numel() for each in module.parameters()) // (module.hparams["runs"] or 1)

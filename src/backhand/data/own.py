@@ -1,0 +1,346 @@
+"""`data=custom`: a torch Dataset of the user's own, read into memory, or a LightningDataModule with its own loaders."""
+
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from backhand.calculus.losses import LOSSES
+from backhand.config.catalogue import Facts, facts_of
+from backhand.config.imports import class_of, make, takes
+from backhand.config.schema import CustomDataConfig, TrainConfig
+from backhand.config.validation import check_interval, output_units, own_keys
+from backhand.data.batches import Batch, Place, class_targets
+from backhand.data.dataset import Dataset, Rows, Split, split_rows
+from backhand.errors import UserError
+
+# Keys of `data` that are arguments of the user's class, too, where it has any of that name.
+HANDED_OVER = ("batch_size", "features", "classes", "outputs", "val_fraction", "test_fraction", "split_seed")
+# Items of a Dataset that are put together at a time: they are there twice meanwhile.
+READ_AT_ONCE = 1024
+# Inputs, targets and weights, or None, of a batch.
+Plain = tuple[Tensor, Tensor, Tensor | None]
+# What `setup` is called with, outside a trainer, for the loader of a split.
+STAGES: dict[Split, str] = {"train": "fit", "val": "fit", "test": "test"}
+
+
+def load_own(settings: CustomDataConfig) -> Dataset:
+    """The data of the class that `data._target_` names: rows, or the module that makes the batches.
+
+    Raises:
+        UserError: there is no such class, it refuses its arguments, or its items are not what the settings say.
+    """
+    kind = class_of({"_target_": settings._target_}, "data", LightningDataModule, TorchDataset)
+    given = {key: getattr(settings, key) for key in HANDED_OVER if takes(kind, key)}
+    made = make({}, "data", kind, **given, **own_keys(settings, CustomDataConfig))
+    facts = facts_of(settings)
+    assert facts is not None
+    names = [str(number) for number in range(settings.classes or 0)]
+    if isinstance(made, LightningDataModule):
+        return Dataset({}, facts, names, module=made)
+    return _read(made, settings, facts, names)
+
+
+def plain(batch: Any, facts: Facts, where: str, look: bool = True) -> Plain:
+    """What a DataLoader yields, in the shape that it has here.
+
+    Args:
+        batch: `(x, y)` or `(x, y, weight)`; x and y of any shape that has B first.
+        facts: what it must be.
+        where: the user's class, for messages.
+        look: whether to look at the numbers, which makes a GPU wait; else at the shapes alone.
+
+    Returns:
+        x (B, D), y as class numbers (B,) or values (B, outputs), and weights (B,) or None.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not (isinstance(batch, list | tuple) and len(batch) in (2, 3) and all(isinstance(t, Tensor) for t in batch)):
+        kinds = [type(each).__name__ for each in batch] if isinstance(batch, list | tuple) else type(batch).__name__
+        raise UserError(f"{where}: a batch must be (x, y) or (x, y, weight), all tensors; it is {kinds}")
+    if len({t.shape[:1] for t in batch}) > 1 or batch[0].dim() == 0:
+        shapes = ", ".join(str(tuple(t.shape)) for t in batch)
+        raise UserError(f"{where}: x, y and the weights must have a sample a row; a batch has the shapes {shapes}")
+    x, y, weight = _matrix(batch[0]), batch[1], batch[2].flatten() if len(batch) == 3 else None
+    if x.shape[1] != facts.features:
+        raise UserError(f"{where}: a sample has {x.shape[1]} numbers; data.features={facts.features} must say so")
+    if weight is not None:
+        if len(weight) != len(x):
+            raise UserError(f"{where}: the weights must be one a sample; a batch has {tuple(batch[2].shape)}")
+        if look and not bool(((weight >= 0) & weight.isfinite()).all()):
+            raise UserError(f"{where}: the weights must be 0 or more; one is {float(weight.min())}")
+    if facts.classes is None:
+        y = _matrix(y)
+        if y.shape[1] != facts.outputs:
+            raise UserError(f"{where}: a sample's y has {y.shape[1]} numbers; data.outputs={facts.outputs} must say so")
+        return x, y, weight
+    allowed = f"with data.classes={facts.classes} y must be one of 0 to {facts.classes - 1} a sample"
+    if y.is_floating_point() or y.is_complex() or y.numel() != len(x):
+        raise UserError(f"{where}: {allowed}; a batch has {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)}")
+    y = y.flatten().long()
+    if look and len(y):
+        low, high = (int(end) for end in y.aminmax())
+        if low < 0 or high >= facts.classes:
+            raise UserError(f"{where}: {allowed}; one is {low if low < 0 else high}")
+    return x, y, weight
+
+
+def _joined(parts: Sequence[Plain]) -> Plain:
+    """One batch of several; without weights unless each has them."""
+    x, y, weights = zip(*parts, strict=True)
+    given = [weight for weight in weights if weight is not None]
+    return torch.cat(x), torch.cat(y), torch.cat(given) if len(given) == len(parts) else None
+
+
+def _matrix(t: Tensor) -> Tensor:
+    """(B, …) as (B, n)."""
+    return t.flatten(1) if t.dim() > 1 else t.unsqueeze(1)
+
+
+def _read(items: Any, settings: CustomDataConfig, facts: Facts, names: list[str]) -> Dataset:
+    """A Dataset's items in memory, as they are, and split."""
+    where = f"data._target_={settings._target_}"
+    if isinstance(items, IterableDataset) or not isinstance(items, Sized):
+        raise UserError(f"{where}: a Dataset must have a length and numbered items; put others into a DataModule")
+
+    def collate(samples: list[Any]) -> Any:
+        try:
+            return default_collate(samples)
+        except (TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{where}: all items must be alike, tensors, arrays or numbers ({reason})") from None
+
+    # With a generator of its own it takes no random number of the run's.
+    loader = DataLoader(items, READ_AT_ONCE, collate_fn=collate, generator=torch.Generator())  # type: ignore[arg-type,var-annotated]
+    batches = [plain(batch, facts, where) for batch in loader]
+    if not batches:
+        raise UserError(f"{where}: has no items")
+    x, y, weight = _joined(batches)
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        x = x.double()
+    if facts.classes is None:
+        y = y.double()
+    elif len(absent := (torch.bincount(y, minlength=facts.classes) == 0).nonzero()):
+        raise UserError(f"{where}: no item is of class {int(absent[0])}; data.classes={facts.classes} says how many")
+    classes = None if facts.classes is None else y.numpy()
+    try:
+        split = split_rows(classes, len(x), settings.val_fraction, settings.test_fraction, settings.split_seed)
+    except UserError as error:
+        too_few = f"{where}: has {len(x)} items, too few for three splits"
+        raise UserError(too_few if classes is None else str(error)) from None
+    if weight is not None and not weight[split["train"]].any():
+        raise UserError(f"{where}: every weight of the training split is 0")
+    rows: dict[Split, Rows] = {
+        name: Rows(torch.from_numpy(ids), x[ids], y[ids], None if weight is None else weight[ids])
+        for name, ids in split.items()
+    }
+    return Dataset(rows, replace(facts, samples=len(x)), names)
+
+
+class OwnData(LightningDataModule):
+    """A LightningDataModule of the user's own, whose batches become those that the network and its loss take.
+
+    Its hooks are the user's; what a batch is at the end of them becomes a `Batch`. The rest of the program asks it what
+    it asks of `InMemoryData`. Its numbers are used as they come.
+
+    Args:
+        dataset: with the module.
+        config: the run's.
+        dtype: of the inputs, and of targets that are values.
+
+    Attributes:
+        module: the user's.
+        stage: for which the trainer has set it up; None for none.
+
+    Raises:
+        UserError: the configuration asks for what it does not have.
+    """
+
+    target_mean, target_std = 0.0, 1.0
+
+    def __init__(self, dataset: Dataset, config: TrainConfig, dtype: torch.dtype) -> None:
+        assert dataset.module is not None
+        assert isinstance(config.data, CustomDataConfig)
+        self.module = dataset.module
+        super().__init__()
+        self.prepare_data_per_node = self.module.prepare_data_per_node
+        self.allow_zero_length_dataloader_with_multiple_devices = (
+            self.module.allow_zero_length_dataloader_with_multiple_devices
+        )
+        self.dataset, self.config, self.dtype, self.classes = dataset, config, dtype, dataset.facts.classes
+        self.where = f"data._target_={config.data._target_}"
+        self.target, self.units = LOSSES[config.model.loss].target, output_units(config, dataset.facts)
+        self.class_weight = config.model.class_weight
+        self.stage: str | None = None
+        self._has_looked = False
+        if self.class_weight == "balanced":
+            raise UserError(f"model.class_weight=balanced: {self.where} is not counted; give one number a class")
+        if not is_overridden("train_dataloader", self.module):
+            raise UserError(f"{self.where}: needs a train_dataloader")
+        if not is_overridden("val_dataloader", self.module):
+            self._refuse_validation()
+
+    @property
+    def trainer(self) -> Any:
+        """The user's module has it, too."""
+        return self.module.trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        self.module.trainer = trainer
+
+    def prepare_data(self) -> None:
+        self.module.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        self.module.setup(stage)
+        self.stage = stage
+
+    def teardown(self, stage: str) -> None:
+        self.stage = None
+        self.module.teardown(stage)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.module.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.module.load_state_dict(state_dict)
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.module.on_exception(exception)
+
+    def train_dataloader(self) -> Any:
+        """The user's.
+
+        Raises:
+            UserError: it has no batches, or too few for `trainer.val_check_interval`.
+        """
+        loader = self._loader("train")
+        if loader is None:
+            raise UserError(f"{self.where}: its train_dataloader has no batches")
+        if (batches := _length(loader)) is not None:
+            check_interval(self.config.trainer, batches)
+        return loader
+
+    def val_dataloader(self) -> Any:
+        """The user's, or none where no metric of it is needed."""
+        loader = self._loader("val")
+        if loader is None:
+            self._refuse_validation()
+        return [] if loader is None else loader
+
+    def test_dataloader(self) -> Any:
+        """The user's, or none."""
+        loader = self._loader("test")
+        return [] if loader is None else loader
+
+    def evaluation_dataloader(self, split: Split) -> "OwnBatches":
+        """Any split, in the order that its loader has."""
+        return OwnBatches(self, split)
+
+    def whole(self, split: Split, samples: int | None = None) -> "OwnBatches | list[Batch]":
+        """A split, or its first samples as one batch: all for this process, and the run's random numbers stay."""
+        batches = OwnBatches(self, split)
+        if samples is None:
+            return batches
+        parts: list[Plain] = []
+        with isolate_rng():
+            for x, y, weight, *_ in batches:
+                parts.append((x, y, weight))
+                if sum(len(part[0]) for part in parts) >= samples:
+                    break
+        x, y, weight = _joined(parts)
+        return [Batch(x[:samples], y[:samples], weight if weight is None else weight[:samples])]
+
+    def ids(self, split: Split, count: int) -> list[int]:
+        """Places in the order of the loader."""
+        return list(range(count))
+
+    def place(self) -> Place:
+        """Where the trainer's network is."""
+        return Place(dtype=self.dtype) if self.trainer is None else Place(self.trainer.strategy.root_device, self.dtype)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return self.module.on_before_batch_transfer(batch, dataloader_idx)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return self.module.transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """What the user's own hook makes of it, as the network and its loss take it."""
+        batch = self.module.on_after_batch_transfer(batch, dataloader_idx)
+        first = batch[0] if isinstance(batch, list | tuple) and batch else None
+        # On a GPU only the first batch is looked at: the CPU would wait for it.
+        look = not self._has_looked or (isinstance(first, Tensor) and first.device.type == "cpu")
+        x, y, weight = plain(batch, self.dataset.facts, self.where, look)
+        if look and self.target == "counts" and bool((y < 0).any()):
+            raise UserError(f"model.loss={self.config.model.loss}: is for counts, and {self.where} has negative ones")
+        self._has_looked = True
+        y = y if self.classes is None else class_targets(y, self.target, self.units)
+        if self.classes is None or y.is_floating_point():
+            y = y.to(self.dtype)
+        # A compiled step takes it for granted that a batch lies in memory as the first one does.
+        return Batch(x.to(self.dtype).contiguous(), y.contiguous(), None if weight is None else weight.to(self.dtype))
+
+    @contextmanager
+    def set_up(self, split: Split) -> Iterator[Any]:
+        """The loader of a split, or None, with the module set up for it where no trainer has done so."""
+        if self.stage is not None:
+            yield self._loader(split)
+            return
+        self.module.prepare_data()
+        self.module.setup(STAGES[split])
+        try:
+            yield self._loader(split)
+        finally:
+            self.module.teardown(STAGES[split])
+
+    def _loader(self, split: Split) -> Any:
+        """The only loader of a split; None where there is none, or none with batches."""
+        name = f"{split}_dataloader"
+        found = getattr(self.module, name)() if is_overridden(name, self.module) else None
+        if isinstance(found, list | tuple):
+            if len(found) > 1:
+                raise UserError(f"{self.where}: its {name} returns {len(found)} loaders; must be one")
+            found = found[0] if found else None
+        return None if found is None or _length(found) == 0 else found
+
+    def _refuse_validation(self) -> None:
+        if self.config.objective.startswith("val/"):
+            raise UserError(f"objective={self.config.objective}: {self.where} has no val_dataloader; choose train/loss")
+
+
+class OwnBatches:
+    """The batches of a split where no trainer asks the module for them, made anew at each iteration.
+
+    Args:
+        data: whose.
+        split: which.
+    """
+
+    def __init__(self, data: OwnData, split: Split) -> None:
+        self.data, self.split = data, split
+
+    def __iter__(self) -> Iterator[Batch]:
+        data, device = self.data, self.data.place().device
+        with data.set_up(self.split) as loader:
+            for batch in () if loader is None else loader:
+                batch = data.transfer_batch_to_device(data.on_before_batch_transfer(batch, 0), device, 0)
+                yield data.on_after_batch_transfer(batch, 0)
+
+
+def _length(loader: Any) -> int | None:
+    """How many batches it has; None where it cannot tell."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None

@@ -1,0 +1,97 @@
+"""Data of the user's own through the real commands: the examples of the page, with workers, and in two processes."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.cli.conftest import ROOT, until
+
+pytestmark = pytest.mark.slow
+
+PAGE = ROOT / "docs" / "extending.md"
+MODULES = {"MyData": "my_data", "MyDataset": "my_dataset"}
+QUIET = ("logger=csv", "plots=false", "report=false", "trainer=cpu", "callbacks.progress_bar=false")
+
+
+def examples():
+    """Of each class that is named on a command line of the page: its code, and the command's settings."""
+    text = PAGE.read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    codes = {found[1]: code for code in blocks if (found := re.search(r"class (\w+)\(", code))}
+    commands = re.findall(r"^python train\.py (.*_target_=my_data(?:set)?\.(\w+).*)$", text, re.M)
+    return {name: (codes[name], shlex.split(settings)) for settings, name in commands}
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def written(folder, name="MyData"):
+    code, settings = examples()[name]
+    (folder / f"{MODULES[name]}.py").write_text(code)
+    return settings
+
+
+@pytest.mark.parametrize("name", ["MyData", "MyDataset"])
+def test_the_examples_train_and_are_evaluated(command, tmp_path, name):
+    settings = written(tmp_path, name)
+    trained = command("train.py", *settings, *QUIET, "trainer.max_epochs=3", "hydra.run.dir=run")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""
+    found = result(tmp_path / "run")
+    assert found["metrics"]["test/acc"] > 0.9
+    assert found["audit"]["worst"] < 1e-4
+    permission = f"allow_targets=[{MODULES[name]}.{name}]"
+    evaluated = command("scripts/evaluate.py", "run=run", permission, "predict=predictions.csv")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"{100 * found['metrics']['test/acc']:.2f}" in evaluated.stdout
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 270 - (name == "MyData")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see the processes")
+def test_ctrl_c_leaves_a_checkpoint_though_the_workers_hear_it_too(start, tmp_path):
+    settings = (*written(tmp_path), *QUIET, "callbacks=quiet", "trainer.max_epochs=500", "hydra.run.dir=run")
+    run = start("train.py", *settings)
+    until((tmp_path / "run" / "checkpoints" / "last.ckpt").exists, run)
+    os.killpg(run.pid, signal.SIGINT)
+    stdout, stderr = run.communicate(timeout=60)
+    assert run.returncode == 130, stderr
+    assert "Traceback" not in stdout + stderr
+    assert result(tmp_path / "run")["status"] == "interrupted"
+    steps = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps == result(tmp_path / "run")["steps"]
+    until(lambda: not processes_in(run.pid), seconds=10)
+    rest = start("train.py", *settings, "ckpt_path=auto")
+    until(lambda: result_steps(tmp_path / "run") > steps + 40, rest)
+    os.killpg(rest.pid, signal.SIGKILL)
+
+
+def result_steps(folder):
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    return int(lines[-1].split(",")[1]) if len(lines) > 1 else 0
+
+
+def processes_in(group):
+    """Those of a process group that still run."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            found += [each] if os.getpgid(int(each.name)) == group else []
+    return found
+
+
+def test_two_processes_have_a_part_of_the_samples_each(command, tmp_path):
+    settings = (*written(tmp_path), *QUIET, "trainer=ddp_cpu", "trainer.devices=2", "data.batch_size=16")
+    trained = command("train.py", *settings, "trainer.max_epochs=3", "hydra.run.dir=run", "++data.num_workers=1")
+    assert trained.returncode == 0, trained.stderr
+    found = result(tmp_path / "run")
+    assert found["steps"] == 3 * 40  # 1258 samples, 629 for each process, 16 of them a step
+    assert found["metrics"]["test/acc"] > 0.9
+    assert found["audit"]["worst"] < 1e-4
