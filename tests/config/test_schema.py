@@ -10,9 +10,8 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.config import CONF
-from backhand.config.catalogue import facts_of
 from backhand.config.schema import AUGMENTATIONS, CHOICES, STRATEGIES, TrainerConfig
-from backhand.config.validation import layer_sizes, typed
+from backhand.config.validation import facts_of, layer_sizes, typed
 from backhand.data import augmentation
 
 # Objects, not values that a file could hold, or set by the train task itself.

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from backhand.config.schema import DataConfig
 
 
 @dataclass(frozen=True)
@@ -45,15 +41,3 @@ CATALOGUE: dict[str, Facts] = {
     "cifar10": Facts(features=3072, classes=10, picture=(3, 32, 32), own_test=True),
 }
 PICTURES = tuple(name for name, facts in CATALOGUE.items() if facts.own_test)
-
-
-def facts_of(data: DataConfig) -> Facts | None:
-    """What is known about the configured data set; None for a table, which must be read first."""
-    from backhand.config.schema import CustomDataConfig, TeacherConfig
-
-    match data:
-        case TeacherConfig():
-            return Facts(samples=data.samples, features=data.features, outputs=data.outputs, classes=None)
-        case CustomDataConfig():
-            return Facts(features=data.features, classes=data.classes, outputs=data.outputs)
-    return CATALOGUE.get(data.name)

@@ -24,6 +24,7 @@ from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.help import register_help
 from backhand.config.output import replace_unencodable
 from backhand.config.platform import check_platform
+from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
@@ -158,7 +159,7 @@ def check_groups(arguments: Sequence[str]) -> None:
             continue
         override = OverridesParser.create().parse_override(argument)
         value = override.value()
-        names = value if isinstance(value, list) and value else [value]
+        names = value if isinstance(value, list) and value and group not in CHOICES else [value]
         optional = group in OPTIONAL and value is None
         if not (optional or override.is_sweep_override() or all(isinstance(name, str) for name in names)):
             raise UserError(f"{argument}: must be the name of a choice: {', '.join(choices)}")

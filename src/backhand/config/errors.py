@@ -35,6 +35,10 @@ def _said(error: BaseException) -> str:
         return f"{error.override}: not of the form key=value ({' '.join(str(error).split())})"
     if found := re.match(r"Ambiguous value for argument '(.+)'\n", str(error)):
         return f"{found[1]}: has several values; add -m to sweep over them, or write a list, as in key=[1,2]"
+    if found := re.search(r"unexpected keyword argument '(\w+)'.*full_key: ([\w.]+)", str(error), re.DOTALL):
+        return f"{found[2]}.{found[1]}: no such key"
+    if "Unexpected type annotation: Set" in str(error):  # OmegaConf's answer to a sweep as a value
+        return "a sweep inside {} must be a text, as in hydra.sweeper.params={optimizer.lr:'range(1,3)'}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
         text = str(cause.msg).splitlines()[0]
@@ -44,6 +48,8 @@ def _said(error: BaseException) -> str:
             return f"{cause.full_key}={found[1].strip(chr(39))}: must be {_KINDS.get(found[2], found[2])}"
         if found := re.match(r"Value (.+) is not a valid bool", text):
             return f"{cause.full_key}={found[1].strip(chr(39))}: must be true or false"
+        if re.search(r"Invalid type assigned|is not a subclass of", text):
+            return f"{cause.full_key}: has keys of its own, as in {cause.full_key}.KEY=VALUE; or null"
         if "is not a ListConfig, list or tuple" in text:
             return f"{cause.full_key}: must be a list, such as [64] or [256,128]"
         if "is not Optional" in text or text.startswith("Incompatible value 'None'"):

@@ -221,7 +221,7 @@ class TrainerConfig:
         Any,
         rule(lambda fast: isinstance(fast, bool) or (is_whole(fast) and fast >= 0), "true, false or a number"),
     ] = False
-    limit_train_batches: Batches = None
+    limit_train_batches: Annotated[Batches, rule(lambda limit: limit != 0, "above 0, or null")] = None
     limit_val_batches: Batches = None
     limit_test_batches: Batches = None
     limit_predict_batches: Batches = None

@@ -16,7 +16,7 @@ from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation
 from backhand.calculus.choices import GRADIENTS, check_choice, closest
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
-from backhand.config.catalogue import Facts, facts_of
+from backhand.config.catalogue import CATALOGUE, Facts
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
 from backhand.config.imports import import_all
 from backhand.config.ranges import LARGEST_SIZE, check_ranges, is_whole
@@ -26,12 +26,15 @@ from backhand.config.schema import (
     OPEN_PARTS,
     OWN_UPDATES,
     CosineConfig,
+    CustomDataConfig,
     CustomSchedulerConfig,
+    DataConfig,
     ModelConfig,
     NetworkArguments,
     PicturesConfig,
     SchedulerConfig,
     TableConfig,
+    TeacherConfig,
     TrainConfig,
     TrainerConfig,
 )
@@ -113,6 +116,16 @@ def checked(tree: DictConfig) -> TrainConfig:
     _check(config)
     facts = facts_of(config.data)
     return config if facts is None else settled(config, facts)
+
+
+def facts_of(data: DataConfig) -> Facts | None:
+    """What is known about the configured data set; None for a table, which must be read first."""
+    match data:
+        case TeacherConfig():
+            return Facts(samples=data.samples, features=data.features, outputs=data.outputs, classes=None)
+        case CustomDataConfig():
+            return Facts(features=data.features, classes=data.classes, outputs=data.outputs)
+    return CATALOGUE.get(data.name)
 
 
 def settled(config: TrainConfig, facts: Facts) -> TrainConfig:

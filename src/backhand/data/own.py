@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from backhand.calculus.losses import LOSSES
-from backhand.config.catalogue import Facts, facts_of
+from backhand.config.catalogue import Facts
 from backhand.config.imports import class_of, make, takes
 from backhand.config.schema import CustomDataConfig, TrainConfig
-from backhand.config.validation import check_interval, output_units, own_keys
+from backhand.config.validation import check_interval, facts_of, output_units, own_keys
 from backhand.data.batches import Batch, Place, class_targets
 from backhand.data.dataset import Dataset, Rows, Split, split_rows
 from backhand.errors import UserError

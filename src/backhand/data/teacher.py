@@ -6,8 +6,8 @@ from itertools import pairwise
 import torch
 
 from backhand.calculus.backpropagation import Network, forward
-from backhand.config.catalogue import facts_of
 from backhand.config.schema import TeacherConfig
+from backhand.config.validation import facts_of
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.errors import UserError
 

@@ -12,10 +12,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import BaseTrial
 
 from backhand.calculus.choices import check_choice
-from backhand.config.catalogue import Facts, facts_of
+from backhand.config.catalogue import Facts
 from backhand.config.errors import one_line
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import check_validated, metric_names
+from backhand.config.validation import check_validated, facts_of, metric_names
 from backhand.errors import UserError
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.study import Study
