@@ -37,8 +37,6 @@ def _said(error: BaseException) -> str:
         return f"{found[1]}: has several values; add -m to sweep over them, or write a list, as in key=[1,2]"
     if found := re.search(r"unexpected keyword argument '(\w+)'.*full_key: ([\w.]+)", str(error), re.DOTALL):
         return f"{found[2]}.{found[1]}: no such key"
-    if "Unexpected type annotation: Set" in str(error):  # OmegaConf's answer to a sweep as a value
-        return "a sweep inside {} must be a text, as in hydra.sweeper.params={optimizer.lr:'range(1,3)'}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
         text = str(cause.msg).splitlines()[0]
@@ -48,6 +46,8 @@ def _said(error: BaseException) -> str:
             return f"{cause.full_key}={found[1].strip(chr(39))}: must be {_KINDS.get(found[2], found[2])}"
         if found := re.match(r"Value (.+) is not a valid bool", text):
             return f"{cause.full_key}={found[1].strip(chr(39))}: must be true or false"
+        if "Unexpected type annotation: Set" in text:  # a sweep that is no text
+            return "a sweep inside {} must be a text, as in hydra.sweeper.params={optimizer.lr:'range(1,3)'}"
         if re.search(r"Invalid type assigned|is not a subclass of", text):
             return f"{cause.full_key}: has keys of its own, as in {cause.full_key}.KEY=VALUE; or null"
         if "is not a ListConfig, list or tuple" in text:
