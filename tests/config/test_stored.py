@@ -148,6 +148,14 @@ def test_a_configuration_is_as_large_as_it_looks(stored, text, words):
     assert peak.kib < 20 << 10
 
 
+def test_no_more_is_read_than_a_configuration_may_have(tmp_path):
+    with (tmp_path / "config.yaml").open("wb") as file:
+        file.truncate(1 << 30)
+    with peak_memory() as peak, pytest.raises(UserError, match="more than 1048576 bytes"):
+        read_stored(tmp_path / "config.yaml")
+    assert peak.kib < 20 << 10
+
+
 def test_only_a_file_is_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
