@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import ROOT, until
+from tests.cli.test_bad_input import KEYS, OF_CHOICES
 
 HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "wandb", "torchmetrics", "numpy")
 
@@ -30,11 +31,16 @@ print("HEAVY", sorted(set(sys.modules) & {set(HEAVY)!r}))
     assert "HEAVY []" in result.stdout
 
 
-def test_help_shows_the_groups_their_choices_and_five_commands(cold_command):
+def test_help_shows_the_groups_their_choices_every_key_with_its_meaning_and_five_commands(cold_command):
     text = cold_command("train.py", "--help").stdout
+    words = " ".join(text.split())
     for group in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
-        assert f"{group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}" in text
+        assert f"{group.name} {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}" in words
+    for key in KEYS | OF_CHOICES.keys():
+        assert key.removeprefix("trainer.") in text or key in ("data.name", "optimizer.name", "scheduler.name")
+    assert "optimizer.momentum=0.0 optimizer=sgd: μ" in words
     assert text.count("\n  python train.py") == 5
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_tab_completion_knows_the_choices(cold_command):

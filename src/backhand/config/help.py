@@ -37,7 +37,7 @@ def help_text() -> str:
     for name, kind in get_type_hints(TrainConfig).items():
         if not is_dataclass(kind):
             continue
-        parts.append(f"\n{name}: {inspect.getdoc(kind)}")
+        parts.append("\n" + textwrap.fill(f"{name}: {inspect.getdoc(kind)}", WIDTH))
         if kind is TrainerConfig:
             parts.append(_wrapped("  ", ", ".join(field.name for field in fields(kind))))
             continue

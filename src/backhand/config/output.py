@@ -7,7 +7,18 @@ import sys
 # What the derivation's signs are called in ASCII; one character where the sign may stand in a table.
 STAND_INS = {
     **{"δ": "delta", "ŷ": "yhat", "∇": "grad ", "∂": "d", "Σ": "sum", "θ": "theta", "α": "alpha", "λ": "lambda"},
-    **{"σ": "sigma", "φ": "phi", "Φ": "Phi", "π": "pi", "ε": "eps", "√": "sqrt", "ᵀ": "^T", "²": "^2", "³": "^3"},
+    **{
+        "σ": "sigma",
+        "μ": "mu",
+        "φ": "phi",
+        "Φ": "Phi",
+        "π": "pi",
+        "ε": "eps",
+        "√": "sqrt",
+        "ᵀ": "^T",
+        "²": "^2",
+        "³": "^3",
+    },
     **{"−": "-", "⊙": "*", "·": "*", "×": "x", "′": "'", "±": "+-", "→": "->", "←": "<-", "≤": "<=", "≠": "!="},
     **{"…": "...", "‖": "|", "✓": "+", "✗": "x", "•": "*", "●": "*", "★": "*", "\N{NO-BREAK SPACE}": " "},
 }
