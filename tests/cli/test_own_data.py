@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_a_checkpoint_though_the_workers_hear_it_too(start, tmp_pa
     assert "Traceback" not in stdout + stderr
     assert result(tmp_path / "run")["status"] == "interrupted"
     steps = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
-    assert steps == result(tmp_path / "run")["steps"] > 10  # the batch that it waited for has come
+    assert steps == result(tmp_path / "run")["steps"]
     until(lambda: not processes_in(run.pid), seconds=10)
 
 
