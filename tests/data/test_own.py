@@ -1,6 +1,8 @@
 """`data=custom`: a Dataset and a DataModule of the user's own, against torch's own training loop."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from backhand.data.own import HANDED_OVER, plain
 from backhand.errors import UserError
 from backhand.training import train
 from backhand.training.evaluation import evaluate_split
+from backhand.training.interruption import Interruption
 from backhand.training.parts import build_data
 
 N, D = 60, 6
@@ -483,6 +486,16 @@ def test_whole_numbers_of_a_byte_are_kept_as_they_are(configured):
     batch = next(iter(data.train_dataloader()))
     assert batch.x.dtype == torch.float32
     assert set(batch.x[:, 0].tolist()) <= set(range(N))
+
+
+def test_a_worker_leaves_ctrl_c_to_the_run_that_began_it(monkeypatch):
+    with Interruption().watched() as interruption:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.asked is None
+        monkeypatch.undo()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow
