@@ -8,14 +8,14 @@ import itertools
 import os
 import re
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-import backhand
+from backhand.config.confidential import leaves
 from backhand.errors import UserError
 
 # What a run writes in its folder, beside its log.
@@ -26,17 +26,14 @@ WRITTEN = (
 # Links that W&B makes in each run's new folder, to its logs in the user's cache; it writes through none that it finds.
 WANDBS_OWN = ("debug-core.log",)
 
-# Of a stored configuration; a run's has some 150 values and 4 levels. PyYAML reads a number to the base of 60
-# (`1:1:1`), and OmegaConf a text of interpolations, in minutes where they are much longer than this.
-MOST_BYTES, MOST_VALUES, LONGEST_VALUE, MOST_LEVELS = 1 << 20, 10_000, 10_000, 50
-MOST_INTERPOLATIONS = 1_000
+# Of a stored configuration; a run's has some 150 values, 4 levels and 2 interpolations. PyYAML reads a number to the
+# base of 60 (`1:1:1`) in minutes where it is much longer than this.
+MOST_BYTES, MOST_VALUES, LONGEST_VALUE, MOST_LEVELS, MOST_INTERPOLATIONS = 1 << 20, 10_000, 10_000, 50, 20
 INTERPOLATION = re.compile(r"\$\{(oc\.env:\w+|[\w.-]+)\}")
-
-# Modules whose classes a stored configuration may name, directly: through a module that it has imported,
-# `torch.optim.optimizer.os.system` is a name, too.
-CLASSES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
-
-Values = Mapping[tuple[Any, ...], Any]
+# Classes that a stored configuration may name, by the module that they are in.
+KNOWN = re.compile(
+    r"(torch\.optim|torch\.optim\.lr_scheduler|lightning\.pytorch\.(callbacks|loggers)|backhand(\.[a-z]\w*)*)\.[A-Z]\w*"
+)
 
 
 def read_stored(path: Path, allowed: Collection[str] = ()) -> DictConfig:
@@ -61,7 +58,7 @@ def read_stored(path: Path, allowed: Collection[str] = ()) -> DictConfig:
     config = OmegaConf.load(io.StringIO(checked_yaml(content.decode("utf-8"))))
     if not isinstance(config, DictConfig):
         raise UserError("is not a configuration")
-    values = dict(_values(OmegaConf.to_container(config, resolve=False)))
+    values = dict(leaves(OmegaConf.to_container(config, resolve=False)))
     _check_targets(values, allowed)
     _check_interpolations(values)
     return config
@@ -88,84 +85,41 @@ def checked_yaml(text: str) -> str:
     return text
 
 
-def _values(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Each value of a tree with its path; the places of a list are texts, as interpolations have them."""
-    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        place = (*path, key if isinstance(tree, dict) else str(key))
-        if isinstance(value, dict | list):
-            yield from _values(value, place)
-        else:
-            yield place, value
-
-
-def _check_targets(values: Values, allowed: Collection[str]) -> None:
-    for path, target in values.items():
-        if path[0] == "imports" and target not in allowed:
+def _check_targets(values: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Refuse what would be imported; that a class is of the right kind is seen before it is called."""
+    for key, value in values.items():
+        parts, name = key.split("."), str(value)
+        is_target, is_import = "_target_" in parts, parts[0] == "imports" and value != []
+        if name not in allowed and (is_import or (is_target and not KNOWN.fullmatch(name))):
+            done = "called" if is_target else "imported"
             raise UserError(
-                f"imports=[{target}]: is not imported, for this file may be somebody else's; "
-                f"scripts/evaluate.py run=… allow_targets=[{target}] permits it"
-            )
-        if "_target_" in path and target not in allowed and not _is_known_class(str(target)):
-            raise UserError(
-                f"{'.'.join(map(str, path))}={target}: is not called, for this file may be somebody else's; "
-                f"scripts/evaluate.py run=… allow_targets=[{target}] permits it"
+                f"{key}={name}: is not {done}, for this file may be somebody else's; "
+                f"scripts/evaluate.py run=… allow_targets=[{name}] permits it"
             )
 
 
-def _is_known_class(target: str) -> bool:
-    module, _, name = target.rpartition(".")
-    if not re.fullmatch(r"[A-Z]\w*", name):
-        return False
-    if module in (*CLASSES, "backhand"):
-        return True
-    if not re.fullmatch(r"backhand(\.[a-z]\w*)+", module):
-        return False
-    source = Path(backhand.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    # Of its own: what a module of ours has imported is a name in it, too.
-    return source.is_file() and re.search(rf"^class {name}\b", source.read_text("utf-8"), re.MULTILINE) is not None
-
-
-def _check_interpolations(values: Values) -> None:
-    """Refuse interpolations that lead in circles, that come to more than the file may have, or that compute something.
+def _check_interpolations(values: Mapping[str, Any]) -> None:
+    """Refuse interpolations that compute something, or whose values could be large: each may double what it names.
 
     Raises:
-        UserError: the first that is not `${key.of.a.value}` or `${oc.env:NAME}`.
+        UserError: one that is not `${key.of.a.value}` or `${oc.env:NAME}`, or too many of them.
     """
-    names: dict[tuple[Any, ...], list[tuple[str, ...]]] = {}
-    lengths: dict[tuple[Any, ...], int] = {}
-    for path, value in values.items():
-        text = str(value)
-        if "${" not in text:
-            lengths[path] = len(text)
-            continue
-        if "${" in INTERPOLATION.sub("", text):
-            raise _refused(path, text)
-        names[path] = [_named(name, path) for name in INTERPOLATION.findall(text)]
-        lengths |= {each: len(os.environ.get(each[1], "")) for each in names[path] if each[0] == "oc.env"}
-    for _ in range(MOST_LEVELS):
-        known = names.keys() - lengths.keys()
-        ready = [path for path in known if all(name in lengths for name in names[path])]
-        lengths |= {path: len(values[path]) + sum(lengths[name] for name in names[path]) for path in ready}
-    for path in names.keys() - lengths.keys():
-        raise _refused(path, values[path])
-    if sum(lengths.values()) > MOST_BYTES or sum(map(len, names.values())) > MOST_INTERPOLATIONS:
-        raise UserError(f"its interpolations come to more than {MOST_BYTES} characters, or are too many")
+    count = 0
+    for key, value in values.items():
+        names = INTERPOLATION.findall(str(value))
+        count += len(names)
+        plain = "${" not in INTERPOLATION.sub("", str(value))
+        if not plain or not all(name.startswith("oc.env:") or _named(name, key) in values for name in names):
+            raise UserError(f"{key}={value}: must name a value that is there, as ${{key}} or ${{oc.env:NAME}}")
+    if count > MOST_INTERPOLATIONS:
+        raise UserError(f"is no configuration: it has {count} interpolations")
 
 
-def _named(name: str, path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The path of the value that an interpolation names; `${.lr}` is beside it, `${..lr}` beside what it lies in."""
-    if name.startswith("oc.env:"):
-        return ("oc.env", name.removeprefix("oc.env:"))
+def _named(name: str, key: str) -> str:
+    """The key that an interpolation names; `${.lr}` is beside it, `${..lr}` beside what it lies in."""
     inner = name.lstrip(".")
     dots = len(name) - len(inner)
-    return (*(path[:-dots] if dots else ()), *inner.split("."))
-
-
-def _refused(path: tuple[Any, ...], text: str) -> UserError:
-    return UserError(
-        f"{'.'.join(map(str, path))}={text}: must name a value that is there, as ${{key}} or ${{oc.env:NAME}}, and not "
-        "in a circle"
-    )
+    return ".".join([*(key.split(".")[:-dots] if dots else []), inner])
 
 
 def check_archive(path: Path, key: str) -> None:
