@@ -75,7 +75,7 @@ def check_steps(folder: Path, stdout: str) -> None:
 
 
 def check_logger(folder: Path, stdout: str) -> None:
-    (table,) = folder.rglob("lightning_logs/version_0/metrics.csv")
+    (table,) = folder.rglob("mine/version_0/metrics.csv")
     assert "val/loss" in pd.read_csv(table).columns
     assert "lr: 0.1" in table.with_name("hparams.yaml").read_text()
 

@@ -13,9 +13,6 @@ from hydra.utils import instantiate
 from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
-# Keys of a choice that are no arguments of its class.
-NO_ARGUMENTS = ("name", "_target_", "interval")
-
 
 def import_all(names: Iterable[str], key: str = "imports") -> None:
     """Import modules, and files that end in `.py`, unless they are imported already.
@@ -73,16 +70,21 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     return found
 
 
-def make(settings: Mapping[str, Any], key: str, kind: type, /, *positional: Any, **more: Any) -> Any:
-    """One of the class, made by Hydra's `instantiate` with the settings as arguments.
+def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -> Any:
+    """One of the class, made by Hydra's `instantiate`.
+
+    Args:
+        arguments: by name.
+        key: of the settings, for messages.
+        kind: the class.
+        positional: the arguments before those.
 
     Raises:
         UserError: it refuses its arguments.
     """
-    given = {name: value for name, value in settings.items() if name not in NO_ARGUMENTS}
     target = {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
     try:
-        return instantiate({**more, **given, **target}, *positional, _convert_="all")
+        return instantiate({**arguments, **target}, *positional, _convert_="all")
     except InstantiationException as error:
         reason = error.__cause__ or error
         raise UserError(f"{key}: {kind.__name__} refuses its arguments ({' '.join(str(reason).split())})") from error

@@ -40,7 +40,7 @@ def load_own(settings: CustomDataConfig) -> Dataset:
     """
     kind = class_of({"_target_": settings._target_}, "data", LightningDataModule, TorchDataset)
     given = {key: getattr(settings, key) for key in HANDED_OVER if takes(kind, key)}
-    made = make({}, "data", kind, **given, **own_keys(settings, CustomDataConfig))
+    made = make(given | own_keys(settings, CustomDataConfig), "data", kind)
     facts = facts_of(settings)
     assert facts is not None
     names = [str(number) for number in range(settings.classes or 0)]

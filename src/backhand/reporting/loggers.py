@@ -135,8 +135,9 @@ def build_loggers(
 def _own_logger(key: str, settings: dict[str, Any], config: TrainConfig, folder: Path) -> Logger:
     """A logger that the configuration names by `_target_`; its `save_dir` is the run's folder unless it is given."""
     kind = class_of(settings, key, Logger)
-    logger = make(settings, key, kind, **({"save_dir": str(folder)} if takes(kind, "save_dir") else {}))
-    logger.log_hyperparams(asdict(config))
+    own = {"save_dir": str(folder)} if takes(kind, "save_dir") else {}
+    logger = make(own | settings, key, kind)
+    logger.log_hyperparams(masked(asdict(config)))
     return logger
 
 

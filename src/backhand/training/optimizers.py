@@ -22,7 +22,8 @@ def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -
     Raises:
         UserError: there is no such class, it is no optimizer, or it refuses its arguments.
     """
-    return make(settings, "optimizer", class_of(settings, "optimizer", Optimizer), list(parameters))
+    kind = class_of(settings, "optimizer", Optimizer)
+    return make(_without(settings, "name"), "optimizer", kind, list(parameters))
 
 
 def build_scheduler(optimizer: Optimizer, settings: dict[str, Any], epochs: int | None, steps: float) -> Any:
@@ -38,11 +39,15 @@ def build_scheduler(optimizer: Optimizer, settings: dict[str, Any], epochs: int 
         UserError: there is no such class, it is no scheduler, or it refuses its arguments.
     """
     kind = class_of(settings, "scheduler", LRScheduler)
-    more = {}
+    arguments = _without(settings, "name", "interval")
     length = steps if settings.get("interval") == "step" else epochs
-    if takes(kind, "total_steps") and not {"total_steps", "epochs"} & settings.keys() and length not in (None, -1):
-        more["total_steps"] = length
-    return make(settings, "scheduler", kind, optimizer, **more)
+    if takes(kind, "total_steps") and not {"total_steps", "epochs"} & arguments.keys() and length not in (None, -1):
+        arguments["total_steps"] = length
+    return make(arguments, "scheduler", kind, optimizer)
+
+
+def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, settings: dict[str, Any]) -> None:
