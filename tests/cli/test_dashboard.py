@@ -95,7 +95,7 @@ def test_what_a_dry_run_prints_is_what_is_sent(command, server, tmp_path):
         (["entity=team"], {}, "project: must be given"),
         (["entity=", "project=digits", "dry_run=true"], {}, "entity=null: needs a value"),
         (["entity=''", "project=digits", "dry_run=true"], {}, "entity: must be given"),
-        (["entity=team", "project=a/b c", "dry_run=true"], {}, "project=a/b c: must have 1 to 128 characters"),
+        (["entity=team", "project=a/b c", "dry_run=true"], {}, "project=a/b c: must be a name of 1 to 128 characters"),
         (["entity=team", "project=digits"], {"WANDB_BASE_URL": "nonsense"}, "WANDB_BASE_URL=nonsense: must be"),
         (["entity=team", "projct=digits"], {}, "projct: no such key (did you mean project?)"),
         (["entity=team", "project=digits", "objective=val/los"], {}, "(did you mean val/loss?)"),

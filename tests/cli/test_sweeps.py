@@ -454,7 +454,7 @@ def test_a_search_may_have_two_objectives_end_early_and_meet_settings_that_do_no
     for row in rows:
         if (row["optimizer.lr"], row["scheduler.min_lr"]) == ("0.1", "0.3"):
             assert row["status"] == "failed"
-            assert "scheduler.min_lr=0.3: must lie between 0 and optimizer.lr" in row["error"]
+            assert "scheduler.min_lr=0.3: must be at most optimizer.lr=0.1" in row["error"]
             continue
         assert row["status"] == "finished"
         assert float(row["best parameters"]) == sizes[row["model.hidden"]]
