@@ -74,7 +74,7 @@ def test_a_process_that_is_killed_leaves_nothing_locked(tmp_path):
 
 def test_a_child_that_was_forked_does_not_go_on_holding(tmp_path):
     process = holding(
-        tmp_path, "import os\nif os.fork() == 0: time.sleep(10)\nprint('forked', flush=True)\nos._exit(0)"
+        tmp_path, "import os\nif os.fork() == 0: print('forked', flush=True), time.sleep(10)\nos._exit(0)"
     )
     assert process.stdout.readline() == "forked\n"
     process.wait(60)

@@ -488,7 +488,15 @@ def test_whole_numbers_of_a_byte_are_kept_as_they_are(configured):
     assert set(batch.x[:, 0].tolist()) <= set(range(N))
 
 
-def test_a_worker_leaves_ctrl_c_to_the_run_that_began_it(monkeypatch):
+@pytest.fixture
+def hears_ctrl_c():
+    """A shell lets what it runs in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_worker_leaves_ctrl_c_to_the_run_that_began_it(hears_ctrl_c, monkeypatch):
     with Interruption().watched() as interruption:
         monkeypatch.setattr(os, "getpid", lambda: -1)
         signal.raise_signal(signal.SIGINT)
