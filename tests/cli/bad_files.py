@@ -114,6 +114,14 @@ def directory(name: str) -> Make:
     return lambda folder: (folder / name).mkdir()
 
 
+def both(first: Make, second: Make) -> Make:
+    def make_both(folder: Path) -> None:
+        first(folder)
+        second(folder)
+
+    return make_both
+
+
 def pictures(file: int | None = None, change: Callable[[bytes], bytes] = bytes, packed: bool = False) -> Make:
     """MNIST's four files, one of which is changed."""
 

@@ -161,6 +161,16 @@ VALUES = [
         ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop", "optimizer.alhpa=1"],
         "RMSprop refuses its arguments (RMSprop.__init__() got an unexpected keyword argument 'alhpa')",
     ),
+    *(
+        Case(
+            ["optimizer=custom", "optimizer._target_=torch.optim.SGD", f"optimizer.lr={lr}"],
+            f"optimizer.lr={said}: must",
+        )
+        for lr, said in (("-1", "-1"), ("fast", "fast"), ("[0.1]", "[0.1]"), ("nan", "nan"))
+    ),
+    Case(["optimizer=custom", "optimizer._target_=RMSprop"], "must be a class with its module, such as torch.optim"),
+    Case(["callbacks.mine._target_="], "callbacks.mine._target_=: must be a class with its module"),
+    Case(["callbacks.a-b._target_=x.Y"], "callbacks.a-b: must be a name of letters, digits and _"),
     Case(["scheduler=custom", "scheduler._target_=torch.optim.SGD"], "scheduler._target_=torch.optim.SGD: must be"),
     Case(["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"], "StepLR refuses its arguments"),
     Case(["callbacks.mine._target_=nowhere.Mine"], "callbacks.mine._target_=nowhere.Mine: cannot be found"),
@@ -284,6 +294,11 @@ HYDRA = [
     Case(["hydra.run.dir=t.csv"], "hydra.run.dir=t.csv: t.csv is not a folder", files.csv()),
     Case(["hydra.run.dir=t.csv/run"], "hydra.run.dir=t.csv/run: t.csv is not a folder", files.csv()),
     Case([f"hydra.run.dir={'a' * 300}"], "cannot be a folder (File name too long)"),
+    Case(
+        ["hydra.run.dir=run", "ckpt_path=auto"],
+        "holds a run with another configuration, or a damaged one",
+        files.both(files.run_folder("a: ["), files.directory("run/checkpoints")),
+    ),
     Case(["hydra.run.dir=run"], "holds a run already, and nothing is overwritten", files.run_folder("")),
     Case(["hydra.job.chdir=maybe"], "hydra.job.chdir=maybe: must be true or false"),
     Case(["hydra.mode=MULTI"], "hydra.mode: Invalid value 'MULTI'"),

@@ -218,3 +218,9 @@ def test_a_population_that_does_not_fit_into_memory_is_halved(jobs, monkeypatch)
     monkeypatch.setattr(sweep, "_run", lambda job, task: job.number)
     assert sweep.launch(made) == [0, 1, 2, 3, 4]
     assert trained == [[0, 1], [2, 3], [4]]
+
+
+def test_keys_of_a_custom_optimizer_are_swept(composer):
+    custom = ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"]
+    jobs = [composer.job(n, [*custom, f"optimizer.lr={lr}", "optimizer.alpha=0.5"]) for n, lr in enumerate((0.1, 0.2))]
+    assert [(job.config.optimizer.lr, job.config.optimizer.alpha) for job in jobs] == [(0.1, 0.5), (0.2, 0.5)]

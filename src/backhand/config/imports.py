@@ -57,8 +57,11 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     Raises:
         UserError: there is no such class, or it is of another kind.
     """
-    target = str(settings.get("_target_") or getattr(CHOICES[key][settings["name"]], "target", ""))
+    of_choice = getattr(CHOICES[key][settings["name"]], "target", "") if "_target_" not in settings else ""
+    target = str(settings.get("_target_", of_choice))
     module, _, name = target.rpartition(".")
+    if not module:
+        raise UserError(f"{key}._target_={target}: must be a class with its module, such as torch.optim.RMSprop")
     _find_in(Path.cwd())
     try:
         found = getattr(importlib.import_module(module), name)
@@ -84,10 +87,13 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
     """
     target = {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
     try:
-        return instantiate({**arguments, **target}, *positional, _convert_="all")
+        made = instantiate({**arguments, **target}, *positional, _convert_="all")
     except InstantiationException as error:
         reason = error.__cause__ or error
         raise UserError(f"{key}: {kind.__name__} refuses its arguments ({' '.join(str(reason).split())})") from error
+    if not isinstance(made, kind):
+        raise UserError(f"{key}: makes no {kind.__name__}; leave out _partial_")
+    return made
 
 
 def takes(kind: type, name: str) -> bool:

@@ -74,6 +74,9 @@ def in_schema(cfg: DictConfig) -> DictConfig:
     for group, kind in kinds.items():
         part = tree.get(group)
         if getattr(kind, "is_open", False) and isinstance(part, dict):
+            for key in part:
+                if not str(key).isidentifier():
+                    raise UserError(f"{group}.{key}: must be a name of letters, digits and _")
             kinds[group] = with_keys(kind, tuple(str(key) for key in part if key not in get_type_hints(kind)))
     return cast(DictConfig, OmegaConf.merge(_schema(**kinds), tree))
 
@@ -234,6 +237,8 @@ def _check(config: TrainConfig) -> None:
             "their sum must be below 1, for something must be left to train on"
         )
     lr = getattr(config.optimizer, "lr", None)
+    if lr is not None and not (isinstance(lr, int | float) and 0 < lr < float("inf")):  # of a custom optimizer
+        raise UserError(f"optimizer.lr={lr}: must be a number above 0")
     if lr is not None and getattr(scheduler, "min_lr", 0.0) > lr:
         raise UserError(f"scheduler.min_lr={scheduler.min_lr}: must be at most optimizer.lr={lr}")  # type: ignore[attr-defined]
     if isinstance(scheduler, CosineConfig) and (trainer.max_epochs or -1) < 1:

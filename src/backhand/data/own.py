@@ -258,6 +258,8 @@ class OwnData(LightningDataModule):
                 parts.append((x, y, weight))
                 if sum(len(part[0]) for part in parts) >= samples:
                     break
+        if not parts:
+            raise UserError(f"{self.where}: its {split}_dataloader has no batches")
         x, y, weight = _joined(parts)
         return [Batch(x[:samples], y[:samples], weight if weight is None else weight[:samples])]
 

@@ -113,7 +113,7 @@ class Composer:
         """Set a job's values in what it shares with others, until the next job's are."""
         parsed = self.parser.parse_overrides(list(overrides))
         has_dict = any(isinstance(each.value(), dict) for each in parsed)  # which may set any key below it, too
-        own = [] if has_dict else [each for each in parsed if _is_per_run(each)]
+        own = [] if has_dict or _is_custom(parsed) else [each for each in parsed if _is_per_run(each)]
         rest = tuple(str(each.input_line) for each in parsed if each not in own)
         key = (rest, tuple(each.key_or_group for each in own))
         if key not in self.shared:
@@ -125,6 +125,11 @@ class Composer:
             OmegaConf.update(tree, each.key_or_group, each.value())
         _tell_hydra(cfg, number, [each for each in parsed if not each.is_hydra_override()])
         return cfg, tree
+
+
+def _is_custom(parsed: Sequence[Override]) -> bool:
+    """Whether a job chooses a part that has no keys of its own before they are set."""
+    return any(each.value() == "custom" for each in parsed) or any("_target_" in each.key_or_group for each in parsed)
 
 
 def _is_per_run(override: Override) -> bool:

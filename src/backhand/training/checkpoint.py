@@ -59,7 +59,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         contents = io.BytesIO()  # torch's own writer does not say what is wrong with a disk
         torch.save(checkpoint, contents)
         try:
-            path.parent.mkdir(exist_ok=True)
+            ours = path.name in (Path(LAST).name, Path(BEST).name)  # a run's folder that is gone stays so
+            path.parent.mkdir(parents=not ours, exist_ok=True)
             if path.name == Path(LAST).name:
                 _keep(path)
             atomic_write(path, contents.getbuffer())

@@ -176,8 +176,14 @@ def _check_same(folder: Path, config: TrainConfig) -> None:
             value for key, value in leaves(asdict(config)) if key.endswith("_target_") or key.startswith("imports")
         ]
         theirs = read_config(folder, named)
-    except UserError:
-        return  # it was cut off as it was written; a checkpoint, where there is one, says whose it is
+    except UserError as error:
+        stored = folder / ".hydra" / "config.yaml"
+        if (stored.exists() and not stored.is_file()) or any((folder / name).exists() for name in WRITTEN[1:]):
+            raise UserError(
+                f"hydra.run.dir={folder}: holds a run with another configuration, or a damaged one ({error}), and "
+                "nothing is overwritten; name another folder"
+            ) from None
+        return  # it was cut off as its configuration was written, and there is nothing else of it
     if config_hash(theirs) != config_hash(config):
         raise UserError(
             f"hydra.run.dir={folder}: holds another configuration's run ({differences(config, theirs)}), "
