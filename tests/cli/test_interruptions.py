@@ -20,6 +20,11 @@ KILLED = "tests/cli/killed.py"
 WINE = ("data=wine", "data.batch_size=8", "logger=csv", "callbacks=quiet", "trainer=cpu", "trainer.max_epochs=6")
 ADAM = ("optimizer=adam", "scheduler=cosine", "model.hidden=[16,8]", "checkpoint.every_n_steps=3")
 PLATEAU = ("optimizer.momentum=0.9", "scheduler=plateau", "scheduler.patience=0", "checkpoint.every_n_steps=5")
+# Lightning makes the loader early where a scheduler is to know the number of steps.
+ONE_CYCLE = (
+    "scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "++scheduler.max_lr=0.1",
+    "scheduler.interval=step", "checkpoint.every_n_steps=3",
+)  # fmt: skip
 PICTURES = (
     "data=mnist", "data.dir=.", "data.augment=crop", "data.batch_size=16", "logger=csv", "trainer=cpu",
     "trainer.max_epochs=4", "optimizer=adam", "checkpoint.every_n_steps=2",
@@ -69,6 +74,7 @@ def assert_same(folder, whole):
         pytest.param(("between two names", 4, "SIGKILL"), (*WINE, *ADAM), marks=pytest.mark.stress),
         (("result", 1, "SIGKILL"), (*WINE, "trainer.accumulate_grad_batches=3", "checkpoint.every_n_steps=1")),
         (("step", 39, "SIGTERM"), (*WINE, *ADAM)),
+        (("step", 40, "SIGKILL"), (*WINE, *ONE_CYCLE)),
         pytest.param(("step", 39, "SIGINT"), PICTURES, marks=pytest.mark.stress),
         pytest.param(("validation", 3, "SIGTERM"), (*WINE, *PLATEAU), marks=pytest.mark.stress),
         pytest.param(("checkpoint", 4, "SIGINT"), (*WINE, *ADAM), marks=pytest.mark.stress),

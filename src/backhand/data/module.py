@@ -89,6 +89,8 @@ class InMemoryData(LightningDataModule):
         self.target_mean, self.target_std = target_mean, target_std
         self._class_weight = class_weight
         self.evaluation_batch = EVALUATION_BATCH
+        self._training: Batches | None = None
+        self._resumed: dict[str, int] | None = None
         self.rows: dict[Split, Rows] = {name: self._for_the_loss(rows) for name, rows in dataset.rows.items()}
 
     def train_dataloader(self) -> Batches:
@@ -97,9 +99,24 @@ class InMemoryData(LightningDataModule):
         size = len(rows.x) if self.settings.batch_size == "full" else self.settings.batch_size
         augmentation = self.settings.augment if isinstance(self.settings, PicturesConfig) else "none"
         overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return Batches(
+        batches = Batches(
             rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation, self._by_class(), overfits
         )
+        if self._resumed is not None:
+            batches.load_state_dict(self._resumed)
+        self._training = batches
+        return batches
+
+    def state_dict(self) -> dict[str, int]:
+        """That of the training loader.
+
+        Lightning (2.6) does not hand it back to a loader that `estimated_stepping_batches` made early.
+        """
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin the next training loader where `state_dict` says."""
+        self._resumed = state_dict
 
     def val_dataloader(self) -> Batches:
         """The validation split in its own order."""
