@@ -159,7 +159,7 @@ VALUES = [
     Case(["optimizer=custom", "optimizer._target_=torch.nn.Linear"], "must be the name of a Optimizer"),
     Case(
         ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop", "optimizer.alhpa=1"],
-        "RMSprop refuses its arguments (RMSprop.__init__() got an unexpected keyword argument 'alhpa')",
+        "RMSprop cannot be made (TypeError: RMSprop.__init__() got an unexpected keyword argument 'alhpa')",
     ),
     *(
         Case(
@@ -172,7 +172,7 @@ VALUES = [
     Case(["callbacks.mine._target_="], "callbacks.mine._target_=: must be a class with its module"),
     Case(["callbacks.a-b._target_=x.Y"], "callbacks.a-b: must be a name of letters, digits and _"),
     Case(["scheduler=custom", "scheduler._target_=torch.optim.SGD"], "scheduler._target_=torch.optim.SGD: must be"),
-    Case(["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"], "StepLR refuses its arguments"),
+    Case(["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"], "StepLR cannot be made"),
     Case(["callbacks.mine._target_=nowhere.Mine"], "callbacks.mine._target_=nowhere.Mine: cannot be found"),
     Case(["logger.mine._target_=lightning.pytorch.callbacks.Timer"], "must be the name of a Logger"),
     Case(["compile=true", "optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], "it has updates of its own"),

@@ -100,3 +100,10 @@ def test_two_processes_have_a_part_of_the_samples_each(command, tmp_path):
     assert found["steps"] == 3 * 40  # 1258 samples, 629 for each process, 16 of them a step
     assert found["metrics"]["test/acc"] > 0.9
     assert found["audit"]["worst"] < 1e-4
+
+
+def test_the_jobs_of_joblib_have_workers(command, tmp_path):
+    settings = (*written(tmp_path), *QUIET, "trainer.max_epochs=1", "data.num_workers=1", "hydra.sweep.dir=sweep")
+    swept = command("train.py", "-m", "hydra/launcher=joblib", "seed=0,1", *settings)
+    assert swept.returncode == 0, swept.stderr
+    assert [result(tmp_path / "sweep" / job)["status"] for job in "01"] == ["finished", "finished"]

@@ -452,7 +452,7 @@ class Bytes(Items):
             "an epoch has 20 batches",
         ),
         (named(Module, "++data.kind=numbers", "model.loss=poisson_nll", "data.outputs=2", classes="null"), "negative"),
-        (named(Module, "++data.nonsense=1"), "data: Module refuses its arguments .*nonsense"),
+        (named(Module, "++data.nonsense=1"), "data: Module cannot be made .*nonsense"),
         (named(nn.Linear), "must be the name of a LightningDataModule or a Dataset"),
         (named(Stream), "must have a length and numbered items"),
         (named(Uneven), "all items must be alike"),

@@ -53,6 +53,20 @@ def test_a_job_is_composed_as_hydra_composes_it(composer, overrides):
         composer.job(8, ["seed=5", "name=another"])
 
 
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (["optimizer=custom", "optimizer._target_=torch.optim.SparseAdam"], "the first step of SparseAdam fails"),
+        (["logger.mine._target_=lightning.pytorch.loggers.Nothing"], "cannot be found"),
+        (["callbacks.mine._target_=lightning.pytorch.callbacks.Timer", "callbacks.mine.wrong=1"], "cannot be made"),
+    ],
+)
+def test_a_part_of_the_users_own_is_tried_before_the_first_job_runs(composer, part, reason):
+    composer.job(0, ["seed=1"])
+    with pytest.raises(UserError, match=f"job 1 .*{reason}"):
+        composer.job(1, part)
+
+
 def test_a_value_of_one_job_does_not_reach_another(composer):
     first = composer.job(0, ["optimizer.lr=0.5", "seed=7"])
     second = composer.job(1, ["seed=8"])

@@ -2,7 +2,10 @@
 
 import importlib
 import inspect
+import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,9 +40,8 @@ def import_all(names: Iterable[str], key: str = "imports") -> None:
             found = importlib.import_module(path.stem)
         except UserError:
             raise
-        except Exception as error:  # whatever a module of the user's raises
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UserError(f"{key}={name}: cannot be imported ({reason})") from error
+        except (Exception, SystemExit) as error:  # whatever a module of the user's raises
+            raise UserError(f"{key}={name}: cannot be imported ({said_by(error)})") from error
         if not path.samefile(getattr(found, "__file__", None) or "/"):
             raise UserError(f"{key}={name}: another module is called {path.stem}; give the file another name")
 
@@ -65,8 +67,8 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     _find_in(Path.cwd())
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever a module of the user's raises
-        raise UserError(f"{key}._target_={target}: cannot be found ({type(error).__name__}: {error})") from error
+    except (Exception, SystemExit) as error:  # whatever a module of the user's raises
+        raise UserError(f"{key}._target_={target}: cannot be found ({said_by(error)})") from error
     if not (inspect.isclass(found) and issubclass(found, kinds)):
         allowed = " or a ".join(kind.__name__ for kind in kinds)
         raise UserError(f"{key}._target_={target}: must be the name of a {allowed}")
@@ -83,17 +85,32 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
         positional: the arguments before those.
 
     Raises:
-        UserError: it refuses its arguments.
+        UserError: it cannot be made with them.
     """
     target = {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
     try:
         made = instantiate({**arguments, **target}, *positional, _convert_="all")
     except InstantiationException as error:
-        reason = error.__cause__ or error
-        raise UserError(f"{key}: {kind.__name__} refuses its arguments ({' '.join(str(reason).split())})") from error
+        raise UserError(f"{key}: {kind.__name__} cannot be made ({said_by(error.__cause__ or error)})") from error
     if not isinstance(made, kind):
         raise UserError(f"{key}: makes no {kind.__name__}; leave out _partial_")
     return made
+
+
+# Files whose lines are not the user's own.
+INSTALLED = ("<", str(Path(__file__).parents[2]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+
+
+def said_by(error: BaseException) -> str:
+    """An exception in one line, with the last line of the user's own code that it went through."""
+    told = "".join(traceback.format_exception(error))  # that of a DataLoader's worker has its own traceback in it
+    lines = [line for line in told.splitlines() if line]
+    said = lines[-1].strip() if "Original Traceback" in str(error) else f"{type(error).__name__}: {error}"
+    frames = re.findall(r'File "(.+)", line (\d+), in (.+)', told)
+    started = getattr(sys.modules["__main__"], "__file__", None)
+    own = [frame for frame in frames if not frame[0].startswith(INSTALLED) and frame[0] != started]
+    where = f" ({Path(own[-1][0]).name}, line {own[-1][1]}, in {own[-1][2]})" if own else ""
+    return " ".join(said.split()).removesuffix(":") + where
 
 
 def takes(kind: type, name: str) -> bool:

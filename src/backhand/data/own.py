@@ -32,13 +32,22 @@ Plain = tuple[Tensor, Tensor, Tensor | None]
 STAGES: dict[Split, str] = {"train": "fit", "val": "fit", "test": "test"}
 
 
+def data_class(settings: CustomDataConfig) -> Any:
+    """The class that `data._target_` names.
+
+    Raises:
+        UserError: there is none, or it is no data set.
+    """
+    return class_of({"_target_": settings._target_}, "data", LightningDataModule, TorchDataset)
+
+
 def load_own(settings: CustomDataConfig) -> Dataset:
     """The data of the class that `data._target_` names: rows, or the module that makes the batches.
 
     Raises:
-        UserError: there is no such class, it refuses its arguments, or its items are not what the settings say.
+        UserError: there is no such class, it cannot be made, or its items are not what the settings say.
     """
-    kind = class_of({"_target_": settings._target_}, "data", LightningDataModule, TorchDataset)
+    kind = data_class(settings)
     given = {key: getattr(settings, key) for key in HANDED_OVER if takes(kind, key)}
     made = make(given | own_keys(settings, CustomDataConfig), "data", kind)
     facts = facts_of(settings)

@@ -115,7 +115,7 @@ def build_loggers(
         wandb_id: of the W&B run that it then goes on with.
 
     Raises:
-        UserError: a package is missing; or a `_target_` is no logger, or refuses its arguments.
+        UserError: a package is missing; or a `_target_` is no logger, or cannot be made.
     """
     table = EpochTable(folder / "metrics.csv" if config.logger.csv else None)
     loggers: list[Logger] = [table]

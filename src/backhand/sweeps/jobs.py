@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from backhand.config.stored import leads_out
 from backhand.config.validation import check_table_file, checked, in_schema
 from backhand.errors import UserError
 from backhand.reporting.result import config_hash, is_complete, read_result
+from backhand.training.own_code import uses_own_code
 
 # What may differ between the runs of a population: it is a number for each, or decides how its weights begin.
 PER_RUN = (
@@ -86,6 +87,7 @@ class Composer:
         self.parser = OverridesParser.create(config_loader=self.loader)
         # By the other settings and the `PER_RUN` keys that are set: Hydra's configuration, and `in_schema` of it.
         self.shared: dict[Any, tuple[DictConfig, DictConfig]] = {}
+        self.tried: list[Any] = []
 
     def job(self, number: int, overrides: Sequence[str]) -> Job:
         """The job, composed and checked.
@@ -97,6 +99,7 @@ class Composer:
             cfg, tree = self._set(number, overrides)
             config = checked(tree)
             check_table_file(config)
+            self._check_own(config)
             subdir = str(cfg.hydra.sweep.subdir)
         except USER_ERRORS as error:
             raise UserError(f"job {number} ({' '.join(overrides)}): {one_line(error)}") from error
@@ -104,6 +107,17 @@ class Composer:
             raise UserError(f"job {number}: hydra.sweep.subdir={subdir}: leads out of the sweep's folder")
         folder = Path(str(cfg.hydra.sweep.dir), subdir).absolute()
         return Job(number, tuple(overrides), partial(self.compose, number, overrides), config, folder)
+
+    def _check_own(self, config: TrainConfig) -> None:
+        """Try what the job names by `_target_`, unless a job before it named the same."""
+        own = [
+            asdict(part) for part in (config.data, config.optimizer, config.scheduler, config.callbacks, config.logger)
+        ]
+        if uses_own_code(config) and own not in self.tried:
+            from backhand.training.parts import check_own_parts
+
+            check_own_parts(config)
+            self.tried.append(own)
 
     def compose(self, number: int, overrides: Sequence[str]) -> DictConfig:
         """What Hydra's `load_sweep_config` returns, with the job's number."""

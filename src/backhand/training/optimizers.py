@@ -20,7 +20,7 @@ def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -
     """The optimizer that settings name: a `name` of `CHOICES["optimizer"]`, or the class as `_target_`, and arguments.
 
     Raises:
-        UserError: there is no such class, it is no optimizer, or it refuses its arguments.
+        UserError: there is no such class, it is no optimizer, or it cannot be made.
     """
     kind = class_of(settings, "optimizer", Optimizer)
     return make(_without(settings, "name"), "optimizer", kind, list(parameters))
@@ -36,7 +36,7 @@ def build_scheduler(optimizer: Optimizer, settings: dict[str, Any], epochs: int 
         steps: of the run; infinite for no limit.
 
     Raises:
-        UserError: there is no such class, it is no scheduler, or it refuses its arguments.
+        UserError: there is no such class, it is no scheduler, or it cannot be made.
     """
     kind = class_of(settings, "scheduler", LRScheduler)
     arguments = _without(settings, "name", "interval")

@@ -10,16 +10,28 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import Accelerator, CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch.nn import Parameter
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
-from backhand.config.imports import class_of, make
-from backhand.config.schema import CallbacksConfig, CustomDataConfig, CustomSchedulerConfig, TeacherConfig, TrainConfig
+from backhand.config.imports import class_of, make, said_by
+from backhand.config.schema import (
+    CallbacksConfig,
+    CustomDataConfig,
+    CustomOptimizerConfig,
+    CustomSchedulerConfig,
+    LoggerConfig,
+    TeacherConfig,
+    TrainConfig,
+)
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, own_keys
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, RunData
-from backhand.data.own import OwnData
+from backhand.data.own import OwnData, data_class
 from backhand.errors import UserError
 from backhand.training.checkpoint import BEST, AtomicCheckpointIO
 from backhand.training.flow import FlowMetrics
@@ -110,7 +122,6 @@ def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig]
     def each(setting: Callable[[TrainConfig], Any]) -> Any:
         return setting(config) if runs is None else [setting(one) for one in runs]
 
-    check_own_parts(config)
     stopping = config.callbacks.early_stopping
     kind = LightningMLP
     if config.compile:
@@ -141,14 +152,50 @@ def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig]
 
 
 def check_own_parts(config: TrainConfig) -> None:
-    """Refuse an optimizer or a scheduler of the user's that Lightning would only make once the run has begun.
+    """Try the parts that the configuration names by `_target_`, before anything has begun.
+
+    Callbacks are made, and an optimizer and a scheduler take a step. Loggers and data are only looked up: to make them
+    may take long, or write.
 
     Raises:
-        UserError: there is no such class, it is of another kind, or it refuses its arguments.
+        UserError: there is no such class, it is of another kind, it cannot be made, or its first step fails.
     """
-    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], asdict(config.optimizer))
+    if isinstance(config.optimizer, CustomOptimizerConfig) or isinstance(config.scheduler, CustomSchedulerConfig):
+        with isolate_rng():
+            _try_a_step(config)
+    for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
+        _own_callback(name, settings)
+    for name, settings in own_keys(config.logger, LoggerConfig).items():
+        class_of(settings, f"logger.{name}", Logger)
+    if isinstance(config.data, CustomDataConfig):
+        data_class(config.data)
+
+
+def _try_a_step(config: TrainConfig) -> None:
+    """Update a weight and a bias with the optimizer and the scheduler."""
+    weight, bias = Parameter(torch.ones(2, 2)), Parameter(torch.ones(2))
+    optimizer = build_optimizer([weight, bias], asdict(config.optimizer))
+    scheduler = None
     if isinstance(config.scheduler, CustomSchedulerConfig):
-        build_scheduler(optimizer, asdict(config.scheduler), config.trainer.max_epochs, steps=1000)
+        scheduler = build_scheduler(optimizer, asdict(config.scheduler), config.trainer.max_epochs, steps=1000)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = weight.sum() + bias.sum()
+        loss.backward()
+        return loss
+
+    part: Any = optimizer
+    try:
+        optimizer.step(closure)  # type: ignore[arg-type]
+        part = scheduler
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(1.0)
+        elif scheduler is not None:
+            scheduler.step()
+    except Exception as error:  # whatever a class of the user's raises
+        group = "optimizer" if part is optimizer else "scheduler"
+        raise UserError(f"{group}: the first step of {type(part).__name__} fails ({said_by(error)})") from error
 
 
 def _loss_parameters(config: TrainConfig, data: RunData) -> dict[str, Any]:
@@ -162,7 +209,7 @@ def build_callbacks(config: TrainConfig) -> list[Callback]:
     """What a run does beside training, as `config.callbacks` and the trainer's settings ask for it.
 
     Raises:
-        UserError: a `_target_` is no callback, or refuses its arguments.
+        UserError: a `_target_` is no callback, or cannot be made.
     """
     callbacks: list[Callback] = []
     if config.trainer.log_every_n_steps:
@@ -175,9 +222,13 @@ def build_callbacks(config: TrainConfig) -> list[Callback]:
     if audit := config.callbacks.audit:
         callbacks.append(Audit(audit.every, audit.warn, audit.stop))
     for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
-        key = f"callbacks.{name}"
-        callbacks.append(make(settings, key, class_of(settings, key, Callback)))
+        callbacks.append(_own_callback(name, settings))
     return callbacks
+
+
+def _own_callback(name: str, settings: dict[str, Any]) -> Callback:
+    key = f"callbacks.{name}"
+    return make(settings, key, class_of(settings, key, Callback))
 
 
 def best_checkpoint(config: TrainConfig, folder: Path) -> ModelCheckpoint:

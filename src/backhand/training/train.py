@@ -1,6 +1,7 @@
 """The train task: fit, test the best checkpoint, and leave a folder that says what happened."""
 
 import logging
+import multiprocessing
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -25,12 +26,14 @@ from backhand.training.checkpoint import BEST, LAST, LastCheckpoint, check_fits,
 from backhand.training.interruption import Interruption
 from backhand.training.module import LightningMLP
 from backhand.training.outcome import Outcome, failure, status_of, write
+from backhand.training.own_code import OwnCodeError, own_code
 from backhand.training.parts import (
     best_checkpoint,
     build_callbacks,
     build_data,
     build_module,
     build_trainer,
+    check_own_parts,
 )
 from backhand.training.processes import (
     ProcessError,
@@ -70,6 +73,8 @@ def train(composed: TrainConfig, folder: Path, sweep: Path | None = None) -> flo
     alone, config = sweep is None, composed if sweep is None else in_sweep(composed, sweep)
     quiet_lightning()
     quiet_others()
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's, by which only joblib can start any
+        multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     with Interruption().watched() as interruption, ExitStack() as held:
         if not alone and is_first():
             held.callback(hold(folder, "hydra.sweep.dir"))
@@ -82,7 +87,8 @@ def train(composed: TrainConfig, folder: Path, sweep: Path | None = None) -> flo
             trainer = build_trainer(config, folder, callbacks=[], logger=False)
             if (count := processes_to_start(trainer)) > 0:
                 return train_in_processes(count, config, folder, composed, alone)
-            return Run(config, folder, composed, interruption).train(alone)
+            with own_code(config, folder):
+                return Run(config, folder, composed, interruption).train(alone)
         except (KeyboardInterrupt, SystemExit):
             raise SystemExit(interruption.exit_status) from None
         except Exception as error:
@@ -91,7 +97,7 @@ def train(composed: TrainConfig, folder: Path, sweep: Path | None = None) -> flo
             # Of a process that failed the others know the consequence alone.
             if isinstance(error, ProcessError) or (not alone and read_result(folder) is None):
                 write(failure(error, composed), composed, folder)
-            if alone and isinstance(error, UserError) and is_first():
+            if alone and isinstance(error, UserError) and not isinstance(error, OwnCodeError) and is_first():
                 _remove_unused(folder)
             raise
 
@@ -140,6 +146,7 @@ class Run:
         self.config, self.folder, self.composed = config, folder, composed or config
         self.interruption = interruption or Interruption()
         L.seed_everything(config.seed, workers=True, verbose=False)
+        check_own_parts(config)
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
         self.config = config = settled(config, dataset.facts)
         state = None
@@ -266,6 +273,7 @@ def quiet_lightning() -> None:
         ".*You requested to overfit.*",  # the order of the first epoch is every epoch's
         ".*`training_step` returned `None`.*",  # a compiled step has no loss to differentiate
         ".*trying to infer the `batch_size`.*",
+        ".*Total length of `list` across ranks is zero.*",  # data of the user's own without a test split
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -42,13 +42,15 @@ def _train(task: Path) -> None:
         logging.config.dictConfig(logs)
     quiet_others()
     mask_logs()
+    from backhand.training.own_code import own_code
     from backhand.training.train import Run, quiet_lightning
 
     quiet_lightning()
     try:
         with Interruption().watched() as interruption:
             config, composed = (typed(OmegaConf.create(each)) for each in json.loads(configs))
-            Run(config, Path(folder), composed, interruption).train(alone)
+            with own_code(config, Path(folder)):
+                Run(config, Path(folder), composed, interruption).train(alone)
     except UserError as error:
         raise UserError(str(error)) from None  # by this name the one who started it knows its kinds, too
     if distributed.is_initialized():

@@ -1,0 +1,70 @@
+"""What the user reads of an exception in a file of their own."""
+
+import sys
+
+import pytest
+from torch.utils.data import DataLoader
+
+from backhand.config.imports import import_all, said_by
+from backhand.errors import UserError
+
+CODE = """
+import sys
+
+
+def breaks(name):
+    return {}[name]
+
+
+class Items(list):
+    def __getitem__(self, index):
+        return breaks(index)
+
+
+if len(sys.argv) > 1000:
+    raise ValueError
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module of the user's, in a folder that is not the project's."""
+    (tmp_path / "own_module.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import own_module
+
+    yield own_module
+    del sys.modules["own_module"]
+
+
+def raised_by(call):
+    with pytest.raises(KeyError) as caught:
+        call()
+    return caught.value
+
+
+def test_an_exception_is_told_with_the_last_line_of_the_users_own(own):
+    assert said_by(raised_by(lambda: own.breaks("x"))) == "KeyError: 'x' (own_module.py, line 6, in breaks)"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_that_of_a_worker_is_told_as_if_there_were_none(own, workers):
+    loader = DataLoader(own.Items([7]), num_workers=workers)
+    assert said_by(raised_by(lambda: list(loader))) == "KeyError: 0 (own_module.py, line 6, in breaks)"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit(2)", "SystemExit: 2"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("assert False", "AssertionError"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_refused_with_its_reason(tmp_path, code, said):
+    path = tmp_path / f"broken_by_{said[:5]}.py"
+    path.write_text(code)
+    with pytest.raises(UserError) as caught:
+        import_all([str(path)])
+    where = f"{path.name}, line 1, in <module>"
+    assert str(caught.value) == f"imports={path}: cannot be imported ({said} ({where}))"
