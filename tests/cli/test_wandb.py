@@ -10,8 +10,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import wandb
 import yaml
 from tests.cli.conftest import ROOT, until
+
+from backhand.reporting.loggers import build_loggers
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +88,10 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     composed = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
     assert float(shown["optimizer.lr"]) == composed["optimizer"]["lr"]
     assert shown["model.output_activation"] == "softmax"  # an interpolation, resolved
-    assert not {"sizes", "init_scale"} & shown.keys()
+    assert not {"sizes", "init_scale", "trainer.max_time", "model.class_weight"} & shown.keys()  # null is left out
+    assert int(shown["parameters"]) == ended["parameters"]
+    assert int(shown["audits"]) == ended["audit"]["times"]
+    assert float(shown["worst_audit"]) == pytest.approx(ended["audit"]["worst"])
 
     assert_history_is_the_table(folder)
     seen = history(folder)
@@ -103,13 +109,26 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     assert str(folder / "checkpoints" / "best.ckpt") in json.dumps(models)
     result = json.loads((folder / "result.json").read_text())
     tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
-    assert json.loads(models[0]["metadata"]) == pytest.approx(result["best"] | tested)
+    best = {"epoch": min(epochs(folder), key=lambda row: float(row["val/loss"]))["epoch"]}
+    assert json.loads(models[0]["metadata"]) == pytest.approx(result["best"] | tested | {"epoch": int(best["epoch"])})
     # All that is to be uploaded lies in the run's folder.
     assert str(Path.home()) not in json.dumps(found["artifact"])
     table = next(folder.glob("wandb/offline-run-*/files/media/table/worst_predictions*"))
     assert len(json.loads(table.read_text())["data"]) == 50
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
     assert commit.strip() in json.dumps(found["environment"])
+
+
+def test_the_repositorys_address_is_noted_without_a_users_name(tmp_path, monkeypatch, configured):
+    remote = "https://hidden-token:x@host/team/project.git"
+    monkeypatch.setattr("backhand.reporting.loggers.git", lambda *arguments: remote)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    _, logger = build_loggers(configured("logger=wandb"), tmp_path)[0]
+    run = logger.experiment
+    run.finish()
+    wandb.teardown()  # or the commands of other tests share its service
+    assert run.settings.git_remote_url == "https://host/team/project.git"
+    assert b"hidden-token" not in wandb_file(tmp_path).read_bytes()
 
 
 def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import subprocess
 import warnings
 
 import numpy as np
@@ -15,7 +14,7 @@ from backhand.config import files
 from backhand.errors import UserError
 from backhand.reporting import plots
 from backhand.reporting.cells import cell, text_of
-from backhand.reporting.loggers import EpochTable, _keep_users_out_of_remotes
+from backhand.reporting.loggers import EpochTable, speaking_name
 from backhand.reporting.result import NOT_HASHED, Result, best_row, config_hash, write_result
 from backhand.reporting.terminal import metrics_table, print_summary
 
@@ -145,13 +144,22 @@ def test_the_summary_has_a_column_a_split():
     assert [list(column.cells) for column in table.columns] == [["loss", "acc"], ["0.5", ""], ["0.25", "97.50%"]]
 
 
-def test_wandb_notes_the_repositorys_address_without_a_users_name(tmp_path, monkeypatch):
-    gitlib = pytest.importorskip("wandb.sdk.lib.gitlib")
-    monkeypatch.setattr(gitlib, "remote_url_without_password", gitlib.remote_url_without_password)
-    for command in (["init", "-q"], ["remote", "add", "origin", "https://hidden-token:x@host/team/project.git"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    _keep_users_out_of_remotes()
-    assert gitlib.GitRepo(root=str(tmp_path)).remote_url == "https://host/team/project.git"
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "digits 64 tanh sgd lr=0.1 seed=0"),
+        (
+            ["data=wine", "model.hidden=[16,8]", "model.hidden_activation=[relu,tanh]", "seed=3"],
+            "wine 16-8 relu-tanh sgd lr=0.1 seed=3",
+        ),
+        (
+            ["model.hidden=[]", "optimizer=custom", "optimizer._target_=torch.optim.Rprop"],
+            "digits linear tanh Rprop seed=0",
+        ),
+    ],
+)
+def test_a_run_without_a_name_is_called_by_what_it_trains(configured, overrides, name):
+    assert speaking_name(configured(*overrides)) == name
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from backhand.config.ranges import WandbName
 from backhand.config.schema import CHOICES, TrainConfig
 from backhand.config.validation import check_wandb_environment, larger_is_better
 from backhand.errors import UserError
-from backhand.reporting.wandb_server import knock
+from backhand.reporting.wandb_server import check_reachable
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces.interface import Section, Workspace
@@ -134,7 +134,7 @@ def save(workspace: Workspace) -> str:
         raise UserError(f"W&B's key cannot be used ({_reason(error)})") from None
     server = without_secrets(wandb.setup().settings.base_url)
     try:
-        knock(wandb.setup().settings.base_url)
+        check_reachable(wandb.setup().settings.base_url)
     except OSError as error:
         raise UserError(f"W&B at {server} does not answer ({error.strerror or error})") from None
     try:

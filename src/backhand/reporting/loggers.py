@@ -1,7 +1,6 @@
 """Where the metrics of every epoch go: metrics.csv, TensorBoard, Weights & Biases."""
 
 import csv
-import functools
 import logging
 import os
 import shutil
@@ -23,8 +22,9 @@ from backhand.config.schema import LoggerConfig, TrainConfig
 from backhand.config.validation import own_keys
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
-from backhand.reporting.wandb_content import EpochLogger
-from backhand.reporting.wandb_server import knock
+from backhand.reporting.result import git
+from backhand.reporting.wandb_content import EpochLogger, wandb_runs
+from backhand.reporting.wandb_server import check_reachable
 
 log = logging.getLogger(__name__)
 
@@ -146,13 +146,41 @@ def wandb_id(loggers: Sequence[Logger]) -> str | None:
     return next((str(logger.experiment.id) for logger in loggers if isinstance(logger, WandbLogger)), None)
 
 
-def close_loggers(loggers: list[Logger], exit_code: int) -> None:
-    """End the W&B run, where there is one, with the status that its page shows: finished (0) or failed."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
+def close_loggers(loggers: list[Logger], exit_code: int, summary: Mapping[str, Any]) -> None:
+    """End the W&B run, where there is one, with the status that its page shows: finished (0) or failed.
 
-            wandb.finish(exit_code=exit_code)
+    Args:
+        loggers: the run's.
+        exit_code: of the run.
+        summary: what is known of it beside its metrics.
+    """
+    for run in wandb_runs(loggers):
+        run.summary.update(summary)
+        run.finish(exit_code=exit_code)
+
+
+def speaking_name(config: TrainConfig) -> str:
+    """What a run is called that has no name, as in `digits 64 tanh sgd lr=0.1 seed=0`."""
+    model, optimizer = config.model, asdict(config.optimizer)
+    activations = model.hidden_activation
+    words = [
+        config.data.name,
+        "-".join(map(str, model.hidden)) or "linear",
+        "-".join(activations) if isinstance(activations, list) else activations,
+        str(optimizer.get("_target_", config.optimizer.name)).rpartition(".")[2],
+        f"lr={optimizer['lr']:g}" if "lr" in optimizer else "",
+        f"seed={config.seed}",
+    ]
+    return " ".join(filter(None, words))
+
+
+def _without_null(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set, at any depth."""
+    return {
+        key: _without_null(value) if isinstance(value, Mapping) else value
+        for key, value in tree.items()
+        if value is not None
+    }
 
 
 def _wandb_logger(
@@ -167,19 +195,17 @@ def _wandb_logger(
         "project": settings.project,
         "entity": settings.entity,
         "group": settings.group or os.environ.get("WANDB_RUN_GROUP"),
-        "name": config.name or os.environ.get("WANDB_NAME"),
+        "name": config.name or os.environ.get("WANDB_NAME") or speaking_name(config),
         "notes": os.environ.get("WANDB_NOTES"),
         "tags": config.tags,
         "job_type": "train",
-        "config": asdict(config),
+        "config": _without_null(asdict(config)),
         "id": wandb_id,
     }
     arguments = {**masked(arguments), "dir": str(folder)}
 
     run = None
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        _list_packages_once()
-        _keep_users_out_of_remotes()
         _stage_in(folder / "wandb")
         run = _start(arguments, mode, resumed=wandb_id is not None)
     return EpochLogger(run, folder, rows)
@@ -189,6 +215,7 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
     """Begin a W&B run, offline where there is no answer from the server."""
     import wandb
 
+    remote = git("remote", "get-url", "origin")
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -196,6 +223,8 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
         finish_timeout=FINISH_TIMEOUT,
         # This project's commit, and the changes to it, wherever the command is run from; the code itself is not copied.
         git_root=str(CONF.parent),
+        # W&B leaves out a password, and not a user's name, which may be a token.
+        git_remote_url=remote and without_secrets(USER_AND_AT.sub("", remote)),
         save_code=True,
         disable_code=True,
     )
@@ -203,7 +232,7 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
     if mode == "online":
         before = set(folder.glob("run-*"))
         try:
-            knock(wandb.setup().settings.base_url)
+            check_reachable(wandb.setup().settings.base_url)
             return wandb.init(**arguments, mode="online", resume="allow" if resumed else None, settings=settings)
         except (OSError, wandb.errors.Error) as error:
             reason = without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
@@ -218,22 +247,6 @@ def _stage_in(folder: Path) -> None:
     """Let W&B keep what it has yet to upload in the run's folder, unless the user has named another."""
     if os.environ.get("WANDB_DATA_DIR") in (None, os.environ.get(STAGED)):
         os.environ["WANDB_DATA_DIR"] = os.environ[STAGED] = str(folder)
-
-
-@functools.cache
-def _list_packages_once() -> None:
-    """Keep the list of installed packages, which W&B makes anew for every run: 80 ms for each of a sweep's."""
-    import wandb.util
-
-    packages = list(wandb.util.working_set())
-    wandb.util.working_set = lambda: packages
-
-
-def _keep_users_out_of_remotes() -> None:
-    """Note the repository's address without anybody's name, which may be a token; W&B leaves out passwords alone."""
-    from wandb.sdk.lib import gitlib
-
-    gitlib.remote_url_without_password = lambda url: without_secrets(USER_AND_AT.sub("", url))
 
 
 def _logged_in() -> bool:

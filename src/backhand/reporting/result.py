@@ -82,7 +82,7 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     record = {
         **asdict(result),
         "config_hash": config_hash(config),
-        "git_commit": _git_commit(),
+        "git_commit": git("rev-parse", "HEAD"),
         "versions": {
             "python": platform.python_version(),
             "backhand": __version__,
@@ -169,9 +169,9 @@ def settings_without(config: TrainConfig, keys: Sequence[str]) -> dict[str, Any]
 
 
 @functools.cache
-def _git_commit() -> str | None:
-    """Of the code that this process runs; a sweep asks for it once for each job."""
-    command = ["git", "-C", str(CONF.parent), "rev-parse", "HEAD"]
+def git(*arguments: str) -> str | None:
+    """What git says of the code that this process runs; None where it says nothing."""
+    command = ["git", "-C", str(CONF.parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

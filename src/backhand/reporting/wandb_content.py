@@ -89,7 +89,7 @@ def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path
         loggers: the run's.
         findings: what to show.
         checkpoint: the best one, which stays where it is.
-        metrics: those of its epoch, and on the test split; the artifact's metadata.
+        metrics: the number of its epoch, and the metrics there and on the test split: the artifact's metadata.
     """
     for run in wandb_runs(loggers):
         import wandb  # a second that other runs do without

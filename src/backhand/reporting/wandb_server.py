@@ -5,11 +5,11 @@ import urllib.parse
 import urllib.request
 
 
-def knock(url: str) -> None:
-    """See whether somebody is at home, which W&B itself would wait for much longer.
+def check_reachable(url: str) -> None:
+    """Fail fast if the server does not answer; W&B itself waits for it much longer.
 
     Raises:
-        OSError: nobody.
+        OSError: it does not.
     """
     if {"http", "https", "all"} & urllib.request.getproxies().keys():  # then it is not us who is to reach it
         return

@@ -21,6 +21,7 @@ from backhand.reporting.result import (
     Status,
     best_epoch,
     best_objective,
+    best_row,
     chosen,
     metrics_of,
     write_result,
@@ -73,8 +74,9 @@ class Outcome:
             findings = NOTHING
         findings.write(self.folder)
         if self._logs_media:
-            metrics = {**best_epoch(self.rows, self.config.objective), **self.tested}
-            log_findings(self.loggers, findings, self.folder / BEST, metrics)
+            best = best_row(self.rows, self.config.objective)
+            of_best = {} if best is None else {"epoch": best["epoch"], **metrics_of(best)}
+            log_findings(self.loggers, findings, self.folder / BEST, {**of_best, **self.tested})
         if self._wants(self.config.plots):
             draw(self.rows, findings, self.folder / "plots")
 
@@ -89,7 +91,14 @@ class Outcome:
         Raises:
             UserError: it cannot be written.
         """
-        close_loggers(self.loggers, int(status in ("failed", "interrupted")))
+        audit = fields.get("audit") or {}
+        known = {
+            "parameters": fields.get("parameters"),
+            "audits": audit.get("times"),
+            "worst_audit": audit.get("worst"),
+        }
+        summary = {name: value for name, value in known.items() if value is not None}
+        close_loggers(self.loggers, int(status in ("failed", "interrupted")), summary)
         objective = self.config.objective
         result = Result(
             status=status,
