@@ -1,21 +1,32 @@
-"""The dashboard's specification: which panels there are, and whether they show what runs log."""
+"""The dashboard: which panels there are, and whether they show what runs log."""
 
 import re
 
 import pytest
+from wandb_workspaces.reports.v2.interface import (
+    BarPlot,
+    LinePlot,
+    ParallelCoordinatesPlot,
+    ParameterImportancePlot,
+    RunComparer,
+    ScatterPlot,
+)
 
-from backhand.reporting.dashboard import DashboardArguments, build, specification
+from backhand.reporting.dashboard import DashboardArguments, build
 
 LAYERS = ("W_I", "b_I", "W_O", "hidden_0.weight", "layers.2.bias")
 
 
+def workspace(**arguments):
+    return build(DashboardArguments(entity="team", project="digits", **arguments))
+
+
 def sections(**arguments):
-    spec = specification(build(DashboardArguments(entity="team", project="digits", **arguments)))["spec"]
-    return {section["name"]: section["panels"] for section in spec["section"]["panelBankConfig"]["sections"]}
+    return {section.name: section.panels for section in workspace(**arguments).sections}
 
 
-def configs(panels, view="Run History Line Plot"):
-    return [panel["config"] for panel in panels if panel["viewType"] == view]
+def only(panels, kind=LinePlot):
+    return [panel for panel in panels if isinstance(panel, kind)]
 
 
 def test_the_sections_in_their_order():
@@ -30,8 +41,7 @@ def test_the_sections_in_their_order():
 
 
 def test_training_and_validation_share_a_panel_for_every_metric():
-    panels = configs(sections()["Training curves"])
-    assert [panel["metrics"] for panel in panels] == [
+    assert [panel.y for panel in only(sections()["Training curves"])] == [
         ["train/loss", "val/loss"],
         ["train/acc", "val/acc"],
         ["train/r2", "val/r2"],
@@ -40,14 +50,13 @@ def test_training_and_validation_share_a_panel_for_every_metric():
 
 
 def test_losses_are_on_a_logarithmic_axis_and_shares_are_not():
-    panels = configs(sections()["Training curves"])
-    assert [panel.get("yLogScale", False) for panel in panels] == [True, False, False, False]
+    assert [panel.log_y for panel in only(sections()["Training curves"])] == [True, False, False, False]
 
 
 def test_every_curve_is_over_epochs():
-    lines = [config for panels in sections().values() for config in configs(panels)]
+    lines = [line for panels in sections().values() for line in only(panels)]
     assert lines
-    assert {config["xAxis"] for config in lines} == {"epoch"}
+    assert {line.x for line in lines} == {"epoch"}
 
 
 @pytest.mark.parametrize(
@@ -66,39 +75,36 @@ def test_one_panel_shows_every_layer_of_any_depth_and_nothing_else(section, show
     prefix = re.match(r"\w+/(dead|saturated)?", shown[0])[0]
     (panel,) = [
         panel
-        for panel in configs(sections()[section])
-        if panel["useMetricRegex"] and re.fullmatch(panel["metricRegex"], shown[0])
+        for panel in only(sections()[section])
+        if panel.metric_regex and re.fullmatch(panel.metric_regex, shown[0])
     ]
-    assert {name for name in every if re.fullmatch(panel["metricRegex"], name)} == {
+    assert {name for name in every if re.fullmatch(panel.metric_regex, name)} == {
         name for name in every if name.startswith(prefix)
     }
-    assert panel.get("yLogScale", False) is log
+    assert bool(panel.log_y) is log
 
 
 def test_a_sweep_is_compared_by_its_settings_and_the_objective():
     panels = sections(objective="val/acc", settings=["optimizer.lr", "seed"])["Sweep comparison"]
-    (coordinates,) = configs(panels, "Parallel Coordinates Plot")
-    # Nested keys of a run's configuration are found under `value`, below their first part.
-    assert [(column["accessor"], column.get("log")) for column in coordinates["columns"]] == [
-        ("config:optimizer.value.lr", True),
-        ("config:seed.value", False),
-        ("summary:best/val/acc", None),
+    (coordinates,) = only(panels, ParallelCoordinatesPlot)
+    assert [(column.metric.name, column.log) for column in coordinates.columns] == [
+        ("optimizer.lr", True),
+        ("seed", False),
+        ("best/val/acc", None),
     ]
-    (importance,) = configs(panels, "Parameter Importance")
-    assert importance["targetKey"] == "best/val/acc"
-    (scatter,) = configs(panels, "Scatter Plot")
-    assert (scatter["xAxis"], scatter["yAxis"]) == ("config:optimizer.value.lr", "summary:best/val/acc")
-    assert scatter["xAxisLogScale"] is True
+    (importance,) = only(panels, ParameterImportancePlot)
+    assert importance.with_respect_to == "best/val/acc"
+    (scatter,) = only(panels, ScatterPlot)
+    assert (scatter.x.name, scatter.y.name, scatter.log_x) == ("optimizer.lr", "best/val/acc", True)
 
 
 @pytest.mark.parametrize(("objective", "smallest_first"), [("val/loss", True), ("val/acc", False), ("test/r2", False)])
 def test_the_best_runs_come_first(objective, smallest_first):
-    spec = specification(build(DashboardArguments(entity="team", project="digits", objective=objective)))["spec"]
-    (key,) = spec["section"]["runSets"][0]["sort"]["keys"]
+    (order,) = workspace(objective=objective).runset_settings.order
     name = objective if objective == "test/r2" else f"best/{objective}"
-    assert key == {"key": {"section": "summary", "name": name}, "ascending": smallest_first}
+    assert (order.item.name, order.ascending) == (name, smallest_first)
     best = sections(objective=objective)["Best runs"]
-    assert best[0]["viewType"] == "Run Comparer"
-    metrics = [config["metrics"] for config in configs(best, "Bar Chart")]
+    assert isinstance(best[0], RunComparer)
+    metrics = [panel.metrics for panel in only(best, BarPlot)]
     assert metrics[0] == [name]
     assert len(metrics) == len({metric for (metric,) in metrics})

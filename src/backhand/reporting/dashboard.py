@@ -33,7 +33,7 @@ Save a W&B workspace with the project's training curves, gradient flow, sweeps a
   objective=val/loss   the metric that sweeps are compared and runs are sorted by
   settings=[KEY,...]   the keys that the sweeps vary: [optimizer.lr,optimizer.momentum,model.init_scale,model.hidden]
   name=TEXT            the workspace's; every call saves a new one
-  dry_run=true         print the specification as JSON; nothing is sent and no key is needed
+  dry_run=true         print the workspace as JSON; nothing is sent and no key is needed
 """
 METRICS = ("loss", "acc", "r2", "mae")
 OBJECTIVES = tuple(f"{split}/{metric}" for metric in METRICS for split in ("val", "train", "test"))
@@ -64,7 +64,7 @@ def main(command_line: list[str]) -> int:
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ["WANDB_MODE"] = "online"  # whatever runs are to do: there are no dashboards offline
     workspace = build(arguments)
-    print(json.dumps(specification(workspace), indent=2) if arguments.dry_run else save(workspace))
+    print(json.dumps(described(workspace), indent=2) if arguments.dry_run else save(workspace))
     return 0
 
 
@@ -102,15 +102,11 @@ def build(arguments: DashboardArguments) -> Workspace:
         raise UserError(f"name={arguments.name}: W&B takes no emoji in a name") from None
 
 
-def specification(workspace: Workspace) -> dict[str, Any]:
-    """What W&B is sent: whose workspace it is, its name, and its panels."""
-    view = workspace._to_model()
-    return {
-        "entity": view.entity,
-        "project": view.project,
-        "name": view.display_name,
-        "spec": json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True)),
-    }
+def described(workspace: Workspace) -> dict[str, Any]:
+    """The workspace in the terms of `wandb_workspaces`: whose it is, its name, and its panels."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(type(workspace)).dump_python(workspace, mode="json", exclude_none=True)
 
 
 def save(workspace: Workspace) -> str:
