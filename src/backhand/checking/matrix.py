@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -270,9 +270,17 @@ def _worst(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
 
 
 def _agree(ours: Any, theirs: Any, what: str, limit: float = 100 * LIMIT_AUTOGRAD) -> str | None:
-    a, b = torch.utils._pytree.tree_leaves(ours), torch.utils._pytree.tree_leaves(theirs)
-    error = _worst(a, b)
+    error = _worst(list(_tensors(ours)), list(_tensors(theirs)))
     return None if error <= limit else f"{what} off by {error:.1e}"
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """Those in nested tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        yield tree
+    else:
+        for each in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _tensors(each)
 
 
 def _checked(subject: _Subject, **options: Any) -> str | None:

@@ -102,11 +102,14 @@ class Epochs(Sequence[dict[str, float]]):
     def of(cls, state: Mapping[str, Any]) -> Self:
         """The rows that `state` was given."""
         rows = cls()
-        rows.names = list(state["names"])
-        rows._places = {name: place for place, name in enumerate(rows.names)}
-        rows._length = len(state["values"])
-        rows._values, rows._given = (state[key].numpy().copy() for key in ("values", "given"))
+        rows._load(state)
         return rows
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.names = list(state["names"])
+        self._places = {name: place for place, name in enumerate(self.names)}
+        self._length = len(state["values"])
+        self._values, self._given = (state[key].numpy().copy() for key in ("values", "given"))
 
     def _row(self, number: int) -> dict[str, float]:
         values, given = self._values[number].tolist(), self._given[number].tolist()
