@@ -12,9 +12,9 @@ from tests.suites import smoke
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.checking import derive
 from backhand.checking.derivation import equations, example, layer_names
+from backhand.checking.document import FORMATS, Equation, Values
 from backhand.config.schema import NetworkArguments
 from backhand.errors import UserError
-from backhand.reporting.document import FORMATS, Equation, Values
 
 
 @pytest.mark.slow

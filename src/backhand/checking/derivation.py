@@ -12,7 +12,7 @@ from backhand.calculus import backpropagation as bp
 from backhand.calculus import reference
 from backhand.calculus.activations import RowActivation
 from backhand.calculus.backpropagation import Criterion, Network
-from backhand.reporting.document import Block, Equation, Heading, Prose, Values
+from backhand.checking.document import Block, Equation, Heading, Prose, Values
 
 # The worked example: samples, inputs, units of every hidden layer, outputs.
 B, D, H, C = 2, 2, 3, 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
+from backhand.checking import document
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.files import atomic_write
@@ -12,7 +13,6 @@ from backhand.config.imports import import_all
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
 from backhand.errors import UserError
-from backhand.reporting import document
 
 USAGE = """
 Print the derivation of a network's gradients, with shapes, and an example in numbers that is checked against autograd.
