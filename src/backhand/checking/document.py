@@ -96,7 +96,7 @@ def latex(blocks: Sequence[Block]) -> str:
     parts = [
         r"\documentclass{article}",
         r"\usepackage{amsmath,amssymb}",
-        r"\usepackage{fontspec}" if False else r"\usepackage[T1]{fontenc}",
+        r"\usepackage[T1]{fontenc}",
         r"\setlength{\parindent}{0pt}",
         r"\begin{document}",
     ]
