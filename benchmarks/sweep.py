@@ -34,8 +34,8 @@ def main() -> None:
     for name, (few, many) in sweeps.items():
         less, more = times[f"{name}, {few} runs"], times[f"{name}, {many} runs"]
         one_more[name] = list(np.subtract(more, less) / (many - few))
-        report.add(f"{case}: all of {few}", "s", {name: less}, {})
-        report.add(f"{case}: all of {many}", "s", {name: more}, {})
+        report.add(f"{case}, {few} runs", "s", {name: less}, {})
+        report.add(f"{case}, {many} runs", "s", {name: more}, {})
     report.add(f"{case}: one more run", "s", one_more, {ONE_BY_ONE: 0.1})
     report.write("sweep")
 
