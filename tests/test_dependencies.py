@@ -85,12 +85,13 @@ def third_party(*folders: str, at_once: bool = False) -> dict[str, set[str]]:
         path = ROOT / folder
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             for module in imported(file, at_once):
-                if module.partition(".")[0] not in {*sys.stdlib_module_names, "backhand", "tests"}:
+                if module.partition(".")[0] not in {*sys.stdlib_module_names, *OWN}:
                     found.setdefault(module, set()).add(str(file.relative_to(ROOT)))
     return found
 
 
 PROGRAM = ("src", "scripts", "train.py", "examples")
+OWN = {"backhand", "tests", *(file.stem for file in (ROOT / "benchmarks").glob("*.py"))}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,7 @@ PROGRAM = ("src", "scripts", "train.py", "examples")
     [
         pytest.param(PROGRAM, True, DECLARED, id="the program, as it starts"),
         pytest.param(PROGRAM, False, DECLARED | OPTIONAL, id="the program"),
+        pytest.param(("benchmarks",), False, DECLARED | OPTIONAL, id="the benchmarks"),
         pytest.param(("tests",), False, DECLARED | OPTIONAL | DEV, id="the tests"),
     ],
 )
@@ -108,9 +110,10 @@ def test_what_is_imported_is_declared(folders, at_once, allowed):
 
 def test_what_is_declared_is_used():
     by_program = {name for module in third_party(*PROGRAM) for name in providers(module)}
+    by_benchmarks = {name for module in third_party("benchmarks") for name in providers(module)}
     by_tests = {name for module in third_party("tests") for name in providers(module)}
     assert DECLARED - by_program - NOT_IMPORTED.keys() == set()
-    assert OPTIONAL - by_program - NOT_IMPORTED.keys() == set()
+    assert OPTIONAL - by_program - by_benchmarks - NOT_IMPORTED.keys() == set()
     assert DEV - by_tests - OPTIONAL - NOT_IMPORTED.keys() == set()
 
 

@@ -15,7 +15,6 @@ ALLOWED = {
     "checking": {"calculus", "config", "reporting", "checking"},
     "training": {"calculus", "config", "data", "reporting", "checking", "training"},
     "sweeps": {"calculus", "config", "data", "reporting", "checking", "training", "sweeps"},
-    "benchmarks": {"calculus", "config", "data", "training", "sweeps", "benchmarks"},
 }
 FOREIGN_TO_CALCULUS = {"lightning", "hydra", "omegaconf", "wandb", "torchmetrics", "sklearn", "numpy", "rich"}
 
@@ -143,7 +142,8 @@ EXCEPTIONS = {
     "checking/runner.py": {"exec_module"},
 }
 REPOSITORY = SOURCE.parents[1]
-FILES = [REPOSITORY / "train.py", *(REPOSITORY / "scripts").glob("*.py"), *(REPOSITORY / "src").rglob("*.py")]
+FOLDERS = [REPOSITORY / name for name in ("scripts", "benchmarks", "src")]
+FILES = [REPOSITORY / "train.py", *(file for folder in FOLDERS for file in folder.rglob("*.py"))]
 
 
 def unsafe_calls(text: str) -> set[str]:

@@ -1,67 +1,117 @@
-"""What the benchmark compares is equal work, and what it leaves is whole. How fast anything is, no test says."""
+"""What the benchmarks compare is equal work, and what they leave is whole. How fast anything is, no test says."""
 
 import json
-import re
-import struct
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from backhand.benchmarks import memory, page, step, timing
-from backhand.benchmarks.timing import Figure, Goal, Ratio, Report
-
-CPU = torch.device("cpu")
-
-
-def test_ratios_are_taken_round_by_round():
-    times = {"a": [1.0, 20.0, 3.0], "b": [2.0, 10.0, 3.0]}
-    (ratio,) = timing.ratios("case", times, [Goal("a", "b", 1.5), Goal("a", "absent")])
-    assert (ratio.name, ratio.median, ratio.low, ratio.high) == ("a / b", 1.0, 0.75, 1.5)
-    assert ratio.met
-    (figure, _) = timing.figures("case", times, "s")
-    assert (figure.low, figure.median, figure.high) == (2.0, 3.0, 11.5)
+import epoch
+import memory
+import report
+import startup
+import step
+import sweep
+from backhand import MLP
 
 
-def test_each_contender_has_its_turn_in_every_round():
+@pytest.fixture
+def left(monkeypatch, tmp_path):
+    """What the benchmark of a module leaves when it is called with these arguments, and what it prints."""
+
+    def run(module, *arguments):
+        monkeypatch.setattr("sys.argv", [f"{module.__name__}.py", "--output", str(tmp_path / "out"), *arguments])
+        module.main()
+        contents = json.loads((tmp_path / "out" / f"{module.__name__}.json").read_text())
+        assert contents.keys() == {"benchmark", "command", "measured_on", "rows"}
+        assert torch.__version__.partition("+")[0] in contents["measured_on"]
+        assert all(row["low"] <= row["median"] <= row["high"] for row in contents["rows"])
+        table = (tmp_path / "out" / f"{module.__name__}.md").read_text()
+        assert [
+            f"| {row['name']} |" in line for row, line in zip(contents["rows"], table.splitlines()[4:], strict=True)
+        ]
+        return contents["rows"]
+
+    return run
+
+
+def test_ratios_are_taken_round_by_round_and_a_miss_is_called_one(tmp_path):
+    given = report.arguments("", 1).parse_args(["--output", str(tmp_path)])
+    table = report.Report("A step", given)
+    table.add("case", "s", {"a": [1.0, 20.0, 3.0], "b": [2.0, 10.0, 3.0], "c": [1.0, 40.0, 6.0]}, {"b": 0.9, "c": 0.5})
+    a, b, c = table.rows
+    assert (a["low"], a["median"], a["high"], a["ratio"]) == (2.0, 3.0, 11.5, None)
+    assert (b["ratio"], c["ratio"]) == (1.0, 0.5)
+    lines = table.markdown().splitlines()[-3:]
+    assert lines[0] == "| case | a | 3 s | 2 – 11.5 |  |  |"
+    assert lines[1].endswith("| 1.00 | 0.90 (missed) |")
+    assert lines[2].endswith("| 0.50 | 0.50 |")
+
+
+def test_each_contender_has_its_turn_in_every_round_and_the_first_is_not_counted():
     turns = []
-    contenders = {name: lambda name=name: turns.append(name) or sum(range(300_000)) for name in "abc"}
-    times = timing.interleaved(contenders, rounds=4)
-    assert {name: len(seconds) for name, seconds in times.items()} == dict.fromkeys("abc", 4)
-    assert all(value > 0 for seconds in times.values() for value in seconds)
-    order = [name for name, following in zip(turns, [*turns[1:], ""], strict=True) if name != following]
-    assert sorted(order[-3:]) == ["a", "b", "c"]
+    contenders = {name: lambda name=name: turns.append(name) or float(len(turns)) for name in "ab"}
+    assert report.in_turn(contenders, rounds=2) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert turns == list("ababab")
 
 
 def test_other_work_is_not_compared():
-    timing.agree("case", {"a": [1.0, 2.0], "b": [1.0, 2.001]}, 1e-2)
-    with pytest.raises(AssertionError, match=r"case: b has the loss 2\.1, a has 2\.0: not the same work"):
-        timing.agree("case", {"a": [1.0, 2.0], "b": [1.0, 2.1]}, 1e-2)
+    report.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.001]}, 1e-2)
+    with pytest.raises(AssertionError, match="b and a: not equal work"):
+        report.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.1]}, 1e-2)
     with pytest.raises(AssertionError, match="nan"):
-        timing.agree("case", {"a": [1.0], "b": [float("nan")]}, 1e-2)
+        report.check_equal({"a": [1.0], "b": [float("nan")]}, 1e-2)
+    equal = {epoch.OURS: epoch.Work(540, 5, 0.3), epoch.SCIKIT_LEARN: epoch.Work(540, 5, 0.9)}
+    epoch.check_equal_work(equal)
+    for other in (epoch.Work(40, 5, 0.3), epoch.Work(540, 4, 0.3)):
+        with pytest.raises(AssertionError, match="not equal work"):
+            epoch.check_equal_work({**equal, epoch.SCIKIT_LEARN: other})
+    with pytest.raises(AssertionError, match="not equal work"):
+        epoch.check_equal_work({**equal, epoch.BARE: epoch.Work(540, 5, 0.4)})
 
 
-def test_the_steps_eager_contenders_have_the_same_gradients_and_updates(monkeypatch):
-    torch.manual_seed(0)
-    start = step.MLP([6, 5, 4])
-    x, y = torch.randn(7, 6), torch.randint(4, (7,))
-    gradients = step._gradients(start, x, y)
-    losses = {name: [float(gradients[name]())] for name in (step.EAGER, step.AUTOGRAD)}
-    timing.agree("case", losses, 1e-6)
-    updates = step._updates(start, x, y)
-    losses = {name: [float(updates[name]()) for _ in range(4)] for name in (step.EAGER_SGD, step.AUTOGRAD_SGD)}
-    timing.agree("case", losses, 1e-5)
-    assert losses[step.EAGER_SGD][0] > losses[step.EAGER_SGD][-1]
+@pytest.mark.parametrize("argument", ["--rounds=0", "--rounds=many", "--device=cuda0"])
+def test_a_wrong_argument_is_refused(argument, capsys):
+    with pytest.raises(SystemExit):
+        report.arguments("", 1).parse_args([argument])
+    assert "invalid" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("runs", "product"), [((), "mm"), ((2,), "bmm")])
-def test_the_floor_is_the_steps_own_products(monkeypatch, runs, product):
+@pytest.mark.parametrize(("case", "product"), [("7,6-5-4", "mm"), ("7,6-5-4,2", "bmm")])
+def test_the_floor_is_the_steps_own_products(monkeypatch, case, product):
     done = []
     original = getattr(torch, product)
     noted = lambda a, b, out: done.append((*a.shape, b.shape[-1])) or original(a, b, out=out)  # noqa: E731
     monkeypatch.setattr(torch, product, noted)
-    step.floor(step.MLP([6, 5, 4], runs=runs[0] if runs else None), torch.randn(*runs, 7, 6))()
+    start, x, _ = step.begin(case, "cpu")
+    step.floor(start, x)()
     # z_I, z_O, ∇W_O, what goes down, ∇W_I; there is no ∇x
-    assert done == [(*runs, *shape) for shape in ((7, 6, 5), (7, 5, 4), (5, 7, 4), (7, 4, 5), (6, 7, 5))]
+    products = ((7, 6, 5), (7, 5, 4), (5, 7, 4), (7, 4, 5), (6, 7, 5))
+    assert done == [(*x.shape[:-2], *shape) for shape in products]
+
+
+def test_a_populations_contenders_do_the_work_of_separate_runs(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    start, x, y = step.begin("5,6-4-3,3", "cpu")
+    alone = [MLP([6, 4, 3], "relu") for _ in range(3)]
+    for run, model in enumerate(alone):
+        for own, value in zip(model.parameters(), start.parameters(), strict=True):
+            own.data = value[run].detach().clone()
+    rates = torch.linspace(step.LR / 2, 2 * step.LR, 3).tolist()
+    optimizers = [torch.optim.SGD(model.parameters(), lr, 0.9) for model, lr in zip(alone, rates, strict=True)]
+    expected = []
+    for _ in range(4):
+        losses = [F.cross_entropy(step.logits(alone[run])(x[run]), y[run]) for run in range(3)]
+        expected.append(torch.stack(losses).mean().item())
+        for run in range(3):
+            alone[run].loss(x[run], y[run], "cross_entropy").backward()
+            optimizers[run].step()
+            optimizers[run].zero_grad()
+    steps = step.update_steps(start, x, y)
+    found = {name: [float(each().mean()) for _ in range(4)] for name, each in steps.items() if name != step.FLOOR}
+    assert {step.WHOLE, step.HAND_SGD} <= found.keys()
+    report.check_equal({"one by one": expected, **found}, 1e-4)
+    assert expected[-1] < expected[0]
 
 
 def test_the_peak_is_what_is_alive_at_once():
@@ -73,131 +123,78 @@ def test_the_peak_is_what_is_alive_at_once():
         del first, second
         torch.empty(2 * megabyte, dtype=torch.uint8)
 
-    assert memory.peak(allocate, CPU) == pytest.approx(4 * megabyte, rel=0.01)
+    assert memory.peak(allocate, "cpu") == pytest.approx(4 * megabyte, rel=0.01)
 
 
-@pytest.mark.parametrize("version", ["2.11.0+cu130", "2.15.0", "3.0.1"])
-def test_a_torch_that_cannot_compile_the_step_is_not_asked_to(monkeypatch, version):
-    from backhand.benchmarks import sweep
-    from backhand.config import validation
-
-    run = []
-    monkeypatch.setattr(validation, "version", lambda name: version)
-    monkeypatch.setattr(sweep, "sweep_seconds", lambda overrides: run.append(overrides) or 2.0 + len(run))
-    sweep._sweeps(Report("", [], []), (2, 3), (1, 2))
-    without = [False] * 4
-    assert ["compile=true" in overrides for overrides in run] == (
-        without if version.startswith("2.11") else [False, False, True, True, False, False]
-    )
+def test_memory_leaves_its_figures(left):
+    rows = left(memory, "--case", "64,8-8-50")
+    assert [(row["name"], row["unit"]) for row in rows] == [(step.HAND, "MB"), (step.AUTOGRAD, "MB")]
+    assert all(row["median"] > 0 for row in rows)
 
 
-def test_the_memory_of_by_hand_and_autograd_is_of_the_same_step():
-    report = memory.benchmark(CPU, batch=64, sizes=(8, 8, 50))
-    assert [figure.name for figure in report.figures] == [step.EAGER, step.AUTOGRAD]
-    assert all(figure.median > 0 for figure in report.figures)
+def work_of(*overrides):
+    return {name: begin()() for name, begin in epoch.contenders("trainer=cpu", *overrides).items()}
 
 
-def reports():
-    figure = Figure("case", "a", "µs", 123.4, 100.0, 150.0)
-    return {
-        "step": Report(
-            "A step", [figure], [Ratio("case", "a / b", 0.5, 0.4, 0.6, 0.9), Ratio("case", "a / c", 2, 1, 3, 1)]
-        )
-    }
-
-
-def test_the_json_is_complete(tmp_path):
-    about = page.machine(CPU)
-    page.write_json(reports(), about, tmp_path / "benchmark.json")
-    record = json.loads((tmp_path / "benchmark.json").read_text())
-    assert {"date", "device", "cores", "threads", "system", "versions", "benchmarks"} == record.keys()
-    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
-    (figure,) = record["benchmarks"]["step"]["figures"]
-    assert figure == {"case": "case", "name": "a", "unit": "µs", "median": 123.4, "low": 100.0, "high": 150.0}
-    met, missed = record["benchmarks"]["step"]["ratios"]
-    assert (met["at_most"], met["met"], missed["met"]) == (0.9, True, False)
-    assert [path.name for path in tmp_path.iterdir()] == ["benchmark.json"]
-
-
-def test_the_chart_is_a_picture(tmp_path):
-    page.write_chart(reports(), page.machine(CPU), tmp_path / "benchmark.png")
-    header = (tmp_path / "benchmark.png").read_bytes()[:24]
-    assert header[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height = struct.unpack(">II", header[16:])
-    assert min(width, height) > 200
-
-
-def test_the_page_keeps_its_words_and_changes_its_figures(tmp_path):
-    file = tmp_path / "benchmarks.md"
-    marks = "<!-- step: written by scripts/benchmark.py -->\n{}<!-- end of step -->"
-    file.write_text(f"before\n{marks.format('old figures')}\nafter")
-    for _ in range(2):  # the second time finds what the first has written
-        page.update_page(reports(), page.machine(CPU), file)
-    text = file.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter")
-    assert "old figures" not in text
-    assert len(re.findall("a / c.*2.00.*1.00 .missed.", text)) == 1
-    file.write_text("nothing to replace")
-    with pytest.raises(ValueError, match="has no part between"):
-        page.update_page(reports(), page.machine(CPU), file)
-
-
-def test_the_projects_own_page_has_a_part_for_every_benchmark():
-    from backhand.benchmarks.command import NAMES
-    from backhand.config import CONF
-
-    text = (CONF.parent / "docs" / "benchmarks.md").read_text()
-    for name in NAMES:
-        assert f"<!-- {name}: written by scripts/benchmark.py -->" in text
+def test_epochs_of_digits_are_equal_work():
+    work = work_of("trainer.max_epochs=2")
+    assert work.keys() == {epoch.OURS, epoch.AUTOGRAD, epoch.BARE, epoch.SCIKIT_LEARN}
+    epoch.check_equal_work(work)
+    rows, steps, _ = work[epoch.OURS]
+    per_epoch = rows // 2
+    assert 1000 < per_epoch < 1797  # scikit-learn ships 1,797, some of which are for validation and test
+    assert steps == 2 * -(-per_epoch // 32)
 
 
 @pytest.mark.slow
-def test_an_epoch_is_the_same_work_for_all(tmp_path):
-    from backhand.benchmarks import epoch
-
-    files = tmp_path / "files"
-    epoch.write_mnist_shaped(files, 600, 100)
-    config = epoch.configured(
-        "data=mnist", f"data.dir={files}", "model.hidden=[16]", "optimizer=adam", "trainer=cpu", "trainer.max_epochs=1",
-        *epoch.PLAIN,
-    )  # fmt: skip
-    losses = {}
-    for name, run in (("ours", lambda: epoch.ours(config)), ("bare", lambda: epoch.bare(config)),
-                      ("usual", lambda: epoch.usual(config, files))):  # fmt: skip
-        seconds, loss = run()
-        assert seconds > 0
-        losses[name] = [loss]
-    timing.agree("an epoch", losses, 1e-4)
-    seconds, _ = epoch.scikit_learn(config)
-    assert seconds > 0
+def test_an_epoch_of_pictures_is_equal_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(epoch, "can_compile", lambda: False)
+    epoch.write_mnist_shaped(tmp_path, 6000, 100)
+    pictures = ("data=mnist", f"data.dir={tmp_path}", "model.hidden=[16]", "optimizer=adam", "trainer.max_epochs=1")
+    work = work_of(*pictures)
+    assert len(work) == 5
+    epoch.check_equal_work(work)
+    assert {each[:2] for each in work.values()} == {(5400, 43)}
 
 
-def test_a_populations_contenders_do_the_work_of_separate_runs():
-    from backhand.benchmarks import sweep
+@pytest.mark.slow
+def test_step_leaves_its_figures(left):
+    names = [row["name"] for row in left(step, "--rounds=1", "--cases", "4,8-6-3")]
+    assert names[:4] == [step.HAND, step.AUTOGRAD, step.COMPILED, step.WHOLE]
+    assert names[-1] == step.FLOOR
 
-    torch.manual_seed(0)
-    x, y = torch.randn(3, sweep.BATCH, sweep.SIZES[0]), torch.randint(sweep.SIZES[-1], (3, sweep.BATCH))
-    start = sweep.MLP(sweep.SIZES, "relu", runs=3)
-    begun = [each.detach().clone() for each in start.parameters()]
-    alone = [step.MLP(sweep.SIZES, "relu") for _ in range(3)]
-    optimizers = []
-    for run, (model, lr) in enumerate(zip(alone, torch.linspace(0.005, 0.02, 3).tolist(), strict=True)):
-        for own, value in zip(model.parameters(), begun, strict=True):
-            own.data = value[run].clone()
-        optimizers.append(torch.optim.SGD(model.parameters(), lr, 0.9))
-    contenders = {"eager": sweep._ours(begun, x, y, compiled=False)}
-    if (jax := sweep._jax(begun, x, y)) is not None:
-        contenders["jax"] = jax
-    found = {name: [float(each()) for _ in range(4)] for name, each in contenders.items()}
-    expected = []
-    for _ in range(4):
-        losses = []
-        for run, (model, optimizer) in enumerate(zip(alone, optimizers, strict=True)):
-            losses.append(torch.nn.functional.cross_entropy(step.logits(model)(x[run]), y[run]).item())
-            optimizer.zero_grad()
-            model.loss(x[run], y[run], "cross_entropy").backward()
-            optimizer.step()
-        expected.append(sum(losses) / 3)
-    timing.agree("case", {"one by one": expected, **found}, 1e-4)
-    assert expected[-1] < expected[0]
+
+@pytest.mark.slow
+def test_epoch_leaves_its_figures(left, monkeypatch):
+    monkeypatch.setattr(epoch, "process", lambda *command: 1.0)
+    monkeypatch.setattr(epoch, "can_compile", lambda: False)
+    rows = left(epoch, "--rounds=1", "--pictures=600", "--epochs=1")
+    assert [row["name"] for row in rows if row["ratio"] is None] == [epoch.OURS, epoch.OURS, "train.py"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [(startup, []), (sweep, ["--runs", "2", "3", "--one-by-one", "1", "2", "--epochs=1"])],
+    ids=["startup", "sweep"],
+)
+def test_whole_commands_leave_their_figures(left, monkeypatch, module, arguments):
+    commands = []
+    monkeypatch.setattr(module, "process", lambda *command: commands.append(command) or float(len(commands)))
+    rows = left(module, "--rounds=2", *arguments)
+    assert all(len(row["rounds"]) == 2 for row in rows)
+    assert report.process(*commands[0]) > 0  # one that fails is an error
+
+
+@pytest.mark.parametrize("can_compile", [True, False])
+def test_one_more_run_is_the_difference_between_two_sweeps(left, monkeypatch, can_compile):
+    def seconds(*command):
+        count = int(next(word for word in command if word.startswith("seed="))[len("seed=range(") : -1])
+        return 5 + count * (0.1 if sweep.POPULATION in command else 1.0)
+
+    monkeypatch.setattr(sweep, "process", seconds)
+    monkeypatch.setattr(sweep, "can_compile", lambda: can_compile)
+    rows = {row["name"]: row["median"] for row in left(sweep) if row["case"].endswith("one more run")}
+    expected = {sweep.POPULATION: 0.1, sweep.COMPILED: 0.1, sweep.ONE_BY_ONE: 1.0}
+    assert rows == pytest.approx({name: expected[name] for name in rows})
+    assert (sweep.COMPILED in rows) is can_compile

@@ -475,13 +475,6 @@ SCRIPTS = [
         ("derive", ["model.hiden=[64]"], "did you mean model.hidden", None),
         ("derive", ["output=nowhere/derivation.tex"], "there is no folder nowhere", None),
         ("derive", ["model=mlp"], "no such key", None),
-        ("benchmark", [], "name what to measure: step, memory, epoch, startup, sweep, or all", None),
-        ("benchmark", ["steps"], "did you mean step", None),
-        ("benchmark", ["step", "rounds=0"], "must be 1 or more", None),
-        ("benchmark", ["step", "rounds=many"], "must be a whole number", None),
-        ("benchmark", ["memory", "folder=nowhere"], "no such folder", None),
-        ("benchmark", ["memory", "device=cuda0"], "choose from auto, cpu, cuda", None),
-        ("benchmark", ["step", "wirte=true"], "did you mean write", None),
     )
 ]
 OF_THE_SCHEMA = [*TYPES, *NEEDED, *VALUES, *TRAINER]

@@ -1,4 +1,4 @@
-"""Other people's data through the real commands: pictures, a table and its new rows, a teacher, a benchmark."""
+"""Other people's data through the real commands: pictures, a table and its new rows, a teacher."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from backhand.benchmarks.epoch import write_mnist_shaped
+from epoch import write_mnist_shaped
 
 
 def one_line(result, script, reason):
@@ -158,12 +158,3 @@ def test_the_teacher_can_be_learned_to_the_last(command, tmp_path):
     metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
     assert metrics["test/loss"] < 1e-4
     assert metrics["test/r2"] > 0.999
-
-
-@pytest.mark.slow
-def test_the_benchmark_leaves_its_figures(command, tmp_path):
-    result = command("scripts/benchmark.py", "memory")
-    assert result.returncode == 0, result.stderr
-    assert "by hand / autograd" in " ".join(result.stdout.split())
-    assert json.loads((tmp_path / "benchmark.json").read_text())["benchmarks"]["memory"]["ratios"]
-    assert (tmp_path / "benchmark.png").exists()
