@@ -215,7 +215,7 @@ def _check_own(group: str, part: Any, kind: type) -> None:
         if not isinstance(value, dict) or "_target_" not in value:
             raise UserError(
                 f"{group}.{key}: no such key{closest(key, known)}; {group} has {', '.join(known)}, and your own with "
-                f"{group}.{key}._target_=…: docs/extending.md"
+                f"{group}.NAME._target_=…: docs/extending.md"
             )
 
 
