@@ -159,9 +159,10 @@ VALUES = [
     Case(["+callbacks.mine=3"], "callbacks.mine: no such key"),
     Case(["optimizer=custom"], "optimizer._target_: optimizer=custom needs a value"),
     Case(
-        ["optimizer=custom", "optimizer._target_=torch.optim.RMSpro"], "optimizer._target_=torch.optim.RMSpro: cannot"
+        ["optimizer=custom", "optimizer._target_=torch.optim.RMSpro"],
+        "torch.optim.optimizer.Optimizer (did you mean RMSprop?)",
     ),
-    Case(["optimizer=custom", "optimizer._target_=torch.nn.Linear"], "must be the name of a Optimizer"),
+    Case(["optimizer=custom", "optimizer._target_=torch.nn.Linear"], "must be the name of a subclass of torch.optim."),
     Case(
         ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop", "optimizer.alhpa=1"],
         "RMSprop refuses its arguments (RMSprop.__init__() got an unexpected keyword argument 'alhpa')",
@@ -179,7 +180,10 @@ VALUES = [
     Case(["scheduler=custom", "scheduler._target_=torch.optim.SGD"], "scheduler._target_=torch.optim.SGD: must be"),
     Case(["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"], "StepLR refuses its arguments"),
     Case(["callbacks.mine._target_=nowhere.Mine"], "callbacks.mine._target_=nowhere.Mine: cannot be found"),
-    Case(["logger.mine._target_=lightning.pytorch.callbacks.Timer"], "must be the name of a Logger"),
+    Case(
+        ["logger.mine._target_=lightning.pytorch.callbacks.Timer"],
+        "must be the name of a subclass of lightning.pytorch.loggers.logger.Logger",
+    ),
     Case(["compile=true", "optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], "it has updates of its own"),
     Case(
         ["scheduler=cosine", "optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], "cosine: needs optimizer.lr"

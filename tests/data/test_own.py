@@ -453,7 +453,7 @@ class Bytes(Items):
         ),
         (named(Module, "++data.kind=numbers", "model.loss=poisson_nll", "data.outputs=2", classes="null"), "negative"),
         (named(Module, "++data.nonsense=1"), "data: Module refuses its arguments .*nonsense"),
-        (named(nn.Linear), "must be the name of a LightningDataModule or a Dataset"),
+        (named(nn.Linear), "must be the name of a subclass of lightning.*DataModule or torch.*Dataset"),
         (named(Stream), "must have a length and numbered items"),
         (named(Uneven), "all items must be alike"),
         (named(Objects), "all items must be alike"),

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from backhand.calculus.choices import closest
 from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
@@ -64,12 +66,14 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
         raise UserError(f"{key}._target_={target}: must be a class with its module, such as torch.optim.RMSprop")
     _find_in(Path.cwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # whatever a module of the user's raises
         raise UserError(f"{key}._target_={target}: cannot be found ({type(error).__name__}: {error})") from error
     if not (inspect.isclass(found) and issubclass(found, kinds)):
-        allowed = " or a ".join(kind.__name__ for kind in kinds)
-        raise UserError(f"{key}._target_={target}: must be the name of a {allowed}")
+        allowed = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
+        members = inspect.getmembers(sys.modules[module], inspect.isclass)
+        near = closest(name, [each for each, member in members if issubclass(member, kinds)])
+        raise UserError(f"{key}._target_={target}: must be the name of a subclass of {allowed}{near}")
     return found
 
 
@@ -94,6 +98,26 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
     if not isinstance(made, kind):
         raise UserError(f"{key}: makes no {kind.__name__}; leave out _partial_")
     return made
+
+
+def check_arguments(kind: type, arguments: Iterable[str], key: str) -> None:
+    """Refuse an argument that a class does not have; a class that takes any has its own say.
+
+    Args:
+        kind: the class.
+        arguments: by name; those in underscores are Hydra's.
+        key: of the settings, for messages.
+
+    Raises:
+        UserError: with the closest one, and all of them.
+    """
+    parameters = inspect.signature(kind).parameters
+    if any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
+        return
+    for name in arguments:
+        if name not in parameters and not re.fullmatch("_.+_", name):
+            known = f"{kind.__name__} has {', '.join(parameters)}"
+            raise UserError(f"{key}.{name}: no such argument{closest(name, parameters)}; {known}")
 
 
 def takes(kind: type, name: str) -> bool:
