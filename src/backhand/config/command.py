@@ -54,27 +54,25 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     register_help()
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(mark_and_run)
 
+    @script
     @functools.wraps(task)
-    def main() -> None:
+    def main(command_line: list[str]) -> int:
         nonlocal begun
         begun = False
-        replace_unencodable()
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
+        check_command_line(command_line)
         try:
-            check_platform()
-            check_command_line(sys.argv[1:])
             run()
-        except USER_ERRORS as error:
-            sys.exit(report(error))
-        except KeyboardInterrupt:
-            sys.exit(130)
+        except USER_ERRORS:
+            raise
         except Exception as error:
-            said = None if begun else _of_starting(error, sys.argv[1:])
+            said = None if begun else _of_starting(error, command_line)
             if said is None:
                 raise
             sys.exit(report(said))
+        return 0
 
     return main
 
@@ -170,7 +168,7 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
         try:
             check_platform()
             sys.exit(task(sys.argv[1:]))
-        except UserError as error:
+        except USER_ERRORS as error:
             sys.exit(report(error))
         except KeyboardInterrupt:
             sys.exit(130)

@@ -60,13 +60,13 @@ def _of_key(error: OmegaConfBaseException) -> str:
         return f"{error.full_key}={found[1].strip(chr(39))}: must be true or false"
     if "Unexpected type annotation: Set" in text:  # a sweep that is no text
         return "a sweep inside {} must be a text, as in hydra.sweeper.params={optimizer.lr:'range(1,3)'}"
+    if re.search(r"is not Optional|^Incompatible value 'None'|NoneType is not a subclass", text):
+        return f"{error.full_key}=null: needs a value"
     if re.search(r"Invalid type assigned|is not a subclass of", text):
         return f"{error.full_key}: has keys of its own, as in {error.full_key}.KEY=VALUE; or null"
     if "is not a ListConfig, list or tuple" in text:
         kind = get_type_hints(error.object_type)[error.key]
         return f"{error.full_key}: must be a list, such as {_LISTS.get(kind, '[a,b]')}"
-    if "is not Optional" in text or text.startswith("Incompatible value 'None'"):
-        return f"{error.full_key}=null: needs a value"
     return f"{error.full_key}: {text}"
 
 
