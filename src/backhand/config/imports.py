@@ -101,12 +101,7 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
 
 
 def check_arguments(kind: type, arguments: Iterable[str], key: str) -> None:
-    """Refuse an argument that a class does not have; a class that takes any has its own say.
-
-    Args:
-        kind: the class.
-        arguments: by name; those in underscores are Hydra's.
-        key: of the settings, for messages.
+    """Refuse an argument that a class does not have, unless it takes any; names in underscores are Hydra's.
 
     Raises:
         UserError: with the closest one, and all of them.
