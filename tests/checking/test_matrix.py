@@ -113,10 +113,27 @@ def test_the_proof_does_not_depend_on_how_many_processes_there_are(tmp_path, cap
 def test_a_failure_is_listed_and_written_and_is_the_exit_status(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1 + a))
     assert gradcheck.gradcheck([f"folder={tmp_path}", "only=tanh,cross_entropy,reverse", "processes=1"]) == 1
-    assert "FAIL tanh, softmax, cross_entropy: reverse: gradcheck" in capsys.readouterr().out
+    assert "FAIL tanh, softmax, cross_entropy: reverse: gradcheck; " in capsys.readouterr().out
     record = json.loads((tmp_path / "gradcheck.json").read_text())
     assert not record["passes"]
     assert any("reverse" in each["failures"] for each in record["combinations"])
+
+
+def test_a_wrong_derivative_is_told_in_some_lines_and_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1 + a))
+    arguments = [f"folder={tmp_path}", "only=tanh,identity,mse,reverse,second", "processes=1"]
+    told = {}
+    for verbose in ("false", "true"):
+        assert gradcheck.gradcheck([*arguments, f"verbose={verbose}"]) == 1
+        told[verbose] = capsys.readouterr().out.splitlines()
+    failures = json.loads((tmp_path / "gradcheck.json").read_text())["combinations"]
+    assert (
+        sum(line.startswith("FAIL ") for line in told["true"]) == sum(len(each["failures"]) for each in failures) > 40
+    )
+    assert {line.split(": ")[1] for line in told["false"] if line.startswith("FAIL ")} == {"gradients", "reverse"}
+    assert "tanh is in every combination that fails, and in none that passes" in told["false"]
+    assert "verbose=true lists them all" in told["false"]
+    assert len(told["false"]) <= 20
 
 
 def test_files_of_an_earlier_check_are_replaced_and_no_others(tmp_path):

@@ -26,7 +26,12 @@ def table() -> pd.DataFrame:
 
 def text(content: str | bytes, name: str = "t.csv") -> Make:
     content = content.encode() if isinstance(content, str) else content
-    return lambda folder: (folder / name).write_bytes(content)
+
+    def make(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    return make
 
 
 def csv(change: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame, name: str = "t.csv") -> Make:
@@ -185,9 +190,4 @@ class Trap:
 
 def run_folder(config: str) -> Make:
     """A run's folder with this configuration, and no checkpoint."""
-
-    def make(folder: Path) -> None:
-        (folder / "run" / ".hydra").mkdir(parents=True)
-        (folder / "run" / ".hydra" / "config.yaml").write_text(config)
-
-    return make
+    return text(config, "run/.hydra/config.yaml")

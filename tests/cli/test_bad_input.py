@@ -65,7 +65,8 @@ def wrong_type(key: str, hint: Any, *choice: str) -> Case:
     on = [switch for part, switch in OFF.items() if key.startswith(part)] + list(choice)
     kind = next((part for part in get_args(hint) if type(None) in get_args(hint)), hint)
     if get_origin(kind) is list:
-        return Case([*on, f"{key}=5"], f"{key}: must be a list")
+        shown = {"int": "[64] or", "float": "[0.9,0.999]"}.get(get_args(kind)[0].__name__, "[a,b]")
+        return Case([*on, f"{key}=5"], f"{key}: must be a list, such as {shown}")
     if kind is int:
         return Case([*on, f"{key}=1.5"], f"{key}=1.5: must be a whole number")
     if kind is float:
@@ -144,6 +145,10 @@ VALUES = [
     Case(["callbacks.audit.warn=0"], "callbacks.audit.warn=0.0: must be above 0"),
     Case(["callbacks.audit.stop=1e-9"], "at least callbacks.audit.warn"),
     Case(["callbacks.audit.stop=inf"], "callbacks.audit.stop=inf: must be a finite number"),
+    *(
+        Case([f"{group}._target_=X"], f"{group}.NAME._target_=…: docs/extending.md")
+        for group in ("callbacks", "logger")
+    ),
     Case(
         ["callbacks=quiet", "callbacks.audit.every=5"],
         "callbacks.audit is off here (null); choose a callbacks=…",
@@ -154,12 +159,13 @@ VALUES = [
     Case(["+callbacks.mine=3"], "callbacks.mine: no such key"),
     Case(["optimizer=custom"], "optimizer._target_: optimizer=custom needs a value"),
     Case(
-        ["optimizer=custom", "optimizer._target_=torch.optim.RMSpro"], "optimizer._target_=torch.optim.RMSpro: cannot"
+        ["optimizer=custom", "optimizer._target_=torch.optim.RMSpro"],
+        "torch.optim.optimizer.Optimizer (did you mean RMSprop?)",
     ),
-    Case(["optimizer=custom", "optimizer._target_=torch.nn.Linear"], "must be the name of a Optimizer"),
+    Case(["optimizer=custom", "optimizer._target_=torch.nn.Linear"], "must be the name of a subclass of torch.optim."),
     Case(
         ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop", "optimizer.alhpa=1"],
-        "RMSprop cannot be made (TypeError: RMSprop.__init__() got an unexpected keyword argument 'alhpa')",
+        "optimizer.alhpa: no such argument (did you mean alpha?); RMSprop has params, lr, alpha, eps",
     ),
     *(
         Case(
@@ -174,7 +180,10 @@ VALUES = [
     Case(["scheduler=custom", "scheduler._target_=torch.optim.SGD"], "scheduler._target_=torch.optim.SGD: must be"),
     Case(["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"], "StepLR cannot be made"),
     Case(["callbacks.mine._target_=nowhere.Mine"], "callbacks.mine._target_=nowhere.Mine: cannot be found"),
-    Case(["logger.mine._target_=lightning.pytorch.callbacks.Timer"], "must be the name of a Logger"),
+    Case(
+        ["logger.mine._target_=lightning.pytorch.callbacks.Timer"],
+        "must be the name of a subclass of lightning.pytorch.loggers.logger.Logger",
+    ),
     Case(["compile=true", "optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], "it has updates of its own"),
     Case(
         ["scheduler=cosine", "optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], "cosine: needs optimizer.lr"
@@ -193,8 +202,9 @@ VALUES = [
     Case(["-m", "seed=range(10001)"], "seed=range(10001): makes it more than 10000 jobs, the most of a sweep"),
     Case(["-m", "seed=range(100)", "optimizer.lr=range(1,102)"], "makes it more than 10000 jobs"),
     Case(["seed=1", "-m", "optimizer.lr=1,2"], "optimizer.lr=1,2: stands behind a flag with settings before it"),
-    Case(["tags=[[1]]"], "tags=[[1]]: must be a list of names"),
-    Case(["tags=[{a:1}]"], "must be a list of names"),
+    Case(["tags=[[1]]"], "tags=[[1]]: must be a name"),
+    Case(["tags=[{a:1}]"], "tags=[{'a': 1}]: must be a name"),
+    Case(["imports=[null]"], "imports[0]=null: needs a value"),
     Case(["logger.wandb.entity=a/b"], "logger.wandb.entity=a/b: must be a name of 1 to 128 characters"),
     Case(["seed=-1"], "at least 0"),
     Case(["seed=4294967296"], "must be below 4294967296"),
@@ -236,7 +246,6 @@ VALUES = [
     Case(["compile=true", "trainer.accumulate_grad_batches=2"], "it updates after every batch"),
     Case(["name=[1]"], "name: "),
     Case(["model.loss=${nowhere}"], "not found"),
-    Case(["~trainer.devices"], "trainer.devices: cannot be left out with ~"),
     Case(["+optimizer.nesterov=true"], "no such key"),
     Case(["+trainer.nonsense=1"], "no such key"),
     Case([f"name='{'n' * 5000}'", "seed=x"], "seed=x: must be a whole number"),
@@ -246,6 +255,8 @@ SYNTAX = [
     Case(["seed"], "not of the form key=value"),
     Case(["seed=\x1b[31m"], "seed"),
     Case([f"seed={'9' * 5000}"], "seed"),
+    Case(["optimizer==3"], "optimizer==3: not of the form key=value; a value is"),
+    Case(["data=[wine"], "data=[wine: not of the form key=value; a value is"),
     Case(["seed=1,2"], "seed=1,2: has several values; add -m to sweep over them"),
 ]
 # What fits the schema, and is refused by who uses it.
@@ -277,12 +288,37 @@ HYDRA = [
     Case(["callbacks.audit=5"], "callbacks.audit: has keys of its own, as in callbacks.audit.KEY=VALUE; or null"),
     Case(["-m", "hydra/launcher=population", "+hydra.launcher.foo=3", "seed=0,1"], "hydra.launcher.foo: no such key"),
     Case(["-m", "search=optuna", "hydra.sweeper.params={optimizer.lr:range(1,3)}"], "must be a text, as in"),
+    *(
+        Case([f"~{name}"], f"~{name}: cannot be left out; give it another value, or null")
+        for name in (
+            "seed",
+            "model.hidden",
+            "trainer.max_epochs",
+            "callbacks.progress_bar",
+            "optimizer",
+            "model",
+            "hydra",
+        )
+    ),
+    *(
+        Case([argument], f"{argument}: is for sweeps; add -m")
+        for argument in (
+            "hydra/launcher=population",
+            "hydra/launcher=joblib",
+            "search=optuna",
+            "search=grid",
+            "hydra/sweeper=optuna",
+            "hydra.sweeper.n_trials=3",
+            "hydra.launcher.max_runs=3",
+            "hydra.sweep.dir=sweep",
+        )
+    ),
     Case(["hydra=[]"], "must be the name of a choice: default"),
-    Case(["hydra/launcher=popul"], "hydra/launcher=popul: no such choice (did you mean population?)"),
+    Case(["-m", "hydra/launcher=popul"], "hydra/launcher=popul: no such choice (did you mean population?)"),
     Case(["-m", "search=optuna", "hydra.sweeper.params=3"], "hydra.sweeper.params=3: must be values by key"),
     Case(["-m", "search=optuna", "+hydra.sweeper.foo=3"], "hydra.sweeper.foo: no such key; choose from params, n_tri"),
     Case(["-m", "+hydra.sweeper.foo=3", "seed=0,1"], "hydra.sweeper.foo: no such key; choose from params"),
-    Case(["hydra/sweeper=tpe"], "hydra/sweeper=tpe: no such choice; choose from basic, grid, optuna"),
+    Case(["-m", "hydra/sweeper=tpe"], "hydra/sweeper=tpe: no such choice; choose from basic, grid, optuna"),
     Case(["experiment=gradient"], "did you mean gradient_descent?"),
     Case(["debug=slow"], "debug=slow: no such choice"),
     Case(["-m", "hydra.launcher=null", "seed=1,2"], "hydra.launcher=null: must be there"),
@@ -308,12 +344,32 @@ HYDRA = [
     Case(["--cfg", "jb"], "invalid choice: 'jb'"),
     Case(["--config-name", "nowhere"], "Cannot find primary config 'nowhere'"),
     Case(["--config-dir", "nowhere"], "not found"),
+    Case(["--config-path=mine"], "--config-path=mine: conf/ is needed; --config-dir adds a folder of yours to it"),
     Case(["--multirun", "--cfg", "job"], "Only one of"),
     Case(["-m", "hydra.sweep.dir=/proc/x", "seed=1,2"], "hydra.sweep.dir=/proc/x: cannot be made"),
     Case(["-m", "hydra.sweep.dir=null", "seed=1,2"], "hydra.sweep.dir=null: needs a value"),
     Case(["-m", "hydra.sweep.dir=t.csv", "seed=1,2"], "t.csv: cannot be made (File exists)", files.csv()),
     Case(["-m", "hydra.sweep.subdir=null", "seed=1,2"], "hydra.sweep.subdir=null: needs a value"),
 ]
+
+# Files of the user's own, as the command line with the same settings.
+OWN_CHOICES = [
+    Case(["--config-dir", ".", f"{group}=mine"], says, files.text(content, f"{group}/mine.yaml"))
+    for group, content, says in (
+        (
+            "experiment", "# @package _global_\noptimizer: {lrr: 1}",
+            "experiment/mine.yaml: optimizer.lrr: no such key (did you mean lr?); optimizer has name, lr, momentum",
+        ),
+        ("experiment", "optimizer: {lr: 1}", "experiment/mine.yaml: its first line must be # @package _global_"),
+        ("debug", "seed: 1", "debug/mine.yaml: its first line must be # @package _global_"),
+        ("optimizer", "defaults: [sgd, _self_]\nlrr: 1", "optimizer/mine.yaml: optimizer.lrr: no such key"),
+        ("optimizer", "defaults: [sdg]", "In 'optimizer/mine': Could not load 'optimizer/sdg'."),
+        ("callbacks", "audit: {evry: 1}", "callbacks/mine.yaml: callbacks.audit.evry: no such key (did you mean"),
+        ("callbacks", "adit: {every: 1}", "callbacks.adit: no such key (did you mean audit?)"),
+        ("model", "hidden: 5", "model/mine.yaml: model.hidden: must be a list, such as [64]"),
+        ("trainer", "max_epochs: many", "trainer/mine.yaml: trainer.max_epochs=many: must be a whole number"),
+    )
+]  # fmt: skip
 
 
 def of_table(arguments: list[str], says: str, make: files.Make, name: str = "t.csv") -> Case:
@@ -478,7 +534,19 @@ SCRIPTS = [
     )
 ]
 OF_THE_SCHEMA = [*TYPES, *NEEDED, *VALUES, *TRAINER]
-CASES = [*OF_THE_SCHEMA, *SYNTAX, *MISSPELT, *USED, *HYDRA, *TABLES, *PICTURES, *PACKED, *CHECKPOINTS, *SCRIPTS]
+CASES = [
+    *OF_THE_SCHEMA,
+    *SYNTAX,
+    *MISSPELT,
+    *USED,
+    *HYDRA,
+    *OWN_CHOICES,
+    *TABLES,
+    *PICTURES,
+    *PACKED,
+    *CHECKPOINTS,
+    *SCRIPTS,
+]
 MOST_MEMORY = 2 << 20  # KiB; torch and what belongs to it, where they are imported first, have 0.7 GiB
 
 
@@ -551,7 +619,10 @@ def test_every_key_of_the_schema_is_given_a_wrong_value():
 
 @pytest.mark.parametrize(
     "case",
-    [TYPES[0], NEEDED[0], MISSPELT[0], VALUES[0], TRAINER[0], HYDRA[0], TABLES[2], CHECKPOINTS[4], SCRIPTS[0]],
+    [
+        *(TYPES[0], NEEDED[0], MISSPELT[0], VALUES[0], TRAINER[0], HYDRA[0], OWN_CHOICES[0]),
+        *(TABLES[2], CHECKPOINTS[4], SCRIPTS[0]),
+    ],
     ids=name_of,
 )  # fmt: skip
 def test_one_of_each_kind_is_said_by_the_real_command_before_torch_is_imported(tmp_path, case):

@@ -36,6 +36,8 @@ def test_help_shows_the_groups_their_choices_every_key_with_its_meaning_and_five
     words = " ".join(text.split())
     for group in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
         assert f"{group.name} {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}" in words
+    assert "hydra/launcher basic, joblib, population, slurm, submitit_local, submitit_slurm" in words
+    assert "hydra/sweeper basic, grid, optuna" in words
     for key in KEYS | OF_CHOICES.keys():
         assert key.removeprefix("trainer.") in text or key in ("data.name", "optimizer.name", "scheduler.name")
     assert "optimizer.momentum=0.0 optimizer=sgd: μ" in words

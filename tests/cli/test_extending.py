@@ -91,7 +91,7 @@ AFTER = {
     "a callback of Lightning's": check_average,
     "a callback of yours": check_steps,
     "another logger": check_logger,
-    "a choice of your own, from a folder of yours": check_choice_of_a_folder,
+    "choices of your own, from a folder of yours": check_choice_of_a_folder,
 }
 
 

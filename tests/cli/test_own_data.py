@@ -51,7 +51,8 @@ def written(folder, name="MyData"):
 
 @pytest.mark.parametrize("name", ["MyData", "MyDataset"])
 def test_the_examples_train_and_are_evaluated(command, tmp_path, name):
-    settings = written(tmp_path, name)
+    (tmp_path / "mine.py").write_text("from lightning import Callback\n\nclass Mine(Callback): pass\n")
+    settings = (*written(tmp_path, name), "callbacks.mine._target_=mine.Mine")  # for training alone: no permission
     trained = command("train.py", *settings, *QUIET, "trainer.max_epochs=3", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""

@@ -56,6 +56,7 @@ def stored_run(folder, text):
 BOMB = "name:\n" + "".join(f"- &a{i + 1} [{', '.join([f'*a{i}' if i else 'x'] * 9)}]\n" for i in range(9))
 STORED = {
     "target": (f"trainer:\n  devices: {{_target_: {TARGET}}}\n", f"allow_targets=[{TARGET}] permits it"),
+    "a callback": (f"callbacks: {{x: {{_target_: {TARGET}}}}}\n", "run=run/checkpoints/best.ckpt: no such file"),
     "made of text": (f"tags: ${{oc.decode:'[{{_target_:{TARGET}}}]'}}\n", "must name a value that is there"),
     "tag": ("name: !!python/object/apply:os.system ['touch happened']\n", "python/object/apply"),
     "new": ("name: !!python/object/new:os.system ['touch happened']\n", "python/object/new"),

@@ -14,7 +14,7 @@ from tests.memory import peak_memory
 from yaml import YAMLError
 
 from backhand.config import CONF
-from backhand.config.imports import class_of
+from backhand.config.imports import check_arguments, class_of
 from backhand.config.stored import read_stored
 from backhand.errors import UserError
 
@@ -62,7 +62,7 @@ def test_classes_of_torch_lightning_and_this_package_may_be_named(stored, target
     if known:
         assert stored(text).data.inner[0]["_target_"] == target
         return
-    with pytest.raises(UserError, match=r"^data\.inner\.0\._target_=.*: is not called"):
+    with pytest.raises(UserError, match=r"^data\.inner\.0\._target_=.*: is not imported"):
         stored(text)
     if target == "my_pkg.MyData":
         assert stored(text, [target]).data.inner[0]["_target_"] == target
@@ -70,8 +70,21 @@ def test_classes_of_torch_lightning_and_this_package_may_be_named(stored, target
 
 @pytest.mark.parametrize("target", ["[os.system]", "{a: os.system}", "null", "1"])
 def test_a_target_is_a_name(stored, target):
-    with pytest.raises(UserError, match="is not called"):
+    with pytest.raises(UserError, match="is not imported"):
         stored(f"x: {{_target_: {target}}}\n")
+
+
+def test_all_that_must_be_allowed_is_named_at_once(stored):
+    text = "data: {_target_: my.Data, inner: {_target_: my.Part}}\nimports: [my_file.py]\n"
+    said = r"^data\._target_=my\.Data, imports\.0=my_file\.py: .*=\[my\.Part,my\.Data,my_file\.py\] permits it$"
+    with pytest.raises(UserError, match=said):
+        stored(text, ["my.Part"])
+    assert stored(text, ["my.Part", "my.Data", "my_file.py"]).imports == ["my_file.py"]
+
+
+@pytest.mark.parametrize("part", ["callbacks", "logger", "optimizer", "scheduler"])
+def test_what_is_for_training_alone_needs_no_permission(stored, part):
+    assert stored(f"{part}: {{mine: {{_target_: my.Own}}}}\n")[part].mine["_target_"] == "my.Own"
 
 
 GOOD = {
@@ -114,8 +127,24 @@ def test_circles_and_odd_keys_are_omegaconfs_to_refuse(stored, text):
 
 @pytest.mark.parametrize("target", ["backhand.reporting.result.Path", "backhand.reporting.result.subprocess.Popen"])
 def test_what_a_module_has_imported_is_not_of_the_kind_that_is_called(target):
-    with pytest.raises(UserError, match=r"data\._target_=.*(must be the name of|cannot be found)"):
+    with pytest.raises(UserError, match=r"data\._target_=.*(must be the name of a subclass|cannot be found)"):
         class_of({"_target_": target}, "data", LightningDataModule)
+
+
+def test_an_argument_that_a_class_does_not_have_is_refused_with_those_that_it_has():
+    class Takes:
+        def __init__(self, alpha=1, *, beta=2):
+            pass
+
+    class TakesAny(Takes):
+        def __init__(self, alpha=1, **others):
+            pass
+
+    check_arguments(Takes, ["alpha", "beta", "_convert_"], "optimizer")
+    check_arguments(TakesAny, ["alpa"], "optimizer")
+    said = r"^optimizer\.alpa: no such argument \(did you mean alpha\?\); Takes has alpha, beta$"
+    with pytest.raises(UserError, match=said):
+        check_arguments(Takes, ["beta", "alpa"], "optimizer")
 
 
 BOMBS = {

@@ -57,8 +57,11 @@ def test_a_job_is_composed_as_hydra_composes_it(composer, overrides):
     ("part", "reason"),
     [
         (["optimizer=custom", "optimizer._target_=torch.optim.SparseAdam"], "the first step of SparseAdam fails"),
-        (["logger.mine._target_=lightning.pytorch.loggers.Nothing"], "cannot be found"),
-        (["callbacks.mine._target_=lightning.pytorch.callbacks.Timer", "callbacks.mine.wrong=1"], "cannot be made"),
+        (["logger.mine._target_=lightning.pytorch.loggers.Nothing"], "must be the name of a subclass"),
+        (
+            ["callbacks.mine._target_=lightning.pytorch.callbacks.Timer", "callbacks.mine.wrong=1"],
+            "callbacks.mine.wrong: no such argument",
+        ),
     ],
 )
 def test_a_part_of_the_users_own_is_tried_before_the_first_job_runs(composer, part, reason):

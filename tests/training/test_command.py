@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from backhand.config import CONF
-from backhand.config.command import check_spaces
+from backhand.config.command import check_command_line
 from backhand.errors import UserError
 from backhand.training.interruption import command_to_go_on
 
@@ -65,8 +65,13 @@ def test_the_command_to_go_on_survives_the_shell_and_hydra(monkeypatch, tmp_path
 @pytest.mark.parametrize("arguments", [["data", "=", "wine"], ["data=", "wine"], ["seed=1", "data", "=wine"]])
 def test_spaces_around_the_sign_are_named(arguments):
     with pytest.raises(UserError, match=r"^data ?= ?(wine)?: there are no spaces around =; write it as in data=wine$"):
-        check_spaces(arguments)
+        check_command_line(arguments)
 
 
 def test_other_arguments_are_not_taken_for_spaces():
-    check_spaces(["--cfg", "job", "name=", "data=wine", "hydra.run.dir=", "-m", "~debug"])
+    check_command_line(["--cfg", "job", "-m", "name=", "data=wine", "hydra.run.dir=", "~debug"])
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun", "--cfg=job", "--info=all", "--help", "hydra.mode=MULTIRUN"])
+def test_a_search_is_for_sweeps_and_can_be_looked_at(flag):
+    check_command_line([flag, "search=optuna", "hydra/launcher=population", "hydra.sweeper.n_trials=3"])

@@ -93,6 +93,10 @@ def test_two_bad_batches_of_one_step_are_both_left_out_of_the_mean():
         ({"loss": "cross_entropi"}, "did you mean cross_entropy"),
         ({"on_nan": "ignore"}, "choose from stop, skip, continue"),
         ({"optimizer": "adam"}, "optimizer=adam: give a dict"),
+        (
+            {"optimizer": torch.optim.Adam},
+            r"give a dict, as in {'name': 'sgd', …}, or with the name of a class as '_target_'",
+        ),
         ({"optimizer": {"name": "lion", "lr": 1.0}}, "choose from sgd, adam, adamw"),
         ({"scheduler": {"name": "cosin"}}, "did you mean cosine"),
         *(({name: 3}, "must be a name; choose from ") for name in ("output_activation", "loss", "init", "on_nan")),
@@ -152,9 +156,11 @@ def test_any_optimizer_and_scheduler_of_torchs_is_named_by_its_class():
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"_target_": "os.system"}, "optimizer._target_=os.system: must be the name of a Optimizer"),
-        ({"_target_": "torch.optim.Nowhere"}, "cannot be found"),
-        ({"_target_": "torch.optim.RMSprop", "alhpa": 1}, "RMSprop cannot be made"),
+        ({"_target_": "os.system"}, "os.system: must be the name of a subclass of torch.optim.optimizer.Optimizer$"),
+        ({"_target_": "torch.optim.Nowhere"}, "must be the name of a subclass of torch.optim.optimizer.Optimizer$"),
+        ({"_target_": "torch.optim.RMSProp"}, r"\(did you mean RMSprop\?\)$"),
+        ({"_target_": "torch.optmi.RMSprop"}, "torch.optmi.RMSprop: cannot be found"),
+        ({"_target_": "torch.optim.RMSprop", "alhpa": 1}, "optimizer.alhpa: no such argument .did you mean alpha"),
     ],
 )
 def test_a_class_that_is_no_optimizer_is_not_called(wrong, reason):

@@ -58,8 +58,9 @@ def test_an_exception_without_parts_of_the_users_own_is_a_bug_and_stays(configur
             ["scheduler=custom", f"scheduler._target_={SCHEDULER}.ExponentialLR", "++scheduler.gamma=x"],
             "the first step of ExponentialLR fails",
         ),
-        ([f"callbacks.mine._target_={__name__}.Missing"], "callbacks.mine._target_=.*: cannot be found"),
+        ([f"callbacks.mine._target_={__name__}.Missing"], "callbacks.mine._target_=.*: must be the name"),
         (["logger.mine._target_=lightning.pytorch.callbacks.Timer"], "logger.mine._target_=.*: must be"),
+        (["logger.mine._target_=lightning.pytorch.loggers.CSVLogger", "logger.mine.dir=x"], "logger.mine.dir: no such"),
         ([f"data._target_={__name__}.Breaks", "data=custom", "data.features=1"], "data._target_=.*: must be"),
     ],
 )

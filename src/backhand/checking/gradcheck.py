@@ -24,6 +24,7 @@ Prove every derivative, in every mode that PyTorch has:
   processes=N     how many at once; all cores by default
   imports=[FILE.py]   files or modules with activations and losses of your own, to import first
   seed=0          of the networks and batches
+  verbose=false   list every failure, and not the first of each mode alone
 
 or check a derivation of your own, and have its mistake named:
 
@@ -56,6 +57,7 @@ class GradcheckArguments:
     sizes: Any = None
     time_limit: float = 20.0
     imports: list[str] = field(default_factory=list)
+    verbose: bool = False
 
 
 @script
@@ -77,7 +79,7 @@ def gradcheck(command_line: list[str]) -> int:
     import_all(arguments.imports)
     given = {argument.partition("=")[0] for argument in command_line}
     if arguments.target is not None:
-        _refuse(given & {"only", "folder", "processes"}, "is for the proof of everything, not for a target")
+        _refuse(given & {"only", "folder", "processes", "verbose"}, "is for the proof of everything, not for a target")
         _positive("time_limit", arguments.time_limit)
         # The seconds that torch takes to import are spent only now, here and below.
         from backhand.checking.target import check_target
@@ -94,7 +96,7 @@ def gradcheck(command_line: list[str]) -> int:
 
     from backhand.checking.prover import prove_everything
 
-    return prove_everything(names, folder, arguments.processes, arguments.seed, arguments.imports)
+    return prove_everything(names, folder, arguments.processes, arguments.seed, arguments.imports, arguments.verbose)
 
 
 def _refuse(keys: set[str], reason: str) -> None:

@@ -42,7 +42,12 @@ PROGRAM = "backhand gradcheck"
 
 
 def prove_everything(
-    names: Sequence[str], folder: Path, processes: int | None, seed: int, imports: Sequence[str] = ()
+    names: Sequence[str],
+    folder: Path,
+    processes: int | None,
+    seed: int,
+    imports: Sequence[str] = (),
+    verbose: bool = False,
 ) -> int:
     """Prove what `names` leaves of all combinations, print a table, and write gradcheck.json and gradcheck.png.
 
@@ -52,6 +57,7 @@ def prove_everything(
         processes: how many at once; one for each core if None. One runs in this process.
         seed: of the networks and batches.
         imports: files and modules that each process imports first.
+        verbose: whether to print every failure, and not the first of each mode alone.
 
     Returns:
         The exit status: 0 where everything passes.
@@ -75,9 +81,8 @@ def prove_everything(
     failed = [proof for proof in proofs if proof.failures]
     console = Console()
     console.print(_table(proofs))
-    for proof in failed:
-        for mode, reason in proof.failures.items():
-            console.print(f"FAIL {proof.combination}: {mode}: {reason}", soft_wrap=True, highlight=False, markup=False)
+    for line in _failures(proofs, verbose):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     outcome = f"{len(failed)} fail" if failed else "all pass"
     console.print(f"{len(proofs)} combinations, modes {', '.join(modes)}: {outcome} ({seconds:.0f} s)", highlight=False)
     atomic_write(report, json.dumps(_record(proofs, modes, seed, seconds), indent=1) + "\n")
@@ -127,27 +132,43 @@ def _alone(imports: Sequence[str]) -> None:
 
 
 def _table(proofs: Sequence[Proof]) -> Table:
-    """A row for each loss and output; its errors are the worst over the hidden activations and shapes."""
+    """A row for each loss; its errors are the worst over the activations and shapes."""
     table = Table()
-    for column in ("loss", "output"):
-        table.add_column(column, overflow="fold")
+    table.add_column("loss", overflow="fold")
     for column in ("proofs", "autograd", "differences"):
         table.add_column(column, justify="right")
     table.add_column("")
-    rows: dict[tuple[str, str], list[Proof]] = {}
+    rows: dict[str, list[Proof]] = {}
     for proof in proofs:
-        rows.setdefault((proof.combination.variant, proof.combination.output), []).append(proof)
-    for (loss, output), own in sorted(rows.items()):
-        failed = sorted({mode for proof in own for mode in proof.failures})
+        rows.setdefault(proof.combination.variant, []).append(proof)
+    for loss, own in sorted(rows.items()):
+        failed = sum(bool(proof.failures) for proof in own)
         table.add_row(
             loss,
-            output,
             str(len(own)),
             f"{max(proof.error_autograd for proof in own):.1e}",
             f"{max(proof.error_differences for proof in own):.1e}",
-            f"[bold red]FAIL[/] {', '.join(failed)}" if failed else "pass",
+            f"[bold red]{failed} FAIL[/]" if failed else "pass",
         )
     return table
+
+
+def _failures(proofs: Sequence[Proof], verbose: bool) -> list[str]:
+    """A line for each mode that fails, with its first combination, or for every failure; and what all of them share."""
+    lines: dict[str, list[str]] = {}
+    for proof in proofs:
+        for mode, reason in proof.failures.items():
+            lines.setdefault(mode, []).append(f"FAIL {proof.combination}: {mode}: {reason}")
+    if verbose:
+        return [line for each in lines.values() for line in each]
+    said = [f"{each[0]}; {len(each)} in all" for each in lines.values()]
+    parts = [
+        {*each.activations, each.output, each.loss, each.variant} for each in (proof.combination for proof in proofs)
+    ]
+    for name in sorted(set().union(*parts)):
+        if all((name in each) == bool(proof.failures) for each, proof in zip(parts, proofs, strict=True)):
+            said.append(f"{name} is in every combination that fails, and in none that passes")
+    return [*said, "verbose=true lists them all"] if said else []
 
 
 def proofs_by_place(proofs: Sequence[Proof]) -> dict[tuple[str, str], tuple[float, float, bool]]:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -53,29 +54,25 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     register_help()
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(mark_and_run)
 
+    @script
     @functools.wraps(task)
-    def main() -> None:
+    def main(command_line: list[str]) -> int:
         nonlocal begun
         begun = False
-        replace_unencodable()
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
+        check_command_line(command_line)
         try:
-            check_platform()
-            check_flags(sys.argv[1:])
-            check_spaces(sys.argv[1:])
-            check_groups(sys.argv[1:])
             run()
-        except USER_ERRORS as error:
-            sys.exit(report(error))
-        except KeyboardInterrupt:
-            sys.exit(130)
+        except USER_ERRORS:
+            raise
         except Exception as error:
-            said = None if begun else _of_starting(error, sys.argv[1:])
+            said = None if begun else _of_starting(error, command_line)
             if said is None:
                 raise
             sys.exit(report(said))
+        return 0
 
     return main
 
@@ -123,46 +120,43 @@ class _Flags(argparse.ArgumentParser):
         raise UserError(f"{message}; the flags are in --help")
 
 
-def check_flags(arguments: Sequence[str]) -> None:
-    """Refuse a flag that Hydra does not have, as its own parser would, which writes six lines.
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra would answer in several lines or not at all.
 
     Raises:
-        UserError: what is wrong with it; or an old run is to be repeated from a pickle, which is code.
+        UserError: what is wrong with it.
+        hydra.errors.OverrideParseException: a setting that is not of the form key=value.
     """
-    if _Flags().parse_args(arguments).experimental_rerun is not None:
+    flags = _Flags().parse_args(arguments)
+    if flags.experimental_rerun is not None:
         raise UserError("--experimental-rerun: unpickles a file, which can run anything; repeat .hydra/overrides.yaml")
-
-
-def check_spaces(arguments: Sequence[str]) -> None:
-    """Refuse `data = wine`, which are three arguments.
-
-    Raises:
-        UserError: how it is written.
-    """
-    for before, after in itertools.pairwise(arguments):
+    if flags.config_path is not None:
+        raise UserError(
+            f"--config-path={flags.config_path}: conf/ is needed; --config-dir adds a folder of yours to it"
+        )
+    for before, after in itertools.pairwise(flags.overrides):
         if after.startswith("=") or (before.endswith("=") and re.fullmatch(r"\w+", after)):
             raise UserError(f"{before} {after}: there are no spaces around =; write it as in data=wine")
+    overrides = OverridesParser.create().parse_overrides(flags.overrides)
+    is_run = not (flags.multirun or flags.cfg or flags.info or flags.help)
+    is_run = is_run and all(each.key_or_group != "hydra.mode" for each in overrides)
+    for override in overrides:
+        _check_override(override, is_run)
 
 
-def check_groups(arguments: Sequence[str]) -> None:
-    """Refuse what is no name of a choice where a group is to be chosen, which Hydra answers without naming the group.
-
-    Raises:
-        UserError: `data=null`, `data=[true]`, `~hydra`.
-    """
-    for argument in arguments:
-        group = argument.partition("=")[0].lstrip("+").partition("@")[0]
-        if group == "~hydra":
-            raise UserError(f"{argument}: cannot be left out; where runs are written, and what is checked, is in it")
-        choices = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if group in GROUPS else []
-        if not choices or ("=" not in argument and not argument.startswith("~")):  # `--cfg hydra` names none
-            continue
-        override = OverridesParser.create().parse_override(argument)
-        value = override.value()
-        names = value if isinstance(value, list) and value and group not in CHOICES else [value]
-        optional = group in OPTIONAL and value is None
-        if not (optional or override.is_sweep_override() or all(isinstance(name, str) for name in names)):
-            raise UserError(f"{argument}: must be the name of a choice: {', '.join(choices)}")
+def _check_override(override: Override, is_run: bool) -> None:
+    """Refuse `data=null`, `data=[true]`, `~seed`, and `search=optuna` of a single run."""
+    name, value = override.key_or_group, override.value()
+    if override.is_delete() and name not in OPTIONAL:
+        raise UserError(f"{override.input_line}: cannot be left out; give it another value, or null")
+    if is_run and re.fullmatch(r"search|hydra[/.](launcher|sweep(er)?)(\..+)?", name):
+        raise UserError(f"{override.input_line}: is for sweeps; add -m")
+    if name not in GROUPS or override.is_sweep_override() or (name in OPTIONAL and value is None):
+        return
+    names = value if isinstance(value, list) and value and name not in CHOICES else [value]
+    if not all(isinstance(each, str) for each in names):
+        choices = ", ".join(sorted(file.stem for file in (CONF / name).glob("*.yaml")))
+        raise UserError(f"{override.input_line}: must be the name of a choice: {choices}")
 
 
 def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
@@ -174,7 +168,7 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
         try:
             check_platform()
             sys.exit(task(sys.argv[1:]))
-        except UserError as error:
+        except USER_ERRORS as error:
             sys.exit(report(error))
         except KeyboardInterrupt:
             sys.exit(130)

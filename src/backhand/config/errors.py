@@ -32,34 +32,45 @@ def _said(error: BaseException) -> str:
         hint = EXTENDING if group in OPEN_GROUPS else ""
         return f"{group}={choice}: no such choice{closest(choice, options)}; choose from {', '.join(options)}{hint}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not of the form key=value ({' '.join(str(error).split())})"
+        return (
+            f"{error.override}: not of the form key=value; a value is a word, a number, [1,2], {{a: 1}} or 'in quotes'"
+        )
     if found := re.match(r"Ambiguous value for argument '(.+)'\n", str(error)):
         return f"{found[1]}: has several values; add -m to sweep over them, or write a list, as in key=[1,2]"
     if found := re.search(r"unexpected keyword argument '(\w+)'.*full_key: ([\w.]+)", str(error), re.DOTALL):
         return f"{found[2]}.{found[1]}: no such key"
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    # What Hydra meets in a file it raises again in words of its own.
+    file = re.match(r"In '((.+)/.+)': \w+ raised while composing", str(error))
+    cause = error.__context__ if file else error.__cause__ or error
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
-        text = str(cause.msg).splitlines()[0]
-        if re.search(r"is not in struct|not in '", text):
-            return _unknown_key(cause)
-        if found := re.match(r"Value (.+) of type '.+' could not be converted to (\w+)", text):
-            return f"{cause.full_key}={found[1].strip(chr(39))}: must be {_KINDS.get(found[2], found[2])}"
-        if found := re.match(r"Value (.+) is not a valid bool", text):
-            return f"{cause.full_key}={found[1].strip(chr(39))}: must be true or false"
-        if "Unexpected type annotation: Set" in text:  # a sweep that is no text
-            return "a sweep inside {} must be a text, as in hydra.sweeper.params={optimizer.lr:'range(1,3)'}"
-        if re.search(r"Invalid type assigned|is not a subclass of", text):
-            return f"{cause.full_key}: has keys of its own, as in {cause.full_key}.KEY=VALUE; or null"
-        if "is not a ListConfig, list or tuple" in text:
-            return f"{cause.full_key}: must be a list, such as [64] or [256,128]"
-        if "is not Optional" in text or text.startswith("Incompatible value 'None'"):
-            return f"{cause.full_key}=null: needs a value"
-        if "does not support deletion" in text:
-            return f"{cause.full_key}: cannot be left out with ~; give it another value"
-        return f"{cause.full_key}: {text}"
+        if file and cause.full_key == file[2]:  # the group itself, which is no key
+            return f"{file[1]}.yaml: its first line must be # @package _global_"
+        return f"{file[1]}.yaml: {_of_key(cause)}" if file else _of_key(cause)
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
+def _of_key(error: OmegaConfBaseException) -> str:
+    """What OmegaConf says of a key or its value."""
+    text = str(error.msg).splitlines()[0]
+    if re.search(r"is not in struct|not in '", text):
+        return _unknown_key(error)
+    if found := re.match(r"Value (.+) of type '.+' could not be converted to (\w+)", text):
+        return f"{error.full_key}={found[1].strip(chr(39))}: must be {_KINDS.get(found[2], found[2])}"
+    if found := re.match(r"Value (.+) is not a valid bool", text):
+        return f"{error.full_key}={found[1].strip(chr(39))}: must be true or false"
+    if "Unexpected type annotation: Set" in text:  # a sweep that is no text
+        return "a sweep inside {} must be a text, as in hydra.sweeper.params={optimizer.lr:'range(1,3)'}"
+    if re.search(r"is not Optional|^Incompatible value 'None'|NoneType is not a subclass", text):
+        return f"{error.full_key}=null: needs a value"
+    if re.search(r"Invalid type assigned|is not a subclass of", text):
+        return f"{error.full_key}: has keys of its own, as in {error.full_key}.KEY=VALUE; or null"
+    if "is not a ListConfig, list or tuple" in text:
+        kind = get_type_hints(error.object_type)[error.key]
+        return f"{error.full_key}: must be a list, such as {_LISTS.get(kind, '[a,b]')}"
+    return f"{error.full_key}: {text}"
+
+
+_LISTS = {list[int]: "[64] or [256,128]", list[float]: "[0.9,0.999]"}
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 

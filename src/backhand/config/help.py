@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from backhand.config import CONF
@@ -30,8 +31,11 @@ def help_text() -> str:
     """The whole page."""
     parts = [HEAD, "GROUPS (group=choice)"]
     for folder in sorted(path for path in CONF.rglob("*") if path.is_dir() and path != CONF / "hydra"):
-        choices = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        parts.append(_wrapped(f"{folder.relative_to(CONF).as_posix():<15} ", choices))
+        group = folder.relative_to(CONF).as_posix()
+        choices = {file.stem for file in folder.glob("*.yaml")}
+        if group.startswith("hydra/"):  # and those of the plugins that are installed
+            choices |= {name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)}
+        parts.append(_wrapped(f"{group:<15} ", ", ".join(sorted(choices))))
     parts.append("\nKEYS (key=value), with their defaults")
     parts += _of_dataclass(TrainConfig, "")
     for name, kind in get_type_hints(TrainConfig).items():

@@ -13,6 +13,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from backhand.calculus.choices import closest
 from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
@@ -66,12 +67,14 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
         raise UserError(f"{key}._target_={target}: must be a class with its module, such as torch.optim.RMSprop")
     _find_in(Path.cwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name, None)
     except (Exception, SystemExit) as error:  # whatever a module of the user's raises
         raise UserError(f"{key}._target_={target}: cannot be found ({said_by(error)})") from error
     if not (inspect.isclass(found) and issubclass(found, kinds)):
-        allowed = " or a ".join(kind.__name__ for kind in kinds)
-        raise UserError(f"{key}._target_={target}: must be the name of a {allowed}")
+        allowed = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
+        members = inspect.getmembers(sys.modules[module], inspect.isclass)
+        near = closest(name, [each for each, member in members if issubclass(member, kinds)])
+        raise UserError(f"{key}._target_={target}: must be the name of a subclass of {allowed}{near}")
     return found
 
 
@@ -87,6 +90,7 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
     Raises:
         UserError: it cannot be made with them.
     """
+    check_arguments(kind, arguments, key)
     target = {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
     try:
         made = instantiate({**arguments, **target}, *positional, _convert_="all")
@@ -111,6 +115,21 @@ def said_by(error: BaseException) -> str:
     own = [frame for frame in frames if not frame[0].startswith(INSTALLED) and frame[0] != started]
     where = f" ({Path(own[-1][0]).name}, line {own[-1][1]}, in {own[-1][2]})" if own else ""
     return " ".join(said.split()).removesuffix(":") + where
+
+
+def check_arguments(kind: type, arguments: Iterable[str], key: str) -> None:
+    """Refuse an argument that a class does not have, unless it takes any; names in underscores are Hydra's.
+
+    Raises:
+        UserError: with the closest one, and all of them.
+    """
+    parameters = inspect.signature(kind).parameters
+    if any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
+        return
+    for name in arguments:
+        if name not in parameters and not re.fullmatch("_.+_", name):
+            known = f"{kind.__name__} has {', '.join(parameters)}"
+            raise UserError(f"{key}.{name}: no such argument{closest(name, parameters)}; {known}")
 
 
 def takes(kind: type, name: str) -> bool:

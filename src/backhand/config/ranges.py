@@ -145,4 +145,5 @@ WORDS = {
     "greater than": "above",
     "less than": "below",
     "a valid integer": "a whole number",
+    "a valid string": "a name",
 }

@@ -103,20 +103,28 @@ class CustomDataConfig(DataConfig):
 
 
 @dataclass
-class ModelConfig:
-    """The network."""
+class NetworkArguments:
+    """The network as `model.*` names it, for the scripts that need no data."""
 
     hidden: list[int] = field(default_factory=lambda: [64])  # units of each hidden layer; [] is a linear model
     hidden_activation: Any = "tanh"  # of all hidden layers, or a list with one for each
+    output_activation: str | None = None  # of the last layer; null: the one that the loss is matched with
+    loss: str = "cross_entropy"  # what is minimised
+    label_smoothing: float | None = None  # cross_entropy
+    class_weight: Any = None  # cross_entropy: one number a class, or balanced, N / (classes × N of the class)
+    pos_weight: Any = None  # binary_cross_entropy: how much a positive counts, one number or one for each output
+    huber_delta: float | None = None  # huber: beyond it the loss grows linearly
+
+
+@dataclass
+class ModelConfig(NetworkArguments):
+    """The network."""
+
     output_activation: str = "${data.output_activation}"  # of the last layer
     loss: str = "${data.loss}"  # what is minimised
     gradient: str = "hand"  # or autograd: the same network through torch's own graph
     init: str = "linear"  # how the first weights are drawn
     init_scale: NotNegative = 1.0  # every first weight is multiplied by it
-    label_smoothing: float | None = None  # cross_entropy
-    class_weight: Any = None  # cross_entropy: one number a class, or balanced, N / (classes × N of the class)
-    pos_weight: Any = None  # binary_cross_entropy: how much a positive counts, one number or one for each output
-    huber_delta: float | None = None  # huber: beyond it the loss grows linearly
 
 
 @dataclass
@@ -345,25 +353,8 @@ class TrainConfig:
     plots: bool | None = None  # null: of a single run, not of a sweep's
     report: bool | None = None  # report.html; null: of a single run, and of a sweep as a whole
     name: str | None = None  # of the run, for W&B
-    # labels of the run, for W&B
-    tags: Annotated[list[Any], rule(lambda tags: all(isinstance(tag, str) for tag in tags), "a list of names")] = field(
-        default_factory=list
-    )
+    tags: list[str] = field(default_factory=list)  # labels of the run, for W&B
     imports: list[str] = field(default_factory=list)  # your own modules, or files FILE.py, to import first
-
-
-@dataclass
-class NetworkArguments:
-    """The network as `model.*` names it, for the scripts that need no data."""
-
-    hidden: list[int] = field(default_factory=lambda: [64])
-    hidden_activation: Any = "tanh"
-    output_activation: str | None = None  # null: the one that the loss is matched with
-    loss: str = "cross_entropy"
-    label_smoothing: float | None = None
-    class_weight: Any = None
-    pos_weight: Any = None
-    huber_delta: float | None = None
 
 
 # The dataclass of every choice of a group. One that is added here needs a file `conf/GROUP/NAME.yaml`, and no more.

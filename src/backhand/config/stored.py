@@ -30,6 +30,8 @@ WANDBS_OWN = ("debug-core.log",)
 # base of 60 (`1:1:1`) in minutes where it is much longer than this.
 MOST_BYTES, MOST_VALUES, LONGEST_VALUE, MOST_LEVELS, MOST_INTERPOLATIONS = 1 << 20, 10_000, 10_000, 50, 20
 INTERPOLATION = re.compile(r"\$\{(oc\.env:\w+|[\w.-]+)\}")
+# The parts of a stored configuration of which nothing is made: they are for training.
+NOT_MADE = ("callbacks", "logger", "optimizer", "scheduler")
 # Classes that a stored configuration may name, by the module that they are in.
 KNOWN = re.compile(
     r"(torch\.optim|torch\.optim\.lr_scheduler|lightning\.pytorch\.(callbacks|loggers)|backhand(\.[a-z]\w*)*)\.[A-Z]\w*"
@@ -41,7 +43,8 @@ def read_stored(path: Path, allowed: Collection[str] = ()) -> DictConfig:
 
     Args:
         path: its file.
-        allowed: what `imports` may name, and `_target_` beside the classes of torch, Lightning and this package.
+        allowed: what `imports` may name, and `_target_` beside the classes of torch, Lightning and this package;
+            below `NOT_MADE` anything may.
 
     Raises:
         UserError: it is no configuration, becomes larger than it looks, or names what may not be called.
@@ -87,15 +90,18 @@ def checked_yaml(text: str) -> str:
 
 def _check_targets(values: Mapping[str, Any], allowed: Collection[str]) -> None:
     """Refuse what would be imported; that a class is of the right kind is seen before it is called."""
+    refused = {}
     for key, value in values.items():
         parts, name = key.split("."), str(value)
-        is_target, is_import = "_target_" in parts, parts[0] == "imports" and value != []
+        is_target, is_import = "_target_" in parts and parts[0] not in NOT_MADE, parts[0] == "imports" and value != []
         if name not in allowed and (is_import or (is_target and not KNOWN.fullmatch(name))):
-            done = "called" if is_target else "imported"
-            raise UserError(
-                f"{key}={name}: is not {done}, for this file may be somebody else's; "
-                f"scripts/evaluate.py run=… allow_targets=[{name}] permits it"
-            )
+            refused[f"{key}={name}"] = name
+    if refused:
+        names = ",".join(dict.fromkeys([*allowed, *refused.values()]))
+        raise UserError(
+            f"{', '.join(refused)}: is not imported, for this file may be somebody else's; "
+            f"scripts/evaluate.py run=… allow_targets=[{names}] permits it"
+        )
 
 
 def _check_interpolations(values: Mapping[str, Any]) -> None:

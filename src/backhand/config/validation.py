@@ -29,7 +29,6 @@ from backhand.config.schema import (
     CustomDataConfig,
     CustomSchedulerConfig,
     DataConfig,
-    ModelConfig,
     NetworkArguments,
     PicturesConfig,
     SchedulerConfig,
@@ -215,7 +214,7 @@ def _check_own(group: str, part: Any, kind: type) -> None:
         if not isinstance(value, dict) or "_target_" not in value:
             raise UserError(
                 f"{group}.{key}: no such key{closest(key, known)}; {group} has {', '.join(known)}, and your own with "
-                f"{group}.{key}._target_=…: docs/extending.md"
+                f"{group}.NAME._target_=…: docs/extending.md"
             )
 
 
@@ -288,7 +287,7 @@ def _check_split(config: TrainConfig, facts: Facts) -> None:
             )
 
 
-def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
+def check_network(model: NetworkArguments, outputs: int) -> None:
     """Refuse names that do not exist, an output that does not fit the loss, and parameters that the loss has not.
 
     Raises:
@@ -315,7 +314,7 @@ def check_network(model: ModelConfig | NetworkArguments, outputs: int) -> None:
         raise UserError(f"model.{error}") from None
 
 
-def loss_parameters(model: ModelConfig | NetworkArguments) -> dict[str, Any]:
+def loss_parameters(model: NetworkArguments) -> dict[str, Any]:
     """The parameters of the loss that are given, by name."""
     names = {name for loss in LOSSES.values() for name in loss.parameters}
     return {name: value for name in sorted(names) if (value := getattr(model, name)) is not None}

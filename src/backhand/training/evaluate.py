@@ -33,9 +33,8 @@ Evaluate a run's best checkpoint.
                  spreadsheet's formula (= + - @) has an apostrophe before it
   input=FILE     new rows, CSV or Parquet, for a run that was trained on a table: in place of a split; with
                  predict=FILE, or for the metrics where the file has the target column
-  allow_targets=[my_pkg.MyData]
-                 what the run's configuration may name as _target_ beside classes of torch, Lightning and this
-                 program: your own code, as you know it
+  allow_targets=[my_pkg.MyData,my_functions.py]
+                 what the run's configuration may name as data._target_ and in imports: your own code, as you know it
 
   python scripts/evaluate.py run=outputs/2026-01-31/12-00-00 input=new.csv predict=out.csv
 """
@@ -110,7 +109,7 @@ def read_config(folder: Path, allowed: Collection[str] = ()) -> TrainConfig:
 
     Args:
         folder: the run's.
-        allowed: what may be named as `_target_` beside the classes of torch, Lightning and this package.
+        allowed: what may be imported, as in `read_stored`.
 
     Raises:
         UserError: the folder is none of a run, or its configuration is damaged or of another version.

@@ -345,7 +345,10 @@ def check_settings(given: Mapping[str, Any]) -> None:
         settings = of_each_run(given[group], given["runs"])
         for one in settings:
             if not isinstance(one, Mapping):
-                raise UserError(f"{group}={one}: give a dict, as in {{'name': '{next(iter(CHOICES[group]))}', …}}")
+                example = f"{{'name': '{next(iter(CHOICES[group]))}', …}}"
+                raise UserError(
+                    f"{group}={one}: give a dict, as in {example}, or with the name of a class as '_target_'"
+                )
             if "_target_" not in one:
                 check_choice(f"{group}['name']", str(one.get("name")), CHOICES[group])
                 _check_part(group, one, CHOICES[group][one["name"]])

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
-from backhand.config.imports import class_of, make, said_by
+from backhand.config.imports import check_arguments, class_of, make, said_by
 from backhand.config.schema import (
     CallbacksConfig,
     CustomDataConfig,
@@ -166,9 +166,10 @@ def check_own_parts(config: TrainConfig) -> None:
     for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
         _own_callback(name, settings)
     for name, settings in own_keys(config.logger, LoggerConfig).items():
-        class_of(settings, f"logger.{name}", Logger)
+        key = f"logger.{name}"
+        check_arguments(class_of(settings, key, Logger), settings, key)
     if isinstance(config.data, CustomDataConfig):
-        data_class(config.data)
+        check_arguments(data_class(config.data), own_keys(config.data, CustomDataConfig), "data")
 
 
 def _try_a_step(config: TrainConfig) -> None:
