@@ -62,7 +62,7 @@ def test_overfit_batches_takes_the_same_batches_every_epoch(trained, monkeypatch
 def test_the_loss_of_steps_is_logged_where_that_is_asked_for(configured, tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(EpochLogger, "log_metrics", lambda self, metrics, step=None: logged.append((step, metrics)))
-    shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "logger=default", "logger.wandb.mode=disabled")
+    shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "logger=wandb", "logger.wandb.mode=disabled")
     config = configured(*shared, "trainer.max_epochs=2", "trainer.log_every_n_steps=3", "plots=false", "report=false")
     train.Run(config, tmp_path).train(alone=False)
     assert [step for step, metrics in logged if "train/loss_step" in metrics] == [2, 5]
@@ -268,6 +268,19 @@ def test_a_run_leaves_what_it_promises(trained):
     assert all(row[name] for row in rows for name in ("train/loss", "train/acc", "val/loss", "val/acc"))
     assert record["objective"]["value"] == min(float(row["val/loss"]) for row in rows)
     assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("logger", ["wandb", "tensorboard", "none"])
+@pytest.mark.parametrize("in_sweep", [False, True])
+def test_every_run_leaves_its_epochs_whatever_the_logger(configured, tmp_path, logger, in_sweep):
+    shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "trainer.max_epochs=2", "plots=false", "report=false")
+    for name in ("csv", logger):
+        folder = tmp_path / name / "0"
+        folder.mkdir(parents=True)
+        train.train(configured(*shared, f"logger={name}"), folder, sweep=folder.parent if in_sweep else None)
+    rows = (tmp_path / "csv" / "0" / "metrics.csv").read_text()
+    assert len(rows.splitlines()) == 3
+    assert (tmp_path / logger / "0" / "metrics.csv").read_text() == rows
 
 
 def test_the_logged_training_metrics_are_those_of_the_epoch(trained, loaded):

@@ -266,10 +266,9 @@ class WandbConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where the metrics of every epoch go; further keys are loggers with a `_target_`."""
+    """Where the metrics of every epoch go beside metrics.csv; further keys are loggers with a `_target_`."""
 
     is_open: ClassVar[bool] = True
-    csv: bool = False  # metrics.csv in the run's folder
     tensorboard: bool = False  # in the run's folder
     wandb: WandbConfig | None = None
 
