@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.training import outcome, parts, train
-from backhand.training.command import leave_interrupted
+from backhand.training.command import leave_interrupted, tell_divergence
 from backhand.training.module import LightningMLP
 
 
@@ -447,6 +448,17 @@ def test_only_a_run_that_has_not_ended_was_interrupted(configured, tmp_path, cap
     write_result(Result(status, {"name": "val/loss", "value": None}), config, tmp_path)
     leave_interrupted(config, tmp_path)
     assert ("interrupted" in caplog.text) == told
+
+
+@pytest.mark.parametrize("setting", ["fail", "ok"])
+def test_a_run_that_diverged_is_told_of_and_fails_unless_it_may_diverge(configured, capsys, monkeypatch, setting):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    config = configured(f"on_divergence={setting}")
+    tell_divergence({"status": "finished", "error": None}, config)
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(UserError, match="diverged: the loss is infinite") if setting == "fail" else nullcontext():
+        tell_divergence({"status": "diverged", "error": "the loss is infinite"}, config)
+    assert capsys.readouterr() == ("", "" if setting == "fail" else "train.py: diverged: the loss is infinite\n")
 
 
 @pytest.mark.parametrize("accelerator", parts.ACCELERATORS)
