@@ -198,6 +198,7 @@ VALUES = [
     Case(["sweep.max_failures=-1"], "sweep.max_failures=-1: must be at least 0"),
     Case(["sweep.top=0"], "sweep.top=0: must be at least 1"),
     Case(["on_nan=ignore"], "on_nan=ignore: no such choice; choose from stop, skip, continue"),
+    Case(["on_divergence=ignore"], "on_divergence=ignore: no such choice; choose from fail, ok"),
     Case(["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0: must be at least 1"),
     Case(["-m", "seed=range(10001)"], "seed=range(10001): makes it more than 10000 jobs, the most of a sweep"),
     Case(["-m", "seed=range(100)", "optimizer.lr=range(1,102)"], "makes it more than 10000 jobs"),

@@ -202,7 +202,7 @@ def test_the_other_loggers_work(command, tmp_path, logger):
     result = command("train.py", "debug=fast", f"logger={logger}", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr
     assert bool(list(tmp_path.rglob("events.out.tfevents.*"))) == (logger == "tensorboard")
-    assert not (tmp_path / "run" / "metrics.csv").exists()
+    assert (tmp_path / "run" / "metrics.csv").exists()
 
 
 def test_the_commands_work_from_any_folder(cold_command, tmp_path):

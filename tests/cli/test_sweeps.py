@@ -392,6 +392,8 @@ def test_what_diverges_is_listed_and_changes_nothing_for_the_others(command, tmp
         assert row["error"] == (record["error"] or "")
         assert bool(row["error"]) == (row["status"] == "diverged")
     assert (tmp_path / "sweep" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    result = command("train.py", *arguments, "sweep.max_failures=2")
+    assert (result.returncode, result.stderr) == (0, "")
 
     tame = command("train.py", *shared, "optimizer.lr=0.1,0.2", "hydra.sweep.dir=tame")
     assert tame.returncode == 0, tame.stderr

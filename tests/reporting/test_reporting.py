@@ -70,6 +70,7 @@ def test_result_json_is_json_even_where_numbers_are_not_finite(tmp_path, configu
 # Each key of `NOT_HASHED` with another value than the default; `ckpt_path` would have to be there.
 NOT_COMPUTED = (
     *("checkpoint.every_n_steps=3", "plots=true", "report=true", "name=x", "tags=[x]", "logger=none", "sweep.top=3"),
+    "on_divergence=ok",
     *("callbacks.progress_bar=false", "callbacks.audit.every=1", "callbacks.flow.samples=9", "data.device=cpu"),
     *("trainer.enable_model_summary=true", "trainer.profiler=simple", "trainer.log_every_n_steps=1"),
     *("trainer.num_sanity_val_steps=2", "trainer.limit_predict_batches=1", "trainer.inference_mode=false"),

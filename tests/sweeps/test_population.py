@@ -280,6 +280,19 @@ def test_a_population_that_does_not_fit_into_memory_is_split(jobs, monkeypatch):
     assert [result(job.folder)["status"] for job in made] == ["finished"] * 5
 
 
+@pytest.mark.parametrize("logger", ["wandb", "tensorboard", "none"])
+def test_every_run_of_a_population_leaves_its_epochs_whatever_the_logger(jobs, together, logger):
+    plain, made = (
+        jobs([["seed=0"], ["seed=1"]], *SHORT, "trainer.max_epochs=2", f"logger={each}") for each in ("csv", logger)
+    )
+    together(plain)
+    together(made)
+    for job, other in zip(plain, made, strict=True):
+        rows = (job.folder / "metrics.csv").read_text()
+        assert len(rows.splitlines()) == 3
+        assert (other.folder / "metrics.csv").read_text() == rows
+
+
 def test_what_is_evaluated_at_once_is_bounded_by_the_runs(jobs, together):
     made = jobs([["seed=0"], ["seed=1"]], *SHORT, "trainer.max_epochs=1")
     population = together(made)

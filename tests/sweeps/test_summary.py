@@ -3,13 +3,16 @@
 import csv
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import submitit
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
+from scipy import stats
 
 from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
+from backhand.reporting.terminal import number
 from backhand.sweeps.slurm import submit
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import JobOutcome, Sweep, _raised
@@ -40,6 +43,11 @@ def summary(tmp_path, capsys, monkeypatch):
     return sum_up
 
 
+def lines(out):
+    """The cells of the closing table, row by row."""
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
+
+
 def test_jobs_without_settings_or_with_one_setting_are_a_table(summary, tmp_path):
     out, rows = summary(outcome(0))
     assert "the best 1 of 1" in out
@@ -54,25 +62,74 @@ def test_jobs_without_settings_or_with_one_setting_are_a_table(summary, tmp_path
 
 @pytest.mark.parametrize(("name", "best"), [("val/loss", ["1", "3"]), ("val/acc", ["2", "0"])])
 def test_the_best_come_first_and_of_equal_ones_the_first(summary, name, best):
-    made = [outcome(n, f"seed={n}", value=v, objective=name) for n, v in enumerate((0.5, 0.25, 0.75, 0.25, None, 0.5))]
-    made.append(outcome(6, "seed=6", status="diverged", value=0.1, objective=name, error="the loss is infinite"))
+    made = [outcome(n, f"name={n}", value=v, objective=name) for n, v in enumerate((0.5, 0.25, 0.75, 0.25, None, 0.5))]
+    made.append(outcome(6, "name=6", status="diverged", value=0.1, objective=name, error="the loss is infinite"))
     out, _ = summary(*made, names=[name], top=2)
-    lines = [line.strip("│ ").split() for line in out.splitlines() if line.startswith("│")]
-    assert [line[0] for line in lines] == best
-    assert "1 of 7 failed:\n  job 6 (seed=6) diverged: the loss is infinite" in out
+    assert [line[0] for line in lines(out)] == best
+    assert "1 of 7 failed:\n  job 6 (name=6) diverged: the loss is infinite" in out
 
 
 def test_several_objectives_are_of_the_best_epoch_and_of_jobs_that_have_all(summary):
     made = [
-        outcome(0, "seed=0", best={"val/acc": 0.5}, parameters=7),
-        outcome(1, "seed=1", best={"val/acc": 0.75}, parameters=9),
-        outcome(2, "seed=2", best={"val/acc": None}, parameters=9),
-        outcome(3, "seed=3", status="diverged", best={"val/acc": 0.9}, parameters=9, error="diverged"),
+        outcome(0, "name=0", best={"val/acc": 0.5}, parameters=7),
+        outcome(1, "name=1", best={"val/acc": 0.75}, parameters=9),
+        outcome(2, "name=2", best={"val/acc": None}, parameters=9),
+        outcome(3, "name=3", status="diverged", best={"val/acc": 0.9}, parameters=9, error="diverged"),
     ]
     out, rows = summary(*made, names=["val/acc", "parameters"])
     assert "the best 2 of 4" in out
     assert [row["best val/acc"] for row in rows] == ["0.5", "0.75", "", ""]
     assert [row["best parameters"] for row in rows] == ["7.0", "9.0", "9.0", ""]
+
+
+def test_over_seeds_the_closing_table_has_means_with_intervals_and_no_single_run(summary):
+    found = {"tanh": np.linspace(0.3, 0.4, 10), "relu": np.array([0.1, *[0.5] * 9])}  # relu has the luckiest run of all
+    made = [
+        outcome(len(values) * place + seed, f"model.hidden_activation={name}", f"seed={seed}", value=value)
+        for place, (name, values) in enumerate(found.items())
+        for seed, value in enumerate(values)
+    ]
+    out, rows = summary(*made)
+    assert "mean ± 95 % interval: the best 2 of 2" in out
+    for line, (name, values) in zip(lines(out), found.items(), strict=True):
+        half = stats.ttest_1samp(values, 0).confidence_interval(0.95).high - values.mean()
+        assert line == [name, "10", "0", f"{values.mean():.4g} ± {half:.4g}"]
+    assert len(rows) == 20  # sweep.csv has every run
+    out, _ = summary(*made, top=1)
+    assert [line[0] for line in lines(out)] == ["tanh"]
+
+
+@pytest.mark.parametrize(
+    ("tested", "heads"),
+    [({"test/loss": 0.5, "test/acc": 0.9}, ["test/acc"]), ({"test/r2": 0.5, "test/mae": 2.0}, ["test/r2", "test/mae"])],
+)
+@pytest.mark.parametrize("key", ["seed", "+seed", "name"])
+def test_the_closing_table_has_the_accuracy_or_both_measures_of_numbers(summary, tested, heads, key):
+    out, _ = summary(*(outcome(n, f"{key}={n}", metrics=tested) for n in range(3)))
+    (head,) = [line for line in out.splitlines() if line.startswith("┃")]
+    before = ["job", "name"] if key == "name" else ["seeds", "failed"]
+    assert head.strip("┃").replace("┃", " ").split() == [*before, "val/loss", *heads]
+    for name, text in zip(heads, lines(out)[0][3:], strict=True):
+        metric = name.removeprefix("test/")
+        spread = "" if key == "name" else f" ± {number(metric, 0.0)}"
+        assert text == f"{number(metric, tested[name])}{spread}"
+
+
+def test_failed_and_diverged_runs_are_counted_beside_the_mean_of_the_others(summary):
+    made = [outcome(n, "optimizer.lr=1", f"seed={n}", metrics={"test/acc": 0.5}) for n in range(2)]
+    made.append(
+        outcome(2, "optimizer.lr=1", "seed=2", status="diverged", value=0.0, error="x", metrics={"test/acc": 0})
+    )
+    made.append(outcome(3, "optimizer.lr=1", "seed=3", status="failed", value=None, error="x", metrics={}))
+    made += [outcome(4 + n, "optimizer.lr=2", f"seed={n}", status="failed", value=None, error="x") for n in range(2)]
+    out, _ = summary(*made, max_failures=None)
+    assert lines(out) == [["1", "2", "2", "0.5 ± 0", "50.00% ± 0.00%"], ["2", "0", "2", "", ""]]
+
+
+def test_seeds_of_settings_that_all_differ_are_no_means(summary):
+    out, _ = summary(*(outcome(n, f"seed={n}", f"optimizer.lr={n + 1}") for n in range(3)))
+    assert "the best 3 of 3" in out
+    assert "mean" not in out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.training import outcome, parts, train
-from backhand.training.command import leave_interrupted
+from backhand.training.command import leave_interrupted, tell_divergence
 from backhand.training.module import LightningMLP
 
 
@@ -62,7 +63,7 @@ def test_overfit_batches_takes_the_same_batches_every_epoch(trained, monkeypatch
 def test_the_loss_of_steps_is_logged_where_that_is_asked_for(configured, tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(EpochLogger, "log_metrics", lambda self, metrics, step=None: logged.append((step, metrics)))
-    shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "logger=default", "logger.wandb.mode=disabled")
+    shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "logger=wandb", "logger.wandb.mode=disabled")
     config = configured(*shared, "trainer.max_epochs=2", "trainer.log_every_n_steps=3", "plots=false", "report=false")
     train.Run(config, tmp_path).train(alone=False)
     assert [step for step, metrics in logged if "train/loss_step" in metrics] == [2, 5]
@@ -270,6 +271,19 @@ def test_a_run_leaves_what_it_promises(trained):
     assert not list(folder.glob("*.tmp"))
 
 
+@pytest.mark.parametrize("logger", ["wandb", "tensorboard", "none"])
+@pytest.mark.parametrize("in_sweep", [False, True])
+def test_every_run_leaves_its_epochs_whatever_the_logger(configured, tmp_path, logger, in_sweep):
+    shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "trainer.max_epochs=2", "plots=false", "report=false")
+    for name in ("csv", logger):
+        folder = tmp_path / name / "0"
+        folder.mkdir(parents=True)
+        train.train(configured(*shared, f"logger={name}"), folder, sweep=folder.parent if in_sweep else None)
+    rows = (tmp_path / "csv" / "0" / "metrics.csv").read_text()
+    assert len(rows.splitlines()) == 3
+    assert (tmp_path / logger / "0" / "metrics.csv").read_text() == rows
+
+
 def test_the_logged_training_metrics_are_those_of_the_epoch(trained, loaded):
     # With a learning rate of almost nothing the network stands still, so its loss can be computed afterwards.
     folder = trained("data=wine", "trainer.max_epochs=1", "optimizer.lr=1e-12", "trainer.precision=64-true")
@@ -434,6 +448,17 @@ def test_only_a_run_that_has_not_ended_was_interrupted(configured, tmp_path, cap
     write_result(Result(status, {"name": "val/loss", "value": None}), config, tmp_path)
     leave_interrupted(config, tmp_path)
     assert ("interrupted" in caplog.text) == told
+
+
+@pytest.mark.parametrize("setting", ["fail", "ok"])
+def test_a_run_that_diverged_is_told_of_and_fails_unless_it_may_diverge(configured, capsys, monkeypatch, setting):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    config = configured(f"on_divergence={setting}")
+    tell_divergence({"status": "finished", "error": None}, config)
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(UserError, match="diverged: the loss is infinite") if setting == "fail" else nullcontext():
+        tell_divergence({"status": "diverged", "error": "the loss is infinite"}, config)
+    assert capsys.readouterr() == ("", "" if setting == "fail" else "train.py: diverged: the loss is infinite\n")
 
 
 @pytest.mark.parametrize("accelerator", parts.ACCELERATORS)

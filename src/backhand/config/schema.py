@@ -274,10 +274,9 @@ class WandbConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where the metrics of every epoch go; further keys are loggers with a `_target_`."""
+    """Where the metrics of every epoch go beside metrics.csv; further keys are loggers with a `_target_`."""
 
     is_open: ClassVar[bool] = True
-    csv: bool = False  # metrics.csv in the run's folder
     tensorboard: bool = False  # in the run's folder
     wandb: WandbConfig | None = None
 
@@ -349,6 +348,8 @@ class TrainConfig:
     objective: str = "val/loss"  # picks the best checkpoint, drives early stopping, is handed to the sweeper
     compile: bool = False  # forward, backward and update as one compiled function
     on_nan: Annotated[str, one_of(*ON_NAN)] = "stop"  # at a loss or gradient that is not finite: stop, skip or continue
+    # fail: the exit status of a run that diverged is 1; ok: it is 0. Of a sweep sweep.max_failures says
+    on_divergence: Annotated[str, one_of("fail", "ok")] = "fail"
     ckpt_path: str | None = None  # a checkpoint to begin from; auto: the newest whole one in hydra.run.dir
     plots: bool | None = None  # null: of a single run, not of a sweep's
     report: bool | None = None  # report.html; null: of a single run, and of a sweep as a whole

@@ -325,55 +325,54 @@ class Group:
 
     Attributes:
         settings: what they have in common, of the swept settings.
-        values: their first objective.
+        runs: how many have a value; what failed is in a table of its own.
+        mean: of their first objective.
+        half_width: half of the mean's 95 % t-interval; NaN for a single run.
     """
 
     settings: dict[str, str]
-    values: list[float]
-
-    @property
-    def mean(self) -> float:
-        """Of the values."""
-        return float(np.mean(self.values))
-
-    @property
-    def half_width(self) -> float:
-        """Half of the mean's 95 % t-interval; NaN for a single run."""
-        from scipy.special import stdtrit  # a fifth of a second that a single run's report does without
-
-        count = len(self.values)
-        if count < 2:
-            return math.nan
-        return float(stdtrit(count - 1, 0.975) * np.std(self.values, ddof=1) / math.sqrt(count))
+    runs: int
+    mean: float
+    half_width: float
 
 
 def groups(sweep: SweepFolder) -> list[Group]:
     """The runs of a sweep with a value, those together that differ in their seed only; the best mean first."""
-    keys = [key for key in sweep.swept if _bare(key) != "seed"]
-    found: dict[tuple[str, ...], list[float]] = {}
-    for job in sweep.jobs:
-        if job.values:
-            found.setdefault(_common(sweep, job), []).append(job.values[0])
-    every = [Group(dict(zip(keys, settings, strict=True)), values) for settings, values in found.items()]
-    return sorted(
-        every, key=lambda group: group.mean, reverse=larger_is_better(sweep.objectives[0]) if every else False
-    )
+    import pandas as pd  # a second that a single run's report does without
+
+    from backhand.reporting.comparison import over_seeds
+
+    ended = [job for job in sweep.jobs if job.values]
+    if not ended:
+        return []
+    seed = next((key for key in sweep.swept if _bare(key) == "seed"), "seed")
+    keys, name = [key for key in sweep.swept if _bare(key) != "seed"], sweep.objectives[0]
+    runs = pd.DataFrame([_common(sweep, job) for job in ended])  # a column a key, by its place: keys may be anybody's
+    runs["seed"] = [job.settings.get(seed, "") for job in ended]
+    runs[name] = [job.values[0] for job in ended]
+    return [
+        Group(
+            settings={key: row[place] for place, key in enumerate(keys)},
+            runs=row["runs"],
+            mean=row[name],
+            half_width=row[f"{name} high"] - row[name],
+        )
+        for row in over_seeds(runs, range(len(keys)), [name]).to_dict("records")
+    ]
 
 
 def group_table(sweep: SweepFolder) -> Table | None:
     """Each setting's mean over its seeds with its interval; None where no two runs differ in their seed only."""
     every = groups(sweep)
-    if not any(len(group.values) > 1 for group in every):
+    if not any(group.runs > 1 for group in every):
         return None
     keys, name = list(every[0].settings), sweep.objectives[0]
     rows = [
         [
             *(setting_cell(group.settings[key]) for key in keys),
             cell(name, group.mean),
-            Cell(f"± {cell(name, group.half_width).text}", group.half_width)
-            if len(group.values) > 1
-            else Cell("one run"),
-            cell("", len(group.values)),
+            Cell(f"± {cell(name, group.half_width).text}", group.half_width) if group.runs > 1 else Cell("one run"),
+            cell("", group.runs),
         ]
         for group in every
     ]
@@ -477,7 +476,7 @@ def _against(sweep: SweepFolder, jobs: Sequence[Job], key: str, scale: Scale, ob
     """The objective against a setting: a dot a run, a bar the interval of those that differ in their seed only."""
     name = sweep.objectives[0]
     dots = _evenly(range(len(jobs)), max(MOST_DOTS // len(sweep.swept), 200))
-    every = [] if _bare(key) == "seed" else [group for group in groups(sweep) if len(group.values) > 1]
+    every = [] if _bare(key) == "seed" else [group for group in groups(sweep) if group.runs > 1]
     aside = _aside(every, key, scale)
     # What has no group of its own is spread by a little, or the runs of one value would hide each other.
     spread = np.random.default_rng(0).uniform(-0.012, 0.012, len(jobs))
@@ -569,7 +568,7 @@ def _means(
         name = sweep.objectives[0]
         mean, half = cell(name, group.mean).text, cell(name, group.half_width).text
         settings = ", ".join(f"{each}={value}" for each, value in group.settings.items())
-        text.append(f"{label(settings, 120)}: {label(name)} {mean} ± {half}, {len(group.values)} runs")
+        text.append(f"{label(settings, 120)}: {label(name)} {mean} ± {half}, {group.runs} runs")
     return _hovered("markers", x, y, text) | {
         "name": "mean over seeds",
         "marker": {"symbol": "line-ew-open", "size": 9, "color": "@ink", "line": {"width": 2, "color": "@ink"}},

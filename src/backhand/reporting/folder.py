@@ -288,7 +288,7 @@ class _Files:
 
 def _read_epochs(files: _Files) -> dict[str, list[float]]:
     name = "metrics.csv"
-    text = files.read(name, MOST_TABLE_BYTES, "is not there: no curves (logger=none, or the first epoch had not ended)")
+    text = files.read(name, MOST_TABLE_BYTES, "is not there: no curves (the first epoch had not ended)")
     if text is None:
         return {}
     try:

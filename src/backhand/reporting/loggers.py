@@ -35,13 +35,13 @@ STAGED = "BACKHAND_WANDB_DATA_DIR"
 
 
 class EpochTable(Logger):
-    """The metrics as one row an epoch, in memory for the pictures and, given a path, in a CSV file.
+    """The metrics as one row an epoch, in memory for the pictures and in a CSV file.
 
     Lightning logs an epoch's validation and training metrics in two calls; they are joined here. The file is complete
     up to the last whole epoch at any moment.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self.rows = Epochs()
@@ -84,7 +84,7 @@ class EpochTable(Logger):
 
     def _write(self) -> None:
         new = self.rows[self._written :]
-        if self.path is None or not new:
+        if not new:
             return
         columns = list(dict.fromkeys([*self._columns, *(name for row in new for name in row)]))
         try:
@@ -106,7 +106,7 @@ class EpochTable(Logger):
 def build_loggers(
     config: TrainConfig, folder: Path, rows: Sequence[Mapping[str, float]] = (), wandb_id: str | None = None
 ) -> tuple[list[Logger], EpochTable]:
-    """The loggers of `config.logger`, and the table among them that the pictures are drawn from.
+    """The table of epochs, which every run writes and the pictures are drawn from, and the loggers of `config.logger`.
 
     Args:
         config: the configuration.
@@ -117,7 +117,7 @@ def build_loggers(
     Raises:
         UserError: a package is missing; or a `_target_` is no logger, or cannot be made.
     """
-    table = EpochTable(folder / "metrics.csv" if config.logger.csv else None)
+    table = EpochTable(folder / "metrics.csv")
     loggers: list[Logger] = [table]
     for name, settings in own_keys(config.logger, LoggerConfig).items():
         loggers.append(_own_logger(f"logger.{name}", settings, config, folder))

@@ -24,7 +24,7 @@ Status = Literal["finished", "diverged", "failed", "interrupted"]
 # Settings that change no number of the result: where a run is resumed from, what is shown, logged, drawn, profiled or
 # audited, and where the data are kept. A run may be resumed with others. `data.dir` is hashed: it names what is read.
 NOT_HASHED = (
-    *("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep"),
+    *("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep", "on_divergence"),
     *("callbacks.progress_bar", "callbacks.audit", "callbacks.flow", "data.device"),
     *("trainer.enable_model_summary", "trainer.profiler", "trainer.log_every_n_steps"),
     *("trainer.num_sanity_val_steps", "trainer.limit_predict_batches", "trainer.inference_mode"),

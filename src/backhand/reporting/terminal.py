@@ -20,7 +20,6 @@ def print_summary(result: Result, folder: Path, best: int | None) -> None:
         best: the epoch, from 1, whose checkpoint was tested; None where there is no such checkpoint: the table then has
             the last epoch's metrics, and the tested weights were the last.
     """
-    title = "Finished" if result.status == "finished" else f"Diverged: {result.error}"
     tested = {name: value for name, value in result.metrics.items() if name.startswith("test/")}
     table = metrics_table(result.metrics if best is None else result.best | tested)
     table.add_section()
@@ -30,7 +29,7 @@ def print_summary(result: Result, folder: Path, best: int | None) -> None:
     else:
         table.add_row("best epoch", f"{best} of {result.epochs}")
     console = Console()
-    console.print(Text(title, style="bold"), soft_wrap=True)  # it may have a path in it
+    console.print(result.status.capitalize(), style="bold")
     console.print(table)
     if result.skipped:
         steps = "1 step was" if result.skipped == 1 else f"{result.skipped:,} steps were"

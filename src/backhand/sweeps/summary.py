@@ -16,10 +16,14 @@ from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.cells import cell
+from backhand.reporting.comparison import over_seeds
 from backhand.reporting.plots import Swept, sweep_plot
 from backhand.reporting.report import leave_report
-from backhand.reporting.terminal import shown, upload_command
+from backhand.reporting.terminal import number, shown, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
+
+# What the closing table shows of the test split: of classes the first, of numbers the others.
+TESTED = ("test/acc", "test/r2", "test/mae")
 
 
 def summarise(sweep: Sweep, names: Sequence[str]) -> None:
@@ -52,9 +56,11 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         leave_report(sweep.folder)
 
     console = Console()
-    best = finite.sort_values(names[0], ascending=not larger_is_better(names[0]), kind="stable")
-    if len(best):
-        console.print(_table(outcomes, settings, best.head(sweep.config.sweep.top)))
+    if len(finite):
+        tested = pd.DataFrame([each.record["metrics"] for each in outcomes]).reindex(columns=TESTED)
+        found = finite.join(tested.dropna(axis=1, how="all").astype(float))
+        means, top = _means(settings, found), sweep.config.sweep.top
+        console.print(_best_runs(outcomes, settings, found, top) if means is None else _best_means(means, top))
     if failed:
         console.print(f"{len(failed)} of {len(outcomes)} failed:", style="bold")
     for each in failed:
@@ -84,19 +90,58 @@ def write_table(path: Path, outcomes: Sequence[JobOutcome], settings: Any, value
     atomic_write(path, table.to_csv(index=False))
 
 
-def _table(outcomes: Sequence[JobOutcome], settings: Any, best: Any) -> Table:
-    table = Table(title=f"the best {len(best)} of {len(outcomes)}", title_justify="left")
-    ends = [key.rpartition(".")[2] for key in settings]
-    keys = [end if ends.count(end) == 1 else key for key, end in zip(settings, ends, strict=True)]
-    for head in ("job", *keys, *best.columns, "test"):
-        number = head in ("job", "test", *best.columns)
-        table.add_column(Text(head), justify="right" if number else "left", overflow="fold", no_wrap=number)
-    for place, values in best.iterrows():
-        # As Text, for a user's own brackets are no markup.
-        given = [Text(_short(value)) for value in settings.loc[place]]
-        found = [f"{value:.4g}" for value in values]
-        table.add_row(str(outcomes[place].number), *given, *found, _tested(outcomes[place].record["metrics"]))
+def _means(settings: Any, found: Any) -> Any:
+    """The means over seeds of what the jobs have found; None where no two jobs differ in their seed only.
+
+    Args:
+        settings: a row a job, as text.
+        found: the metrics of those that have not failed.
+    """
+    settings = settings.rename(columns=lambda key: key.lstrip("+"))  # Hydra's signs for adding a key
+    if "seed" not in settings:
+        return None
+    means = over_seeds(settings.join(found), list(settings), list(found))
+    return means if (means["runs"] + means["failed"]).max() > 1 else None
+
+
+def _best_means(means: Any, top: int) -> Table:
+    best = means.head(top)
+    keys = list(best.loc[:, :"runs"])[:-1]
+    metrics = [name for name in best if f"{name} low" in best]
+    rows = best[keys].map(_short).assign(seeds=best["runs"].map(str), failed=best["failed"].map(str))
+    for name in metrics:
+        rows[name] = [
+            _written(name, mean) + ("" if np.isnan(high) else f" ± {_written(name, high - mean)}")
+            for mean, high in zip(best[name], best[f"{name} high"], strict=True)
+        ]
+    return _table(f"mean ± 95 % interval: the best {len(best)} of {len(means)}", keys, rows)
+
+
+def _best_runs(outcomes: Sequence[JobOutcome], settings: Any, found: Any, top: int) -> Table:
+    first = found.columns[0]
+    best = found.sort_values(first, ascending=not larger_is_better(first), kind="stable").head(top)
+    rows = settings.loc[best.index].map(_short)
+    rows.insert(0, "job", [str(outcomes[place].number) for place in best.index])
+    for name in best:
+        rows[name] = [_written(name, value) for value in best[name]]
+    return _table(f"the best {len(best)} of {len(outcomes)}", list(settings), rows)
+
+
+def _table(title: str, keys: Sequence[str], rows: Any) -> Table:
+    """Rows of texts, whose columns are settings (`keys`, shown by their last part where it is unique) and numbers."""
+    table = Table(title=title, title_justify="left")
+    ends = [key.rpartition(".")[2] for key in keys]
+    for head in rows:
+        end, is_key = head.rpartition(".")[2], head in keys
+        told = Text(end if ends.count(end) == 1 else head)
+        table.add_column(told, justify="left" if is_key else "right", overflow="fold", no_wrap=not is_key)
+    for row in rows.itertuples(index=False):
+        table.add_row(*map(Text, row))  # as Text, for a user's own brackets are no markup
     return table
+
+
+def _written(name: str, value: float) -> str:
+    return "" if np.isnan(value) else number(name.rpartition("/")[2], value)
 
 
 def _short(value: str) -> str:
@@ -105,10 +150,3 @@ def _short(value: str) -> str:
         return f"{float(value):.4g}" if len(value) > 8 else value
     except ValueError:
         return value
-
-
-def _tested(metrics: dict[str, Any]) -> str:
-    for name in ("test/acc", "test/r2", "test/loss"):
-        if metrics.get(name) is not None:
-            return f"{metrics[name]:.2%}" if name == "test/acc" else f"{name.removeprefix('test/')} {metrics[name]:.4g}"
-    return ""

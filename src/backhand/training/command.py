@@ -59,16 +59,34 @@ def main(cfg: DictConfig) -> Any:
             log.info("complete already: %s", folder)
         if is_first() and alone:
             print(f"complete already: {shown(folder)}")
+            tell_divergence(record, config)
         return objective_of(record)
     alone_and_first = alone and is_first()
     with ending_at_once(lambda: leave_interrupted(config, folder)) if alone_and_first else nullcontext():
         from backhand.training.train import train
     try:
-        return train(config, own_folder, None if alone else Path(hydra.sweep.dir).absolute())
+        objective = train(config, own_folder, None if alone else Path(hydra.sweep.dir).absolute())
     except SystemExit:
         if alone_and_first:
             leave_interrupted(config, folder)
         raise
+    if alone_and_first:
+        tell_divergence(read_result(folder), config)
+    return objective
+
+
+def tell_divergence(record: dict[str, Any] | None, config: TrainConfig) -> None:
+    """Say on stderr why a run diverged, if it did.
+
+    Raises:
+        UserError: it did, and `on_divergence` is `fail`.
+    """
+    if record is None or record["status"] != "diverged":
+        return
+    error = UserError(f"diverged: {record['error']}")
+    if config.on_divergence == "fail":
+        raise error
+    print(report(error), file=sys.stderr)
 
 
 def leave_interrupted(config: TrainConfig, folder: Path) -> None:
