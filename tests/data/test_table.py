@@ -435,6 +435,12 @@ def test_a_class_without_enough_rows_is_named(tmp_path):
     refusal(lambda: loaded(written(tmp_path, table), target="kind"), "class 'castle' has 1 of 40 rows")
 
 
+def test_too_few_rows_of_a_regression_are_told_of_as_rows(tmp_path):
+    path = written(tmp_path, frame(12))
+    message = refusal(lambda: loaded(path, val_fraction=0.01, test_fraction=0.01), "12 rows are too few")
+    assert "class" not in message
+
+
 @pytest.mark.parametrize(
     ("weight", "words"),
     [
