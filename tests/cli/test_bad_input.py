@@ -458,6 +458,8 @@ SCRIPTS = [
         ("evaluate", ["rn=."], "did you mean run", None),
         ("evaluate", ["run=.", "split=tset"], "did you mean test", None),
         ("evaluate", ["run=.", "input=new.csv", "split=test"], "give one of the two", None),
+        ("evaluate", ["run=.", "input=new.csv", "unknown=zero"], "did you mean zeros", None),
+        ("evaluate", ["run=.", "unknown=zeros"], "is for new rows; give input=FILE, too", None),
         ("evaluate", ["run=run"], "config.yaml: ", files.run_folder("a: [")),
         ("evaluate", ["run=run"], "is not a configuration", files.run_folder("[1]")),
         ("evaluate", ["run=run"], "more than 50 levels deep", files.run_folder("[" * 3000 + "]" * 3000)),

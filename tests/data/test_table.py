@@ -158,8 +158,8 @@ def test_encoding_equals_scikit_learns_column_transformer(tmp_path_factory, seed
     ]
     plain = table.astype({name: object for name in table.columns if name.startswith("t")})
     expected = ColumnTransformer(transformers).fit(plain.loc[train.index]).transform(plain)
-    assert np.allclose(encode(data.preprocessing, table), expected, rtol=1e-6, atol=1e-6)
-    assert torch.equal(in_file_order(data, "x"), encode(data.preprocessing, table))
+    assert np.allclose(encode(data.preprocessing, table, "t"), expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(in_file_order(data, "x"), encode(data.preprocessing, table, "t"))
 
 
 def test_a_category_of_held_out_rows_alone_is_encoded_as_zeros(tmp_path):
@@ -435,16 +435,16 @@ def test_a_wrong_role_of_a_column_is_refused(tmp_path, keys, words, suffix):
     refusal(lambda: loaded(path, **keys), *words)
 
 
-def test_a_class_without_enough_rows_is_named(tmp_path):
-    table = frame()
-    table.loc[3, "kind"] = "castle"
-    refusal(lambda: loaded(written(tmp_path, table), target="kind"), "class 'castle' has 1 of 40 rows")
-
-
 def test_too_few_rows_of_a_regression_are_told_of_as_rows(tmp_path):
     path = written(tmp_path, frame(12))
     message = refusal(lambda: loaded(path, val_fraction=0.01, test_fraction=0.01), "12 rows are too few")
     assert "class" not in message
+
+
+def test_a_class_without_enough_rows_is_named(tmp_path):
+    table = frame()
+    table.loc[3, "kind"] = "castle"
+    refusal(lambda: loaded(written(tmp_path, table), target="kind"), "class 'castle' has 1 of 40 rows")
 
 
 @pytest.mark.parametrize(
@@ -500,7 +500,7 @@ def trained(tmp_path):
 
 def test_the_training_file_read_again_gives_the_training_inputs(tmp_path, trained):
     data = trained(frame(), target="kind")
-    x, y, _ = read_new_rows(tmp_path / "train.csv", data.preprocessing)
+    x, y, *_ = read_new_rows(tmp_path / "train.csv", data.preprocessing)
     assert torch.equal(x, in_file_order(data, "x"))
     assert torch.equal(y, in_file_order(data, "y"))
 
@@ -508,13 +508,13 @@ def test_the_training_file_read_again_gives_the_training_inputs(tmp_path, traine
 def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(tmp_path, trained):
     data = trained(frame(), weight="one", ignore=["kind"])
     new = frame(7, seed=1)
-    x, y, _ = read_new_rows(written(tmp_path, new), data.preprocessing)
+    x, y, *_ = read_new_rows(written(tmp_path, new), data.preprocessing)
     assert np.array_equal(y[:, 0], new.price)
     assert y.dtype == torch.float64
     expected = (new.area - columns_of(data)["area"]["mean"]) / columns_of(data)["area"]["std"]
     assert np.allclose(x[:, 0], expected)
     bare = new[["lift", "rooms", "city", "area"]]
-    again, nothing, _ = read_new_rows(written(tmp_path, bare), data.preprocessing)
+    again, nothing, *_ = read_new_rows(written(tmp_path, bare), data.preprocessing)
     assert nothing is None
     assert torch.equal(again, x)
 
@@ -535,7 +535,7 @@ def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(t
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_categories_that_look_otherwise_in_the_new_file_still_match(tmp_path, trained, training, new, code, suffix):
     data = trained(frame().assign(x=np.resize(training, N)), ignore=["kind"])
-    x, _, _ = read_new_rows(written(tmp_path, frame(5).assign(x=new), f"new.{suffix}"), data.preprocessing)
+    x, *_ = read_new_rows(written(tmp_path, frame(5).assign(x=new), f"new.{suffix}"), data.preprocessing)
     names = columns_of(data)["x"]["categories"]
     assert names[code] == new
     assert x[:, -len(names) :].tolist() == [[float(i == code) for i in range(len(names))]] * 5
@@ -545,8 +545,8 @@ def test_categories_that_look_otherwise_in_the_new_file_still_match(tmp_path, tr
 def test_integer_categories_of_any_dtype_match(tmp_path, trained, value):
     data = trained(frame().assign(x=np.resize(["1", "2", "low"], N)))
     new = frame(5).assign(x=value)
-    x, _, _ = read_new_rows(written(tmp_path, new, "new.parquet"), data.preprocessing)
-    assert torch.equal(x, encode(data.preprocessing, new))
+    x, *_ = read_new_rows(written(tmp_path, new, "new.parquet"), data.preprocessing)
+    assert torch.equal(x, encode(data.preprocessing, new, "t"))
     assert x[:, columns_of_width(data, "x")].tolist() == [[1.0, 0.0, 0.0]] * 5
 
 
@@ -565,7 +565,7 @@ def columns_of_width(data, name):
 def test_classes_of_new_rows_are_those_of_training(tmp_path, trained, target, suffix):
     data = trained(frame().assign(y=np.resize(np.array(target), N)), target="y")
     new = frame(5).assign(y=np.array([target[1]] * 5))
-    _, y, _ = read_new_rows(written(tmp_path, new, f"new.{suffix}"), data.preprocessing)
+    _, y, *_ = read_new_rows(written(tmp_path, new, f"new.{suffix}"), data.preprocessing)
     assert y.tolist() == [data.class_names.index(str(target[1]))] * 5
 
 
@@ -573,9 +573,15 @@ def test_classes_of_new_rows_are_those_of_training(tmp_path, trained, target, su
     ("change", "words"),
     [
         (lambda t: t.drop(columns=["area", "city"]), ["lacks 'area', 'city'"]),
-        (lambda t: t.assign(height=1, depth=1), ["has 'height', 'depth', which training did not have"]),
+        (
+            lambda t: t.assign(height=1, depth=1),
+            ["has 'height', 'depth'", "unknown=zeros ignores others"],
+        ),
         (lambda t: t.drop(columns="area").assign(aera=1), ["lacks 'area', and has 'aera'"]),
-        (lambda t: t.assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Köln"]), ["'city'", "'Ulm', 'Bonn', 'Köln'", "row 1"]),
+        (
+            lambda t: t.assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Köln"]),
+            ["'city'", "'Ulm', 'Bonn', 'Köln'", "row 1", "unknown=zeros"],
+        ),
         (lambda t: t.assign(kind="castle"), ["'kind'", "classes", "'castle'", "'flat', 'house'"]),
         (lambda t: t.assign(kind=["flat", None, "flat", None, "flat"]), ["'kind' has 2"]),
         (lambda t: t.assign(area=["1", "2", "x", "3", "4"]), ["'area' must hold numbers", "row 2", "'x'"]),
@@ -592,11 +598,42 @@ def test_new_rows_that_do_not_fit_are_refused(tmp_path, trained, change, words):
     refusal(lambda: read_new_rows(path, preprocessing), f"input={path}: ", *words)
 
 
-def test_unreadable_new_rows_name_the_key(tmp_path, trained):
+def test_new_rows_that_are_not_there_are_named(tmp_path, trained):
     preprocessing = trained(frame()).preprocessing
-    refusal(
-        lambda: read_new_rows(tmp_path / "no.csv", preprocessing, "rows"), f"rows={tmp_path / 'no.csv'}: ", "No such"
+    refusal(lambda: read_new_rows(tmp_path / "no.csv", preprocessing), f"input={tmp_path / 'no.csv'}: ", "No such")
+
+
+def test_what_training_did_not_have_can_be_accepted(tmp_path, trained):
+    data = trained(frame(), target="kind")
+    new = frame(5).assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Chur"])
+    known, _, _, nothing = read_new_rows(written(tmp_path, frame(5).assign(city="Bern")), data.preprocessing, "zeros")
+    path = written(tmp_path, new.assign(height="2024-01-01", depth=None))
+    x, y, _, accepted = read_new_rows(path, data.preprocessing, unknown="zeros")
+    cities = columns_of_width(data, "city")
+    assert x[:, cities].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert torch.equal(x[:, : cities.start], known[:, : cities.start])
+    assert torch.equal(x[:, cities.stop :], known[:, cities.stop :])
+    assert len(y) == 5
+    assert nothing == ""
+    assert accepted == (
+        "ignored 'height', 'depth', which training did not have; "
+        "3 of 5 rows have categories that training did not have, encoded as zeros: 'city' ('Ulm', 'Bonn')"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop(columns="area").assign(aera=1), ["lacks 'area'"]),
+        (lambda t: t.assign(kind="castle"), ["'kind' has classes", "'castle'"]),
+        (lambda t: t.assign(area="far"), ["'area' must hold numbers"]),
+        (lambda t: t.assign(city=[None, *["Bern"] * 4]), ["'city' has 1", "data.missing=refuse"]),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_with_unknown_zeros_too(tmp_path, trained, change, words):
+    preprocessing = trained(frame(), target="kind").preprocessing
+    path = written(tmp_path, change(frame(5)))
+    refusal(lambda: read_new_rows(path, preprocessing, "zeros"), f"input={path}: ", *words)
 
 
 def test_new_values_beyond_float32_are_refused(tmp_path, trained):
@@ -608,7 +645,7 @@ def test_new_values_beyond_float32_are_refused(tmp_path, trained):
 def test_missing_values_of_new_rows_are_filled_as_in_training(tmp_path, trained):
     data = trained(frame(), missing="median")
     new = frame(5).assign(area=None, city=None)
-    x, _, _ = read_new_rows(written(tmp_path, new), data.preprocessing)
+    x, *_ = read_new_rows(written(tmp_path, new), data.preprocessing)
     columns = columns_of(data)
     assert np.allclose(x[:, 0], (columns["area"]["fill"] - columns["area"]["mean"]) / columns["area"]["std"])
     assert (x[:, 3 + columns["city"]["categories"].index(columns["city"]["fill"])] == 1).all()
