@@ -326,10 +326,10 @@ def test_a_small_file_with_gigabytes_in_it_is_refused(tmp_path):
 
 def test_more_rows_than_a_file_can_have_are_refused_before_they_are_read(tmp_path, monkeypatch):
     path = written(tmp_path, frame(1000).assign(area=1.0), "t.parquet")
-    monkeypatch.setattr("backhand.data.unpacked.DATA_TIMES", 1)
-    monkeypatch.setattr("backhand.data.unpacked.DATA_BYTES", 8 * 7 * 1000)
+    monkeypatch.setattr("backhand.data.tablefile.MOST_TIMES", 1)
+    monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000)
     assert loaded(path).facts.samples == 1000
-    monkeypatch.setattr("backhand.data.unpacked.DATA_BYTES", 8 * 7 * 1000 - 1)
+    monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000 - 1)
     refusal(lambda: loaded(path), "and unpacked more than")
 
 

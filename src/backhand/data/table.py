@@ -179,8 +179,8 @@ def read_new_rows(path: str | Path, preprocessing: dict[str, Any], unknown: str 
     if target in names:
         if class_names:
             classes = as_categories(frame[target])
-            if unseen := _unseen(classes, class_names):
-                raise _unseen_error(classes, unseen, class_names, f"{where}: {target!r} has classes")
+            if (new := _unseen(classes, class_names)).any():
+                raise _unseen_error(classes, new, class_names, f"{where}: {target!r} has classes")
         y = _targets(frame[target], class_names)
     return NewRows(x, y, weights, "; ".join(accepted))
 
@@ -206,13 +206,13 @@ def _check_categories(frame: pd.DataFrame, preprocessing: dict[str, Any], unknow
     for column in preprocessing["columns"]:
         if column["kind"] == "text":
             name, seen = column["name"], column["categories"] + column["held_out"]
-            unseen = _unseen(frame[name], seen)
-            if unseen and unknown == "refuse":
-                what = f"{where}: {name!r} has categories"
-                raise _unseen_error(frame[name], unseen, seen, what, " (unknown=zeros encodes others as zeros)")
-            if unseen:
-                rows |= frame[name].isin(unseen).to_numpy()
-                found.append(f"{name!r} ({listed(unseen, 3)})")
+            new = _unseen(frame[name], seen)
+            if new.any() and unknown == "refuse":
+                more = " (unknown=zeros encodes others as zeros)"
+                raise _unseen_error(frame[name], new, seen, f"{where}: {name!r} has categories", more)
+            if new.any():
+                rows |= new
+                found.append(f"{name!r} ({listed(frame[name][new].unique(), 3)})")
     if not found:
         return []
     count = f"{rows.sum():,} of {len(rows):,} rows"
@@ -273,13 +273,12 @@ def _refuse_names(frame: pd.DataFrame, features: list[str], where: str) -> None:
                 raise UserError(f"{where}: {name!r} {found}; at most {MOST_CATEGORIES} can be learned from: {REMEDY}")
 
 
-def _unseen(values: pd.Series, seen: list[str]) -> list[str]:
-    return [value for value in values.cat.categories if value not in set(seen)]
+def _unseen(values: pd.Series, seen: list[str]) -> np.ndarray:
+    return (values.notna() & ~values.isin(seen)).to_numpy()
 
 
-def _unseen_error(values: pd.Series, unseen: list[str], seen: list[str], what: str, more: str = "") -> UserError:
-    row = int(np.flatnonzero(values.isin(unseen))[0])
-    found = f"that were not in training, {listed(unseen, 3)}, first in row {row} (from 0)"
+def _unseen_error(values: pd.Series, new: np.ndarray, seen: list[str], what: str, more: str = "") -> UserError:
+    found = f"that were not in training, {listed(values[new].unique(), 3)}, first in row {new.argmax()} (from 0)"
     return UserError(f"{what} {found}; must be of {listed(seen, 10)}{more}")
 
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from backhand.data.unpacked import most_unpacked
 from backhand.errors import UserError
 
 Kind = Literal["number", "text", "any"]
@@ -26,6 +25,9 @@ SUFFIXES = (".csv", ".tsv", ".csv.gz", ".parquet", ".pq")
 MOSTLY = 0.9
 DATE = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?)? ?(Z|[+-]\d{2}:?\d{2})?"
 BLOCK = 1 << 24  # bytes; a row of a CSV must fit into one block
+# Unpacked, a file has at most so many times its own bytes, or this many of them. A text seldom has 20 times; gzip
+# allows 1,000 times, and Parquet any number.
+MOST_TIMES, MOST_BYTES = 100, 1 << 28
 # pandas' name for an index that had none: no column of the user's.
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
@@ -76,8 +78,8 @@ def read_columns(
     path = Path(path)
     with _reading(where):
         if _is_parquet(path):
-            with pyarrow.parquet.ParquetFile(path) as file:
-                types = {name: file.schema_arrow.field(name).type for name in names}
+            schema = pyarrow.parquet.read_schema(path)
+            types = {name: schema.field(name).type for name in names}
             _refuse_types(types, where, remedy)
             # A text that many rows share is in the file once, and so it is here.
             texts = [name for name, kind in types.items() if _is_text(kind)]
@@ -93,9 +95,10 @@ def read_columns(
             strings_to_categorical=True, self_destruct=True, split_blocks=True, ignore_metadata=True
         )
         del table
-        for name, kind in types.items():
-            found = _as_kind(frame[name], kind, kinds.get(name), f"{where}: {name!r}", remedy)
-            if found is not frame[name]:
+        for name, stored in types.items():
+            values = frame[name]
+            found = _as_kind(values, stored, kinds.get(name), f"{where}: {name!r}", remedy)
+            if found is not values:
                 frame[name] = found
     # 1,000,000 rows × 50 numbers leave 1.4 GB of parsed text with Arrow, which would add to what comes after.
     pa.default_memory_pool().release_unused()
@@ -175,7 +178,7 @@ def _csv_names(path: Path, where: str) -> list[str]:
 
 
 def _refuse_unpacked(size: int, packed: int, where: str) -> None:
-    if size > (most := most_unpacked(packed)):
+    if size > (most := max(MOST_TIMES * packed, MOST_BYTES)):
         raise UserError(
             f"{where}: has {packed} bytes, and unpacked more than {most}, which is no table's way; "
             "if it is right, store it as a CSV file that is not packed"
