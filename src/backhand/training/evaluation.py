@@ -44,7 +44,7 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
 
 
 def evaluate_new_rows(
-    config: TrainConfig, checkpoint: Path, path: Path, unknown: str
+    config: TrainConfig, checkpoint: Path, path: Path, unknown: str = "refuse"
 ) -> tuple[dict[str, float], Table]:
     """Predict the rows of another file with a checkpoint of a run on a table; print the metrics if it has the target.
 
