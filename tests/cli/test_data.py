@@ -73,6 +73,15 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted(command, tmp_path):
 
     new.assign(city="Wien").to_csv(tmp_path / "strange.csv", index=False)
     one_line(command("scripts/evaluate.py", "run=run", "input=strange.csv"), "evaluate.py", "'Wien'")
+    new.assign(city=["Wien", *["Bern"] * 49], note="?").to_csv(tmp_path / "strange.csv", index=False)
+    evaluated = command("scripts/evaluate.py", "run=run", "input=strange.csv", "unknown=zeros", "predict=zeros.csv")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert evaluated.stdout.startswith(
+        "unknown=zeros: ignored 'note', which training did not have; "
+        "1 of 50 rows have categories that training did not have, encoded as zeros: 'city' ('Wien')\n"
+    )
+    assert pd.read_csv(tmp_path / "zeros.csv").prediction.notna().sum() == 50
+    one_line(command("scripts/evaluate.py", "run=run", "unknown=zeros"), "evaluate.py", "give input=FILE, too")
     new[["city"]].to_csv(tmp_path / "short.csv", index=False)
     one_line(command("scripts/evaluate.py", "run=run", "input=short.csv"), "evaluate.py", "'area'")
     one_line(

@@ -191,7 +191,7 @@ def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(command, tmp_pa
         assert secret.encode() not in found
 
 
-def test_formulas_are_text_in_what_is_written(command, tmp_path):
+def test_formulas_are_text_in_a_sweeps_table_and_predictions_are_as_they_are(command, tmp_path):
     rows = [f"{'=HYPERLINK(0)' if i % 2 else '@SUM'},{i % 2 + i / 100},{i}" for i in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["y,a,b", *rows]) + "\n")
     given = ["data=table", "data.path=t.csv", "data.target=y", "logger=none", "report=false", "callbacks=quiet"]
@@ -204,5 +204,6 @@ def test_formulas_are_text_in_what_is_written(command, tmp_path):
     result = command("scripts/evaluate.py", "run=sweep/0", "predict=out.csv")
     assert result.returncode == 0, result.stderr
     cells = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
-    assert {cell for row in cells for cell in row[1:3]} == {"'=HYPERLINK(0)", "'@SUM"}
+    assert {row[1] for row in cells} == {"=HYPERLINK(0)", "@SUM"}
+    assert {row[2] for row in cells} <= {"=HYPERLINK(0)", "@SUM"}
     assert all(float(cell) >= 0 for row in cells for cell in (row[0], *row[3:]))

@@ -461,7 +461,10 @@ class Bytes(Items):
         (named(Weightless), "every weight of the training split is 0"),
         (named(Items, "++data.rows=0"), "has no items"),
         (named(Items, "++data.rows=30"), r"of the 30 samples of custom 4 are left to val; it needs 6"),
-        (named(Items, "++data.rows=1", "++data.kind=number", classes="null"), "has 1 items, too few"),
+        (
+            named(Items, "++data.rows=1", "++data.kind=number", classes="null"),
+            "data: 1 rows are too few for each split",
+        ),
         (named(Items, "data.test_fraction=0"), r"data\.test_fraction=0\.0: must be above 0"),
     ],
 )

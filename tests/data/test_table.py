@@ -158,8 +158,8 @@ def test_encoding_equals_scikit_learns_column_transformer(tmp_path_factory, seed
     ]
     plain = table.astype({name: object for name in table.columns if name.startswith("t")})
     expected = ColumnTransformer(transformers).fit(plain.loc[train.index]).transform(plain)
-    assert np.allclose(encode(data.preprocessing, table), expected, rtol=1e-6, atol=1e-6)
-    assert torch.equal(in_file_order(data, "x"), encode(data.preprocessing, table))
+    assert np.allclose(encode(data.preprocessing, table, "t"), expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(in_file_order(data, "x"), encode(data.preprocessing, table, "t"))
 
 
 def test_a_category_of_held_out_rows_alone_is_encoded_as_zeros(tmp_path):
@@ -264,7 +264,7 @@ ROWS = "".join(f"{i},{i % 3},{i * 0.5}\n" for i in range(20))
         (csv(b"a,b,price\n1,2,3\n\xe9,2,3\n"), ["line 3 is not UTF-8", "0xe9"]),
         (csv("a,b,price\n".encode("utf-16")), ["not UTF-8"]),
         (csv(b"a,b,price\n1,2,3\n1,\x00,3\n"), ["line 3 has a NUL byte"]),
-        (csv(bytes(range(256)) * 50), ["line 2 is not UTF-8"]),
+        (csv(bytes(range(256)) * 50), ["line 1 has a NUL byte"]),
         (csv(b"\x80\x04\x95" + bytes(range(1, 128))), ["not UTF-8"]),
         (csv('a,b,price\n"1,2,3\n' + ROWS), ["Expected 3 columns"]),
     ],
@@ -308,22 +308,28 @@ def packed_zeros(path):
     path.write_bytes(gzip.compress(b"a,price\n") + gzip.compress(b"0,0\n" * (1 << 18)) * 400)
 
 
-@pytest.mark.parametrize(
-    ("make", "name"), [(long_text, "t.parquet"), (long_text_undeclared, "t.parquet"), (packed_zeros, "t.csv.gz")]
-)
-def test_a_small_file_with_gigabytes_in_it_is_refused(tmp_path, make, name):
-    make(tmp_path / name)
+@pytest.mark.parametrize("make", [long_text, long_text_undeclared])
+def test_a_text_that_many_rows_share_is_in_memory_once(tmp_path, make):
+    make(tmp_path / "t.parquet")
     with peak_memory() as peak:
-        refusal(lambda: loaded(tmp_path / name), f"data.path={tmp_path / name}", "and unpacked more than")
-    assert peak.kib < 100 << 10  # of the 400 MB and more
+        data = loaded(tmp_path / "t.parquet")
+    assert [len(text) for text in columns_of(data)["a"]["categories"]] == [1 << 20]
+    assert peak.kib < 100 << 10  # of the 1 GB that it would be a row at a time
+
+
+def test_a_small_file_with_gigabytes_in_it_is_refused(tmp_path):
+    packed_zeros(tmp_path / "t.csv.gz")
+    with peak_memory() as peak:
+        refusal(lambda: loaded(tmp_path / "t.csv.gz"), f"data.path={tmp_path / 't.csv.gz'}", "and unpacked more than")
+    assert peak.kib < 100 << 10  # of the 400 MB
 
 
 def test_more_rows_than_a_file_can_have_are_refused_before_they_are_read(tmp_path, monkeypatch):
     path = written(tmp_path, frame(1000).assign(area=1.0), "t.parquet")
-    monkeypatch.setattr("backhand.data.unpacked.DATA_TIMES", 1)
-    monkeypatch.setattr("backhand.data.unpacked.DATA_BYTES", 8 * 7 * 1000)
+    monkeypatch.setattr("backhand.data.tablefile.MOST_TIMES", 1)
+    monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000)
     assert loaded(path).facts.samples == 1000
-    monkeypatch.setattr("backhand.data.unpacked.DATA_BYTES", 8 * 7 * 1000 - 1)
+    monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000 - 1)
     refusal(lambda: loaded(path), "and unpacked more than")
 
 
@@ -429,6 +435,12 @@ def test_a_wrong_role_of_a_column_is_refused(tmp_path, keys, words, suffix):
     refusal(lambda: loaded(path, **keys), *words)
 
 
+def test_too_few_rows_of_a_regression_are_told_of_as_rows(tmp_path):
+    path = written(tmp_path, frame(12))
+    message = refusal(lambda: loaded(path, val_fraction=0.01, test_fraction=0.01), "12 rows are too few")
+    assert "class" not in message
+
+
 def test_a_class_without_enough_rows_is_named(tmp_path):
     table = frame()
     table.loc[3, "kind"] = "castle"
@@ -488,7 +500,7 @@ def trained(tmp_path):
 
 def test_the_training_file_read_again_gives_the_training_inputs(tmp_path, trained):
     data = trained(frame(), target="kind")
-    x, y, _ = read_new_rows(tmp_path / "train.csv", data.preprocessing)
+    x, y, *_ = read_new_rows(tmp_path / "train.csv", data.preprocessing)
     assert torch.equal(x, in_file_order(data, "x"))
     assert torch.equal(y, in_file_order(data, "y"))
 
@@ -496,13 +508,13 @@ def test_the_training_file_read_again_gives_the_training_inputs(tmp_path, traine
 def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(tmp_path, trained):
     data = trained(frame(), weight="one", ignore=["kind"])
     new = frame(7, seed=1)
-    x, y, _ = read_new_rows(written(tmp_path, new), data.preprocessing)
+    x, y, *_ = read_new_rows(written(tmp_path, new), data.preprocessing)
     assert np.array_equal(y[:, 0], new.price)
     assert y.dtype == torch.float64
     expected = (new.area - columns_of(data)["area"]["mean"]) / columns_of(data)["area"]["std"]
     assert np.allclose(x[:, 0], expected)
     bare = new[["lift", "rooms", "city", "area"]]
-    again, nothing, _ = read_new_rows(written(tmp_path, bare), data.preprocessing)
+    again, nothing, *_ = read_new_rows(written(tmp_path, bare), data.preprocessing)
     assert nothing is None
     assert torch.equal(again, x)
 
@@ -523,7 +535,7 @@ def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(t
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_categories_that_look_otherwise_in_the_new_file_still_match(tmp_path, trained, training, new, code, suffix):
     data = trained(frame().assign(x=np.resize(training, N)), ignore=["kind"])
-    x, _, _ = read_new_rows(written(tmp_path, frame(5).assign(x=new), f"new.{suffix}"), data.preprocessing)
+    x, *_ = read_new_rows(written(tmp_path, frame(5).assign(x=new), f"new.{suffix}"), data.preprocessing)
     names = columns_of(data)["x"]["categories"]
     assert names[code] == new
     assert x[:, -len(names) :].tolist() == [[float(i == code) for i in range(len(names))]] * 5
@@ -533,8 +545,8 @@ def test_categories_that_look_otherwise_in_the_new_file_still_match(tmp_path, tr
 def test_integer_categories_of_any_dtype_match(tmp_path, trained, value):
     data = trained(frame().assign(x=np.resize(["1", "2", "low"], N)))
     new = frame(5).assign(x=value)
-    x, _, _ = read_new_rows(written(tmp_path, new, "new.parquet"), data.preprocessing)
-    assert torch.equal(x, encode(data.preprocessing, new))
+    x, *_ = read_new_rows(written(tmp_path, new, "new.parquet"), data.preprocessing)
+    assert torch.equal(x, encode(data.preprocessing, new, "t"))
     assert x[:, columns_of_width(data, "x")].tolist() == [[1.0, 0.0, 0.0]] * 5
 
 
@@ -553,7 +565,7 @@ def columns_of_width(data, name):
 def test_classes_of_new_rows_are_those_of_training(tmp_path, trained, target, suffix):
     data = trained(frame().assign(y=np.resize(np.array(target), N)), target="y")
     new = frame(5).assign(y=np.array([target[1]] * 5))
-    _, y, _ = read_new_rows(written(tmp_path, new, f"new.{suffix}"), data.preprocessing)
+    _, y, *_ = read_new_rows(written(tmp_path, new, f"new.{suffix}"), data.preprocessing)
     assert y.tolist() == [data.class_names.index(str(target[1]))] * 5
 
 
@@ -561,9 +573,15 @@ def test_classes_of_new_rows_are_those_of_training(tmp_path, trained, target, su
     ("change", "words"),
     [
         (lambda t: t.drop(columns=["area", "city"]), ["lacks 'area', 'city'"]),
-        (lambda t: t.assign(height=1, depth=1), ["has 'height', 'depth', which training did not have"]),
+        (
+            lambda t: t.assign(height=1, depth=1),
+            ["has 'height', 'depth'", "unknown=zeros ignores others"],
+        ),
         (lambda t: t.drop(columns="area").assign(aera=1), ["lacks 'area', and has 'aera'"]),
-        (lambda t: t.assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Köln"]), ["'city'", "'Ulm', 'Bonn', 'Köln'", "row 1"]),
+        (
+            lambda t: t.assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Köln"]),
+            ["'city'", "'Ulm', 'Bonn', 'Köln'", "row 1", "unknown=zeros"],
+        ),
         (lambda t: t.assign(kind="castle"), ["'kind'", "classes", "'castle'", "'flat', 'house'"]),
         (lambda t: t.assign(kind=["flat", None, "flat", None, "flat"]), ["'kind' has 2"]),
         (lambda t: t.assign(area=["1", "2", "x", "3", "4"]), ["'area' must hold numbers", "row 2", "'x'"]),
@@ -580,11 +598,42 @@ def test_new_rows_that_do_not_fit_are_refused(tmp_path, trained, change, words):
     refusal(lambda: read_new_rows(path, preprocessing), f"input={path}: ", *words)
 
 
-def test_unreadable_new_rows_name_the_key(tmp_path, trained):
+def test_new_rows_that_are_not_there_are_named(tmp_path, trained):
     preprocessing = trained(frame()).preprocessing
-    refusal(
-        lambda: read_new_rows(tmp_path / "no.csv", preprocessing, "rows"), f"rows={tmp_path / 'no.csv'}: ", "No such"
+    refusal(lambda: read_new_rows(tmp_path / "no.csv", preprocessing), f"input={tmp_path / 'no.csv'}: ", "No such")
+
+
+def test_what_training_did_not_have_can_be_accepted(tmp_path, trained):
+    data = trained(frame(), target="kind")
+    new = frame(5).assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Chur"])
+    known, _, _, nothing = read_new_rows(written(tmp_path, frame(5).assign(city="Bern")), data.preprocessing, "zeros")
+    path = written(tmp_path, new.assign(height="2024-01-01", depth=None))
+    x, y, _, accepted = read_new_rows(path, data.preprocessing, unknown="zeros")
+    cities = columns_of_width(data, "city")
+    assert x[:, cities].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert torch.equal(x[:, : cities.start], known[:, : cities.start])
+    assert torch.equal(x[:, cities.stop :], known[:, cities.stop :])
+    assert len(y) == 5
+    assert nothing == ""
+    assert accepted == (
+        "ignored 'height', 'depth', which training did not have; "
+        "3 of 5 rows have categories that training did not have, encoded as zeros: 'city' ('Ulm', 'Bonn')"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop(columns="area").assign(aera=1), ["lacks 'area'"]),
+        (lambda t: t.assign(kind="castle"), ["'kind' has classes", "'castle'"]),
+        (lambda t: t.assign(area="far"), ["'area' must hold numbers"]),
+        (lambda t: t.assign(city=[None, *["Bern"] * 4]), ["'city' has 1", "data.missing=refuse"]),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_with_unknown_zeros_too(tmp_path, trained, change, words):
+    preprocessing = trained(frame(), target="kind").preprocessing
+    path = written(tmp_path, change(frame(5)))
+    refusal(lambda: read_new_rows(path, preprocessing, "zeros"), f"input={path}: ", *words)
 
 
 def test_new_values_beyond_float32_are_refused(tmp_path, trained):
@@ -596,7 +645,7 @@ def test_new_values_beyond_float32_are_refused(tmp_path, trained):
 def test_missing_values_of_new_rows_are_filled_as_in_training(tmp_path, trained):
     data = trained(frame(), missing="median")
     new = frame(5).assign(area=None, city=None)
-    x, _, _ = read_new_rows(written(tmp_path, new), data.preprocessing)
+    x, *_ = read_new_rows(written(tmp_path, new), data.preprocessing)
     columns = columns_of(data)
     assert np.allclose(x[:, 0], (columns["area"]["fill"] - columns["area"]["mean"]) / columns["area"]["std"])
     assert (x[:, 3 + columns["city"]["categories"].index(columns["city"]["fill"])] == 1).all()

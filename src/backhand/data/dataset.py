@@ -82,7 +82,7 @@ def split_rows(
     With `test_fraction` 0 there is no test split.
 
     Raises:
-        UserError: a class has too few rows to be in each split.
+        UserError: there are too few rows, or too few of a class, for each split to have one.
     """
     held_out = val_fraction + test_fraction
     try:
@@ -92,5 +92,8 @@ def split_rows(
         of_rest = None if classes is None else np.asarray(classes)[val]
         val, test = train_test_split(val, test_size=test_fraction / held_out, stratify=of_rest, random_state=seed)
     except ValueError:
-        raise UserError("data: every class must have rows for each split") from None
+        if classes is not None:
+            raise UserError("data: every class must have rows for each split") from None
+        fractions = f"data.val_fraction={val_fraction:g} and data.test_fraction={test_fraction:g}"
+        raise UserError(f"data: {rows} rows are too few for each split to have one with {fractions}") from None
     return {"train": train, "val": val, "test": test}

@@ -141,11 +141,7 @@ def _read(items: Any, settings: CustomDataConfig, facts: Facts, names: list[str]
     elif len(absent := (torch.bincount(y, minlength=facts.classes) == 0).nonzero()):
         raise UserError(f"{where}: no item is of class {int(absent[0])}; data.classes={facts.classes} says how many")
     classes = None if facts.classes is None else y.numpy()
-    try:
-        split = split_rows(classes, len(x), settings.val_fraction, settings.test_fraction, settings.split_seed)
-    except UserError as error:
-        too_few = f"{where}: has {len(x)} items, too few for three splits"
-        raise UserError(too_few if classes is None else str(error)) from None
+    split = split_rows(classes, len(x), settings.val_fraction, settings.test_fraction, settings.split_seed)
     if weight is not None and not weight[split["train"]].any():
         raise UserError(f"{where}: every weight of the training split is 0")
     rows: dict[Split, Rows] = {

@@ -3,19 +3,18 @@
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from backhand.calculus.choices import closest
 from backhand.config.catalogue import Facts
 from backhand.config.schema import TableConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
-from backhand.data.tablefile import Kind, as_text, listed, quoted, read_columns, read_names
+from backhand.data.tablefile import Kind, as_categories, as_text, listed, quoted, read_columns, read_names
 from backhand.errors import UserError
 
 FEWEST_ROWS = 10
@@ -73,7 +72,7 @@ def load_table(settings: TableConfig) -> Dataset:
         "weight": weight,
         "ignore": list(settings.ignore),
     }
-    x = _encode_finite(preprocessing, frame, where)
+    x = encode(preprocessing, frame, where)
     facts = Facts(features=x.shape[1], classes=len(class_names) or None, samples=len(frame), outputs=1)
     checksum = zlib.crc32(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     del frame
@@ -84,7 +83,23 @@ def load_table(settings: TableConfig) -> Dataset:
     return Dataset(rows, facts, class_names, preprocessing=preprocessing, checksum=checksum)
 
 
-def encode(preprocessing: dict[str, Any], frame: pd.DataFrame) -> torch.Tensor:
+class NewRows(NamedTuple):
+    """Rows of another file, in its order.
+
+    Attributes:
+        x: inputs of the network, float32 (N, D).
+        y: class numbers (N,) or float64 values (N, 1); None where the file has no target.
+        weight: float64 (N,); None where the file has none.
+        accepted: what was let through that training did not have; "" for nothing.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor | None
+    weight: torch.Tensor | None
+    accepted: str
+
+
+def encode(preprocessing: dict[str, Any], frame: pd.DataFrame, where: str) -> torch.Tensor:
     """Inputs as the network was trained on: (v − mean) / std for a number, one column a category for text.
 
     A missing value is filled in where training filled it. What no training row had is encoded as zeros, as
@@ -93,58 +108,55 @@ def encode(preprocessing: dict[str, Any], frame: pd.DataFrame) -> torch.Tensor:
     Args:
         preprocessing: `Dataset.preprocessing`.
         frame: at least the columns that were learned from, of any order and dtype.
+        where: what a message begins with.
 
     Returns:
         float32 (N, D); columns in the order of `preprocessing`.
+
+    Raises:
+        UserError: a number is too far from those that were trained on to be a float32.
     """
     x = np.zeros((len(frame), sum(len(c.get("categories", [0])) for c in preprocessing["columns"])), np.float32)
     at = 0
     for column in preprocessing["columns"]:
-        values = frame[column["name"]]
-        if column["kind"] == "number":
-            numbers = values.to_numpy(np.float64, na_value=np.nan)
-            if column["fill"] is not None:
-                numbers = np.where(np.isnan(numbers), column["fill"], numbers)
-            with np.errstate(over="ignore"):
-                x[:, at] = (numbers - column["mean"]) / column["std"]
-            at += 1
-        else:
+        name, values = column["name"], frame[column["name"]]
+        if column["kind"] == "text":
             codes = _codes(values, column["categories"], column["fill"])
             known = np.flatnonzero(codes >= 0)
             x[known, at + codes[known]] = 1
             at += len(column["categories"])
+            continue
+        numbers = values.to_numpy(np.float64, na_value=np.nan)
+        if column["fill"] is not None:
+            numbers = np.where(np.isnan(numbers), column["fill"], numbers)
+        with np.errstate(over="ignore"):
+            x[:, at] = (numbers - column["mean"]) / column["std"]
+        if len(beyond := np.flatnonzero(~np.isfinite(x[:, at]))):
+            found = f"row {beyond[0]} (from 0) is {values.iloc[beyond[0]]}"
+            allowed = f"must be near the training rows' mean {column['mean']:g}, in units of {column['std']:g}"
+            raise UserError(f"{where}: {name!r}: {found}; {allowed}")
+        at += 1
     return torch.from_numpy(x)
 
 
-def read_new_rows(
-    path: str | Path, preprocessing: dict[str, Any], key: str = "input"
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """Rows of another file, as inputs of the network that was trained with this preprocessing, in the file's order.
+def read_new_rows(path: str | Path, preprocessing: dict[str, Any], unknown: str = "refuse") -> NewRows:
+    """Rows of another file, as inputs of the network that was trained with this preprocessing.
 
     Args:
         path: a CSV or Parquet file with the columns that were learned from; the target, the weight and the columns
             that training ignored may be there.
         preprocessing: `Dataset.preprocessing`.
-        key: what the user gave the path with, for the messages.
-
-    Returns:
-        x float32 (N, D); y as class numbers (N,) or float64 values (N, 1), or None where the file has no target; and
-        the rows' weights, float64 (N,), or None where it has none.
+        unknown: what becomes of what training did not have: with `refuse` the file is refused, with `zeros` a category
+            is encoded as zeros and a column is ignored.
 
     Raises:
-        UserError: as for training; or columns are missing or new, or a category or class was not seen in training.
+        UserError: as for training; or columns are missing, a class was not in training, or what is unknown is refused.
     """
-    where = f"{key}={path}"
+    where = f"input={path}"
     names = read_names(path, where)
     features: list[str] = [column["name"] for column in preprocessing["columns"]]
     target, class_names = preprocessing["target"], preprocessing["class_names"]
-    absent = [name for name in features if name not in names]
-    known = {*features, target, preprocessing["weight"], *preprocessing["ignore"]}
-    new = [name for name in names if name not in known]
-    if absent or new:
-        found = [f"lacks {listed(absent, len(absent))}"] if absent else []
-        found += [f"has {listed(new, len(new))}, which training did not have"] if new else []
-        raise UserError(f"{where}: {', and '.join(found)}; must have the columns that the run was trained on")
+    accepted = _check_columns(names, features, preprocessing, unknown, where)
 
     kinds: dict[str, Kind] = {column["name"]: column["kind"] for column in preprocessing["columns"]}
     kinds[target] = preprocessing["target_kind"]
@@ -152,8 +164,7 @@ def read_new_rows(
     if weight is not None:
         kinds[weight] = "number"
     extra = [name for name in (target, weight) if name in names]
-    columns = [*features, *extra]
-    frame = read_columns(path, where, columns, kinds, "must be as in training")
+    frame = read_columns(path, where, [*features, *extra], kinds, "must be as in training")
     if frame.empty:
         raise UserError(f"{where}: has no rows; needs 1 or more")
     if extra:
@@ -161,17 +172,51 @@ def read_new_rows(
     if preprocessing["missing"] == "refuse":
         _refuse_missing(frame, features, where, "the run was trained with data.missing=refuse")
     _refuse_infinite(frame, where)
+    accepted += _check_categories(frame, preprocessing, unknown, where)
+    x = encode(preprocessing, frame, where)
+    weights = None if weight is None else _weights(frame[weight], np.arange(len(frame)), where)
+    y = None
+    if target in names:
+        if class_names:
+            classes = as_categories(frame[target])
+            if (new := _unseen(classes, class_names)).any():
+                raise _unseen_error(classes, new, class_names, f"{where}: {target!r} has classes")
+        y = _targets(frame[target], class_names)
+    return NewRows(x, y, weights, "; ".join(accepted))
+
+
+def _check_columns(
+    names: list[str], features: list[str], preprocessing: dict[str, Any], unknown: str, where: str
+) -> list[str]:
+    """What is accepted of columns that training did not have."""
+    absent = [name for name in features if name not in names]
+    known = {*features, preprocessing["target"], preprocessing["weight"], *preprocessing["ignore"]}
+    new = [name for name in names if name not in known]
+    if absent or (new and unknown == "refuse"):
+        found = [f"lacks {listed(absent, len(absent))}"] if absent else []
+        found += [f"has {listed(new, len(new))}, which training did not have"] if new else []
+        more = " (unknown=zeros ignores others)" if new else ""
+        raise UserError(f"{where}: {', and '.join(found)}; must have the columns that the run was trained on{more}")
+    return [f"ignored {listed(new)}, which training did not have"] if new else []
+
+
+def _check_categories(frame: pd.DataFrame, preprocessing: dict[str, Any], unknown: str, where: str) -> list[str]:
+    """What is accepted of categories that training did not have."""
+    rows, found = np.zeros(len(frame), bool), []
     for column in preprocessing["columns"]:
         if column["kind"] == "text":
-            seen = column["categories"] + column["held_out"]
-            _refuse_unseen(frame[column["name"]], seen, f"{where}: {column['name']!r}", "categories")
-    x = _encode_finite(preprocessing, frame, where)
-    weights = None if weight is None else _weights(frame[weight], np.arange(len(frame)), where)
-    if target not in names:
-        return x, None, weights
-    if class_names:
-        _refuse_unseen(_as_categories(frame[target]), class_names, f"{where}: {target!r}", "classes")
-    return x, _targets(frame[target], class_names), weights
+            name, seen = column["name"], column["categories"] + column["held_out"]
+            new = _unseen(frame[name], seen)
+            if new.any() and unknown == "refuse":
+                more = " (unknown=zeros encodes others as zeros)"
+                raise _unseen_error(frame[name], new, seen, f"{where}: {name!r} has categories", more)
+            if new.any():
+                rows |= new
+                found.append(f"{name!r} ({listed(frame[name][new].unique(), 3)})")
+    if not found:
+        return []
+    count = f"{rows.sum():,} of {len(rows):,} rows"
+    return [f"{count} have categories that training did not have, encoded as zeros: {', '.join(found)}"]
 
 
 def _roles(settings: TableConfig, names: list[str], where: str) -> tuple[list[str], str, str | None]:
@@ -228,17 +273,13 @@ def _refuse_names(frame: pd.DataFrame, features: list[str], where: str) -> None:
                 raise UserError(f"{where}: {name!r} {found}; at most {MOST_CATEGORIES} can be learned from: {REMEDY}")
 
 
-def _refuse_unseen(values: pd.Series, seen: list[str], what: str, noun: str) -> None:
-    unseen = [value for value in values.cat.categories if value not in set(seen)]
-    if unseen:
-        row = int(np.flatnonzero(values.isin(unseen))[0])
-        found = f"has {noun} that were not in training, {listed(unseen, 3)}, first in row {row} (from 0)"
-        raise UserError(f"{what} {found}; must be of {listed(seen, 10)}")
+def _unseen(values: pd.Series, seen: list[str]) -> np.ndarray:
+    return (values.notna() & ~values.isin(seen)).to_numpy()
 
 
-def _as_categories(target: pd.Series) -> pd.Series:
-    target = target.astype("category")
-    return target.cat.rename_categories([as_text(value) for value in target.cat.categories])
+def _unseen_error(values: pd.Series, new: np.ndarray, seen: list[str], what: str, more: str = "") -> UserError:
+    found = f"that were not in training, {listed(values[new].unique(), 3)}, first in row {new.argmax()} (from 0)"
+    return UserError(f"{what} {found}; must be of {listed(seen, 10)}{more}")
 
 
 def _class_names(target: pd.Series, settings: TableConfig, where: str) -> list[str]:
@@ -288,28 +329,22 @@ def _weights(values: pd.Series, train: np.ndarray, where: str) -> torch.Tensor:
 
 
 def _fit(name: str, values: pd.Series, train: np.ndarray, missing: str | None, where: str) -> dict[str, Any]:
-    """A column's preprocessing as plain data, fitted by scikit-learn on the training rows.
-
-    One column at a time: `ColumnTransformer.fit` also transforms, and holds every column once more in float64.
-    """
-    kind, fills = _kind(values), missing in ("mean", "median")
-    known = values.iloc[train].dropna()
+    """A column's preprocessing as plain names and numbers, fitted on the training rows."""
+    known, fills = values.iloc[train].dropna(), missing in ("mean", "median")
     if known.empty:
         raise UserError(f"{where}: {name!r} has no value in the training rows; leave it out with data.ignore")
-    fill: Any = None
-    if kind == "text":
-        texts = known.astype(object).to_numpy().reshape(-1, 1)
-        if fills:
-            fill = str(SimpleImputer(strategy="most_frequent").fit(texts).statistics_[0])
-        categories = [str(text) for text in OneHotEncoder().fit(texts).categories_[0]]
+    if _kind(values) == "text":
+        texts = known.astype(object)
+        categories = sorted(texts.unique())
         held_out = sorted(set(values.cat.categories) - set(categories))
-        return {"name": name, "kind": kind, "categories": categories, "held_out": held_out, "fill": fill}
-    numbers = values.iloc[train].to_numpy(np.float64).reshape(-1, 1)
-    if fills:
-        imputer = SimpleImputer(strategy=missing).fit(numbers)
-        numbers, fill = imputer.transform(numbers), float(imputer.statistics_[0])
-    scaler = StandardScaler().fit(numbers)
-    return {"name": name, "kind": kind, "mean": float(scaler.mean_[0]), "std": float(scaler.scale_[0]), "fill": fill}
+        fill = texts.mode()[0] if fills else None
+        return {"name": name, "kind": "text", "categories": categories, "held_out": held_out, "fill": fill}
+    numbers = values.iloc[train].astype(np.float64)
+    fill = float(numbers.agg(missing)) if fills else None
+    numbers = numbers if fill is None else numbers.fillna(fill)
+    scaler = StandardScaler().fit(numbers.to_numpy().reshape(-1, 1))  # divides by 1 where all values are the same
+    mean, std = float(scaler.mean_[0]), float(scaler.scale_[0])
+    return {"name": name, "kind": "number", "mean": mean, "std": std, "fill": fill}
 
 
 def _codes(values: pd.Series, names: list[str], fill: str | None = None) -> np.ndarray:
@@ -319,16 +354,3 @@ def _codes(values: pd.Series, names: list[str], fill: str | None = None) -> np.n
     places = [place.get(as_text(value), -1) for value in values.cat.categories]
     # pandas' code of a missing value is −1: the last place
     return np.array([*places, -1 if fill is None else place[fill]])[values.cat.codes]
-
-
-def _encode_finite(preprocessing: dict[str, Any], frame: pd.DataFrame, where: str) -> torch.Tensor:
-    x = encode(preprocessing, frame)
-    at = 0
-    for column in preprocessing["columns"]:
-        if column["kind"] == "number" and not x[:, at].isfinite().all():
-            row = int((~x[:, at].isfinite()).nonzero()[0])
-            value = f"row {row} (from 0) is {frame[column['name']].iloc[row]}"
-            allowed = f"must be near the training rows' mean {column['mean']:g}, in units of {column['std']:g}"
-            raise UserError(f"{where}: {column['name']!r}: {value}; {allowed}")
-        at += len(column.get("categories", [0]))
-    return x

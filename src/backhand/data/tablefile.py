@@ -1,36 +1,33 @@
 """A user's CSV or Parquet file as a pandas frame of numbers and categories; all that can be wrong in it by name."""
 
-import codecs
+import gzip
 import re
 import stat
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
-from backhand.data.unpacked import most_unpacked
 from backhand.errors import UserError
 
 Kind = Literal["number", "text", "any"]
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".parquet", ".pq")
-# What pandas takes for a missing value too. A text column has them as well: `NA` is no category.
-MISSING = (
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
-)  # fmt: skip
 # A text column with at least this share of numbers is a numeric one with mistakes in it.
 MOSTLY = 0.9
-DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?)? ?(Z|[+-]\d{2}:?\d{2})?")
+DATE = r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?)? ?(Z|[+-]\d{2}:?\d{2})?"
 BLOCK = 1 << 24  # bytes; a row of a CSV must fit into one block
+# Unpacked, a file has at most so many times its own bytes, or this many of them. A text seldom has 20 times; gzip
+# allows 1,000 times, and Parquet any number.
+MOST_TIMES, MOST_BYTES = 100, 1 << 28
 # pandas' name for an index that had none: no column of the user's.
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
@@ -52,14 +49,7 @@ def read_names(path: str | Path, where: str) -> list[str]:
             raise UserError(f"{where}: is not a file; must be a file that ends in {', '.join(SUFFIXES)}")
         if not path.name.lower().endswith(SUFFIXES):
             raise UserError(f"{where}: no such kind of file; must end in {', '.join(SUFFIXES)}")
-        if _is_parquet(path):
-            with pyarrow.parquet.ParquetFile(path) as file:
-                _check_size(file, path, where)
-                names = file.schema_arrow.names
-        else:
-            _check_text(path, where)
-            with _opened(path) as file, pyarrow.csv.open_csv(file, **_csv_options(path)) as reader:
-                names = reader.schema.names
+        names = _parquet_names(path, where) if _is_parquet(path) else _csv_names(path, where)
     names = [name for name in names if not UNNAMED_INDEX.fullmatch(name)]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise UserError(f"{where}: two columns are named {listed(twice)}; every column needs a name of its own")
@@ -88,31 +78,42 @@ def read_columns(
     path = Path(path)
     with _reading(where):
         if _is_parquet(path):
-            table = _read_parquet(path, where, names, remedy)
+            schema = pyarrow.parquet.read_schema(path)
+            types = {name: schema.field(name).type for name in names}
+            _refuse_types(types, where, remedy)
+            # A text that many rows share is in the file once, and so it is here.
+            texts = [name for name, kind in types.items() if _is_text(kind)]
+            with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
+                table = file.read(columns=list(names)).select(list(names))
         else:
-            texts = {name: pa.string() for name, kind in kinds.items() if kind == "text" and name in names}
-            with _opened(path) as file:
-                table = pyarrow.csv.read_csv(file, **_csv_options(path, names, texts))
-        # Out of their table: one of 10,000 columns takes 0.1 s for each that is replaced in it.
-        columns = table.columns
+            given = {name: pa.string() for name, kind in kinds.items() if kind == "text" and name in names}
+            with _opened(path) as opened:
+                table = pyarrow.csv.read_csv(opened, **_csv_options(path, names, given))
+            types = dict(zip(names, table.schema.types, strict=True))
+            _refuse_types(types, where, remedy)
+        frame = table.to_pandas(
+            strings_to_categorical=True, self_destruct=True, split_blocks=True, ignore_metadata=True
+        )
         del table
-        for i, name in enumerate(names):
-            columns[i] = _as_kind(columns[i], kinds.get(name), f"{where}: {name!r}", remedy)
-        table = pa.Table.from_arrays(columns, list(names))
-        del columns
-        frame = table.to_pandas(self_destruct=True, split_blocks=True, ignore_metadata=True)
-        del table
+        for name, stored in types.items():
+            values = frame[name]
+            found = _as_kind(values, stored, kinds.get(name), f"{where}: {name!r}", remedy)
+            if found is not values:
+                frame[name] = found
     # 1,000,000 rows × 50 numbers leave 1.4 GB of parsed text with Arrow, which would add to what comes after.
     pa.default_memory_pool().release_unused()
-    for name in names:
-        if frame[name].dtype == "category":
-            frame[name] = frame[name].cat.rename_categories([as_text(value) for value in frame[name].cat.categories])
     return frame
 
 
 def as_text(value: Any) -> str:
     """A category's name; whole numbers are written without a point, since missing values make floats of integers."""
     return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
+
+
+def as_categories(values: pd.Series) -> pd.Series:
+    """Values of any kind as pandas categories that are text."""
+    values = values.astype("category")
+    return values.cat.rename_categories([as_text(value) for value in values.cat.categories])
 
 
 def listed(values: Iterable[Any], limit: int = 5) -> str:
@@ -146,77 +147,53 @@ def _reading(where: str) -> Iterator[None]:
         raise UserError(f"{where}: cannot be read ({reason[:200]}); must be a CSV or Parquet file") from None
 
 
-def _check_size(file: pyarrow.parquet.ParquetFile, path: Path, where: str) -> None:
-    """Parquet says a value once for any number of rows, and Arrow makes room for all of them."""
-    about = file.metadata  # not by columns: to ask a damaged file for one of them ends the whole program
-    groups = (about.row_group(i) for i in range(about.num_row_groups))
-    size = max(8 * about.num_rows * about.num_columns, sum(group.total_byte_size for group in groups))
-    _check_unpacked(size, path, where)
+def _parquet_names(path: Path, where: str) -> list[str]:
+    """The columns' names; Parquet says a value once for any number of rows, and Arrow makes room for all of them."""
+    with pyarrow.parquet.ParquetFile(path) as file:
+        about = file.metadata  # not by columns: to ask a damaged file for one of them ends the whole program
+        groups = (about.row_group(i) for i in range(about.num_row_groups))
+        size = max(8 * about.num_rows * about.num_columns, sum(group.total_byte_size for group in groups))
+        _refuse_unpacked(size, path.stat().st_size, where)
+        return file.schema_arrow.names
 
 
-def _check_unpacked(size: int, path: Path, where: str) -> None:
-    if size > (most := most_unpacked(path.stat().st_size)):
+def _csv_names(path: Path, where: str) -> list[str]:
+    """The columns' names; Arrow unpacks whatever there is, looks at no column that it skips, and names no line."""
+    size, packed = 0, path.stat().st_size
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, BLOCK), b""), 1):
+            size += len(line)
+            _refuse_unpacked(size, packed, where)
+            if len(line) == BLOCK:
+                raise UserError(f"{where}: line {number} has {BLOCK} bytes or more; must have fewer")
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                byte = f"0x{line[error.start]:02x}"
+                raise UserError(f"{where}: line {number} is not UTF-8 (byte {byte}); save the file as UTF-8") from None
+            if b"\0" in line:
+                raise UserError(f"{where}: line {number} has a NUL byte; must be a text file in UTF-8, or Parquet")
+    with _opened(path) as opened, pyarrow.csv.open_csv(opened, **_csv_options(path)) as reader:
+        return reader.schema.names
+
+
+def _refuse_unpacked(size: int, packed: int, where: str) -> None:
+    if size > (most := max(MOST_TIMES * packed, MOST_BYTES)):
         raise UserError(
-            f"{where}: has {path.stat().st_size} bytes, and unpacked more than {most}, which is no table's way; "
+            f"{where}: has {packed} bytes, and unpacked more than {most}, which is no table's way; "
             "if it is right, store it as a CSV file that is not packed"
         )
-
-
-def _read_parquet(path: Path, where: str, names: Sequence[str], remedy: str) -> pa.Table:
-    """The columns; a text that many rows share is one in the file, and is so here until their length is known."""
-    with pyarrow.parquet.ParquetFile(path) as file:
-        kinds = {field.name: field.type for field in file.schema_arrow if field.name in names}
-    for name, kind in kinds.items():
-        if pa.types.is_nested(kind):  # what there is in them is not looked at
-            _as_kind(pa.chunked_array([], kind), None, f"{where}: {name!r}", remedy)
-    texts = [name for name, kind in kinds.items() if _is_text(kind)]
-    with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-        table = file.read(columns=list(names)).select(list(names))
-    for i, name in enumerate(names):
-        column = table.column(i)
-        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
-            lengths = 0
-            for chunk in column.chunks:
-                each = pyarrow.compute.binary_length(chunk.dictionary).cast(pa.int64())
-                lengths += pyarrow.compute.sum(each.take(chunk.indices)).as_py() or 0
-            _check_unpacked(lengths, path, f"{where}: {name!r}")
-        if name in texts:
-            table = table.set_column(i, name, column.cast(kinds[name]))
-    return table
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _opened(path: Path) -> pa.NativeFile:
     return pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None)
 
 
-def _check_text(path: Path, where: str) -> None:
-    """Arrow checks the columns that it reads as text alone, and names no line."""
-    decoder, line, size = codecs.getincrementaldecoder("utf-8")(), 1, 0
-    with _opened(path) as file:
-        while True:
-            block = file.read(1 << 20)
-            size += len(block)
-            if path.suffix.lower() == ".gz":
-                _check_unpacked(size, path, where)
-            try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                line += error.object.count(b"\n", 0, error.start)
-                byte = f"0x{error.object[error.start]:02x}"
-                raise UserError(f"{where}: line {line} is not UTF-8 (byte {byte}); save the file as UTF-8") from None
-            if (nul := block.find(b"\0")) >= 0:
-                line += block.count(b"\n", 0, nul)
-                raise UserError(f"{where}: line {line} has a NUL byte; must be a text file in UTF-8, or Parquet")
-            if not block:
-                return
-            line += block.count(b"\n")
-
-
 def _csv_options(path: Path, names: Sequence[str] = (), types: Mapping[str, pa.DataType] | None = None) -> dict:
+    """For `pyarrow.csv`: `pandas.read_csv` fills a line that is too short, and takes `true` for True.
+
+    With `engine="pyarrow"` it refuses a value of several lines in a file of more than 1 MB.
+    """
     return {
         # One thread: only then does Arrow name the row that is too long or too short. It costs nothing on 2 cores.
         "read_options": pyarrow.csv.ReadOptions(block_size=BLOCK, use_threads=False),
@@ -226,7 +203,8 @@ def _csv_options(path: Path, names: Sequence[str] = (), types: Mapping[str, pa.D
         "convert_options": pyarrow.csv.ConvertOptions(
             include_columns=list(names),
             column_types=types,
-            null_values=MISSING,
+            # With what pandas takes for a missing value, too. A text column has them as well: `NA` is no category.
+            null_values=[*pyarrow.csv.ConvertOptions().null_values, "<NA>", "None"],
             strings_can_be_null=True,
             true_values=[],  # True and False stay text, in the file's own spelling
             false_values=[],
@@ -234,47 +212,41 @@ def _csv_options(path: Path, names: Sequence[str] = (), types: Mapping[str, pa.D
     }
 
 
-def _as_kind(column: pa.ChunkedArray, kind: Kind | None, what: str, remedy: str) -> pa.ChunkedArray:
-    """The column as numbers, or as a dictionary of its categories; `what` names it."""
+def _refuse_types(kinds: Mapping[str, pa.DataType], where: str, remedy: str) -> None:
     types = pa.types
-    declared = types.is_dictionary(column.type) or types.is_boolean(column.type)
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if types.is_temporal(column.type):
-        raise UserError(f"{what} has dates or times; {remedy}")
-    if types.is_null(column.type):
-        column = column.cast(pa.string() if kind == "text" else pa.float64())
-    if types.is_boolean(column.type):
-        column = pyarrow.compute.if_else(column, "True", "False")
-    is_number = types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type)
-    if is_number and (kind == "text" or (declared and kind != "number")):
-        return column.dictionary_encode()
-    if is_number:
-        return column.cast(pa.float64()) if types.is_decimal(column.type) else column
-    if not (types.is_string(column.type) or types.is_large_string(column.type) or types.is_string_view(column.type)):
-        raise UserError(f"{what} has values of type {column.type}, not numbers or text; {remedy}")
-    column = column.cast(pa.large_string())
-    if kind == "number" or (kind != "text" and not declared):
-        numbers = _numbers_in(column, kind, what, remedy)
-        if numbers is not None:
-            return numbers
-    return column.dictionary_encode()
+    for name, kind in kinds.items():
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        if types.is_temporal(kind):
+            raise UserError(f"{where}: {name!r} has dates or times; {remedy}")
+        is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+        if not (is_number or _is_text(kind) or types.is_boolean(kind) or types.is_null(kind)):
+            raise UserError(f"{where}: {name!r} has values of type {kind}, not numbers or text; {remedy}")
 
 
-def _numbers_in(column: pa.ChunkedArray, kind: Kind | None, what: str, remedy: str) -> pa.ChunkedArray | None:
-    """Text as numbers where that is wanted, None where the text may stay."""
-    counts = pyarrow.compute.value_counts(column.drop_null())
-    values = np.array(counts.field("values").to_pylist(), dtype=object)
-    times = counts.field("counts").to_numpy()
-    is_text = np.isnan(pd.to_numeric(values, errors="coerce").astype(np.float64))
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _as_kind(values: pd.Series, stored: pa.DataType, kind: Kind | None, what: str, remedy: str) -> pd.Series:
+    """The column as numbers, or as categories that are text; `what` names it."""
+    if pa.types.is_decimal(stored):
+        values = values.astype(np.float64)
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return as_categories(values) if kind == "text" else values
+    is_declared = pa.types.is_dictionary(stored) or pa.types.is_boolean(stored)
+    values = as_categories(values)
+    if kind in ("text", "any") or (is_declared and kind is None):
+        return values
+    texts = values.cat.categories
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+    is_text = values.isin(texts[np.isnan(numbers)])
     if kind == "number" and not is_text.any():
-        return pyarrow.compute.utf8_trim_whitespace(column).cast(pa.float64())
-    if kind is None and len(values) and all(DATE.fullmatch(value) for value in values):
-        raise UserError(f"{what} has dates or times ({quoted(values[0])}); {remedy}")
-    share = times[~is_text].sum() / max(times.sum(), 1)
-    if kind == "number" or (kind is None and is_text.any() and share >= MOSTLY):
-        row = pyarrow.compute.index(pyarrow.compute.is_in(column, pa.array(values[is_text], pa.large_string())), True)
-        first = quoted(column[row.as_py()].as_py())
+        return pd.Series(np.append(numbers, np.nan)[values.cat.codes], name=values.name)
+    if kind is None and len(texts) and texts.str.fullmatch(DATE).all():
+        raise UserError(f"{what} has dates or times ({quoted(texts[0])}); {remedy}")
+    share = 1 - is_text.sum() / max(values.count(), 1)
+    if kind == "number" or MOSTLY <= share < 1:
+        row = int(is_text.argmax())
         holds = "must hold numbers" if kind == "number" else f"mixes text with numbers ({share:.1%} are numbers)"
-        raise UserError(f"{what} {holds}: row {row} (from 0) has {first}; {remedy}")
-    return None
+        raise UserError(f"{what} {holds}: row {row} (from 0) has {quoted(values[row])}; {remedy}")
+    return values

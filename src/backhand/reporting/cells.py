@@ -1,6 +1,5 @@
 """Text in CSV files that a spreadsheet does not take for a formula."""
 
-from collections.abc import Iterable
 from typing import Any
 
 # What a spreadsheet takes for a formula's first sign, the wide forms too; some pass over white space in front of it.
@@ -16,11 +15,6 @@ def cell(value: Any) -> Any:
     except ValueError:
         return f"'{value}"
     return value
-
-
-def cells(row: Iterable[Any]) -> list[Any]:
-    """A row of them."""
-    return [cell(value) for value in row]
 
 
 def text_of(cell: str) -> str:

@@ -29,10 +29,11 @@ Evaluate a run's best checkpoint.
   run=FOLDER     a run's folder (or one job's in a sweep)
   split=test     or val, train
   predict=FILE   also write one row a sample: id, target, prediction, and the probabilities where there are any;
-                 id is the row in the data set as it is shipped, from 0; a class whose name begins like a
-                 spreadsheet's formula (= + - @) has an apostrophe before it
+                 id is the row in the data set as it is shipped, from 0
   input=FILE     new rows, CSV or Parquet, for a run that was trained on a table: in place of a split; with
                  predict=FILE, or for the metrics where the file has the target column
+  unknown=refuse a category or a column of the new rows that training did not have is refused; with unknown=zeros
+                 the category becomes zeros, the column is ignored, and a line says so
   allow_targets=[my_pkg.MyData,my_functions.py]
                  what the run's configuration may name as data._target_ and in imports: your own code, as you know it
 
@@ -48,6 +49,7 @@ class EvaluateArguments:
     split: str | None = None
     input: str | None = None
     predict: str | None = None
+    unknown: str = "refuse"
     allow_targets: list[str] = field(default_factory=list)
 
 
@@ -69,6 +71,9 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     """
     split = arguments.split or "test"
     check_choice("split", split, ("train", "val", "test"))
+    check_choice("unknown", arguments.unknown, ("refuse", "zeros"))
+    if arguments.unknown != "refuse" and arguments.input is None:
+        raise UserError(f"unknown={arguments.unknown}: is for new rows; give input=FILE, too")
     if arguments.input is not None and arguments.split is not None:
         raise UserError(f"split={split}: with input={arguments.input} there is no split; give one of the two")
     folder = Path(arguments.run)
@@ -86,17 +91,16 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
             raise UserError(f"predict={arguments.predict}: there is no folder {Path(arguments.predict).parent}")
 
     # The seconds that torch and Lightning take to import are spent only now.
-    from backhand.reporting.cells import cells
     from backhand.training.evaluation import evaluate_new_rows, evaluate_split
 
     if arguments.input is not None:
-        metrics, table = evaluate_new_rows(config, checkpoint, Path(arguments.input))
+        metrics, table = evaluate_new_rows(config, checkpoint, Path(arguments.input), arguments.unknown)
     else:
         metrics, table = evaluate_split(config, checkpoint, cast(Literal["train", "val", "test"], split))
     if arguments.predict is not None:
         try:
             with replacing(Path(arguments.predict)) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(cells(row) for row in table)
+                csv.writer(file).writerows(table)
         except OSError as error:
             raise UserError(f"predict={arguments.predict}: cannot be written ({error.strerror})") from None
         rows = len(table) - 1  # the first one has the columns' names

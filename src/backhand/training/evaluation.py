@@ -43,8 +43,12 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
     return _evaluated(config, module, build_data(config, dataset), split, f"{config.data.name}, {split} split")
 
 
-def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tuple[dict[str, float], Table]:
+def evaluate_new_rows(
+    config: TrainConfig, checkpoint: Path, path: Path, unknown: str = "refuse"
+) -> tuple[dict[str, float], Table]:
     """Predict the rows of another file with a checkpoint of a run on a table; print the metrics if it has the target.
+
+    What `unknown=zeros` lets through is printed, too.
 
     Returns:
         As `evaluate_split`; without a target there are no metrics, and no such column.
@@ -60,8 +64,10 @@ def evaluate_new_rows(config: TrainConfig, checkpoint: Path, path: Path) -> tupl
     if preprocessing is None:
         raise UserError(f"run={checkpoint}: was not trained on a table")
     with made_here(checkpoint, key="run"):
-        x, y, weight = read_new_rows(path, preprocessing)
+        x, y, weight, accepted = read_new_rows(path, preprocessing, unknown)
         class_names = preprocessing["class_names"]
+    if accepted:
+        print(f"unknown=zeros: {accepted}")
     facts = Facts(features=x.shape[1], classes=len(class_names) or None)
     absent = torch.zeros(len(x), dtype=torch.long) if class_names else torch.zeros(len(x), 1, dtype=torch.float64)
     dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y, weight)}, facts, class_names)
