@@ -29,6 +29,14 @@ class Slow(TensorDataset):
         return super().__getitem__(index)
 """
 
+BREAKS = """
+
+
+class Breaks(TensorDataset):
+    def __getitem__(self, index):
+        return {}[index]
+"""
+
 
 def examples():
     """Of each class that is named on a command line of the page: its code, and the command's settings."""
@@ -101,6 +109,16 @@ def test_two_processes_have_a_part_of_the_samples_each(command, tmp_path):
     assert found["steps"] == 3 * 40  # 1258 samples, 629 for each process, 16 of them a step
     assert found["metrics"]["test/acc"] > 0.9
     assert found["audit"]["worst"] < 1e-4
+
+
+def test_what_breaks_in_a_worker_is_one_line(command, tmp_path):
+    settings = (*written(tmp_path), *QUIET, "hydra.run.dir=run", "data.num_workers=1")
+    code = (tmp_path / "my_data.py").read_text().replace("whole = TensorDataset", "whole = Breaks")
+    (tmp_path / "my_data.py").write_text(code.replace("\n\nclass", BREAKS + "\n\nclass", 1))
+    broken = command("train.py", *settings)
+    assert (broken.returncode, broken.stderr.count("\n")) == (1, 1), broken.stderr
+    assert re.search(r"train.py: the run failed: KeyError: \d+ \(my_data.py, line \d+, in __getitem__\)", broken.stderr)
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_the_jobs_of_joblib_have_workers(command, tmp_path):

@@ -141,7 +141,7 @@ def test_what_stands_beside_the_test_metrics_is_the_best_epochs(configured, tmp_
     assert row["epoch"] < 5
     own = {name: value for name, value in row.items() if name.startswith(("train/", "val/"))}
     test = {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
-    assert filed == [own | test]
+    assert filed == [{"epoch": row["epoch"]} | own | test]
     printed = capsys.readouterr().out
     assert f"{row['epoch'] + 1} of 6" in printed
     for name in ("train/loss", "val/loss", "test/loss"):

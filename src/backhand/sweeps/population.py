@@ -177,6 +177,7 @@ class Population:
             "state_dict": {name: value[run].cpu().clone() for name, value in snapshot.parameters.items()},
             "loops": self.best.loops[epoch],
             "callbacks": states,
+            type(self.data).__qualname__: {"done": 0, "epoch": epoch},  # an epoch's end, as its `state_dict` has it
             "optimizer_states": [RunsOptimizer.of_run(snapshot.optimizer, run)],
             "lr_schedulers": [],
             "hparams_name": "kwargs",
