@@ -41,9 +41,9 @@ def test_an_exception_is_told_with_the_last_line_of_the_users_own(own):
 
 
 def test_that_of_a_worker_is_told_as_if_there_were_none(own):
-    lines = ["Caught KeyError in DataLoader worker process 0.", "Original Traceback (most recent call last):"]
-    lines += [f'  File "{own.__file__}", line 6, in breaks', "    return {}[name]", "KeyError: 0", ""]
-    assert said_by(KeyError("\n".join(lines))) == "KeyError: 0 (own_module.py, line 6, in breaks)"
+    lines = ["Caught ValueError in DataLoader worker process 0.", "Original Traceback (most recent call last):"]
+    lines += [f'  File "{own.__file__}", line 6, in breaks', "    return {}[name]", "ValueError: 0", ""]
+    assert said_by(ValueError("\n".join(lines))) == "ValueError: 0 (own_module.py, line 6, in breaks)"
 
 
 @pytest.mark.parametrize(
