@@ -26,7 +26,7 @@ def found(trained, configured, *overrides):
 def test_the_worst_digits_are_those_with_the_greatest_losses(trained, configured):
     folder, module, data = found(trained, configured)
     findings = find(module, data)
-    assert json.loads((folder / "findings.json").read_text()) == json.loads(json.dumps(vars(findings)))
+    assert json.loads((folder / "findings.json").read_text()) == json.loads(findings.model_dump_json())
     rows = data.rows["test"]
     with torch.no_grad():
         z_O = module.model.to_sequential()[:-1](rows.x)
