@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import pairwise
 
 import numpy as np
@@ -14,12 +15,12 @@ import yaml
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 from backhand.errors import UserError
-from backhand.reporting.charts import Figure, Table, label, tested
+from backhand.reporting.charts import Figure, Table, label, on_test_split
 from backhand.reporting.comparison import paired
 from backhand.reporting.findings import Findings
 from backhand.reporting.folder import read_sweep
 from backhand.reporting.page import build_page
-from backhand.reporting.report import embedded, render, write_report
+from backhand.reporting.report import HERE, embedded, render, write_report
 
 EVIL = "</script><script>alert(1)</script>\"'&amp; <b>{{ 7*7 }} {% x %} 😀 %{y} \u2028"
 
@@ -124,6 +125,16 @@ def test_the_page_allows_its_own_scripts_only_and_names_no_address(tmp_path):
     assert len(page) < 1_000_000
 
 
+def test_the_shipped_script_is_of_the_version_that_plotly_writes_figures_for():
+    def header(path, opened):
+        with opened(path, "rt", encoding="utf-8") as file:
+            return re.search(r"plotly.js .*?v(\d+\.\d+\.\d+)", file.read(200))[1]
+
+    ours = HERE / "plotly-cartesian.min.js.gz"
+    theirs = files("plotly") / "package_data" / "plotly.min.js"
+    assert header(ours, gzip.open) == header(theirs, open)
+
+
 def test_headings_are_in_order_and_every_picture_and_chart_has_words(tmp_path):
     run = write_run(tmp_path / "run")
     sweep = write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3], seed=[0, 1]), [0.1, 0.2, 0.3, None])
@@ -194,7 +205,7 @@ def test_recall_and_precision_are_those_of_scikit_learn():
     matrix = [[8, 2, 0], [1, 5, 4], [0, 0, 9]]
     pairs = [(t, p) for t in range(3) for p in range(3) for _ in range(matrix[t][p])]
     target, predicted = zip(*pairs, strict=True)
-    _, table = tested(Findings(classes=["a", "b", "c"], confusion=matrix))
+    _, table = on_test_split(Findings(classes=["a", "b", "c"], confusion=matrix))
     rows = table.frame.set_index("class").loc[list("abc")]
     assert rows["recall"].tolist() == pytest.approx(recall_score(target, predicted, average=None))
     assert rows["precision"].tolist() == pytest.approx(precision_score(target, predicted, average=None))

@@ -121,7 +121,7 @@ def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
     assert run.epochs["val/acc"][1] == 0.25
     assert "val/loss" not in run.epochs
     assert any("1 lines with more or fewer cells" in gap for gap in run.gaps)
-    assert any("4 cells that are not numbers" in gap for gap in run.gaps)
+    assert any("4 cells that are no numbers" in gap for gap in run.gaps)
     assert "NaN" not in "".join(re.findall('<script type="application/json">(.*?)</script>', rendered(folder)))
 
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_is_named_and_not_shown(tmp_path):
     lines[4] = ",".join([*cells[:place], "1.5", *cells[place + 1 :]])
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     run = read_run(folder)
-    assert "metrics.csv: 1 values that cannot be, left out" in run.gaps
+    assert "metrics.csv: 1 cells that are no numbers, or cannot be, left out" in run.gaps
     assert math.isnan(run.epochs["val/acc"][3])
     for said in ("status", "parameters", "seconds", "metrics.test/acc"):
         assert any(gap.startswith(f"result.json: {said} is left out") for gap in run.gaps), said

@@ -156,7 +156,9 @@ def lines(
     for trace, name in zip(figure.data, there.values(), strict=True):
         trace.name = label(name)
     figure.update_traces(connectgaps=True, marker={"size": 6, "maxdisplayed": 12}, hovertemplate="%{y:.4g}")
-    figure.update_yaxes(title_text="", exponentformat="power", tickformat=".0%" if metric == "acc" else None)
+    powers = log and shown["value"].max() > 100 * shown["value"].min()
+    figure.update_yaxes(title_text="", exponentformat="power", dtick=1 if powers else None)
+    figure.update_yaxes(tickformat=".0%" if metric == "acc" else None)
     rows = np.linspace(0, len(frame) - 1, min(len(frame), MOST_ROWS)).astype(int)
     table = Table(f"{title}: {len(rows):,} of {len(frame):,} epochs", frame.iloc[rows].rename(columns=there), metric)
     return [Figure(title, note.strip(), _styled(figure, hovermode="x unified"), table)]
@@ -213,7 +215,7 @@ def diagnostics(run: RunFolder) -> list[Figure]:
     ]
 
 
-def tested(findings: Findings) -> list[Figure | Table]:
+def on_test_split(findings: Findings) -> list[Figure | Table]:
     """The confusion matrix with each class's recall and precision; or predicted against true values."""
     if findings.scatter is not None:
         return [_scatter(pd.DataFrame(findings.scatter, dtype=float).dropna())]

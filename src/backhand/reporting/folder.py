@@ -30,9 +30,10 @@ from backhand.reporting.result import Status
 RUN_FILES = (".hydra", "metrics.csv", "result.json")
 SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv")
 NO_RESULT = "no result"
+WHOLE = ("classes", "confusion", "scatter")  # entries that are left out as a whole where a part is wrong
 JOB = re.compile("[0-9]{1,9}")
 COLUMNS = re.compile(r"(epoch|step|lr|(train|val|delta|grad|audit|units)/.*)", re.DOTALL)
-KEY = re.compile(r"(?!runs$)[\w.@/-]+")
+KEY = re.compile(r"(?!(job|runs|status|seconds|error)$)[\w.@-]+")
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 MOST_BYTES = 32 << 20
@@ -227,33 +228,38 @@ def read_sweep(path: Path) -> SweepFolder:
         files.gap("the sweep", f"the folders of jobs {', '.join(lost[:20])} are not there; sweep.csv tells of them")
 
     jobs = jobs[:MOST_JOBS]
-    given = {job: _overrides(files, f"{job}/.hydra/overrides.yaml", absent="") for job in jobs}
     results = {job: _read_result(files, f"{job}/result.json", absent="") for job in jobs}
-    judged = [result.objective.name for result in results.values() if result.objective.name]
-    named = [column.removeprefix("best ") for column in table if column.startswith("best ")]
-    objectives = list(dict.fromkeys(named or judged[:1]))
-    outcomes = pd.DataFrame([_outcome(results[job], rows.get(job, {}), objectives) for job in jobs], index=jobs)
-    outcomes = outcomes.reindex(columns=list(dict.fromkeys(["status", *outcomes, "seconds", "error"])))
-    metrics = [name for name in outcomes.columns.difference(["status", "error"], sort=False) if name != "seconds"]
-    metrics = [name for name in metrics if name in objectives or outcomes[name].notna().any()]
-
-    pairs = [dict(each.lstrip("+").partition("=")[::2] for each in given[job]) for job in jobs]
-    in_table = list(table)[1 : list(table).index("status")] if "status" in table else []
-    keys = dict.fromkeys([*in_table, *(key for own in pairs for key in own)])
+    given = {job: _overrides(files, f"{job}/.hydra/overrides.yaml", absent="") for job in jobs}
+    pairs = {job: dict(each.lstrip("+").partition("=")[::2] for each in own) for job, own in given.items() if own}
+    cells = pd.DataFrame.from_dict(rows, orient="index", dtype=object).reindex(jobs)
+    in_table = list(cells)[1 : list(cells).index("status")] if "status" in cells else []
+    settings = pd.DataFrame.from_dict(pairs, orient="index", dtype=object).fillna("").combine_first(cells[in_table])
     # Of a job whose folder is gone the table tells what differs; the rest is the same for all.
-    settings = pd.DataFrame(
-        {
-            key: [own.get(key, "") if own else rows.get(job, {}).get(key) for job, own in zip(jobs, pairs, strict=True)]
-            for key in keys
-            if KEY.fullmatch(key) and key not in outcomes
-        },
-        index=jobs,
-        dtype=object,
+    swept = [key for key in settings if KEY.fullmatch(key) and settings[key].nunique() > 1]
+    settings = settings[sorted(swept, key=[*(key for own in pairs.values() for key in own), *in_table].index)]
+
+    outcomes = {job: _outcome(result) for job, result in results.items() if result.status is not None}
+    found = pd.DataFrame.from_dict(outcomes, orient="index", dtype=object).combine_first(cells).reindex(jobs)
+    named = [column.removeprefix("best ") for column in cells if column.startswith("best ")]
+    judged = [result.objective.name for result in results.values() if result.objective.name]
+    objectives = list(dict.fromkeys(named or judged[:1]))
+    status = found.get("status", pd.Series(index=jobs, dtype=object)).fillna(NO_RESULT)
+    best = {name: f"best {name}" for name in [*objectives, "val/acc", "val/r2"]}
+    tested = {name: name for name in sorted(found) if name.startswith("test/")}
+    wanted = found.reindex(columns=["seconds", *best.values(), *tested])
+    numbers = wanted.apply(pd.to_numeric, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
+    numbers = numbers.where(pd.DataFrame({name: _possible(name, numbers[name]) for name in numbers}))
+    values = pd.DataFrame(
+        {name: numbers[column].where(status == "finished") for name, column in (best | tested).items()}
     )
-    swept = [key for key in settings if settings[key].nunique() > 1]
-    columns = [settings[swept].fillna(""), outcomes[["status", *dict.fromkeys([*metrics, "seconds"]), "error"]]]
-    runs = pd.concat(columns, axis=1).reset_index(names="job")
-    return SweepFolder(path, runs, swept, objectives, metrics, claim.overrides, files.gaps)
+    metrics = [name for name in values if name in objectives or values[name].notna().any()]
+    error = found.get("error", pd.Series(index=jobs, dtype=object)).fillna("")
+    valueless = (status == "finished") & values[objectives].isna().any(axis=1) & (error == "")
+    error = error.mask(valueless, "no finite value of the objective")
+    ends = [numbers["seconds"].rename("seconds"), error.rename("error")]
+    runs = pd.concat([settings.reindex(jobs).fillna(""), status.rename("status"), values[metrics], *ends], axis=1)
+    runs = runs.loc[:, ~runs.columns.duplicated()].reset_index(names="job")
+    return SweepFolder(path, runs, list(settings), objectives, metrics, claim.overrides, files.gaps)
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -297,10 +303,7 @@ class _Files:
                 return model.model_validate(record)
             except ValidationError as error:
                 wrong = error.errors(include_url=False, include_context=False, include_input=False)
-            # Half of a matrix or of a scatter says something else than the whole.
-            places = [
-                each["loc"][: 1 if each["loc"][0] in ("confusion", "scatter", "classes") else 2] for each in wrong
-            ]
+            places = [each["loc"][: 1 if each["loc"][0] in WHOLE else 2] for each in wrong]
             for each, place in zip(wrong, places, strict=True):
                 self.gap(name, f"{text('.'.join(map(str, place)))} is left out: {each['msg']}")
             for *parents, last in reversed(dict.fromkeys(places)):
@@ -349,14 +352,9 @@ def _read_epochs(files: _Files) -> pd.DataFrame:
     table = files.table(name, "is not there: no curves (logger=none, or the first epoch had not ended)")
     table = table[[column for column in table if COLUMNS.fullmatch(column)]]
     numbers = table.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
-    cannot_be = pd.DataFrame({column: ~_possible(column, numbers[column]) for column in numbers})
-    for wrong, what in (
-        (numbers.isna() & ~table.isin(["", "nan"]), "cells that are not numbers"),
-        (cannot_be & numbers.notna(), "values that cannot be"),
-    ):
-        if count := int(wrong.to_numpy().sum()):
-            files.gap(name, f"{count} {what}, left out")
-    numbers = numbers.mask(cannot_be)
+    numbers = numbers.where(pd.DataFrame({column: _possible(column, numbers[column]) for column in numbers}))
+    if count := int((numbers.isna() & ~table.isin(["", "nan"])).to_numpy().sum()):
+        files.gap(name, f"{count} cells that are no numbers, or cannot be, left out")
     if "epoch" not in numbers:
         if len(table.columns):
             files.gap(name, "has no column with the number of the epoch")
@@ -394,25 +392,13 @@ def _overrides(files: _Files, name: str, absent: str = "is not there") -> list[s
     return [text(each) for each in files.yaml(name, list, absent) or []]
 
 
-def _outcome(result: RunResult, row: dict[str, str], objectives: list[str]) -> dict[str, Any]:
-    """What became of a job: from its result, else from its row of sweep.csv."""
-    if result.status is not None or not row:
-        status, error, seconds = result.status or NO_RESULT, result.error or "", result.seconds
-        values = {"seconds": seconds, "parameters": result.parameters, **result.best, **result.metrics}
-        values |= {name: result.best.get(name) for name in ("val/acc", "val/r2")}
-        values[result.objective.name] = result.objective.value
-    else:
-        numbers = pd.to_numeric(pd.Series(row), errors="coerce").replace([np.inf, -np.inf], np.nan)
-        status, error, seconds = row.get("status", NO_RESULT), row.get("error", ""), numbers.get("seconds")
-        values = {name: value for name, value in numbers.items() if name.startswith("test/") and _possible(name, value)}
-        values |= {name: numbers.get(f"best {name}") for name in objectives}
-    names = [*objectives, "val/acc", "val/r2", *(name for name in values if name.startswith("test/"))]
-    found = {name: np.nan if (value := values.get(name)) is None else value for name in names}
-    if status != "finished":
-        found = dict.fromkeys(found, np.nan)
-    elif any(np.isnan(found[name]) for name in objectives):
-        error = error or "no finite value of the objective"
-    return {"status": status, "seconds": np.nan if seconds is None else seconds, **found, "error": error}
+def _outcome(result: RunResult) -> dict[str, Any]:
+    """What became of a job, in the columns of sweep.csv."""
+    values = {"seconds": result.seconds, "parameters": result.parameters} | result.best
+    values[result.objective.name] = result.objective.value
+    tested = {name: value for name, value in result.metrics.items() if name.startswith("test/")}
+    best = {f"best {name}": value for name, value in values.items()}
+    return {"status": result.status, "seconds": result.seconds, "error": result.error, **tested, **best}
 
 
 def _flat(config: dict[Any, Any]) -> dict[str, str]:

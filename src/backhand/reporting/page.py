@@ -128,7 +128,7 @@ def _run_page(run: RunFolder) -> Page:
             Section("error", "Why it failed", note=run.result.error or ""),
             Section("metrics", "Metrics", _metrics(run)),
             Section("curves", "Learning curves", charts.curves(run)),
-            Section("test", "On the test split", charts.tested(findings)),
+            Section("test", "On the test split", charts.on_test_split(findings)),
             Section("worst", "Worst predictions", *_worst(findings)),
             Section("weights", "The weights into each hidden unit", [Pictures(weights, small=True)] if weights else []),
             Section("network", "Inside the network", charts.diagnostics(run)),

@@ -135,13 +135,10 @@ def _digest(data: bytes) -> str:
 def _check_folders(folders: Sequence[Path]) -> None:
     from backhand.reporting.folder import check_folder
 
-    places: set[Path] = set()
-    for folder in folders:
+    for place, folder in enumerate(folders):
         check_folder(folder)
-        place = folder.resolve()
-        if place in places:
+        if folder.resolve() in [each.resolve() for each in folders[:place]]:
             raise UserError(f"{folder}: is named twice")
-        places.add(place)
 
 
 def _check_out(out: Path) -> None:
