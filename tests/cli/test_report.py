@@ -89,6 +89,6 @@ def test_the_folders_of_real_runs_have_reports(command, tmp_path):
         assert command("scripts/report.py", *arguments).returncode == 0
     run, sweep = ((tmp_path / name / "report.html").read_text() for name in ("run", "sweep"))
     assert "What is missing here" not in run
-    assert "test accuracy" in run
+    assert "<dt>test/acc</dt>" in run
     assert "4 finished" in sweep
     assert "best mean val/loss" in sweep

@@ -254,6 +254,17 @@ def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
     assert "sweep.json: jobs is left out: Input should be a valid list" in read_sweep(folder).gaps
 
 
+def test_settings_that_are_called_like_columns_of_ours_do_no_harm(tmp_path):
+    strange = ("job", "runs", "status", "error", "val/loss", "val/loss low", "", "x", "<b>", "seed")
+    settings = [{key: str(number) for key in strange} for number in range(3)]
+    folder = write_sweep(tmp_path / "sweep", settings, [0.1, 0.2, None], complete=False)
+    sweep = read_sweep(folder)
+    assert sorted(sweep.settings) == ["seed", "x"]
+    assert list(sweep.ranked["job"]) == [0, 1]
+    (folder / "sweep.csv").write_text("job,job,status,status,best val/loss,seconds,error\n0,1,finished,3,0.1,x,\n")
+    rendered(folder)
+
+
 def test_a_diverged_run_is_no_best_run_and_its_reason_is_told(tmp_path):
     folder = write_sweep(tmp_path / "sweep", grid(seed=[0, 1]), [0.1, 0.2])
     record = json.loads((folder / "0" / "result.json").read_text())

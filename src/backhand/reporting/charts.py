@@ -18,11 +18,9 @@ MOST_EPOCHS = 1000  # that a line shows
 MOST_ROWS = 100  # of the table behind a figure
 SHADES = 8  # of the lines of parallel coordinates
 LOG_LOSS = 50  # a loss that falls by more has a logarithmic axis
-COLOURS = {
-    "light": ["#1f6fb4", "#c2550a", "#2c7a4b", "#8440a8", "#b3264b", "#55606e"],
-    "dark": ["#6cb2f2", "#f59e5b", "#6fcf97", "#cb98ee", "#ff8fa3", "#b1bac6"],
-}
-BLUE, ORANGE, GREY = "#3f8fd6", "#d1600f", "#8a8f98"  # seen on white and on black
+# All of them are seen on white and on black.
+COLOURS = ["#3b82c4", "#d1600f", "#2f9160", "#a05fd0", "#d64577", "#7b8694"]
+BLUE, ORANGE, *_, GREY = COLOURS
 TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance explained)", "mae": "Mean absolute error"}
 
 
@@ -79,29 +77,22 @@ def _cell(metric: str, value: Any) -> tuple[str, float | None]:
 
 
 def templates() -> dict[str, Any]:
-    """Plotly's templates for the system's two colour schemes."""
-    return {
-        "light": _template("#1b1f24", "#dfe3e8", "#ffffff", "#1f6fb4", COLOURS["light"]),
-        "dark": _template("#e7eaee", "#353c46", "#191d23", "#2a6bad", COLOURS["dark"]),
-    }
-
-
-def _template(ink: str, grid: str, surface: str, heat: str, colours: list[str]) -> dict[str, Any]:
-    axis = {"gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True, "title": {"standoff": 8}}
-    return {
-        "layout": {
+    """Plotly's templates for the system's two colour schemes: ink, grid and surface as in report.css."""
+    found = {}
+    for scheme, ink, grid, surface in (
+        ("light", "#1b1f24", "#d9dde3", "#ffffff"),
+        ("dark", "#e7eaee", "#353c46", "#191d23"),
+    ):
+        axis = {"gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True, "title": {"standoff": 8}}
+        found[scheme] = {
             "font": {"color": ink, "size": 13, "family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"},
-            "paper_bgcolor": surface,
-            "plot_bgcolor": surface,
-            "colorway": colours,
-            "coloraxis": {"colorscale": [[0, surface], [1, heat]], "showscale": False},
+            **{"paper_bgcolor": surface, "plot_bgcolor": surface, "colorway": COLOURS, "xaxis": axis, "yaxis": axis},
+            "coloraxis": {"colorscale": [[0, surface], [1, BLUE]], "showscale": False},
             "hoverlabel": {"bgcolor": surface, "font": {"color": ink}, "align": "left"},
             "annotationdefaults": {"bgcolor": surface},
             "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-            "xaxis": axis,
-            "yaxis": axis,
         }
-    }
+    return {scheme: {"layout": layout} for scheme, layout in found.items()}
 
 
 def label(text: str, letters: int = 40) -> str:
@@ -323,7 +314,7 @@ def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
     shown = pd.DataFrame({"x": frame[key].map(_value) if few else across.values, "y": frame[name]})
     shown["other"] = [label(", ".join(row), 30) for row in frame[others].to_numpy()]
     shown["half"] = frame[f"{name} high"] - frame[name] if f"{name} high" in frame else 0.0
-    colour = "other" if 1 < shown["other"].nunique() <= len(COLOURS["light"]) else None
+    colour = "other" if 1 < shown["other"].nunique() <= len(COLOURS) else None
     style: dict[str, Any] = {"color": colour, "symbol": colour, "hover_name": "other", "opacity": 0.75}
     style["category_orders"] = {"other": sorted(set(shown["other"]), key=natural)}
     if shown["half"].any() and (colour or not others):  # of more settings they would hide each other

@@ -34,6 +34,7 @@ def _checked_png(encoded: Any) -> str:
 
 Png = Annotated[str, AfterValidator(_checked_png)]
 Number = Annotated[float, Field(strict=True)]  # JSON has null for what is not finite
+Numbers = Annotated[list[Number | None], Field(fail_fast=True)]
 Counts = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]], Field(fail_fast=True)]
 
 
@@ -48,20 +49,13 @@ class Worst(TypedDict):
     picture: Annotated[Any, AfterValidator(lambda png: None if png is None else _checked_png(png))]
 
 
-class Scatter(TypedDict):
-    """True and predicted values in the target's own units."""
-
-    target: Annotated[list[Number | None], Field(fail_fast=True)]
-    prediction: Annotated[list[Number | None], Field(fail_fast=True)]
-
-
 class Findings(BaseModel):
     """Of the best checkpoint on the test split; all of it empty where there is no such split.
 
     Attributes:
         classes: their names; None for a regression.
         confusion: how often each true class (row) was taken for each class (column); None for a regression.
-        scatter: of a regression, at most `MOST_POINTS` samples.
+        scatter: of a regression, `target` and `prediction` in its own units, at most `MOST_POINTS` samples.
         worst: the samples that were most wrong, at most `WORST`: misclassified ones first, then by their loss.
         weights: what feeds each of the first hidden units, at most `MOST_UNITS`, where the data are pictures: red
             counts for the unit, blue against it.
@@ -71,7 +65,7 @@ class Findings(BaseModel):
 
     classes: list[str] | None = None
     confusion: Annotated[list[Counts], Field(fail_fast=True)] | None = None
-    scatter: Scatter | None = None
+    scatter: dict[str, Numbers] | None = None
     worst: list[Worst] = []
     weights: list[Png] | None = None
 
@@ -90,9 +84,11 @@ class Findings(BaseModel):
 
     @field_validator("scatter")
     @classmethod
-    def _paired(cls, scatter: Scatter | None) -> Scatter | None:
-        if scatter is not None and len(scatter["target"]) != len(scatter["prediction"]):
-            raise ValueError("not as many predictions as targets")
+    def _paired(cls, scatter: dict[str, Any] | None) -> dict[str, Any] | None:
+        if scatter is not None and (
+            scatter.keys() != {"target", "prediction"} or len(scatter["target"]) != len(scatter["prediction"])
+        ):
+            raise ValueError("not a prediction for each target")
         return scatter
 
     def write(self, folder: Path) -> None:

@@ -254,8 +254,6 @@ def read_sweep(path: Path) -> SweepFolder:
     )
     metrics = [name for name in values if name in objectives or values[name].notna().any()]
     error = found.get("error", pd.Series(index=jobs, dtype=object)).fillna("")
-    valueless = (status == "finished") & values[objectives].isna().any(axis=1) & (error == "")
-    error = error.mask(valueless, "no finite value of the objective")
     ends = [numbers["seconds"].rename("seconds"), error.rename("error")]
     runs = pd.concat([settings.reindex(jobs).fillna(""), status.rename("status"), values[metrics], *ends], axis=1)
     runs = runs.loc[:, ~runs.columns.duplicated()].reset_index(names="job")

@@ -227,7 +227,7 @@ def _provenance(run: RunFolder) -> Table:
 
 def _sweep_page(sweep: SweepFolder, beside: Path) -> Page:
     runs, ranked, means = sweep.runs, sweep.ranked, _means(sweep)
-    failed = runs[(runs["error"] != "") | ~runs["status"].isin(["finished", NO_RESULT])]
+    failed = runs[(runs["status"] != NO_RESULT) & ~runs.index.isin(ranked.index)]
     tiles, curves = [], []
     if len(means) and means["runs"].max() > 1:
         first, top = sweep.objectives[0], means.iloc[0]
@@ -245,7 +245,7 @@ def _sweep_page(sweep: SweepFolder, beside: Path) -> Page:
     directions = [f"{name}, {'higher' if larger_is_better(name) else 'lower'} is better" for name in sweep.objectives]
     over = f"a sweep of {len(runs):,} runs over {', '.join(sweep.settings) or 'no settings'}"
     reasons = failed[["job", *sweep.settings, "status"]].assign(
-        reason=failed["error"].replace("", "no reason was written")
+        reason=failed["error"].replace("", "no finite value of the objective")
     )
     caption = f"{len(failed)} of {len(runs)} failed; at most {MOST_FAILURES} are shown"
     return Page(

@@ -20,20 +20,13 @@ TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance e
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Loss, and accuracy or R², by epoch: training against validation."""
     table = pd.DataFrame(list(rows))
+    table = table.set_index(table["epoch"].rename("epoch") + 1)
     metrics = [metric for metric in TITLES if metric == "loss" or f"val/{metric}" in table]
     figure = Figure(figsize=(5 * len(metrics), 3.4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for split, name, style in (
-            ("train", "training", {"color": BLUE}),
-            ("val", "validation", {"color": ORANGE, "ls": "--"}),
-        ):
-            if f"{split}/{metric}" in table:
-                known = table.dropna(subset=f"{split}/{metric}")
-                axes.plot(known["epoch"] + 1, known[f"{split}/{metric}"], label=name, marker=".", **style)
-        axes.set(title=TITLES[metric], xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
-        axes.grid(alpha=0.25)
+        names = {f"train/{metric}": "training", f"val/{metric}": "validation"}
+        shown = table[[column for column in names if column in table]].rename(columns=names)
+        shown.plot(ax=axes, title=TITLES[metric], style={"training": ".-", "validation": ".--"}, color=[BLUE, ORANGE])
     _save(figure, path)
 
 
@@ -96,5 +89,5 @@ def _save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it, and names are the user's
         figure.savefig(drawn, dpi=100)
-    with replacing(path) as aside:  # 128 colours: a third of the size
-        Image.open(drawn).convert("RGB").quantize(128).save(aside, "PNG", optimize=True)
+    with replacing(path) as aside:  # 64 colours: a third of the size
+        Image.open(drawn).convert("RGB").quantize(64).save(aside, "PNG", optimize=True)

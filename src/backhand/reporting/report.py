@@ -114,7 +114,7 @@ def render(page: "Page") -> str:
         generator=Markup(GENERATOR),
         style=Markup((HERE / "report.css").read_text("utf-8")),
         script=Markup(script),
-        templates=json.dumps(templates()),
+        templates=json.dumps(templates(), separators=(",", ":")),
         plotly=base64.b64encode(packed).decode(),
         # The page's script unpacks Plotly's and inserts it, which the policy allows by its hash as well.
         policy=" ".join(f"'sha256-{_digest(each)}'" for each in (script.encode(), gzip.decompress(packed))),

@@ -12,7 +12,7 @@ from backhand.calculus.backpropagation import forward, loss_value
 from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData, RunData
 from backhand.reporting import plots
-from backhand.reporting.findings import WORST, Findings, Scatter, Worst, picture, thinned, weight_pictures
+from backhand.reporting.findings import WORST, Findings, Worst, picture, thinned, weight_pictures
 from backhand.training.module import LightningMLP
 
 
@@ -28,8 +28,7 @@ def find(module: LightningMLP, data: RunData) -> Findings:
     names, facts = data.dataset.class_names or None, data.dataset.facts
     confusion = scatter = None
     if names is None:
-        columns = [thinned(column.flatten().tolist()) for column in (target, predicted)]
-        scatter = Scatter(target=columns[0], prediction=columns[1])
+        scatter = {"target": thinned(target.flatten().tolist()), "prediction": thinned(predicted.flatten().tolist())}
     else:
         counts = torch.bincount(target * len(names) + predicted, minlength=len(names) ** 2)
         confusion = counts.view(len(names), -1).tolist()
