@@ -255,7 +255,7 @@ def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
 
 
 def test_settings_that_are_called_like_columns_of_ours_do_no_harm(tmp_path):
-    strange = ("job", "runs", "status", "error", "val/loss", "val/loss low", "", "x", "<b>", "seed")
+    strange = ("job", "runs", "failed", "status", "error", "val/loss", "val/loss low", "", "x", "<b>", "seed")
     settings = [{key: str(number) for key in strange} for number in range(3)]
     folder = write_sweep(tmp_path / "sweep", settings, [0.1, 0.2, None], complete=False)
     sweep = read_sweep(folder)

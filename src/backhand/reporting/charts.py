@@ -265,6 +265,7 @@ def sweep_figures(sweep: SweepFolder, means: pd.DataFrame) -> list[Figure]:
     if len(runs) < 2 or not sweep.settings:
         return []
     if means["runs"].max() > 1:
+        means = means.dropna(subset=sweep.objectives[:1])
         return [_parallel(sweep, runs), *(_against(means, key, sweep) for key in sweep.settings if key != "seed")]
     return [_parallel(sweep, runs), *(_against(runs, key, sweep) for key in sweep.settings)]
 

@@ -33,7 +33,7 @@ NO_RESULT = "no result"
 WHOLE = ("classes", "confusion", "scatter")  # entries that are left out as a whole where a part is wrong
 JOB = re.compile("[0-9]{1,9}")
 COLUMNS = re.compile(r"(epoch|step|lr|(train|val|delta|grad|audit|units)/.*)", re.DOTALL)
-KEY = re.compile(r"(?!(job|runs|status|seconds|error)$)[\w.@-]+")
+KEY = re.compile(r"(?!(job|runs|failed|status|seconds|error)$)[\w.@-]+")
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 MOST_BYTES = 32 << 20
@@ -347,7 +347,7 @@ class _Files:
 
 def _read_epochs(files: _Files) -> pd.DataFrame:
     name = "metrics.csv"
-    table = files.table(name, "is not there: no curves (logger=none, or the first epoch had not ended)")
+    table = files.table(name, "is not there: no curves (the first epoch had not ended)")
     table = table[[column for column in table if COLUMNS.fullmatch(column)]]
     numbers = table.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
     numbers = numbers.where(pd.DataFrame({column: _possible(column, numbers[column]) for column in numbers}))

@@ -270,14 +270,18 @@ def _but_seed(sweep: SweepFolder) -> list[str]:
 
 
 def _means(sweep: SweepFolder) -> pd.DataFrame:
-    """The means over seeds, the best first."""
-    return over_seeds(sweep.ranked, _but_seed(sweep), sweep.metrics) if len(sweep.ranked) else pd.DataFrame()
+    """The means over seeds, the best first; of a sweep without seeds its runs. Empty where no run has a value."""
+    if sweep.ranked.empty:
+        return pd.DataFrame()
+    ended = sweep.runs[sweep.runs["status"] != NO_RESULT]
+    seeded = ended if "seed" in ended else ended.assign(seed=ended["job"])
+    return over_seeds(seeded, sweep.settings, sweep.metrics)
 
 
 def _means_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
     if means.empty or means["runs"].max() < 2:
         return []
-    frame = means[[*_but_seed(sweep), "runs"]].copy()
+    frame = means[[*_but_seed(sweep), "runs", "failed"]].copy()
     for metric in sweep.metrics:
         frame[metric], frame[f"± {metric}"] = means[metric], means[f"{metric} high"] - means[metric]
     caption = "Means of the runs that differ in their seed only, the best first; ± is half of the 95 % t-interval"
@@ -310,7 +314,8 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
         elif len(means := _means(each)):
             # The setting with the best mean stands for a sweep, and never its best seed.
             keys, ranked = _but_seed(each), each.ranked
-            seeds[str(each.path)] = chosen = ranked[(ranked[keys] == means.iloc[0][keys]).all(axis=1)]
+            chosen = ranked[(ranked[keys] == means.iloc[0][keys]).all(axis=1)]
+            seeds[str(each.path)] = chosen.drop_duplicates("seed") if "seed" in chosen else chosen
             runs[f"{each.path}, mean of {len(chosen)} runs"] = _mean_run(each, chosen, means.iloc[0])
         else:
             gaps.append(f"{each.path}: a sweep without a run that has a value")
@@ -333,11 +338,9 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
             for name, run in runs.items()
         ]
     )
-    caption = (
-        "Test metrics are those of the best epoch's checkpoint; a sweep's are means over the runs of its best setting"
-    )
+    caption = "Test metrics are those of the best epoch's checkpoint; a sweep's are means over its best setting's runs"
     frame = frame.astype(dict.fromkeys(frame.columns[2:], float))
-    pairs = "Of each sweep the setting with the best mean: the mean difference of the runs with the same seeds."
+    pairs = "The mean difference of the runs with the same seeds, of each sweep's best setting." if compared else ""
     return Page(
         f"{len(runs)} side by side",
         " · ".join(runs),
@@ -345,12 +348,7 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
         [],
         gaps,
         [
-            Section(
-                "pairs",
-                "Paired differences",
-                [Table(*each) for each in written_pairs(compared)],
-                pairs if compared else "",
-            ),
+            Section("pairs", "Paired differences", [Table(*each) for each in written_pairs(compared)], pairs),
             Section("metrics", "Metrics", [Table(caption, frame, sortable=True)] if runs else []),
             Section("curves", "Learning curves", charts.overlaid({name: run.epochs for name, run in runs.items()})),
             Section("settings", "Settings", _compared(runs)),
@@ -369,7 +367,7 @@ def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> Run
         status="finished",
         objective=Objective(name=first, value=float(means[first])),
         metrics={name: float(means[name]) for name in sweep.metrics if pd.notna(means[name])},
-        seconds=float(chosen["seconds"].mean()),
+        seconds=None if chosen["seconds"].isna().all() else float(chosen["seconds"].mean()),
     )
     return RunFolder(sweep.path, read[0].settings if read else {}, [], mean, result, Findings(), [])
 
