@@ -25,7 +25,6 @@ NOT_IMPORTED = {
         "docs/sweeps.md",
         "hydra/launcher=joblib",
     ),
-    "plotly": ("reports take its JavaScript out of the package", "src/backhand/reporting/report.py", 'files("plotly")'),
     "tensorboard": ("Lightning's logger imports it", "src/backhand/reporting/loggers.py", "TensorBoardLogger("),
     "pytest-xdist": ("pytest finds it", "pyproject.toml", "-n auto"),
     "playwright": ("imported where it is there", "tests/reporting/test_report_browser.py", 'importorskip("playwright'),

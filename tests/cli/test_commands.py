@@ -78,7 +78,7 @@ def test_a_run_prints_to_a_terminal_in_ascii_from_start_to_report(cold_command, 
         run,
         ["train.py", "trainer=ddp_cpu", "hydra.run.dir=two", *run[2:]],
         ["scripts/evaluate.py", "run=run"],
-        ["scripts/report.py", "run", "format=text"],
+        ["scripts/report.py", "run"],
     ):
         result = cold_command(*arguments, PYTHONIOENCODING="ascii")
         assert (result.returncode, result.stderr) == (0, "")

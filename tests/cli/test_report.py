@@ -14,9 +14,8 @@ from tests.reporting.report_folders import grid, write_run, write_sweep
         ((), "name the folder of a run"),
         (("nowhere",), "nowhere: no such folder"),
         (("empty",), "empty: neither a run's folder"),
-        (("run", "format=pdf"), "format=pdf: no such choice; choose from html, text"),
-        (("run", "form=html"), "form: no such key (did you mean format?)"),
-        (("run", "format=text", "out=x.html"), "out=x.html: is for format=html"),
+        (("run", "format=text"), "format: no such key"),
+        (("run", "outs=x.html"), "outs: no such key (did you mean out?)"),
         (("run", "out=run"), "out=run: is a folder"),
         (("run", "out=no/where.html"), "there is no folder no"),
         (("run", "out=run/metrics.csv"), "is no report; nothing is overwritten"),
@@ -68,17 +67,16 @@ def test_a_run_a_sweep_and_several_each_give_one_file(command, tmp_path):
         assert (tmp_path / out).read_text().startswith("<!DOCTYPE html>")
 
 
-@pytest.mark.parametrize("folder", ["run", "sweep"])
-def test_text_fits_into_sixty_columns_and_no_markup_is_read(command, tmp_path, folder):
-    write_run(tmp_path / "run", settings={"name": "[bold]a\x1b[31m[/nothing]"})
-    settings = [{"optimizer.lr": "0.1", "name": "[red]x"}, {"optimizer.lr": "0.3", "name": "y"}]
-    write_sweep(tmp_path / "sweep", settings, [0.1, None])
-    found = command("scripts/report.py", folder, "format=text", COLUMNS="60")
+def test_two_sweeps_are_compared_on_the_terminal(command, tmp_path):
+    for name, values in (("[red]a", [0.3, 0.3, 0.4]), ("b", [0.2, 0.1, 0.4])):
+        write_sweep(tmp_path / name, grid(seed=[0, 1, 2]), values)
+    found = command("scripts/report.py", "[red]a", "b", COLUMNS="100")
     assert (found.returncode, found.stderr) == (0, "")
-    assert max(map(len, found.stdout.splitlines())) <= 60
-    assert "\x1b" not in found.stdout
-    assert {"run": "97.41%", "sweep": "job 0"}[folder] in found.stdout
-    assert {"run": "[bold]a", "sweep": "[red]x"}[folder] in found.stdout
+    lines = found.stdout.splitlines()
+    assert lines[0].strip() == "b minus [red]a"
+    assert lines[-1] == "report.html"
+    (loss,) = [line.replace("│", " ").split() for line in lines if "val/loss" in line]
+    assert loss[:5] == ["val/loss", "3", "0.3333", "0.2333", "-0.1"]
 
 
 @pytest.mark.slow
@@ -87,14 +85,10 @@ def test_the_folders_of_real_runs_have_reports(command, tmp_path):
     assert command("train.py", *quick, "hydra.run.dir=run").returncode == 0
     several = ("seed=0,1", "optimizer.lr=0.03,0.1", "hydra/launcher=population", "hydra.sweep.dir=sweep")
     assert command("train.py", "-m", *quick, *several).returncode == 0
-    found = command("scripts/report.py", "run", "format=text")
-    assert "result.json" not in found.stdout
-    assert "test accuracy" in found.stdout
-    assert "rows more: format=html" in found.stdout
-    (tmp_path / "run" / "findings.json").unlink()
-    assert "- findings.json: is not there" in command("scripts/report.py", "run", "format=text").stdout
-    sweep = command("scripts/report.py", "sweep", "format=text")
-    assert "4 finished" in sweep.stdout
-    assert "95 % interval" in sweep.stdout
     for arguments in (("run",), ("sweep",), ("run", "sweep")):
         assert command("scripts/report.py", *arguments).returncode == 0
+    run, sweep = ((tmp_path / name / "report.html").read_text() for name in ("run", "sweep"))
+    assert "What is missing here" not in run
+    assert "<dt>test/acc</dt>" in run
+    assert "4 finished" in sweep
+    assert "best mean val/loss" in sweep

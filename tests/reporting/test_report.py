@@ -1,22 +1,26 @@
 """What the report says, that text from outside stays text in it, and that its numbers are right."""
 
+import base64
+import gzip
 import json
-import math
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
-from scipy import stats
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 from backhand.errors import UserError
-from backhand.reporting.charts import Table, by_class, group_table, groups, label, sweep_charts
-from backhand.reporting.folder import Findings, read_sweep
+from backhand.reporting.charts import Figure, Table, label, on_test_split
+from backhand.reporting.comparison import paired
+from backhand.reporting.findings import Findings
+from backhand.reporting.folder import read_sweep
 from backhand.reporting.page import build_page
-from backhand.reporting.report import embedded, render, write_report
+from backhand.reporting.report import HERE, embedded, render, write_report
 
 EVIL = "</script><script>alert(1)</script>\"'&amp; <b>{{ 7*7 }} {% x %} 😀 %{y} \u2028"
 
@@ -43,8 +47,12 @@ class Elements(HTMLParser):
             self.text.append(data)
 
 
+def rendered(folders, beside):
+    return render(build_page(folders, beside))
+
+
 def charts_of(page):
-    return json.loads(page.rpartition('id="charts">')[2].partition("</script>")[0])
+    return [json.loads(each) for each in re.findall('<script type="application/json">(.*?)</script>', page, re.DOTALL)]
 
 
 def strings(value):
@@ -65,42 +73,44 @@ def test_text_from_outside_stays_text_in_a_run(tmp_path):
     (folder / "metrics.csv").write_text(
         (folder / "metrics.csv").read_text().replace("delta/output", '"delta/' + EVIL.replace('"', '""') + '"')
     )
-    check_no_markup(render([folder], folder), scripts=3)
+    check_no_markup(rendered([folder], folder))
 
 
 def test_text_from_outside_stays_text_in_a_sweep_and_side_by_side(tmp_path):
     settings = [{"model.hidden_activation": text, "seed": seed} for text in (EVIL, "tanh") for seed in "01"]
     folder = write_sweep(tmp_path / "a<b>&\"'{{x}}", settings, [0.1, 0.2, 0.3, None])
-    check_no_markup(render([folder], tmp_path), scripts=3)
+    check_no_markup(rendered([folder], tmp_path))
     for number in (0, 1):
         (folder / str(number) / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"name": EVIL, EVIL: [EVIL]}))
-    check_no_markup(render([folder / "0", folder / "1"], tmp_path), scripts=3)
+    check_no_markup(rendered([folder / "0", folder / "1"], tmp_path))
 
 
-def check_no_markup(page, scripts):
+def check_no_markup(page):
     elements = Elements(page)
-    assert [tag for tag, _ in elements.tags].count("script") == scripts
+    types = [attributes.get("type") for tag, attributes in elements.tags if tag == "script"]
+    charts = [attributes for _, attributes in elements.tags if attributes.get("class") == "chart"]
+    assert types == ["application/json"] * (len(charts) + 1) + ["text/plain", None]
     assert "b" not in {tag for tag, _ in elements.tags}
     assert "alert(1)" in "".join(elements.text)
     assert "{{ 7*7 }}" in "".join(elements.text)
     assert not any(name.startswith("on") for _, attributes in elements.tags for name in attributes)
     for text in strings(charts_of(page)):
-        assert set(re.findall(r"<[^>]*>", text)) <= {"<br>"}  # Plotly's own line break, which is ours
+        assert set(re.findall(r"<[^>]*>", text)) <= {"<br>", "<extra>", "</extra>"}  # Plotly's own, which are ours
 
 
 def test_json_in_the_page_ends_no_element_and_says_the_same():
-    text = embedded({"x": EVIL})
+    text = embedded(json.dumps({"x": EVIL}, ensure_ascii=False))
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"x": EVIL}
 
 
 def test_a_label_is_read_by_plotly_as_it_was_written():
     assert label("<i>a & b</i>") == "&lt;i&gt;a &amp; b&lt;/i&gt;"
-    assert len(label("x" * 500)) == 60
+    assert len(label("x" * 500)) == 40
 
 
 def test_the_page_allows_its_own_scripts_only_and_names_no_address(tmp_path):
-    page = render([write_run(tmp_path / "run")], tmp_path)
+    page = rendered([write_run(tmp_path / "run")], tmp_path)
     elements = Elements(page)
     policy = next(attributes["content"] for tag, attributes in elements.tags if attributes.get("http-equiv"))
     assert "default-src 'none'" in policy
@@ -110,14 +120,26 @@ def test_the_page_allows_its_own_scripts_only_and_names_no_address(tmp_path):
         assert attributes.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")
         assert tag != "link"
         assert not attributes.get("href", "").startswith(("http", "//", "javascript"))
-    assert page.count("Copyright 2012") == 1  # plotly.js, once
+    packed = page.partition('<script type="text/plain" id="plotly">')[2].partition("</script>")[0]
+    assert gzip.decompress(base64.b64decode(packed)).count(b"Copyright 2012") == 1  # plotly.js with its licence
+    assert len(page) < 1_000_000
+
+
+def test_the_shipped_script_is_of_the_version_that_plotly_writes_figures_for():
+    def header(path, opened):
+        with opened(path, "rt", encoding="utf-8") as file:
+            return re.search(r"plotly.js .*?v(\d+\.\d+\.\d+)", file.read(200))[1]
+
+    ours = HERE / "plotly-cartesian.min.js.gz"
+    theirs = files("plotly") / "package_data" / "plotly.min.js"
+    assert header(ours, gzip.open) == header(theirs, open)
 
 
 def test_headings_are_in_order_and_every_picture_and_chart_has_words(tmp_path):
     run = write_run(tmp_path / "run")
     sweep = write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3], seed=[0, 1]), [0.1, 0.2, 0.3, None])
     for folders in ([run], [sweep], [run, sweep]):
-        tags = Elements(render(folders, tmp_path)).tags
+        tags = Elements(rendered(folders, tmp_path)).tags
         levels = [int(tag[1]) for tag, _ in tags if re.fullmatch(r"h\d", tag)]
         assert levels[0] == 1
         assert levels.count(1) == 1
@@ -125,40 +147,59 @@ def test_headings_are_in_order_and_every_picture_and_chart_has_words(tmp_path):
         names = [tag for tag, _ in tags]
         assert names.count("figure") == names.count("figcaption") > 1
         assert all(attributes["alt"] for tag, attributes in tags if tag == "img")
-        assert all(attributes["aria-label"] for _, attributes in tags if "data-chart" in attributes)
+        assert all(attributes["aria-label"] for _, attributes in tags if attributes.get("class") == "chart")
         ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
         assert len(ids) == len(set(ids))
         anchors = [attributes["href"][1:] for _, attributes in tags if attributes.get("href", "").startswith("#")]
         assert set(anchors) <= set(ids)
 
 
-def test_a_mean_and_its_interval_are_those_of_scipy(tmp_path):
+def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tmp_path):
     settings = grid(optimizer__lr=[0.1, 0.3], seed=[0, 1, 2, 3])
-    values = [0.31, 0.28, 0.35, 0.30, 0.2, 0.25, 0.21, None]
-    sweep = read_sweep(write_sweep(tmp_path / "sweep", settings, values))
-    found = {group.settings["optimizer.lr"]: group for group in groups(sweep)}
-    for lr, own in (("0.1", values[:4]), ("0.3", values[4:7])):
-        low, high = stats.t.interval(0.95, len(own) - 1, np.mean(own), stats.sem(own))
-        assert found[lr].mean == pytest.approx(np.mean(own))
-        assert found[lr].half_width == pytest.approx((high - low) / 2)
-    assert [row[0].text for row in group_table(sweep).rows] == ["0.3", "0.1"]  # the best mean first
+    values = [0.31, 0.28, 0.35, 0.10, 0.2, 0.25, 0.21, None]  # the best run is not of the best setting
+    page = build_page([write_sweep(tmp_path / "sweep", settings, values)], tmp_path)
+    assert [section.name for section in page.sections][:2] == ["seeds", "compare"]
+    means = page.sections[0].blocks[0].frame
+    assert list(means["optimizer.lr"]) == ["0.3", "0.1"]
+    assert means[["runs", "failed"]].to_numpy().tolist() == [[3, 1], [4, 0]]
+    assert means["val/loss"].tolist() == pytest.approx([0.22, 0.26])
+    assert "test/acc" in means
+    labels = {label: (value, note) for label, value, note in page.tiles}
+    assert labels["best mean val/loss"] == ("0.22", "optimizer.lr=0.3, 3 seeds")
+    assert labels["val/loss of the best run"] == ("0.1", "job 3, optimizer.lr=0.1, seed=3")
+    (figure,) = [block for block in page.sections[1].blocks if block.title == "val/loss against optimizer.lr"]
+    (trace,) = figure.figure.data
+    assert (list(trace.x), list(trace.y)) == (["0.3", "0.1"], pytest.approx([0.22, 0.26]))
+    assert trace.error_y.array.tolist() == pytest.approx(means["± val/loss"].tolist())
 
 
-def test_a_bar_lies_where_the_axis_says(tmp_path):
-    settings = grid(optimizer__lr=[0.1, 0.3], seed=[0, 1, 2])
-    values = [0.5, 0.6, 0.7, 0.2, 0.3, 0.4]
-    sweep = read_sweep(write_sweep(tmp_path / "sweep", settings, values))
-    chart = next(chart for chart in sweep_charts(sweep) if chart.title == "val/loss against optimizer.lr")
-    bars = next(trace for trace in chart.data if trace["name"] == "mean over seeds")
-    assert sorted(bars["y"]) == pytest.approx([(0.3 - 0.2) / 0.5, (0.6 - 0.2) / 0.5])
-    half = stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3) / 0.5
-    assert bars["error_y"]["array"][bars["y"].index(min(bars["y"]))] == pytest.approx(half)
+def test_without_seeds_every_run_is_drawn_and_there_is_no_mean(tmp_path):
+    page = build_page([write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3]), [0.1, 0.2])], tmp_path)
+    assert page.sections[0].name == "compare"
+    (trace,) = page.sections[0].blocks[1].figure.data
+    assert list(trace.y) == [0.1, 0.2]
+    assert trace.error_y.array is None
 
 
-def test_without_seeds_there_is_no_interval(tmp_path):
-    sweep = read_sweep(write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3]), [0.1, 0.2]))
-    assert group_table(sweep) is None
-    assert not any(trace.get("name") == "mean over seeds" for chart in sweep_charts(sweep) for trace in chart.data)
+def test_two_sweeps_are_compared_by_the_runs_with_the_same_seeds_of_their_best_settings(tmp_path):
+    one = grid(optimizer__lr=[0.1, 0.3], seed=[0, 1, 2])
+    write_sweep(tmp_path / "a", one, [0.1, 0.9, 0.9, 0.3, 0.3, 0.3])
+    write_sweep(tmp_path / "b", grid(seed=[1, 2, 3]), [0.2, 0.1, 0.01])
+    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
+    ((name, pairs),) = page.comparisons.items()
+    assert name == f"{tmp_path / 'b'} minus {tmp_path / 'a'}"
+    loss = pairs.loc["val/loss"]
+    assert (loss["pairs"], loss["a"], loss["b"]) == (2, pytest.approx(0.3), pytest.approx(0.15))
+    given = [pd.DataFrame({"seed": ["1", "2"], "val/loss": values}) for values in ([0.3, 0.3], [0.2, 0.1])]
+    expected = paired(*given, ["val/loss"]).loc["val/loss"]
+    pd.testing.assert_series_equal(loss.drop("left_out"), expected.drop("left_out"))
+    assert page.sections[0].name == "pairs"
+    write_sweep(tmp_path / "c", grid(seed=[7, 8]), [0.2, 0.1])
+    for file in tmp_path.glob("c/*/result.json"):
+        file.write_text(file.read_text().replace('"seconds": 2.7', '"seconds": null'))
+    page = build_page([tmp_path / "a", tmp_path / "c"], tmp_path)
+    assert not page.comparisons
+    assert any("fewer than two seeds in common" in gap for gap in page.gaps)
 
 
 def test_recall_and_precision_are_those_of_scikit_learn():
@@ -167,23 +208,22 @@ def test_recall_and_precision_are_those_of_scikit_learn():
     matrix = [[8, 2, 0], [1, 5, 4], [0, 0, 9]]
     pairs = [(t, p) for t in range(3) for p in range(3) for _ in range(matrix[t][p])]
     target, predicted = zip(*pairs, strict=True)
-    table = by_class(Findings(classes=["a", "b", "c"], confusion=matrix))
-    rows = {row[0].text: row for row in table.rows}
-    order = [rows[name] for name in "abc"]
-    assert [row[2].value for row in order] == pytest.approx(recall_score(target, predicted, average=None))
-    assert [row[3].value for row in order] == pytest.approx(precision_score(target, predicted, average=None))
-    assert rows["b"][4].text == "c (4)"
-    assert table.rows[0][0].text == "b"
+    _, table = on_test_split(Findings(classes=["a", "b", "c"], confusion=matrix))
+    rows = table.frame.set_index("class").loc[list("abc")]
+    assert rows["recall"].tolist() == pytest.approx(recall_score(target, predicted, average=None))
+    assert rows["precision"].tolist() == pytest.approx(precision_score(target, predicted, average=None))
+    assert rows.loc["b", "most often taken for"] == "c (4)"
+    assert table.frame["class"].iloc[0] == "b"
 
 
 def test_the_best_run_is_named_and_linked_to_its_report_where_it_has_one(tmp_path):
     folder = write_sweep(tmp_path / "a #1?", grid(seed=[0, 1, 2]), [0.3, 0.1, 0.2])
     write_report([folder / "1"], folder / "1" / "report.html")
-    page = render([folder], tmp_path)
+    page = rendered([folder], tmp_path)
     links = [attributes["href"] for tag, attributes in Elements(page).tags if tag == "a"]
     assert "a%20%231%3F/1/report.html" in links
     assert "a%20%231%3F/0/" in links
-    assert "The best run: job 1" in page
+    assert "job 1, seed=1" in page
     runs = next(
         block
         for section in build_page([folder], tmp_path).sections
@@ -201,25 +241,31 @@ def test_where_higher_is_better_the_best_run_has_the_highest_value(tmp_path):
         )
     sweep = read_sweep(folder)
     assert sweep.objectives == ["val/acc"]
-    assert [job.number for job in sweep.ranked] == [1, 0, 2]
+    assert list(sweep.ranked["job"]) == [1, 0, 2]
 
 
-def test_the_epoch_of_the_best_objective_is_named(tmp_path):
+@pytest.mark.parametrize(("first", "missing"), [(0, ()), (30, ()), (0, (1, 2))])
+def test_the_epoch_of_the_best_objective_is_the_one_that_the_chart_shows(tmp_path, first, missing):
+    """Also of a run that was resumed in a folder of its own, or whose table has lost rows."""
     folder = write_run(tmp_path / "run", epochs=9)
-    text = (folder / "metrics.csv").read_text().splitlines()
-    place = text[0].split(",").index("val/loss")
-    values = [float(line.split(",")[place]) for line in text[1:]]
+    table = pd.read_csv(folder / "metrics.csv").drop(index=list(missing))
+    best = table["val/loss"].iloc[3]
+    epoch = int(table["epoch"].iloc[3]) + first
+    table.assign(epoch=table["epoch"] + first).to_csv(folder / "metrics.csv", index=False)
     record = json.loads((folder / "result.json").read_text())
-    record["objective"]["value"] = values[3]
+    record["objective"]["value"] = best
     write_json(folder / "result.json", record)
-    (tile,) = [tile for tile in build_page([folder], folder).tiles if tile.label == "best val/loss"]
-    assert tile.note == "epoch 4"  # people count from one
+    page = build_page([folder], folder)
+    assert ("best val/loss", f"{best:.4g}", f"epoch {epoch + 1}") in page.tiles  # people count from one
+    (figure,) = [block for block in blocks(page) if isinstance(block, Figure) and block.title == "Loss"]
+    (line,) = [line for line in figure.figure.data if line.name == "validation"]
+    assert line.x[list(line.y).index(best)] == epoch + 1
 
 
 def test_settings_that_differ_are_marked_by_a_sign(tmp_path):
     one = write_run(tmp_path / "one")
     two = write_run(tmp_path / "two", settings={"seed": 7})
-    page = render([one, two], tmp_path)
+    page = rendered([one, two], tmp_path)
     assert page.count("≠ seed") == 1
     assert "≠ model" not in page
     assert "1 settings differ" in page
@@ -229,8 +275,8 @@ def test_many_epochs_are_thinned_and_the_page_says_so(tmp_path):
     folder = write_run(tmp_path / "run", epochs=5)
     rows = "".join(f"{epoch},{1 / (epoch + 1)}\n" for epoch in range(100_000))
     (folder / "metrics.csv").write_text("epoch,val/loss\n" + rows)
-    page = render([folder], tmp_path)
-    assert len(page) < 6_000_000
+    page = rendered([folder], tmp_path)
+    assert len(page) < 1_000_000
     assert "Of 100,000 epochs the chart shows" in page
 
 
@@ -238,8 +284,8 @@ def test_many_epochs_are_thinned_and_the_page_says_so(tmp_path):
 def test_a_thousand_runs_fit_into_a_file_that_opens(tmp_path):
     settings = grid(optimizer__lr=[0.01, 0.03, 0.1, 0.3], model__hidden=["[8]", "[16]"], seed=range(125))
     folder = write_sweep(tmp_path / "sweep", settings, list(np.random.default_rng(0).uniform(0.1, 0.2, 1000)))
-    page = render([folder], tmp_path)
-    assert len(page.encode()) < 15_000_000
+    page = rendered([folder], tmp_path)
+    assert len(page.encode()) < 3_000_000
     assert page.count("</tr>") > 1000
 
 
@@ -252,7 +298,7 @@ def test_what_auto_became_is_in_the_headline(tmp_path):
         folder / "result.json",
         record | {"chosen": {"model.loss": "binary_cross_entropy", "model.output_activation": "sigmoid"}},
     )
-    assert "sigmoid with binary_cross_entropy" in build_page([folder], folder).subtitle
+    assert "output_activation sigmoid · loss binary_cross_entropy" in build_page([folder], folder).subtitle
 
 
 def test_a_file_that_is_no_report_is_not_overwritten(tmp_path):
@@ -282,24 +328,39 @@ def test_half_of_a_character_does_not_keep_the_report_from_being_written(tmp_pat
     assert "? broke" in (folder / "report.html").read_text()
 
 
+def blocks(page):
+    return [block for section in page.sections for block in section.blocks]
+
+
 def tables(page):
-    return [block for section in page.sections for block in section.blocks if isinstance(block, Table)]
+    return [block for block in blocks(page) if isinstance(block, Table)]
 
 
 def test_every_metric_in_a_table_is_of_an_epoch_that_is_named(tmp_path):
     """Test metrics are the best checkpoint's; what stands beside them may be the last epoch's."""
     write_run(tmp_path / "run")
     page = build_page([tmp_path / "run"], tmp_path)
-    (metrics,) = [table for table in tables(page) if table.columns[0] == "metric"]
-    loss = dict(zip(metrics.columns, next(row for row in metrics.rows if row[0].text == "loss"), strict=True))
-    assert {head: each.text for head, each in loss.items()} == {
-        "metric": "loss",
-        "training (best epoch)": "0.0035",
-        "validation (best epoch)": "0.08",
-        "test (best epoch)": "0.0814",
-        "training (last epoch)": "0.0014",
-        "validation (last epoch)": "0.0827",
-    }
-    write_sweep(tmp_path / "sweep", grid(seed=[0, 1]), [0.3, 0.2])
-    (runs,) = [table for table in tables(build_page([tmp_path / "sweep"], tmp_path)) if table.caption == "All runs"]
-    assert {"best val/loss", "last val/acc", "test/acc"} <= set(runs.columns)
+    (metrics,) = [table.frame for table in tables(page) if table.frame.columns[0] == "metric"]
+    loss = metrics[metrics["metric"].str.endswith("loss")].set_index("metric")
+    assert loss["best epoch"].to_dict() == {"test/loss": "0.0814", "train/loss": "0.0035", "val/loss": "0.08"}
+    assert loss["last epoch"].to_dict() == {"test/loss": "", "train/loss": "0.0014", "val/loss": "0.0827"}
+    write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0, 1]), [0.3, 0.2])
+    (runs,) = next(
+        section for section in build_page([tmp_path / "sweep"], tmp_path).sections if section.name == "runs"
+    ).blocks
+    assert runs.caption == "Validation metrics are of the best epoch, test metrics of its checkpoint"
+    assert runs.frame["val/loss"].tolist() == [0.3, 0.2]  # of the last epoch it is 0.0827
+    assert set(runs.frame.columns) == {"job", "optimizer.lr", "status", "val/loss", "test/loss", "test/acc", "seconds"}
+
+
+def test_a_cell_is_written_as_its_metric_and_sorted_by_its_number():
+    table = Table("", pd.DataFrame({"name": ["a"], "test/acc": [0.975], "± val/loss": [np.nan], "runs": [3]}))
+    assert table.cells() == [[("a", None), ("97.50%", 0.975), ("", None), ("3", 3.0)]]
+    assert table.numeric == [False, True, True, True]
+
+
+def test_misclassified_samples_are_counted_and_come_with_their_pictures(tmp_path):
+    folder = write_run(tmp_path / "run", classes=["a", "b"], confusion=[[8, 2], [1, 9]])
+    (section,) = [section for section in build_page([folder], folder).sections if section.name == "worst"]
+    assert section.note.startswith("3 of 20 test samples were misclassified")
+    assert section.blocks[0].pictures[0][1] == ["3 → 8", "loss 6", "sample 0"]

@@ -3,15 +3,23 @@
 import json
 import math
 import os
+import re
 
+import numpy as np
+import pandas as pd
 import pytest
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 from backhand.errors import UserError
-from backhand.reporting.charts import MOST_POINTS, groups, thinned
-from backhand.reporting.folder import read_folder, read_run, read_sweep
+from backhand.reporting.charts import MOST_EPOCHS, thinned
+from backhand.reporting.folder import RunResult, read_folder, read_run, read_sweep
+from backhand.reporting.page import build_page
 from backhand.reporting.report import render, write_report
 from backhand.reporting.result import read_result
+
+
+def rendered(folder):
+    return render(build_page([folder], folder))
 
 
 def test_a_whole_run_has_no_gap(tmp_path):
@@ -22,7 +30,7 @@ def test_a_whole_run_has_no_gap(tmp_path):
     assert run.settings["model.hidden"] == "[64, 32]"
     assert len(run.epochs["val/loss"]) == 5
     assert sum(map(sum, run.findings.confusion)) > 0
-    assert [each.loss for each in run.findings.worst] == [6, 5, 4, 3, 2, 1]
+    assert [each["loss"] for each in run.findings.worst] == [6, 5, 4, 3, 2, 1]
     assert len(run.findings.weights) == 16
 
 
@@ -73,22 +81,22 @@ def test_a_damaged_file_is_named_and_the_rest_is_reported(tmp_path, name, damage
     run = read_run(folder)
     cut_yaml = damage is cut and name.startswith(".hydra")  # may be whole YAML, with less in it
     assert cut_yaml or any(gap.startswith(f"{name}: ") for gap in run.gaps)
-    page = render([folder], folder)
+    page = rendered(folder)
     assert all(gap.split(":")[0] in page for gap in run.gaps)
     if name != "metrics.csv":
-        assert run.epochs["val/loss"][-1] > 0
+        assert run.epochs["val/loss"].iloc[-1] > 0
     if name != "result.json":
-        assert run.result["metrics"]["test/acc"] == 0.9741
+        assert run.result.metrics["test/acc"] == 0.9741
 
 
 def test_a_line_that_was_cut_off_is_left_out_and_the_others_are_kept(tmp_path):
     folder = write_run(tmp_path / "run", epochs=10)
-    whole = read_run(folder).epochs["val/loss"]
+    whole = read_run(folder).epochs["val/loss"].tolist()
     text = (folder / "metrics.csv").read_text()
     (folder / "metrics.csv").write_text(text.rstrip()[:-3])
     run = read_run(folder)
-    assert run.epochs["val/loss"] == whole[:-1]
-    assert "metrics.csv: ends in the middle of a line; that epoch is left out" in run.gaps
+    assert run.epochs["val/loss"].tolist() == whole[:-1]
+    assert "metrics.csv: ends in the middle of a line, which is left out" in run.gaps
 
 
 @pytest.mark.parametrize("epoch", ["", "nan", "1e400", "x", "2.5", "-1"])
@@ -100,8 +108,8 @@ def test_a_line_without_its_epoch_is_left_out_and_the_page_is_written(tmp_path, 
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     run = read_run(folder)
     assert len(run.epochs["epoch"]) == 29
-    assert "metrics.csv: 1 line without the number of an epoch, left out" in run.gaps
-    assert "without the number of an epoch" in render([folder], folder)
+    assert "metrics.csv: 1 lines without the number of an epoch, left out" in run.gaps
+    assert "without the number of an epoch" in rendered(folder)
 
 
 def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
@@ -112,9 +120,9 @@ def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
     assert math.isnan(run.epochs["train/loss"][0])
     assert run.epochs["val/acc"][1] == 0.25
     assert "val/loss" not in run.epochs
-    assert any("1 line with more or fewer cells" in gap for gap in run.gaps)
-    assert any("4 cells are no numbers" in gap for gap in run.gaps)
-    assert "NaN" not in render([folder], folder).rpartition('id="charts">')[2].partition("</script>")[0]
+    assert any("1 lines with more or fewer cells" in gap for gap in run.gaps)
+    assert any("4 cells that are no numbers" in gap for gap in run.gaps)
+    assert "NaN" not in "".join(re.findall('<script type="application/json">(.*?)</script>', rendered(folder)))
 
 
 def test_entries_of_the_wrong_type_are_named(tmp_path):
@@ -126,16 +134,16 @@ def test_entries_of_the_wrong_type_are_named(tmp_path):
     result = {"status": "finished", "metrics": [1], "seconds": "long", "best": {"val/loss": None, "val/acc": 10**400}}
     write_json(folder / "result.json", result | {"steps": True})
     run = read_run(folder)
-    assert run.result == {"status": "finished", "best": {}}
-    assert {gap for gap in run.gaps if gap.startswith("result.json")} == {
-        f"result.json: {key} is of the wrong type" for key in ("metrics", "seconds", "steps")
-    }
-    assert run.findings.confusion == []
-    assert run.findings.scatter is None
-    assert [each.picture is None for each in run.findings.worst] == [False, True]
+    assert run.result == RunResult(status="finished")
+    wrong = {gap.partition(" is left out")[0] for gap in run.gaps if gap.startswith("result.json")}
+    assert wrong == {f"result.json: {key}" for key in ("metrics", "seconds", "steps", "best.val/acc")}
+    assert run.findings.confusion is run.findings.scatter is None
+    assert [each["picture"] is None for each in run.findings.worst] == [False]
     assert len(run.findings.weights) == 1
-    assert len([gap for gap in run.gaps if gap.startswith("findings.json")]) == 4
-    render([folder], folder)
+    wrong = [gap.partition(" is left out")[0] for gap in run.gaps if gap.startswith("findings.json")]
+    entries = ("confusion", "scatter", "worst.0", "worst.1", "worst.3", "weights.0", "weights.2")
+    assert set(wrong) == {f"findings.json: {entry}" for entry in entries}
+    rendered(folder)
 
 
 def test_what_cannot_be_is_named_and_not_shown(tmp_path):
@@ -149,14 +157,14 @@ def test_what_cannot_be_is_named_and_not_shown(tmp_path):
     lines[4] = ",".join([*cells[:place], "1.5", *cells[place + 1 :]])
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     run = read_run(folder)
-    assert "metrics.csv: 1 value that cannot be, left out" in run.gaps
+    assert "metrics.csv: 1 cells that are no numbers, or cannot be, left out" in run.gaps
     assert math.isnan(run.epochs["val/acc"][3])
-    for said in ("the status splendid is not known", "parameters is -3", "seconds is -1.5", "test/acc is 5.0"):
-        assert any(gap.startswith(f"result.json: {said}") for gap in run.gaps), said
+    for said in ("status", "parameters", "seconds", "metrics.test/acc"):
+        assert any(gap.startswith(f"result.json: {said} is left out") for gap in run.gaps), said
     assert run.status == "no result"
-    assert not {"parameters", "seconds"} & run.result.keys()
-    assert "test/acc" not in run.result["metrics"]
-    assert "500.00%" not in render([folder], folder)
+    assert run.result.parameters is run.result.seconds is None
+    assert "test/acc" not in run.result.metrics
+    assert "500.00%" not in rendered(folder)
 
 
 def test_a_yaml_file_can_neither_run_code_nor_grow_without_bounds(tmp_path):
@@ -170,7 +178,7 @@ def test_a_yaml_file_can_neither_run_code_nor_grow_without_bounds(tmp_path):
     run = read_run(folder)
     assert not mark.exists()
     assert len(run.settings) <= 1000
-    assert ".hydra/overrides.yaml: is damaged: it is no YAML" in run.gaps
+    assert ".hydra/overrides.yaml: is damaged, or empty" in run.gaps
 
 
 @pytest.mark.parametrize("name", ["result.json", "metrics.csv", "findings.json", ".hydra"])
@@ -181,7 +189,7 @@ def test_no_link_is_followed_out_of_the_folder(tmp_path, name):
     run = read_run(folder)
     assert any("link out of the folder" in gap for gap in run.gaps)
     assert run.settings.get("name") != "secret"
-    assert run.result.get("objective", {}).get("value") != 0.123
+    assert run.result.objective.value != 0.123
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
@@ -196,8 +204,8 @@ def test_a_job_of_a_sweep_is_not_read_through_a_link_out_of_it(tmp_path):
     other = write_run(tmp_path / "other", value=0.0001)
     (sweep / "2").symlink_to(other)
     found = read_sweep(sweep)
-    assert [job.number for job in found.ranked] == [0, 1]
-    assert any(gap.startswith("2: is a link out") for gap in found.gaps)
+    assert list(found.ranked["job"]) == [0, 1]
+    assert any(gap.startswith("2/result.json: is a link out") for gap in found.gaps)
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -205,10 +213,10 @@ def test_a_sweep_is_read_from_its_runs_with_or_without_its_table(tmp_path, compl
     settings = grid(optimizer__lr=[0.1, 0.3], seed=[0, 1, 2])
     folder = write_sweep(tmp_path / "sweep", settings, [0.3, 0.2, None, 0.1, 0.5, 0.4], complete)
     sweep = read_sweep(folder)
-    assert [job.number for job in sweep.ranked] == [3, 1, 0, 5, 4]
-    assert sweep.swept == ["optimizer.lr", "seed"]
+    assert list(sweep.ranked["job"]) == [3, 1, 0, 5, 4]
+    assert sweep.settings == ["optimizer.lr", "seed"]
     assert sweep.objectives == ["val/loss"]
-    assert (sweep.jobs[2].status, sweep.jobs[2].error) == ("failed", "optimizer.lr=9: it broke")
+    assert list(sweep.runs.loc[2, ["status", "error"]]) == ["failed", "optimizer.lr=9: it broke"]
     assert any(gap.startswith("sweep.csv") for gap in sweep.gaps) != complete
 
 
@@ -218,8 +226,8 @@ def test_a_sweep_whose_runs_are_gone_is_read_from_its_table(tmp_path):
     for number in (0, 1):
         (folder / str(number)).rename(tmp_path / f"gone{number}")
     sweep = read_sweep(folder)
-    assert [(job.number, job.values) for job in sweep.ranked] == [(1, [0.2]), (0, [0.3])]
-    assert sweep.swept == ["optimizer.lr"]
+    assert sweep.ranked[["job", "optimizer.lr", "val/loss"]].to_numpy().tolist() == [[1, "0.3", 0.2], [0, "0.1", 0.3]]
+    assert sweep.settings == ["optimizer.lr"]
 
 
 def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
@@ -232,16 +240,29 @@ def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
     before = read_sweep(folder)
     (folder / "1").rename(tmp_path / "gone")
     after = read_sweep(folder)
-    assert after.swept == before.swept == ["optimizer.lr", "seed"]
-    assert groups(after) == groups(before)
-    assert [group.runs for group in groups(after)] == [2, 2]
+    assert after.settings == before.settings == ["optimizer.lr", "seed"]
+    columns = ["job", *before.settings, "status", "val/loss", "test/acc"]
+    pd.testing.assert_frame_equal(
+        after.runs[columns].drop(columns="test/acc"), before.runs[columns].drop(columns="test/acc")
+    )
     assert "the sweep: the folders of jobs 1 are not there; sweep.csv tells of them" in after.gaps
     (folder / "sweep.csv").unlink()
     write_json(folder / "sweep.json", {"sweep": {"search": "grid"}, "jobs": ["a", "b", "c", "d"], "overrides": []})
     gaps = read_sweep(folder).gaps
     assert "the sweep: had 4 jobs; of 1 there is neither a folder nor a row in sweep.csv" in gaps
     write_json(folder / "sweep.json", {"jobs": 4})
-    assert "sweep.json: jobs is of the wrong type" in read_sweep(folder).gaps
+    assert "sweep.json: jobs is left out: Input should be a valid list" in read_sweep(folder).gaps
+
+
+def test_settings_that_are_called_like_columns_of_ours_do_no_harm(tmp_path):
+    strange = ("job", "runs", "failed", "status", "error", "val/loss", "val/loss low", "", "x", "<b>", "seed")
+    settings = [{key: str(number) for key in strange} for number in range(3)]
+    folder = write_sweep(tmp_path / "sweep", settings, [0.1, 0.2, None], complete=False)
+    sweep = read_sweep(folder)
+    assert sorted(sweep.settings) == ["seed", "x"]
+    assert list(sweep.ranked["job"]) == [0, 1]
+    (folder / "sweep.csv").write_text("job,job,status,status,best val/loss,seconds,error\n0,1,finished,3,0.1,x,\n")
+    rendered(folder)
 
 
 def test_a_diverged_run_is_no_best_run_and_its_reason_is_told(tmp_path):
@@ -249,8 +270,8 @@ def test_a_diverged_run_is_no_best_run_and_its_reason_is_told(tmp_path):
     record = json.loads((folder / "0" / "result.json").read_text())
     write_json(folder / "0" / "result.json", record | {"status": "diverged", "error": "the loss is not finite"})
     sweep = read_sweep(folder)
-    assert [job.number for job in sweep.ranked] == [1]
-    assert "the loss is not finite" in render([folder], folder)
+    assert list(sweep.ranked["job"]) == [1]
+    assert "the loss is not finite" in rendered(folder)
 
 
 def test_what_is_neither_a_run_nor_a_sweep_is_refused(tmp_path):
@@ -263,15 +284,12 @@ def test_what_is_neither_a_run_nor_a_sweep_is_refused(tmp_path):
 
 
 def test_a_line_of_many_points_keeps_its_ends_and_its_peaks():
-    x = [float(epoch) for epoch in range(100_000)]
-    y = [1.0] * 100_000
-    y[54_321], y[77_777] = 9.0, -9.0
-    few_x, few_y = thinned(x, y)
-    assert len(few_x) <= MOST_POINTS + 2
-    assert (few_x[0], few_x[-1]) == (0, 99_999)
-    assert few_x[few_y.index(9.0)] == 54_321
-    assert few_x[few_y.index(-9.0)] == 77_777
-    assert few_x == sorted(few_x)
+    epochs = pd.DataFrame({"epoch": range(100_000), "val/loss": 1.0, "audit/W": np.nan})
+    epochs.loc[54_321, "val/loss"], epochs.loc[77_777, "val/loss"] = 9.0, -9.0
+    few = thinned(epochs, ["val/loss", "audit/W"])
+    assert len(few) <= MOST_EPOCHS + 2
+    assert {0, 54_321, 77_777, 99_999} <= set(few["epoch"])
+    assert few["epoch"].is_monotonic_increasing
 
 
 @pytest.mark.parametrize("damage", [cut, empty, garbage, folder_instead, nested, pipe])

@@ -113,11 +113,12 @@ def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
     plots.curves(rows, tmp_path / "a.png")
     loss, accuracy = drawn[0].axes
     assert [line.get_ydata().tolist() for line in loss.lines] == [[1, 1 / 2, 1 / 3], [2, 2, 2]]
-    assert len(accuracy.lines) == 1
-    plots.confusion(np.array([[1, 1], [0, 1]]), ["no", "yes"], tmp_path / "b.png")
+    assert [line.get_xdata().tolist() for line in accuracy.lines] == [[1, 2, 3]]
+    plots.confusion([[1, 1], [0, 1]], ["no", "yes"], tmp_path / "b.png")
     assert drawn[1].axes[0].images[0].get_array().tolist() == [[1, 1], [0, 1]]
-    plots.predictions(np.array([1.0, 2.0]), np.array([1.5, 2.5]), tmp_path / "c.png")
-    assert drawn[2].axes[0].lines[1].get_xydata().tolist() == [[1, 1.5], [2, 2.5]]
+    assert [label.get_text() for label in drawn[1].axes[0].get_yticklabels()] == ["no", "yes"]
+    plots.predictions([1.0, 2.0, math.nan], [2.5, 1.5, 3.0], tmp_path / "c.png")
+    assert drawn[2].axes[0].collections[0].get_offsets().tolist() == [[2.5, 1], [1.5, 2]]  # predicted, true
 
 
 def test_without_a_best_epoch_the_last_one_is_shown(tmp_path, capsys):
@@ -135,7 +136,7 @@ def test_any_name_of_a_class_can_be_drawn(tmp_path):
     names = ["$\\frac{$", "\x1b[31m\a", "\u732b", "x" * 500, "a\nb"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.confusion(np.eye(len(names), dtype=int), names, tmp_path / "confusion.png")
+        plots.confusion(np.eye(len(names), dtype=int).tolist(), names, tmp_path / "confusion.png")
     assert imread(tmp_path / "confusion.png").shape[0] < 2000
 
 

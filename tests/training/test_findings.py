@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix
 
+from backhand.calculus.backpropagation import loss_value
 from backhand.data.module import load
 from backhand.reporting.findings import image, weight_pictures
 from backhand.training.evaluation import read_module
@@ -26,7 +27,7 @@ def found(trained, configured, *overrides):
 def test_the_worst_digits_are_those_with_the_greatest_losses(trained, configured):
     folder, module, data = found(trained, configured)
     findings = find(module, data)
-    assert json.loads((folder / "findings.json").read_text()) == json.loads(json.dumps(vars(findings)))
+    assert json.loads((folder / "findings.json").read_text()) == json.loads(findings.model_dump_json())
     rows = data.rows["test"]
     with torch.no_grad():
         z_O = module.model.to_sequential()[:-1](rows.x)
@@ -43,6 +44,20 @@ def test_the_worst_digits_are_those_with_the_greatest_losses(trained, configured
         assert np.abs(shown / 255 * 16 - pixels[each["id"]]).max() < 0.07
         assert each["target"] == str(load_digits().target[each["id"]])
     assert len(findings.weights) == 64
+
+
+def test_a_misclassified_sample_is_worse_than_any_other(trained, configured, monkeypatch):
+    _, module, data = found(trained, configured)
+    whole = find(module, data)
+    wrong = sum(each["target"] != each["prediction"] for each in whole.worst)
+    assert 0 < wrong < 50
+    monkeypatch.setattr("backhand.training.findings.loss_value", lambda *given: -loss_value(*given))
+    reversed_losses = find(module, data)
+    flags = [each["target"] != each["prediction"] for each in reversed_losses.worst]
+    assert flags == [True] * wrong + [False] * (50 - wrong)
+    assert [each["loss"] for each in reversed_losses.worst[:wrong]] == sorted(
+        (-each["loss"] for each in whole.worst[:wrong]), reverse=True
+    )
 
 
 def test_a_regression_has_its_predictions_in_their_own_units(trained, configured):

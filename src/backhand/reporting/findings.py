@@ -2,14 +2,14 @@
 
 import base64
 import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
+from typing_extensions import TypedDict
 
 from backhand.config.files import atomic_write
 
@@ -17,39 +17,83 @@ FINDINGS = "findings.json"
 WORST = 50
 MOST_POINTS = 2000
 MOST_UNITS = 64
+MOST_PICTURE_LETTERS = 200_000
 # Pictures smaller than this are shown with larger pixels.
 SIDE = 56
 
 
-@dataclass
-class Findings:
-    """Of the best checkpoint on the test split.
+def _checked_png(encoded: Any) -> str:
+    """The same PNG in base64, spelt anew, so that it is nothing but that."""
+    if not isinstance(encoded, str) or len(encoded) > MOST_PICTURE_LETTERS:
+        raise ValueError("not a picture, or too large")
+    data = base64.b64decode(encoded, validate=True)
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError("not a PNG")
+    return base64.b64encode(data).decode()
+
+
+Png = Annotated[str, AfterValidator(_checked_png)]
+Number = Annotated[float, Field(strict=True)]  # JSON has null for what is not finite
+Numbers = Annotated[list[Number | None], Field(fail_fast=True)]
+Counts = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]], Field(fail_fast=True)]
+
+
+class Worst(TypedDict):
+    """A sample with a large loss; `probability` is that of its own class."""
+
+    id: Any
+    target: Any
+    prediction: Any
+    loss: Number | None
+    probability: Number | None
+    picture: Annotated[Any, AfterValidator(lambda png: None if png is None else _checked_png(png))]
+
+
+class Findings(BaseModel):
+    """Of the best checkpoint on the test split; all of it empty where there is no such split.
 
     Attributes:
         classes: their names; None for a regression.
         confusion: how often each true class (row) was taken for each class (column); None for a regression.
-        scatter: of a regression, `target` and `prediction` in its own units, at most `MOST_POINTS` of each.
-        worst: the samples with the greatest losses, at most `WORST`, the worst first: `id`, `target`, `prediction`,
-            `loss`, `probability` of the target's class, `picture`.
+        scatter: of a regression, `target` and `prediction` in its own units, at most `MOST_POINTS` samples.
+        worst: the samples that were most wrong, at most `WORST`: misclassified ones first, then by their loss.
         weights: what feeds each of the first hidden units, at most `MOST_UNITS`, where the data are pictures: red
             counts for the unit, blue against it.
 
     Pictures are PNG files in base64.
     """
 
-    classes: list[str] | None
-    confusion: list[list[int]] | None
-    scatter: dict[str, list[Any]] | None
-    worst: list[dict[str, Any]]
-    weights: list[str] | None
+    classes: list[str] | None = None
+    confusion: Annotated[list[Counts], Field(fail_fast=True)] | None = None
+    scatter: dict[str, Numbers] | None = None
+    worst: list[Worst] = []
+    weights: list[Png] | None = None
+
+    @field_validator("worst", "weights", mode="before")
+    @classmethod
+    def _first(cls, entries: Any) -> Any:
+        return entries[: max(WORST, MOST_UNITS)] if isinstance(entries, list) else entries
+
+    @field_validator("confusion")
+    @classmethod
+    def _square(cls, counts: list[list[int]] | None, info: ValidationInfo) -> list[list[int]] | None:
+        names = info.data.get("classes") or []
+        if counts is not None and [len(row) for row in counts] != [len(names)] * len(names):
+            raise ValueError("not a row and a column for each class")
+        return counts
+
+    @field_validator("scatter")
+    @classmethod
+    def _paired(cls, scatter: dict[str, Any] | None) -> dict[str, Any] | None:
+        if scatter is not None and (
+            scatter.keys() != {"target", "prediction"} or len(scatter["target"]) != len(scatter["prediction"])
+        ):
+            raise ValueError("not a prediction for each target")
+        return scatter
 
     def write(self, folder: Path) -> None:
         """Write `folder/findings.json`."""
-        atomic_write(folder / FINDINGS, json.dumps(asdict(self)) + "\n")
-
-
-# Where there is no test split.
-NOTHING = Findings(classes=None, confusion=None, scatter=None, worst=[], weights=None)
+        atomic_write(folder / FINDINGS, self.model_dump_json() + "\n")
 
 
 def picture(pixels: np.ndarray) -> str:
@@ -59,7 +103,7 @@ def picture(pixels: np.ndarray) -> str:
     larger = max(1, -(-SIDE // max(image.size)))
     image = image.resize((image.width * larger, image.height * larger), Image.Resampling.NEAREST)
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -1,31 +1,33 @@
-"""What is on the page of the report: its sections in order, for the browser and for the terminal."""
+"""What is on the page of the report: the sections of a run, of a sweep, or of several folders side by side."""
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
+import numpy as np
+import pandas as pd
+
 from backhand.config.validation import larger_is_better
-from backhand.reporting.charts import (
-    TITLES,
-    Cell,
-    Chart,
-    Table,
-    by_class,
-    cell,
-    confusion,
-    curves,
-    diagnostics,
-    group_table,
-    overlaid,
-    scatter,
-    setting_cell,
-    sweep_charts,
+from backhand.reporting import charts
+from backhand.reporting.charts import Figure, Table
+from backhand.reporting.comparison import over_seeds, paired
+from backhand.reporting.findings import Findings
+from backhand.reporting.folder import (
+    NO_RESULT,
+    Objective,
+    RunFolder,
+    RunResult,
+    SweepFolder,
+    read_folder,
+    read_run,
+    text,
 )
-from backhand.reporting.folder import NO_RESULT, Job, RunFolder, SweepFolder, Worst, read_folder, read_run
+from backhand.reporting.terminal import number
 
 MOST_GAPS = 40
 MOST_FAILURES = 200
@@ -34,59 +36,21 @@ SIGNS = {"finished": "✓", "diverged": "↗", "failed": "✗", "interrupted": "
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG in base64, what a person who does not see it is told, and the lines below it."""
+class Pictures:
+    """PNGs in base64 side by side, each with the lines below it, which describe it, too."""
 
-    png: str | None
-    alt: str
-    lines: list[str]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Pictures side by side."""
-
-    pictures: list[Picture]
+    pictures: list[tuple[str, list[str]]]
     small: bool = False
-    kind: ClassVar[str] = "gallery"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Sentences, one below the other."""
-
-    lines: list[str]
-    kind: ClassVar[str] = "listing"
-
-
-@dataclass(frozen=True)
-class Link:
-    """A line that leads somewhere."""
-
-    text: str
-    href: str
-    kind: ClassVar[str] = "link"
-
-
-Block = Chart | Table | Gallery | Listing | Link
+    kind: ClassVar[str] = "pictures"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading of its own; `note` is the sentence below it."""
+    """A part of the page; `note` is the sentence below its heading. Without blocks and note it is left out."""
 
     name: str
     title: str
-    blocks: list[Block]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One number that matters."""
-
-    label: str
-    value: str
+    blocks: Sequence[Figure | Table | Pictures] = ()
     note: str = ""
 
 
@@ -95,19 +59,18 @@ class Page:
     """The whole of it.
 
     Attributes:
-        title, subtitle: what it is about.
-        statuses: each status with how many runs have it.
-        tiles: the numbers that matter most.
+        tiles: the numbers that matter most: label, value and a note.
         gaps: what could not be read, a line each.
-        sections: all else.
+        comparisons: paired differences of sweeps by their names.
     """
 
     title: str
     subtitle: str
-    statuses: list[tuple[str, int]]
-    tiles: list[Tile] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    sections: list[Section] = field(default_factory=list)
+    statuses: Counter[str]
+    tiles: list[tuple[str, str, str]]
+    gaps: list[str]
+    sections: list[Section]
+    comparisons: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def build_page(folders: Sequence[Path], beside: Path) -> Page:
@@ -122,393 +85,314 @@ def build_page(folders: Sequence[Path], beside: Path) -> Page:
     """
     found = [read_folder(folder) for folder in folders]
     if len(found) > 1:
-        page = _comparison(folders, found)
+        page = _comparison(found)
     elif isinstance(found[0], SweepFolder):
         page = _sweep_page(found[0], beside)
     else:
         page = _run_page(found[0])
-    page.sections = [section for section in page.sections if section.blocks]
+    page.sections = [section for section in page.sections if section.blocks or section.note]
     if len(page.gaps) > MOST_GAPS:
         page.gaps[MOST_GAPS:] = [f"and {len(page.gaps) - MOST_GAPS} more"]
     return page
 
 
+def _named(folder: RunFolder | SweepFolder) -> str:
+    """A run's own name, or its folder's with the one above, which names the sweep or the day."""
+    own = folder.settings.get("name", "null") if isinstance(folder, RunFolder) else "null"
+    return own if own not in ("null", "") else "/".join(folder.path.absolute().parts[-2:])
+
+
+def _written(name: str, value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else number(name.rpartition("/")[2], value)
+
+
+def _signed(status: str) -> str:
+    return f"{SIGNS.get(status, '?')}\u00a0{status}"
+
+
 def _run_page(run: RunFolder) -> Page:
-    findings = run.findings
-    pictures = [
-        Picture(png, f"First-layer weights of hidden unit {place}", [f"unit {place}"])
-        for place, png in enumerate(findings.weights)
-    ]
+    findings, known = run.findings, run.settings | run.result.chosen
+    keys = (
+        *("data.name", "model.hidden", "model.hidden_activation", "model.output_activation", "model.loss"),
+        *("optimizer.name", "optimizer.lr", "seed"),
+    )
+    weights = [(png, [f"unit {place}"]) for place, png in enumerate(findings.weights or [])]
     return Page(
-        run.name,
-        _described(run),
-        [(run.status, 1)],
-        _run_tiles(run),
+        _named(run),
+        " · ".join(f"{key.removesuffix('.name').rpartition('.')[2]} {known[key]}" for key in keys if key in known)
+        or str(run.path),
+        Counter([run.status]),
+        _tiles(run.result, run.epochs),
         run.gaps,
         [
-            *_errors(run),
-            Section("metrics", "Metrics", _present(_metrics_table(run))),
-            Section("curves", "Learning curves", [*curves(run)]),
-            Section(
-                "test",
-                "On the test split",
-                _present(confusion(findings), by_class(findings), scatter(findings), _worst_table(findings.worst)),
-            ),
-            Section(
-                "worst",
-                "Worst predictions",
-                _worst_gallery(findings.worst),
-                "The test samples with the highest loss, the worst first.",
-            ),
-            Section(
-                "weights",
-                "What the first layer looks for",
-                [Gallery(pictures, small=True)] if pictures else [],
-                "The weights into a hidden unit as a picture of the input.",
-            ),
-            Section("network", "Inside the network", [*diagnostics(run)]),
-            Section("settings", "Settings", _settings_tables(run)),
-            Section("provenance", "Where it comes from", _present(_provenance(run))),
+            Section("error", "Why it failed", note=run.result.error or ""),
+            Section("metrics", "Metrics", _metrics(run)),
+            Section("curves", "Learning curves", charts.curves(run)),
+            Section("test", "On the test split", charts.on_test_split(findings)),
+            Section("worst", "Worst predictions", *_worst(findings)),
+            Section("weights", "The weights into each hidden unit", [Pictures(weights, small=True)] if weights else []),
+            Section("network", "Inside the network", charts.diagnostics(run)),
+            Section("settings", "Settings", _settings(run)),
+            Section("provenance", "Where it comes from", [_provenance(run)]),
         ],
     )
 
 
-def _errors(run: RunFolder) -> list[Section]:
-    error = run.result.get("error")
-    return [Section("error", "Why it failed", [Listing([error])])] if error else []
-
-
-def _described(run: RunFolder) -> str:
-    """The run in a line, as far as its configuration is known."""
-    known = run.settings
-    if "model.hidden" not in known:
-        return str(run.path)
-    words = [
-        known.get("data.name", ""),
-        f"hidden {known['model.hidden']} {known.get('model.hidden_activation', '')}",
-        f"{_chosen(run, 'model.output_activation')} with {_chosen(run, 'model.loss')}",
-        f"{known.get('optimizer.name', '')} at {known.get('optimizer.lr', '')}",
-        f"seed {known.get('seed', '')}",
-    ]
-    return " · ".join(word.strip() for word in words if word.strip())
-
-
-def _chosen(run: RunFolder, key: str) -> str:
-    """A setting, or what it turned out to be where it was `auto`."""
-    return str(run.result.get("chosen", {}).get(key, run.settings.get(key, "")))
-
-
-def _run_tiles(run: RunFolder) -> list[Tile]:
-    result, tiles = run.result, []
-    metrics = result.get("metrics", {})
-    for name, title in (
-        ("test/acc", "test accuracy"),
-        ("test/r2", "test R²"),
-        ("test/mae", "test mean absolute error"),
-    ):
-        if name in metrics:
-            tiles.append(Tile(title, cell(name, metrics[name]).text))
-    if "test/loss" in metrics and len(tiles) < 2:
-        tiles.append(Tile("test loss", cell("loss", metrics["test/loss"]).text))
-    objective = result.get("objective", {})
-    name, value = objective.get("name"), objective.get("value")
-    if isinstance(name, str) and isinstance(value, float):
-        tiles.append(Tile(f"best {name}", cell(name, value).text, _epoch_of(run, name, value)))
-    audit = result.get("audit", {})
-    if isinstance(audit.get("worst"), float):
-        times = _counted(audit["times"], "audit") if isinstance(audit.get("times"), float) else ""
-        tiles.append(Tile("worst gradient error", f"{audit['worst']:.0e}", times))
-    seconds, epochs, parameters = (result.get(key) for key in ("seconds", "epochs", "parameters"))
-    if seconds is not None:
-        note = _counted(epochs, "epoch") if epochs is not None else ""
-        tiles.append(Tile("training", f"{cell('seconds', seconds).text} s", note))
-    if parameters is not None:
-        tiles.append(Tile("parameters", f"{parameters:,.0f}"))
+def _tiles(result: RunResult, epochs: pd.DataFrame) -> list[tuple[str, str, str]]:
+    tested = [name for name in ("test/acc", "test/r2", "test/mae", "test/loss") if name in result.metrics]
+    tiles: list[tuple[str, str, str]] = [(name, _written(name, result.metrics[name]), "") for name in tested[:2]]
+    name, value = result.objective.name, result.objective.value
+    if value is not None:
+        best = epochs["epoch"][np.isclose(epochs[name], value, rtol=1e-9)].tolist() if name in epochs else []
+        tiles.append((f"best {name}", _written(name, value), f"epoch {best[0] + 1:.0f}" if best else ""))
+    if result.audit.worst is not None:
+        tiles.append(("worst gradient error", f"{result.audit.worst:.0e}", f"in {result.audit.times:.0f} audits"))
+    if result.seconds is not None:
+        tiles.append(("training", f"{_written('seconds', result.seconds)} s", f"{result.epochs or 0:.0f} epochs"))
+    if result.parameters is not None:
+        tiles.append(("parameters", f"{result.parameters:,.0f}", ""))
     return tiles
 
 
-def _counted(number: float, what: str) -> str:
-    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
+def _metrics(run: RunFolder) -> list[Table]:
+    """A row a metric: the best epoch's, whose checkpoint was tested, and the last epoch's."""
+    metrics = run.result.metrics or {name: run.epochs[name].iloc[-1] for name in run.epochs if name.startswith("val/")}
+    tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
+    last = {name: value for name, value in metrics.items() if name not in tested}
+    columns = {"best epoch" if run.result.best else "test": run.result.best | tested, "last epoch": last}
+    names = sorted(
+        {**columns["last epoch"], **run.result.best, **tested}, key=lambda name: (name.partition("/")[2], name)
+    )
+    rows = {head: [_written(name, values.get(name)) for name in names] for head, values in columns.items() if values}
+    return (
+        [Table("Test metrics are those of the best epoch's checkpoint", pd.DataFrame({"metric": names, **rows}))]
+        if names
+        else []
+    )
 
 
-def _epoch_of(run: RunFolder, name: str, value: float) -> str:
-    """Where the objective was best."""
-    for epoch, found in enumerate(run.epochs.get(name, []), 1):
-        if abs(found - value) <= 1e-9 * max(abs(value), 1):
-            return f"epoch {epoch}"
-    return ""
-
-
-def _metrics_table(run: RunFolder) -> Table | None:
-    """A row a metric, a column a split: the best epoch's, whose checkpoint was tested, and the last epoch's."""
-    metrics, best = run.result.get("metrics", {}), run.result.get("best", {})
-    caption = "The best epoch's metrics, on the test split too, and the last epoch's"
-    if not best:
-        caption = "The last epoch's metrics; no epoch was the best"
-    if not metrics:
-        metrics = {name: values[-1] for name, values in run.epochs.items() if name.startswith(("train/", "val/"))}
-        caption = "The last epoch's metrics, from metrics.csv"
-    if not metrics:
-        return None
-    of_best = {"training (best epoch)": (best, "train"), "validation (best epoch)": (best, "val")}
-    test = {"test (best epoch)" if best else "test": (metrics, "test")}
-    of_last = {"training (last epoch)": (metrics, "train"), "validation (last epoch)": (metrics, "val")}
-    columns = of_best | test | of_last
-    columns = {
-        head: (values, split)
-        for head, (values, split) in columns.items()
-        if any(name.startswith(f"{split}/") for name in values)
-    }
-    names = dict.fromkeys(name.partition("/")[2] for name in metrics)
+def _worst(findings: Findings) -> tuple[list[Table | Pictures], str]:
+    """The most wrong predictions in their order in findings.json, as pictures where they are pictures."""
     rows = [
-        [Cell(name), *(cell(name, values.get(f"{split}/{name}")) for values, split in columns.values())]
-        for name in sorted(names, key=lambda name: [*TITLES, name].index(name))
+        {
+            "sample": text(each["id"]),
+            "target": text(each["target"]),
+            "prediction": text(each["prediction"]),
+            "loss": np.nan if each["loss"] is None else each["loss"],
+        }
+        for each in findings.worst
     ]
-    return Table(caption, ["metric", *columns], rows)
-
-
-def _worst_gallery(worst: Sequence[Worst]) -> list[Block]:
+    if not rows:
+        return [], ""
+    note = "The test samples with the highest loss."
+    if findings.confusion:
+        counts = np.array(findings.confusion)
+        wrong = counts.sum() - counts.trace()
+        note = f"{wrong:,} of {counts.sum():,} test samples were misclassified; they come first, then by the loss."
     pictures = [
-        Picture(
-            each.picture,
-            f"Sample {each.id}: {each.target}, taken for {each.prediction}",
-            [f"{each.target} → {each.prediction}", f"loss {each.loss:.3g}{_sure(each)}", f"sample {each.id}"],
+        (
+            each["picture"],
+            [f"{row['target']} → {row['prediction']}", f"loss {row['loss']:.3g}", f"sample {row['sample']}"],
         )
-        for each in worst
+        for each, row in zip(findings.worst, rows, strict=True)
+        if each["picture"]
     ]
-    return [Gallery(pictures)] if _have_pictures(worst) else []
+    return [Pictures(pictures) if pictures else Table("Worst predictions", pd.DataFrame(rows), sortable=True)], note
 
 
-def _worst_table(worst: Sequence[Worst]) -> Table | None:
-    """Of samples that are no pictures, beside what else is known of the test split."""
-    if not worst or _have_pictures(worst):
-        return None
-    sure = any(each.probability is not None for each in worst)
-    rows = [
-        [
-            Cell(each.id),
-            setting_cell(each.target),
-            setting_cell(each.prediction),
-            cell("loss", each.loss),
-            *([cell("acc", each.probability)] if sure else []),
-        ]
-        for each in worst
-    ]
-    heads = ["sample", "target", "prediction", "loss", *(["p(target)"] if sure else [])]
-    return Table("The test samples with the highest loss, the worst first", heads, rows, sortable=True, wide=False)
-
-
-def _have_pictures(worst: Sequence[Worst]) -> bool:
-    return any(each.picture is not None for each in worst)
-
-
-def _sure(worst: Worst) -> str:
-    return "" if worst.probability is None else f", p(target) {worst.probability:.0%}"
-
-
-def _settings_tables(run: RunFolder) -> list[Block]:
+def _settings(run: RunFolder) -> list[Table]:
     """What is set; what was set on the command line is marked, what is null is left out."""
     given = {override.partition("=")[0].lstrip("+~") for override in run.overrides}
-    shown = [(key, value) for key, value in run.settings.items() if value not in ("null", "[]") or key in given]
-    marked = frozenset(place for place, (key, _) in enumerate(shown) if given & {key, key.removesuffix(".name")})
-    rows = [
-        [Cell(key), setting_cell(value), Cell("● set on the command line" if place in marked else "")]
-        for place, (key, value) in enumerate(shown)
-    ]
-    left = len(run.settings) - len(shown)
-    caption = "The composed configuration" + (f"; {left} keys that are null are left out" if left else "")
-    return [Table(caption, ["key", "value", ""], rows, marked=marked)] if rows else []
+    shown = {key: value for key, value in run.settings.items() if value not in ("null", "[]") or key in given}
+    marked = frozenset(place for place, key in enumerate(shown) if given & {key, key.removesuffix(".name")})
+    told = ["● set on the command line" if place in marked else "" for place in range(len(shown))]
+    frame = pd.DataFrame({"key": shown.keys(), "value": shown.values(), "": told}, dtype=object)
+    return [Table("The composed configuration, without what is null", frame, marked=marked)] if shown else []
 
 
-def _provenance(run: RunFolder) -> Table | None:
+def _provenance(run: RunFolder) -> Table:
     result = run.result
-    numbers: dict[str, str] = {key: f"{result[key]:,.0f}" for key in ("steps", "epochs", "population") if key in result}
-    known: dict[str, str] = {
+    known = {
         "folder": str(run.path.absolute()),
         "command line": " ".join(run.overrides),
-        "device": result.get("device", ""),
-        **numbers,
-        "git commit": result.get("git_commit", ""),
-        **{f"version of {name}": str(version) for name, version in result.get("versions", {}).items()},
+        **{
+            name: text(getattr(result, name) or "")
+            for name in ("device", "steps", "epochs", "population", "git_commit")
+        },
+        **{f"version of {name}": version for name, version in result.versions.items()},
     }
-    rows = [[Cell(key), Cell(value)] for key, value in known.items() if value]
-    return Table("Device, versions and origin", ["", ""], rows)
+    rows = [(key, value) for key, value in known.items() if value]
+    return Table("Device, versions and origin", pd.DataFrame(rows, columns=["", " "]))
 
 
 def _sweep_page(sweep: SweepFolder, beside: Path) -> Page:
-    ranked = sweep.ranked
-    failed = [job for job in sweep.jobs if job.error is not None or job.status not in ("finished", NO_RESULT)]
-    statuses = Counter(job.status for job in sweep.jobs)
-    tiles = [Tile("runs", f"{len(sweep.jobs):,}", f"{len(failed)} failed" if failed else "none failed")]
-    sections = []
-    if ranked:
-        best, name = ranked[0], sweep.objectives[0]
-        own = ", ".join(f"{key}={best.settings.get(key, '')}" for key in sweep.swept)
-        tiles.insert(0, Tile(f"best {name}", cell(name, best.values[0]).text, f"job {best.number}"))
-        for test in ("test/acc", "test/r2", "test/loss"):
-            if test in best.metrics:
-                tiles.insert(1, Tile(f"its {test}", cell(test, best.metrics[test]).text))
-                break
-        sections.append(_best_section(best, own, beside))
-    seconds = sum(job.seconds or 0.0 for job in sweep.jobs)
-    tiles.append(Tile("training", f"{cell('seconds', seconds).text} s", "all runs together"))
-    sections += [
-        Section("compare", "What made the difference", [*sweep_charts(sweep)]),
-        Section(
-            "seeds",
-            "Over seeds",
-            _present(group_table(sweep)),
-            "Means and 95 % t-intervals of the runs that differ in their seed only.",
-        ),
-        Section("runs", "All runs", _present(_runs_table(sweep, beside))),
-        Section("failures", "What failed", _present(_failures(sweep, failed))),
-        Section("settings", "How it was started", [Listing([" ".join(sweep.overrides)])] if sweep.overrides else []),
-    ]
-    direction = f" · {' and '.join(_direction(name) for name in sweep.objectives)}" if sweep.objectives else ""
+    runs, ranked, means = sweep.runs, sweep.ranked, _means(sweep)
+    failed = runs[(runs["status"] != NO_RESULT) & ~runs.index.isin(ranked.index)]
+    tiles, curves = [], []
+    if len(means) and means["runs"].max() > 1:
+        first, top = sweep.objectives[0], means.iloc[0]
+        told = ", ".join([*(f"{key}={top[key]}" for key in _but_seed(sweep)), f"{top['runs']} seeds"])
+        tiles.append((f"best mean {first}", _written(first, top[first]), told))
+    if len(ranked):
+        best = ranked.iloc[0]
+        told = ", ".join([f"job {best['job']}", *(f"{key}={best[key]}" for key in sweep.settings)])
+        shown = [sweep.objectives[0], *[name for name in sweep.metrics if name.startswith("test/")][-1:]]
+        tiles += [(f"{name} of the best run", _written(name, best[name]), told) for name in shown]
+        folder = sweep.folder_of(best["job"])
+        curves = charts.curves(read_run(folder)) if folder else []
+    tiles.append(("runs", f"{len(runs):,}", f"{len(failed)} failed" if len(failed) else "none failed"))
+    tiles.append(("training", f"{_written('seconds', runs['seconds'].sum())} s", "all runs together"))
+    directions = [f"{name}, {'higher' if larger_is_better(name) else 'lower'} is better" for name in sweep.objectives]
+    over = f"a sweep of {len(runs):,} runs over {', '.join(sweep.settings) or 'no settings'}"
+    reasons = failed[["job", *sweep.settings, "status"]].assign(
+        reason=failed["error"].replace("", "no finite value of the objective")
+    )
+    caption = f"{len(failed)} of {len(runs)} failed; at most {MOST_FAILURES} are shown"
     return Page(
-        sweep.name,
-        f"a sweep of {len(sweep.jobs):,} runs over {', '.join(sweep.swept) or 'no settings'}{direction}",
-        statuses.most_common(),
+        _named(sweep),
+        " · ".join([over, *directions]),
+        Counter(runs["status"]),
         tiles,
         sweep.gaps,
-        sections,
+        [
+            Section("seeds", "Means over seeds", _means_table(sweep, means)),
+            Section("compare", "What made the difference", charts.sweep_figures(sweep, means)),
+            Section("best", "The best run", curves),
+            Section("runs", "All runs", _runs_table(sweep, beside)),
+            Section("failures", "What failed", [Table(caption, reasons[:MOST_FAILURES])] if len(failed) else []),
+            Section("settings", "How it was started", note=" ".join(sweep.overrides)),
+        ],
     )
 
 
-def _direction(name: str) -> str:
-    return f"{name}, {'higher' if larger_is_better(name) else 'lower'} is better"
+def _but_seed(sweep: SweepFolder) -> list[str]:
+    return [key for key in sweep.settings if key != "seed"]
 
 
-def _best_section(best: Job, own: str, beside: Path) -> Section:
-    blocks: list[Block] = []
-    if best.folder is not None:
-        blocks = [Link(f"job {best.number}: {own}" if own else f"job {best.number}", _href(best.folder, beside))]
-        blocks += curves(read_run(best.folder))
-    else:
-        blocks = [Listing([f"job {best.number}: {own}; its folder is not there"])]
-    return Section("best", f"The best run: job {best.number}", blocks)
+def _means(sweep: SweepFolder) -> pd.DataFrame:
+    """The means over seeds, the best first; of a sweep without seeds its runs. Empty where no run has a value."""
+    if sweep.ranked.empty:
+        return pd.DataFrame()
+    ended = sweep.runs[sweep.runs["status"] != NO_RESULT]
+    seeded = ended if "seed" in ended else ended.assign(seed=ended["job"])
+    return over_seeds(seeded, sweep.settings, sweep.metrics)
 
 
-def _runs_table(sweep: SweepFolder, beside: Path) -> Table | None:
-    if not sweep.jobs:
-        return None
-    metrics = [
-        name
-        for name in dict.fromkeys(name for job in sweep.jobs for name in job.metrics)
-        if name.startswith("test/") or name in ("val/acc", "val/r2")
-    ][:6]
-    best = sweep.ranked[0].number if sweep.ranked else None
-    rows = [
-        [
-            Cell(
-                f"{job.number}\u00a0★\u00a0best" if job.number == best else str(job.number),
-                job.number,
-                None if job.folder is None else _href(job.folder, beside),
-            ),
-            *(setting_cell(job.settings.get(key, "")) for key in sweep.swept),
-            _status(job.status),
-            *(cell(name, job.values[place] if job.values else None) for place, name in enumerate(sweep.objectives)),
-            *(cell(name, job.metrics.get(name)) for name in metrics),
-            cell("seconds", job.seconds),
-        ]
-        for job in sweep.jobs
-    ]
-    # An objective's value is the best epoch's, and so are the test metrics; those of validation are the last epoch's.
-    heads = [name if name.startswith("test/") else f"last {name}" for name in metrics]
-    columns = ["job", *sweep.swept, "status", *(f"best {name}" for name in sweep.objectives), *heads, "seconds"]
-    marked = frozenset(place for place, job in enumerate(sweep.jobs) if job.number == best)
-    return Table("All runs", columns, rows, sortable=True, marked=marked)
+def _means_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
+    if means.empty or means["runs"].max() < 2:
+        return []
+    frame = means[[*_but_seed(sweep), "runs", "failed"]].copy()
+    for metric in sweep.metrics:
+        frame[metric], frame[f"± {metric}"] = means[metric], means[f"{metric} high"] - means[metric]
+    caption = "Means of the runs that differ in their seed only, the best first; ± is half of the 95 % t-interval"
+    return [Table(caption, frame, sortable=True)]
 
 
-def _failures(sweep: SweepFolder, failed: Sequence[Job]) -> Table | None:
-    if not failed:
-        return None
-    rows = [
-        [
-            Cell(str(job.number)),
-            Cell(", ".join(f"{key}={job.settings.get(key, '')}" for key in sweep.swept)),
-            _status(job.status),
-            Cell(job.error or "no reason was written"),
-        ]
-        for job in failed[:MOST_FAILURES]
-    ]
-    caption = f"{len(failed)} of {len(sweep.jobs)} failed" + (
-        f"; the first {len(rows)}" if len(rows) < len(failed) else ""
-    )
-    return Table(caption, ["job", "settings", "status", "reason"], rows)
-
-
-def _status(status: str) -> Cell:
-    return Cell(f"{SIGNS.get(status, '?')}\u00a0{status}")
+def _runs_table(sweep: SweepFolder, beside: Path) -> list[Table]:
+    frame = sweep.runs.drop(columns="error").assign(status=sweep.runs["status"].map(_signed))
+    best = list(sweep.ranked.index[:1])
+    frame.loc[best, "status"] += "\u00a0★\u00a0best"
+    links = {place: _href(folder, beside) for place, job in enumerate(frame["job"]) if (folder := sweep.folder_of(job))}
+    caption = "Validation metrics are of the best epoch, test metrics of its checkpoint"
+    return [Table(caption, frame, sortable=True, marked=frozenset(best), links=links)] if len(frame) else []
 
 
 def _href(folder: Path, beside: Path) -> str:
     """From the page to a run's own report, or to its folder where it has none."""
-    target = folder / "report.html" if (folder / "report.html").is_file() else folder
-    where = quote(os.path.relpath(target.absolute(), beside.absolute()))
+    report = (folder / "report.html").is_file()
     # A first part with a colon in it would be read as a scheme; quote leaves none.
-    return where if target.suffix == ".html" else f"{where}/"
+    return quote(os.path.relpath(folder.absolute(), beside.absolute())) + ("/report.html" if report else "/")
 
 
-def _comparison(folders: Sequence[Path], found: Sequence[RunFolder | SweepFolder]) -> Page:
+def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
     runs: dict[str, RunFolder] = {}
-    gaps = []
-    for folder, each in zip(folders, found, strict=True):
-        name = str(folder)
-        if isinstance(each, SweepFolder):
-            gaps += [f"{folder}/{gap}" for gap in each.gaps]
-            best = next((job for job in each.ranked if job.folder is not None), None)
-            if best is None or best.folder is None:
-                gaps.append(f"{folder}: a sweep without a run that could stand for it")
-                continue
-            name, each = f"{folder}, best of {len(each.jobs)}: job {best.number}", read_run(best.folder)
-        gaps += [f"{each.path}/{gap}" for gap in each.gaps]
-        own = each.settings.get("name", "null")
-        name = name if own in ("null", "") else f"{own} ({name})"
-        runs[name] = each
-    metrics = list(dict.fromkeys(name for run in runs.values() for name in run.result.get("metrics", {})))
-    caption = "The last epoch's training and validation metrics, and the best checkpoint's on the test split"
-    rows = [
+    seeds: dict[str, pd.DataFrame] = {}
+    gaps = [f"{each.path}/{gap}" for each in found for gap in each.gaps]
+    for each in found:
+        if isinstance(each, RunFolder):
+            runs[f"{_named(each)} ({each.path})"] = each
+        elif len(means := _means(each)):
+            # The setting with the best mean stands for a sweep, and never its best seed.
+            keys, ranked = _but_seed(each), each.ranked
+            chosen = ranked[(ranked[keys] == means.iloc[0][keys]).all(axis=1)]
+            seeds[str(each.path)] = chosen.drop_duplicates("seed") if "seed" in chosen else chosen
+            runs[f"{each.path}, mean of {len(chosen)} runs"] = _mean_run(each, chosen, means.iloc[0])
+        else:
+            gaps.append(f"{each.path}: a sweep without a run that has a value")
+    compared = {}
+    for a, b in combinations(seeds, 2):
+        metrics = [name for name in seeds[a].columns.intersection(seeds[b].columns, sort=False) if "/" in name]
+        if len(set(seeds[a].get("seed", ())) & set(seeds[b].get("seed", ()))) > 1:
+            compared[f"{b} minus {a}"] = paired(seeds[a], seeds[b], metrics)
+        else:
+            gaps.append(f"{a} and {b}: have fewer than two seeds in common, so their difference has no interval")
+    frame = pd.DataFrame(
         [
-            Cell(name),
-            _status(run.status),
-            *(cell(metric, run.result.get("metrics", {}).get(metric)) for metric in metrics),
-            cell("", run.result.get("epochs")),
-            cell("", run.result.get("seconds")),
+            {
+                "run": name,
+                "status": _signed(run.status),
+                f"best {run.result.objective.name}": run.result.objective.value,
+                **{name: value for name, value in run.result.metrics.items() if name.startswith("test/")},
+                "seconds": run.result.seconds,
+            }
+            for name, run in runs.items()
         ]
-        for name, run in runs.items()
-    ]
+    )
+    caption = "Test metrics are those of the best epoch's checkpoint; a sweep's are means over its best setting's runs"
+    frame = frame.astype(dict.fromkeys(frame.columns[2:], float))
+    pairs = "The mean difference of the runs with the same seeds, of each sweep's best setting." if compared else ""
     return Page(
-        f"{len(runs)} runs side by side",
+        f"{len(runs)} side by side",
         " · ".join(runs),
-        Counter(run.status for run in runs.values()).most_common(),
+        Counter(run.status for run in runs.values()),
         [],
         gaps,
         [
-            Section(
-                "metrics",
-                "Metrics",
-                [Table(caption, ["run", "status", *metrics, "epochs", "seconds"], rows, sortable=True)] if rows else [],
-            ),
-            Section("curves", "Learning curves", [*overlaid(runs)]),
+            Section("pairs", "Paired differences", [Table(*each) for each in written_pairs(compared)], pairs),
+            Section("metrics", "Metrics", [Table(caption, frame, sortable=True)] if runs else []),
+            Section("curves", "Learning curves", charts.overlaid({name: run.epochs for name, run in runs.items()})),
             Section("settings", "Settings", _compared(runs)),
         ],
+        compared,
     )
 
 
-def _compared(runs: Mapping[str, RunFolder]) -> list[Block]:
-    """The settings that differ first and marked, then what all have in common."""
-    keys = dict.fromkeys(key for run in runs.values() for key in run.settings)
-    values = {key: [run.settings.get(key, "not there") for run in runs.values()] for key in keys}
-    differ = [key for key in keys if len(set(values[key])) > 1]
-    common = [key for key in keys if key not in differ and values[key][0] not in ("null", "[]")]
-    rows = [
-        [Cell(f"≠ {key}" if key in differ else key), *(setting_cell(value) for value in values[key])]
-        for key in [*differ, *common]
+def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> RunFolder:
+    """Runs of one setting as one run: their means, and the settings of the first."""
+    read = [read_run(folder) for job in chosen["job"] if (folder := sweep.folder_of(job))]
+    epochs = [run.epochs for run in read if "epoch" in run.epochs]
+    mean = pd.concat(epochs).groupby("epoch", as_index=False).mean() if epochs else pd.DataFrame()
+    first = sweep.objectives[0]
+    result = RunResult(
+        status="finished",
+        objective=Objective(name=first, value=float(means[first])),
+        metrics={name: float(means[name]) for name in sweep.metrics if pd.notna(means[name])},
+        seconds=None if chosen["seconds"].isna().all() else float(chosen["seconds"].mean()),
+    )
+    return RunFolder(sweep.path, read[0].settings if read else {}, [], mean, result, Findings(), [])
+
+
+def written_pairs(comparisons: dict[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:
+    """Paired differences as text, for the page and for the terminal: a table by its name."""
+    return [
+        (
+            name,
+            pd.DataFrame(
+                {"metric": metric, "pairs": f"{row['pairs']:.0f}"}
+                | {key: _written(metric, row[key]) for key in ("a", "b", "difference")}
+                | {"95 % interval": f"{_written(metric, row['low'])} to {_written(metric, row['high'])}"}
+                for metric, row in pairs.iterrows()
+            ),
+        )
+        for name, pairs in comparisons.items()
     ]
-    caption = f"{len(differ)} settings differ, marked with ≠; {len(common)} are the same"
-    return [Table(caption, ["key", *runs], rows, marked=frozenset(range(len(differ))))] if rows else []
 
 
-def _present(*blocks: Block | None) -> list[Block]:
-    return [block for block in blocks if block is not None]
+def _compared(runs: dict[str, RunFolder]) -> list[Table]:
+    """The settings that differ first and marked, then what all have in common."""
+    frame = pd.DataFrame({name: run.settings for name, run in runs.items()}, dtype=object).fillna("not there")
+    differ = frame.nunique(axis=1) > 1
+    common = frame[~differ & ~frame.iloc[:, :1].isin(["null", "[]"]).any(axis=1)]
+    frame = pd.concat([frame[differ].rename(index="≠ {}".format), common]).reset_index(names="key")
+    caption = f"{differ.sum()} settings differ, marked with ≠; {len(common)} are the same"
+    return [Table(caption, frame, marked=frozenset(range(differ.sum())))] if len(frame) else []

@@ -1,21 +1,23 @@
 """The local report: `python scripts/report.py FOLDER` makes one HTML file of a run, a sweep or several of them."""
 
 import base64
+import gzip
 import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.files import atomic_write
 from backhand.errors import UserError
-from backhand.reporting.terminal import shown
+from backhand.reporting.terminal import print_tables, shown
+
+if TYPE_CHECKING:
+    from backhand.reporting.page import Page
 
 USAGE = """
 Make a report of a run or of a sweep: one HTML file that needs no network.
@@ -23,8 +25,7 @@ Make a report of a run or of a sweep: one HTML file that needs no network.
   python scripts/report.py outputs/2026-01-31/12-00-00
   python scripts/report.py outputs/2026-01-31/12-00-00 outputs/2026-02-01/09-30-00
 
-  FOLDER ...      a run's folder, a sweep's, or several, which are put side by side (of a sweep its best run)
-  format=html     or text, for the terminal
+  FOLDER ...      a run's folder, a sweep's, or several, which are put side by side (of a sweep its best setting)
   out=FILE        report.html in the folder by default, or here for several; an earlier report is replaced
 """
 
@@ -39,7 +40,6 @@ GENERATOR = '<meta name="generator" content="backhand report">'
 class ReportArguments:
     """What `scripts/report.py` takes beside folders."""
 
-    format: str = "html"
     out: str | None = None
 
 
@@ -50,41 +50,41 @@ def main(command_line: list[str]) -> int:
     given = [each for each in command_line if ("=" in each and not Path(each).is_dir()) or each in ("--help", "-h")]
     folders = [Path(each) for each in command_line if each not in given]
     arguments = parse(ReportArguments, given, USAGE)
-    check_choice("format", arguments.format, ("html", "text"))
     if not folders:
         raise UserError("name the folder of a run or of a sweep, as in outputs/2026-01-31/12-00-00; see --help")
-    if arguments.format == "text":
-        if arguments.out is not None:
-            raise UserError(f"out={arguments.out}: is for format=html; with format=text redirect what is printed")
-        print_report(folders)
-        return 0
-    out = (
-        Path(arguments.out)
-        if arguments.out is not None
-        else (folders[0] if len(folders) == 1 else Path()) / "report.html"
-    )
-    write_report(folders, out)
+    out = Path(arguments.out or (folders[0] if len(folders) == 1 else Path()) / "report.html")
+    page = write_report(folders, out)
+    if page.comparisons:
+        from backhand.reporting.page import written_pairs
+
+        print_tables(written_pairs(page.comparisons))
     print(shown(out.absolute()))
     return 0
 
 
-def write_report(folders: Sequence[Path], out: Path) -> None:
+def write_report(folders: Sequence[Path], out: Path) -> "Page":
     """Write the report of a run, of a sweep, or of several folders as one HTML file.
 
     Args:
         folders: the runs' and sweeps'.
         out: the file; an earlier report is replaced, anything else is not.
 
+    Returns:
+        What is on the page.
+
     Raises:
         UserError: a folder is neither a run's nor a sweep's, or named twice, or the file cannot be written.
     """
     _check_folders(folders)
     _check_out(out)
-    text = render(folders, out.parent)
+    from backhand.reporting.page import build_page  # pandas and Plotly: only when the arguments are right
+
+    page = build_page(folders, out.parent)
     try:
-        atomic_write(out, text)
+        atomic_write(out, render(page))
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
+    return page
 
 
 def leave_report(folder: Path) -> None:
@@ -95,68 +95,50 @@ def leave_report(folder: Path) -> None:
         log.warning("no report: %s", error)
 
 
-def render(folders: Sequence[Path], beside: Path) -> str:
-    """The HTML; its links start from the folder `beside`."""
-    # The seconds that numpy and matplotlib take to import are spent only when the arguments are right.
+def render(page: "Page") -> str:
+    """The HTML of a page, with its style, its scripts and Plotly's in it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    from backhand.reporting.charts import Chart
-    from backhand.reporting.page import SIGNS, build_page
+    from backhand.reporting.charts import templates
+    from backhand.reporting.page import SIGNS
 
-    page = build_page(folders, beside)
-    charts = [block for section in page.sections for block in section.blocks if isinstance(block, Chart)]
-    scripts = [
-        (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8"),
-        (HERE / "report.js").read_text(),
-    ]
+    packed, script = (HERE / "plotly-cartesian.min.js.gz").read_bytes(), (HERE / "report.js").read_text("utf-8")
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    places = {id(chart): place for place, chart in enumerate(charts)}
-    environment.filters["place"] = lambda chart: places[id(chart)]
+    environment.filters["embedded"] = lambda text: Markup(embedded(text))
     text = environment.get_template("report.html.j2").render(
         page=page,
         signs=SIGNS,
         generator=Markup(GENERATOR),
-        style=Markup((HERE / "report.css").read_text()),
-        scripts=[Markup(each) for each in scripts] if charts else [Markup(scripts[1])],
-        policy=" ".join(f"'sha256-{_digest(each)}'" for each in scripts),
-        charts=Markup(embedded([{"data": each.data, "layout": each.layout} for each in charts])),
+        style=Markup((HERE / "report.css").read_text("utf-8")),
+        script=Markup(script),
+        templates=json.dumps(templates(), separators=(",", ":")),
+        plotly=base64.b64encode(packed).decode(),
+        # The page's script unpacks Plotly's and inserts it, which the policy allows by its hash as well.
+        policy=" ".join(f"'sha256-{_digest(each)}'" for each in (script.encode(), gzip.decompress(packed))),
     )
     # What is no character by itself (half of a pair, or a byte of a file's name) cannot be written.
     return text.encode("utf-8", "replace").decode()
 
 
-def embedded(value: Any) -> str:
-    """JSON that a script element may hold: nothing in it ends the element or begins a comment."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def embedded(text: str) -> str:
+    """JSON as a script element may hold it: nothing in it ends the element or begins a comment."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
 
 
-def print_report(folders: Sequence[Path]) -> None:
-    """Print the same on the terminal."""
-    _check_folders(folders)
-    from backhand.reporting.page import build_page
-    from backhand.reporting.report_text import print_page
-
-    print_page(build_page(folders, Path()))
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _digest(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 def _check_folders(folders: Sequence[Path]) -> None:
     from backhand.reporting.folder import check_folder
 
-    places: set[Path] = set()
-    for folder in folders:
+    for place, folder in enumerate(folders):
         check_folder(folder)
-        place = folder.resolve()
-        if place in places:
+        if folder.resolve() in [each.resolve() for each in folders[:place]]:
             raise UserError(f"{folder}: is named twice")
-        places.add(place)
 
 
 def _check_out(out: Path) -> None:

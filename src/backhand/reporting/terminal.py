@@ -1,8 +1,9 @@
 """What a command prints when it is done."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -84,3 +85,14 @@ def number(metric: str, value: float) -> str:
     if metric == "seconds" and value >= 1:
         return f"{value:,.1f}"
     return f"{value:.4g}"
+
+
+def print_tables(tables: Iterable[tuple[str, Any]]) -> None:
+    """Print data frames of text, each under its name."""
+    for name, frame in tables:
+        table = Table(title=Text(name), title_justify="left")
+        for column in frame:
+            table.add_column(column)
+        for row in frame.itertuples(index=False):
+            table.add_row(*map(Text, row))
+        Console().print(table)

@@ -16,8 +16,7 @@ from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.cells import cell
-from backhand.reporting.comparison import over_seeds
-from backhand.reporting.plots import Swept, sweep_plot
+from backhand.reporting.plots import sweep_plot
 from backhand.reporting.report import leave_report
 from backhand.reporting.terminal import number, shown, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
@@ -46,8 +45,8 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
     try:
         write_table(sweep.folder / "sweep.csv", outcomes, settings, values)
         if len(finite) >= 2 and not settings.empty:
-            drawn = settings.loc[finite.index].to_dict("list"), finite.to_dict("list")
-            sweep_plot(Swept(*drawn, larger_is_better(names[0])), sweep.folder / "sweep.png")
+            runs = settings.loc[finite.index].join(finite)
+            sweep_plot(runs, list(settings), list(names), sweep.folder / "sweep.png")
     except OSError as error:
         raise UserError(
             f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are there"

@@ -12,7 +12,7 @@ from backhand.calculus.backpropagation import forward, loss_value
 from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData, RunData
 from backhand.reporting import plots
-from backhand.reporting.findings import NOTHING, WORST, Findings, picture, thinned, weight_pictures
+from backhand.reporting.findings import WORST, Findings, Worst, picture, thinned, weight_pictures
 from backhand.training.module import LightningMLP
 
 
@@ -22,19 +22,21 @@ def find(module: LightningMLP, data: RunData) -> Findings:
     module.to(data.place().device)  # Lightning takes it off a GPU when it is done
     parts = [module.predict_step(batch, 0) | {"loss": _losses(module, batch)} for batch in data.whole("test")]
     if not parts:
-        return NOTHING
+        return Findings()
     found = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
     target, predicted = found["target"], found["prediction"]
     names, facts = data.dataset.class_names or None, data.dataset.facts
     confusion = scatter = None
     if names is None:
-        columns = {"target": target.flatten(), "prediction": predicted.flatten()}
-        scatter = {name: thinned(column.tolist()) for name, column in columns.items()}
+        scatter = {"target": thinned(target.flatten().tolist()), "prediction": thinned(predicted.flatten().tolist())}
     else:
         counts = torch.bincount(target * len(names) + predicted, minlength=len(names) ** 2)
         confusion = counts.view(len(names), -1).tolist()
-    # NaN, of a network that has diverged, is as bad as it gets.
-    worst = found["loss"].nan_to_num(torch.inf).argsort(descending=True, stable=True)[:WORST].tolist()
+    # NaN, of a network that has diverged, is as bad as it gets; a misclassified sample is worse than any other.
+    order = found["loss"].nan_to_num(torch.inf).argsort(descending=True, stable=True)
+    if names is not None:
+        order = order[(target == predicted)[order].int().argsort(stable=True)]
+    worst = order[:WORST].tolist()
     pixels = _pixels(data, worst) if facts.picture is not None and isinstance(data, InMemoryData) else None
     ids = data.ids("test", len(target))
     W = next(module.model.parameters()).detach()
@@ -44,16 +46,16 @@ def find(module: LightningMLP, data: RunData) -> Findings:
         confusion=confusion,
         scatter=scatter,
         worst=[
-            {
-                "id": ids[sample],
-                "target": _named(target[sample], names),
-                "prediction": _named(predicted[sample], names),
-                "loss": float(found["loss"][sample]),
-                "probability": float(found["probabilities"][sample, int(target[sample])])
+            Worst(
+                id=ids[sample],
+                target=_named(target[sample], names),
+                prediction=_named(predicted[sample], names),
+                loss=float(found["loss"][sample]),
+                probability=float(found["probabilities"][sample, int(target[sample])])
                 if "probabilities" in found
                 else None,
-                "picture": None if pixels is None else picture(pixels[place]),
-            }
+                picture=None if pixels is None else picture(pixels[place]),
+            )
             for place, sample in enumerate(worst)
         ],
         weights=weight_pictures(W.float().cpu().numpy(), facts.picture) if shown and facts.picture else None,
@@ -65,10 +67,9 @@ def draw(rows: Sequence[Mapping[str, float]], findings: Findings, folder: Path) 
     folder.mkdir(exist_ok=True)
     plots.curves(rows, folder / "curves.png")
     if findings.classes is not None and findings.confusion is not None:
-        plots.confusion(np.array(findings.confusion), findings.classes, folder / "confusion.png")
+        plots.confusion(findings.confusion, findings.classes, folder / "confusion.png")
     if findings.scatter is not None:
-        target, predicted = (np.array(findings.scatter[name]) for name in ("target", "prediction"))
-        plots.predictions(target, predicted, folder / "predictions.png")
+        plots.predictions(findings.scatter["target"], findings.scatter["prediction"], folder / "predictions.png")
 
 
 def _losses(module: LightningMLP, batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ from backhand.config.schema import TrainConfig
 from backhand.data.module import RunData
 from backhand.data.own import OwnData
 from backhand.errors import UserError
-from backhand.reporting.findings import NOTHING
+from backhand.reporting.findings import Findings
 from backhand.reporting.loggers import close_loggers
 from backhand.reporting.report import leave_report
 from backhand.reporting.result import (
@@ -71,7 +71,7 @@ class Outcome:
             if not isinstance(data, OwnData):
                 raise
             log.warning("no findings: %s: its test split cannot be read once more (%s)", data.where, error)
-            findings = NOTHING
+            findings = Findings()
         findings.write(self.folder)
         if self._logs_media:
             best = best_row(self.rows, self.config.objective)
