@@ -23,6 +23,7 @@ from rich.table import Table
 from backhand import __version__
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.losses import LOSSES
+from backhand.checking.heatmap import heatmap
 from backhand.checking.matrix import (
     LIMIT_AUTOGRAD,
     LIMIT_DIFFERENCES,
@@ -35,7 +36,6 @@ from backhand.checking.matrix import (
 from backhand.config.files import atomic_write, read_json
 from backhand.config.imports import import_all
 from backhand.errors import UserError
-from backhand.reporting.heatmap import heatmap
 
 # Says of a gradcheck.json that it may be replaced.
 PROGRAM = "backhand gradcheck"

@@ -62,8 +62,8 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
-        check_command_line(command_line)
         try:
+            check_command_line(command_line)
             run()
         except USER_ERRORS:
             raise

@@ -16,6 +16,7 @@ from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.cells import cell
+from backhand.reporting.comparison import over_seeds
 from backhand.reporting.plots import sweep_plot
 from backhand.reporting.report import leave_report
 from backhand.reporting.terminal import number, shown, upload_command
