@@ -86,7 +86,7 @@ MISSPELT = [
         ("sed", "seed"), ("objectiv", "objective"), ("dta", "data"), ("data.batchsize", "batch_size"),
         ("model.hiden", "hidden"), ("optimizer.momentun", "momentum"),
         ("trainer.max_epoch", "max_epochs"), ("logger.wandb.projet", "project"), ("callbacks.audit.evry", "every"),
-        ("callbacks.earlystopping", "early_stopping"), ("sweep.topp", "top"), ("logger.cvs", "csv"),
+        ("callbacks.earlystopping", "early_stopping"), ("sweep.topp", "top"), ("logger.wadnb", "wandb"),
         ("callbacks.flow.sample", "samples"), ("+trainer.max_epoch", "max_epochs"), ("++seeds", "seed"),
     )
 ]  # fmt: skip

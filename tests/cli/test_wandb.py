@@ -114,7 +114,11 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     # All that is to be uploaded lies in the run's folder.
     assert str(Path.home()) not in json.dumps(found["artifact"])
     table = next(folder.glob("wandb/offline-run-*/files/media/table/worst_predictions*"))
-    assert len(json.loads(table.read_text())["data"]) == 50
+    worst = json.loads(table.read_text())["data"]
+    assert len(worst) == 50
+    wrong = sum(target != predicted for _, target, predicted, *_ in worst)
+    assert int(shown["misclassified"]) == wrong == round((1 - ended["metrics"]["test/acc"]) * 270)
+    assert all(target != predicted for _, target, predicted, *_ in worst[:wrong])
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
     assert commit.strip() in json.dumps(found["environment"])
 

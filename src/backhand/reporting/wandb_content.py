@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from backhand.config.validation import larger_is_better
@@ -66,7 +67,7 @@ class EpochLogger(WandbLogger):
 def wandb_runs(loggers: Sequence[Logger]) -> Iterator[Any]:
     """The W&B run, where there is one and this process writes it."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and hasattr(logger.experiment, "log_artifact"):
+        if isinstance(logger, WandbLogger) and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             yield logger.experiment
 
 
@@ -84,6 +85,8 @@ def log_histograms(loggers: Sequence[Logger], histograms: Mapping[str, Histogram
 
 def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path, metrics: Mapping[str, float]) -> None:
     """Log the confusion matrix, the worst predictions, the first layer's weights, and the best checkpoint.
+
+    The summary says how many samples were misclassified in all, for the worst are a few of them.
 
     Args:
         loggers: the run's.
@@ -103,6 +106,9 @@ def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path
             ]
             table = wandb.Table(["Actual", "Predicted", "nPredictions"], rows)
             fields: dict[str, Any] = {name: name for name in ("Actual", "Predicted", "nPredictions")}
+            run.summary["misclassified"] = sum(map(sum, findings.confusion)) - sum(
+                counts[place] for place, counts in enumerate(findings.confusion)
+            )
             shown["confusion_matrix"] = wandb.plot_table(
                 "wandb/confusion_matrix/v1", table, fields, {"title": "Confusion matrix, test split"}
             )
