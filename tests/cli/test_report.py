@@ -73,7 +73,7 @@ def test_two_sweeps_are_compared_on_the_terminal(command, tmp_path):
     found = command("scripts/report.py", "[red]a", "b", COLUMNS="100")
     assert (found.returncode, found.stderr) == (0, "")
     lines = found.stdout.splitlines()
-    assert lines[0].strip() == "b minus [red]a"
+    assert lines[0].strip() == "a = [red]a, b = b"
     assert lines[-1] == "report.html"
     (loss,) = [line.replace("│", " ").split() for line in lines if "val/loss" in line]
     assert loss[:5] == ["val/loss", "3", "0.3333", "0.2333", "-0.1"]

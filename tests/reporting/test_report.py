@@ -187,7 +187,7 @@ def test_two_sweeps_are_compared_by_the_runs_with_the_same_seeds_of_their_best_s
     write_sweep(tmp_path / "b", grid(seed=[1, 2, 3]), [0.2, 0.1, 0.01])
     page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
     ((name, pairs),) = page.comparisons.items()
-    assert name == f"{tmp_path / 'b'} minus {tmp_path / 'a'}"
+    assert name == f"a = {tmp_path / 'a'} (optimizer.lr=0.3), b = {tmp_path / 'b'}"
     loss = pairs.loc["val/loss"]
     assert (loss["pairs"], loss["a"], loss["b"]) == (2, pytest.approx(0.3), pytest.approx(0.15))
     given = [pd.DataFrame({"seed": ["1", "2"], "val/loss": values}) for values in ([0.3, 0.3], [0.2, 0.1])]

@@ -315,15 +315,17 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
             # The setting with the best mean stands for a sweep, and never its best seed.
             keys, ranked = _but_seed(each), each.ranked
             chosen = ranked[(ranked[keys] == means.iloc[0][keys]).all(axis=1)]
-            seeds[str(each.path)] = chosen.drop_duplicates("seed") if "seed" in chosen else chosen
-            runs[f"{each.path}, mean of {len(chosen)} runs"] = _mean_run(each, chosen, means.iloc[0])
+            setting = ", ".join(f"{key}={means.iloc[0][key]}" for key in keys)
+            name = f"{each.path} ({setting})" if keys else str(each.path)
+            seeds[name] = chosen.drop_duplicates("seed") if "seed" in chosen else chosen
+            runs[f"{name}, mean of {len(chosen)} runs"] = _mean_run(each, chosen, means.iloc[0])
         else:
             gaps.append(f"{each.path}: a sweep without a run that has a value")
     compared = {}
     for a, b in combinations(seeds, 2):
         metrics = [name for name in seeds[a].columns.intersection(seeds[b].columns, sort=False) if "/" in name]
         if len(set(seeds[a].get("seed", ())) & set(seeds[b].get("seed", ()))) > 1:
-            compared[f"{b} minus {a}"] = paired(seeds[a], seeds[b], metrics)
+            compared[f"a = {a}, b = {b}"] = paired(seeds[a], seeds[b], metrics)
         else:
             gaps.append(f"{a} and {b}: have fewer than two seeds in common, so their difference has no interval")
     frame = pd.DataFrame(
@@ -358,7 +360,7 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
 
 
 def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> RunFolder:
-    """Runs of one setting as one run: their means, and the settings of the first."""
+    """Runs of one setting as one run: their means, and the settings that they share."""
     read = [read_run(folder) for job in chosen["job"] if (folder := sweep.folder_of(job))]
     epochs = [run.epochs for run in read if "epoch" in run.epochs]
     mean = pd.concat(epochs).groupby("epoch", as_index=False).mean() if epochs else pd.DataFrame()
@@ -369,7 +371,8 @@ def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> Run
         metrics={name: float(means[name]) for name in sweep.metrics if pd.notna(means[name])},
         seconds=None if chosen["seconds"].isna().all() else float(chosen["seconds"].mean()),
     )
-    return RunFolder(sweep.path, read[0].settings if read else {}, [], mean, result, Findings(), [])
+    shared = {key: value for key, value in read[0].settings.items() if key != "seed"} if read else {}
+    return RunFolder(sweep.path, shared, [], mean, result, Findings(), [])
 
 
 def written_pairs(comparisons: dict[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:
@@ -379,7 +382,8 @@ def written_pairs(comparisons: dict[str, pd.DataFrame]) -> list[tuple[str, pd.Da
             name,
             pd.DataFrame(
                 {"metric": metric, "pairs": f"{row['pairs']:.0f}"}
-                | {key: _written(metric, row[key]) for key in ("a", "b", "difference")}
+                | {key: _written(metric, row[key]) for key in ("a", "b")}
+                | {"b − a": _written(metric, row["difference"])}
                 | {"95 % interval": f"{_written(metric, row['low'])} to {_written(metric, row['high'])}"}
                 for metric, row in pairs.iterrows()
             ),
