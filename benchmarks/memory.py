@@ -9,14 +9,16 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from report import Report, arguments, check_equal
+from report import Report, arguments, check_equal, checked_case
 from step import AUTOGRAD, HAND, begin, gradient_steps
 
 
 def main() -> None:
     """The command."""
     parser = arguments(__doc__, rounds=1)
-    parser.add_argument("--case", default="4096,512-512-10000", help="rows of the batch, and units of each layer")
+    parser.add_argument(
+        "--case", type=checked_case, default="4096,512-512-10000", help="rows of the batch, and units of each layer"
+    )
     given = parser.parse_args()
     steps = gradient_steps(*begin(given.case, given.device))
     steps = {name: steps[name] for name in (HAND, AUTOGRAD)}

@@ -42,6 +42,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def checked_case(text: str) -> str:
+    """A batch, the units of each layer, and perhaps a number of networks."""
+    if not re.fullmatch(r"[1-9]\d*,[1-9]\d*(-[1-9]\d*)+(,[1-9]\d*)?", text):
+        raise argparse.ArgumentTypeError(f"{text}: must be like 32,64-32-10 or 32,64-32-10,64")
+    return text
+
+
 def call(job: Callable[[], object]) -> float:
     """Seconds that a short call takes, with the threads that torch uses by default and not with one."""
     timer = Timer("job()", globals={"job": job}, num_threads=torch.get_num_threads())

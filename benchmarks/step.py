@@ -15,7 +15,7 @@ from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
 from backhand.training.compiled import CompiledStep
 from backhand.training.optimizers import RunsOptimizer
-from report import Report, arguments, call, check_equal, in_turn
+from report import Report, arguments, call, check_equal, checked_case, in_turn
 
 Step = Callable[[], Any]
 LOSS, LR, MOMENTUM = "cross_entropy", 0.01, 0.9
@@ -37,7 +37,9 @@ GOALS: dict[str, dict[str, float]] = {
 def main() -> None:
     """The command."""
     parser = arguments(__doc__, rounds=15)
-    parser.add_argument("--cases", nargs="+", default=list(GOALS), help="BATCH,UNITS-OF-EACH-LAYER[,NETWORKS]")
+    parser.add_argument(
+        "--cases", nargs="+", type=checked_case, default=list(GOALS), help="BATCH,UNITS-OF-EACH-LAYER[,NETWORKS]"
+    )
     given = parser.parse_args()
     report = Report("A training step", given)
     for case in given.cases:

@@ -165,7 +165,7 @@ VALUES = [
     Case(["optimizer=custom", "optimizer._target_=torch.nn.Linear"], "must be the name of a subclass of torch.optim."),
     Case(
         ["optimizer=custom", "optimizer._target_=torch.optim.RMSprop", "optimizer.alhpa=1"],
-        "optimizer.alhpa: no such argument (did you mean alpha?); RMSprop has params, lr, alpha, eps",
+        "optimizer.alhpa: no such argument (did you mean alpha?); RMSprop has lr, alpha, eps",
     ),
     *(
         Case(
@@ -224,7 +224,9 @@ VALUES = [
     Case(["data.batch_size=[1]"], "1 or more, or full"),
     Case(["data.val_fraction=0"], "data.val_fraction=0.0: must be above 0"),
     Case(["data.val_fraction=0.6", "data.test_fraction=0.6"], "below 1"),
-    Case(["data=wine", "data.test_fraction=0.01"], "are left to test"),
+    Case(
+        ["data=wine", "data.test_fraction=0.01"], "leave 1 of the 178 samples of data=wine to test; it needs 6 or more"
+    ),
     Case(["data.test_fraction=0"], "must be above 0; data=digits has no test split of its own"),
     Case(["data.split_seed=-1"], "data.split_seed=-1: must be at least 0"),
     Case(["data.split_seed=4294967296"], "data.split_seed=4294967296: must be below 4294967296"),
@@ -367,10 +369,20 @@ OWN_CHOICES = [
         ("optimizer", "defaults: [sdg]", "In 'optimizer/mine': Could not load 'optimizer/sdg'."),
         ("callbacks", "audit: {evry: 1}", "callbacks/mine.yaml: callbacks.audit.evry: no such key (did you mean"),
         ("callbacks", "adit: {every: 1}", "callbacks.adit: no such key (did you mean audit?)"),
+        ("optimizer", "_target_: torch.optim.RMSprop\nlr: 1", "a file of your own begins with defaults: [custom"),
+        ("optimizer", "", "optimizer: the choice has no schema; a file of your own begins with defaults: [custom"),
+        ("optimizer", "- lr", "optimizer/mine.yaml: must be keys with values, as in lr: 0.1"),
         ("model", "hidden: 5", "model/mine.yaml: model.hidden: must be a list, such as [64]"),
         ("trainer", "max_epochs: many", "trainer/mine.yaml: trainer.max_epochs=many: must be a whole number"),
     )
 ]  # fmt: skip
+OWN_CHOICES.append(
+    Case(
+        ["--config-dir", ".", "optimizer=adam"],
+        "--config-dir=.: optimizer/adam.yaml has the name of a choice in conf/; give it another",
+        files.text("lr: 3", "optimizer/adam.yaml"),
+    )
+)
 
 
 def of_table(arguments: list[str], says: str, make: files.Make, name: str = "t.csv") -> Case:

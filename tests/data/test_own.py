@@ -460,7 +460,7 @@ class Bytes(Items):
         (named(TwoClasses), r"no item is of class 2; data\.classes=3"),
         (named(Weightless), "every weight of the training split is 0"),
         (named(Items, "++data.rows=0"), "has no items"),
-        (named(Items, "++data.rows=30"), r"of the 30 samples of custom 4 are left to val; it needs 6"),
+        (named(Items, "++data.rows=30"), "leave 4 of the 30 samples of data=custom to val; it needs 6"),
         (
             named(Items, "++data.rows=1", "++data.kind=number", classes="null"),
             "data: 1 rows are too few for each split",

@@ -99,6 +99,16 @@ def test_over_seeds_the_closing_table_has_means_with_intervals_and_no_single_run
     assert [line[0] for line in lines(out)] == ["tanh"]
 
 
+def test_what_is_wider_than_the_terminal_is_a_line_a_row_with_every_number_whole(summary, monkeypatch):
+    made = [
+        outcome(n, "model.hidden_activation=tanh", f"seed={n}", f"name=[{n % 2}]", value=0.123456) for n in range(4)
+    ]
+    monkeypatch.setenv("COLUMNS", "30")
+    out, _ = summary(*made)
+    rows = [line for line in out.splitlines() if line.startswith("- ")]
+    assert rows == [f"- name [{n}], seeds 2, failed 0, val/loss 0.1235 ± 0" for n in range(2)]
+
+
 @pytest.mark.parametrize(
     ("tested", "heads"),
     [({"test/loss": 0.5, "test/acc": 0.9}, ["test/acc"]), ({"test/r2": 0.5, "test/mae": 2.0}, ["test/r2", "test/mae"])],

@@ -18,6 +18,11 @@ class Breaks(Callback):
         {}["nothing"]
 
 
+class KeepsItself(Callback):
+    def state_dict(self):
+        return {"me": self}
+
+
 @pytest.fixture
 def log(tmp_path):
     """As Hydra sets one up."""
@@ -37,6 +42,13 @@ def test_what_a_callback_raises_is_one_line_and_its_traceback_is_in_the_log(conf
     assert "KeyError: 'nothing'" in log.read_text()
     assert "Traceback" not in "".join(capsys.readouterr())
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
+
+
+def test_a_state_that_no_checkpoint_may_have_is_refused_at_the_first_one(configured, tmp_path):
+    config = configured("data=wine", "logger=csv", f"callbacks.mine._target_={__name__}.KeepsItself")
+    with pytest.raises(UserError, match=r"KeepsItself: its state_dict must be numbers, strings"):
+        train(config, tmp_path)
+    assert not list(tmp_path.glob("checkpoints/*"))
 
 
 def test_an_exception_without_parts_of_the_users_own_is_a_bug_and_stays(configured, tmp_path, monkeypatch):

@@ -134,6 +134,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
         raise UserError(
             f"--config-path={flags.config_path}: conf/ is needed; --config-dir adds a folder of yours to it"
         )
+    if flags.config_dir is not None:
+        _check_own_choices(Path(flags.config_dir))
     for before, after in itertools.pairwise(flags.overrides):
         if after.startswith("=") or (before.endswith("=") and re.fullmatch(r"\w+", after)):
             raise UserError(f"{before} {after}: there are no spaces around =; write it as in data=wine")
@@ -142,6 +144,16 @@ def check_command_line(arguments: Sequence[str]) -> None:
     is_run = is_run and all(each.key_or_group != "hydra.mode" for each in overrides)
     for override in overrides:
         _check_override(override, is_run)
+
+
+def _check_own_choices(folder: Path) -> None:
+    """Refuse a user's choice that has the name of one of ours, which Hydra takes instead without a word."""
+    for file in folder.rglob("*.yaml"):
+        ours = CONF / file.relative_to(folder)
+        if ours.is_file() and ours.read_bytes() != file.read_bytes():
+            raise UserError(
+                f"--config-dir={folder}: {file.relative_to(folder)} has the name of a choice in conf/; give it another"
+            )
 
 
 def _check_override(override: Override, is_run: bool) -> None:

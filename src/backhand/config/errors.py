@@ -4,7 +4,7 @@ import re
 from typing import get_type_hints
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backhand.calculus.choices import closest
@@ -43,6 +43,8 @@ def _said(error: BaseException) -> str:
     file = re.match(r"In '((.+)/.+)': \w+ raised while composing", str(error))
     cause = error.__context__ if file else error.__cause__ or error
     if isinstance(cause, OmegaConfBaseException) and cause.full_key is not None:
+        if file and not cause.full_key:
+            return f"{file[1]}.yaml: must be keys with values, as in lr: 0.1"
         if file and cause.full_key == file[2]:  # the group itself, which is no key
             return f"{file[1]}.yaml: its first line must be # @package _global_"
         return f"{file[1]}.yaml: {_of_key(cause)}" if file else _of_key(cause)
@@ -52,6 +54,8 @@ def _said(error: BaseException) -> str:
 def _of_key(error: OmegaConfBaseException) -> str:
     """What OmegaConf says of a key or its value."""
     text = str(error.msg).splitlines()[0]
+    if text.startswith("Missing mandatory value") and str(error.full_key).endswith(".name"):
+        return nameless(str(error.full_key).partition(".")[0])
     if re.search(r"is not in struct|not in '", text):
         return _unknown_key(error)
     if found := re.match(r"Value (.+) of type '.+' could not be converted to (\w+)", text):
@@ -74,12 +78,22 @@ _LISTS = {list[int]: "[64] or [256,128]", list[float]: "[0.9,0.999]"}
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
+def nameless(group: str) -> str:
+    """What a file of the user's lacks that is a choice of a group with schemas."""
+    return (
+        f"{group}: the choice has no schema; a file of your own begins with defaults: [custom, _self_], or another "
+        f"choice in place of custom{EXTENDING}"
+    )
+
+
 def _unknown_key(error: OmegaConfBaseException) -> str:
     full_key = str(error.full_key)
     group, _, key = full_key.rpartition(".")
     node = error.parent_node
     known = [str(each) for each in node] if isinstance(node, DictConfig) else []
     choices = CHOICES.get(group, {})
+    if choices and isinstance(node, DictConfig) and OmegaConf.is_missing(node, "name"):
+        return nameless(group)
     if owners := [f"{group}={name}" for name, kind in choices.items() if key in get_type_hints(kind)]:
         return f"{full_key}: {group}={node.name} has no such key; it belongs to {' or '.join(owners)}"
     owner = f"{group} has" if group else "the keys are"

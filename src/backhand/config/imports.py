@@ -90,7 +90,7 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
     Raises:
         UserError: it cannot be made with them.
     """
-    check_arguments(kind, arguments, key)
+    check_arguments(kind, arguments, key, len(positional))
     target = {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
     try:
         made = instantiate({**arguments, **target}, *positional, _convert_="all")
@@ -117,8 +117,10 @@ def said_by(error: BaseException) -> str:
     return " ".join(said.split()).removesuffix(":") + where
 
 
-def check_arguments(kind: type, arguments: Iterable[str], key: str) -> None:
+def check_arguments(kind: type, arguments: Iterable[str], key: str, positional: int = 0) -> None:
     """Refuse an argument that a class does not have, unless it takes any; names in underscores are Hydra's.
+
+    The first `positional` ones are not the user's to give.
 
     Raises:
         UserError: with the closest one, and all of them.
@@ -126,10 +128,11 @@ def check_arguments(kind: type, arguments: Iterable[str], key: str) -> None:
     parameters = inspect.signature(kind).parameters
     if any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
         return
+    known = list(parameters)[positional:]
     for name in arguments:
-        if name not in parameters and not re.fullmatch("_.+_", name):
-            known = f"{kind.__name__} has {', '.join(parameters)}"
-            raise UserError(f"{key}.{name}: no such argument{closest(name, parameters)}; {known}")
+        if name not in known and not re.fullmatch("_.+_", name):
+            has = f"{kind.__name__} has {', '.join(known)}"
+            raise UserError(f"{key}.{name}: no such argument{closest(name, known)}; {has}")
 
 
 def takes(kind: type, name: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast, get_type_hints
 from urllib.parse import urlsplit
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation
 from backhand.calculus.choices import GRADIENTS, check_choice, closest
@@ -18,6 +18,7 @@ from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.config.catalogue import CATALOGUE, Facts
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
+from backhand.config.errors import nameless
 from backhand.config.imports import import_all
 from backhand.config.ranges import LARGEST_SIZE, check_ranges, is_whole
 from backhand.config.schema import (
@@ -68,6 +69,8 @@ def in_schema(cfg: DictConfig) -> DictConfig:
     for group, choices in CHOICES.items():
         part = tree.get(group)
         name = part.get("name") if isinstance(part, dict) else part
+        if name == MISSING:
+            raise UserError(nameless(group))
         check_choice(f"{group}.name", str(name), choices)
         kinds[group] = choices[str(name)]
     for group, kind in kinds.items():
@@ -257,7 +260,7 @@ def _check(config: TrainConfig) -> None:
             f"trainer.val_check_interval={interval} must be a number of batches, or a time as DD:HH:MM:SS"
         )
     if lr is None and type(scheduler) not in (SchedulerConfig, CustomSchedulerConfig):
-        raise UserError(f"scheduler={scheduler.name}: needs optimizer.lr, as in ++optimizer.lr=0.01")
+        raise UserError(f"scheduler={scheduler.name}: needs optimizer.lr, as in optimizer.lr=0.01")
     check_validated("objective", config.objective, trainer)
     if config.compile:
         _check_compile(config)
@@ -281,8 +284,8 @@ def _check_split(config: TrainConfig, facts: Facts) -> None:
         least = 2 * (facts.classes or 1)
         if int(fraction * facts.samples) < least:
             raise UserError(
-                f"data.val_fraction={data.val_fraction}, data.test_fraction={data.test_fraction}: of the "
-                f"{facts.samples} samples of {data.name} {int(fraction * facts.samples)} are left to {part}; "
+                f"data.val_fraction={data.val_fraction}, data.test_fraction={data.test_fraction}: leave "
+                f"{int(fraction * facts.samples)} of the {facts.samples} samples of data={data.name} to {part}; "
                 f"it needs {least} or more"
             )
 

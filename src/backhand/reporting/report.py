@@ -14,7 +14,7 @@ from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.files import atomic_write
 from backhand.errors import UserError
-from backhand.reporting.terminal import print_tables, shown
+from backhand.reporting.terminal import print_table, shown
 
 if TYPE_CHECKING:
     from backhand.reporting.page import Page
@@ -57,7 +57,8 @@ def main(command_line: list[str]) -> int:
     if page.comparisons:
         from backhand.reporting.page import written_pairs
 
-        print_tables(written_pairs(page.comparisons))
+        for title, pairs in written_pairs(page.comparisons):
+            print_table(title, pairs)
     print(shown(out.absolute()))
     return 0
 

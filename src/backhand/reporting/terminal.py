@@ -1,7 +1,8 @@
 """What a command prints when it is done."""
 
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def upload_command(folder: Path) -> str | None:
     """
     for pattern in ("wandb/offline-run-*", "*/wandb/offline-run-*"):
         if any(folder.glob(pattern)):
-            return f"wandb sync {os.path.join(folder, pattern)}"  # noqa: PTH118
+            return f"wandb sync {os.path.join(shlex.quote(str(folder)), pattern)}"  # noqa: PTH118
     return None
 
 
@@ -87,12 +88,24 @@ def number(metric: str, value: float) -> str:
     return f"{value:.4g}"
 
 
-def print_tables(tables: Iterable[tuple[str, Any]]) -> None:
-    """Print data frames of text, each under its name."""
-    for name, frame in tables:
-        table = Table(title=Text(name), title_justify="left")
-        for column in frame:
-            table.add_column(column)
-        for row in frame.itertuples(index=False):
-            table.add_row(*map(Text, row))
-        Console().print(table)
+def print_table(title: str, frame: Any, numbers: Sequence[str] = ()) -> None:
+    """Print a data frame of text; where the table is wider than the terminal, a line a row.
+
+    Args:
+        title: above the table.
+        frame: as Text, for a user's own brackets are no markup.
+        numbers: the columns that stand at the right.
+    """
+    console, table = Console(), Table(title=Text(title), title_justify="left")
+    for column in frame:
+        table.add_column(Text(column), justify="right" if column in numbers else "left", no_wrap=True)
+    rows = list(frame.itertuples(index=False))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+        console.print(table)
+        return
+    console.print(Text(title))
+    for row in rows:
+        told = ", ".join(f"{column} {value}" for column, value in zip(frame, row, strict=True) if value)
+        console.print(Text(f"- {told}"), soft_wrap=True)

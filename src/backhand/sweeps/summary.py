@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from backhand.config.confidential import masked, without_secrets
@@ -19,7 +18,7 @@ from backhand.reporting.cells import cell
 from backhand.reporting.comparison import over_seeds
 from backhand.reporting.plots import sweep_plot
 from backhand.reporting.report import leave_report
-from backhand.reporting.terminal import number, shown, upload_command
+from backhand.reporting.terminal import number, print_table, shown, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
 
 # What the closing table shows of the test split: of classes the first, of numbers the others.
@@ -60,7 +59,10 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         tested = pd.DataFrame([each.record["metrics"] for each in outcomes]).reindex(columns=TESTED)
         found = finite.join(tested.dropna(axis=1, how="all").astype(float))
         means, top = _means(settings, found), sweep.config.sweep.top
-        console.print(_best_runs(outcomes, settings, found, top) if means is None else _best_means(means, top))
+        if means is None:
+            _print_runs(outcomes, settings, found, top)
+        else:
+            _print_means(means, top)
     if failed:
         console.print(f"{len(failed)} of {len(outcomes)} failed:", style="bold")
     for each in failed:
@@ -104,7 +106,7 @@ def _means(settings: Any, found: Any) -> Any:
     return means if (means["runs"] + means["failed"]).max() > 1 else None
 
 
-def _best_means(means: Any, top: int) -> Table:
+def _print_means(means: Any, top: int) -> None:
     best = means.head(top)
     keys = list(best.loc[:, :"runs"])[:-1]
     metrics = [name for name in best if f"{name} low" in best]
@@ -114,30 +116,24 @@ def _best_means(means: Any, top: int) -> Table:
             _written(name, mean) + ("" if np.isnan(high) else f" ± {_written(name, high - mean)}")
             for mean, high in zip(best[name], best[f"{name} high"], strict=True)
         ]
-    return _table(f"mean ± 95 % interval: the best {len(best)} of {len(means)}", keys, rows)
+    _print(f"mean ± 95 % interval: the best {len(best)} of {len(means)}", keys, rows)
 
 
-def _best_runs(outcomes: Sequence[JobOutcome], settings: Any, found: Any, top: int) -> Table:
+def _print_runs(outcomes: Sequence[JobOutcome], settings: Any, found: Any, top: int) -> None:
     first = found.columns[0]
     best = found.sort_values(first, ascending=not larger_is_better(first), kind="stable").head(top)
     rows = settings.loc[best.index].map(_short)
     rows.insert(0, "job", [str(outcomes[place].number) for place in best.index])
     for name in best:
         rows[name] = [_written(name, value) for value in best[name]]
-    return _table(f"the best {len(best)} of {len(outcomes)}", list(settings), rows)
+    _print(f"the best {len(best)} of {len(outcomes)}", list(settings), rows)
 
 
-def _table(title: str, keys: Sequence[str], rows: Any) -> Table:
+def _print(title: str, keys: Sequence[str], rows: Any) -> None:
     """Rows of texts, whose columns are settings (`keys`, shown by their last part where it is unique) and numbers."""
-    table = Table(title=title, title_justify="left")
     ends = [key.rpartition(".")[2] for key in keys]
-    for head in rows:
-        end, is_key = head.rpartition(".")[2], head in keys
-        told = Text(end if ends.count(end) == 1 else head)
-        table.add_column(told, justify="left" if is_key else "right", overflow="fold", no_wrap=not is_key)
-    for row in rows.itertuples(index=False):
-        table.add_row(*map(Text, row))  # as Text, for a user's own brackets are no markup
-    return table
+    heads = {key: end for key, end in zip(keys, ends, strict=True) if ends.count(end) == 1}
+    print_table(title, rows.rename(columns=heads), [head for head in rows if head not in keys])
 
 
 def _written(name: str, value: float) -> str:

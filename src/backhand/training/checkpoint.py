@@ -119,6 +119,7 @@ class LastCheckpoint(Checkpoint):
         self.began: float | None = None
         self.is_restored = False
         self.saved = 0  # the step of the last one
+        self.saved_once = False
         self.next = 0.0  # when the end of an epoch has one again
 
     @property
@@ -169,7 +170,16 @@ class LastCheckpoint(Checkpoint):
         self.before, self.began = self.seconds, None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add what the run needs to be resumed, to best.ckpt too."""
+        """Add what the run needs to be resumed, to best.ckpt too.
+
+        Raises:
+            UserError: the state of a callback or of the data, which may be the user's, is no plain data: the checkpoint
+                could not be opened again.
+        """
+        if not self.saved_once:
+            for name, state in {**checkpoint.get("callbacks", {}), "data": checkpoint.get("OwnData")}.items():
+                _check_plain(name, state)
+            self.saved_once = True
         checkpoint["own_folder"] = {
             "config_hash": self.hash,
             "data": self.digest,
@@ -194,6 +204,20 @@ class LastCheckpoint(Checkpoint):
         self.saved = trainer.global_step
         if asked:
             raise KeyboardInterrupt
+
+
+def _check_plain(name: str, state: Any) -> None:
+    """Refuse what `torch.load(weights_only=True)` does not read."""
+    file = io.BytesIO()
+    try:
+        torch.save(state, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception:  # whatever pickle and the unpickler of plain data raise
+        raise UserError(
+            f"{name}: its state_dict must be numbers, strings, lists, dicts and tensors, for checkpoints are opened as "
+            "plain data"
+        ) from None
 
 
 def is_validated_next(trainer: L.Trainer, batch_idx: int) -> bool:

@@ -53,6 +53,10 @@ class EvaluateArguments:
     allow_targets: list[str] = field(default_factory=list)
 
 
+# What a file's name may promise that the predictions are not.
+OTHER_FORMATS = (".parquet", ".pq", ".json", ".xls", ".xlsx")
+
+
 @script
 def main(command_line: list[str]) -> int:
     """The command."""
@@ -85,6 +89,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     checkpoint = folder / "checkpoints" / "best.ckpt"
     check_checkpoint_file("run", checkpoint)
     if arguments.predict is not None:
+        if Path(arguments.predict).suffix in OTHER_FORMATS:
+            raise UserError(f"predict={arguments.predict}: a CSV file is written; name it FILE.csv")
         if Path(arguments.predict).exists():
             raise UserError(f"predict={arguments.predict}: exists already, and nothing is overwritten")
         if not Path(arguments.predict).absolute().parent.is_dir():
@@ -97,6 +103,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         metrics, table = evaluate_new_rows(config, checkpoint, Path(arguments.input), arguments.unknown)
     else:
         metrics, table = evaluate_split(config, checkpoint, cast(Literal["train", "val", "test"], split))
+    if not metrics and arguments.predict is None:
+        print("there is no target column, and so no metrics; predict=FILE writes the predictions")
     if arguments.predict is not None:
         try:
             with replacing(Path(arguments.predict)) as aside, aside.open("w", newline="", encoding="utf-8") as file:

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from backhand.config.imports import said_by
 from backhand.config.schema import TrainConfig
 from backhand.data.module import RunData
 from backhand.data.own import OwnData
@@ -140,7 +141,7 @@ def status_of(ending: Ending | None, folder: Path) -> tuple[Status, str | None]:
 
 def failure(error: BaseException, config: TrainConfig) -> Result:
     """The result of a run that did not come to an end."""
-    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, UserError) else said_by(error)
     return Result("failed", {"name": config.objective, "value": None}, error=reason)
 
 
