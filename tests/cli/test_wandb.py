@@ -125,13 +125,13 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
 
 def test_the_repositorys_address_is_noted_without_a_users_name(tmp_path, monkeypatch, configured):
     remote = "https://hidden-token:x@host/team/project.git"
-    monkeypatch.setattr("backhand.reporting.loggers.git", lambda *arguments: remote)
+    monkeypatch.setattr("backhand.reporting.loggers.git", lambda what, *rest: remote if what == "remote" else "c0ffee")
     monkeypatch.setenv("WANDB_MODE", "offline")
     _, logger = build_loggers(configured("logger=wandb"), tmp_path)[0]
     run = logger.experiment
     run.finish()
     wandb.teardown()  # or the commands of other tests share its service
-    assert run.settings.git_remote_url == "https://host/team/project.git"
+    assert (run.settings.git_remote_url, run.settings.git_commit) == ("https://host/team/project.git", "c0ffee")
     assert b"hidden-token" not in wandb_file(tmp_path).read_bytes()
 
 

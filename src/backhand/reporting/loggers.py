@@ -225,6 +225,7 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
         git_root=str(CONF.parent),
         # W&B leaves out a password, and not a user's name, which may be a token.
         git_remote_url=remote and without_secrets(USER_AND_AT.sub("", remote)),
+        git_commit=git("rev-parse", "HEAD"),  # where it is told the one, W&B does not look for the other
         save_code=True,
         disable_code=True,
     )
