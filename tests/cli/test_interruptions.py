@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(comman
         rest = command("train.py", *WINE, *ADAM, f"hydra.run.dir={run.name}", "ckpt_path=auto")
         assert (rest.returncode, rest.stderr.count("\n")) == (0, 1), rest.stderr
         assert f"{run.name}/checkpoints/last.ckpt: is no checkpoint, or a damaged one" in rest.stderr
-        assert "the one before it is gone on from" in rest.stderr
+        assert "resumed from the one before it" in rest.stderr
         assert_same(run, tmp_path / "whole")
 
 

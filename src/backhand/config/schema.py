@@ -300,7 +300,7 @@ class AuditConfig:
 
 @dataclass
 class FlowConfig:
-    """Log what goes through the layers of a fixed batch, at the end of every epoch: δ, gradients, units at rest."""
+    """Per-layer δ, gradient norms, dead and saturated units, of a fixed batch at the end of every epoch."""
 
     samples: Count = 256  # of the training split
 

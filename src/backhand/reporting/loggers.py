@@ -74,7 +74,7 @@ class EpochTable(Logger):
         self.rows.update({**seen, "epoch": epoch, "step": step or 0})
 
     def restore(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Begin with the rows of a run that is gone on with in its own folder."""
+        """Begin with the rows of a resumed run."""
         self.rows, self._written, self._columns = Epochs(rows), 0, []
 
     @rank_zero_only

@@ -114,9 +114,10 @@ class Composer:
             asdict(part) for part in (config.data, config.optimizer, config.scheduler, config.callbacks, config.logger)
         ]
         if uses_own_code(config) and own not in self.tried:
-            from backhand.training.parts import check_own_parts
+            from backhand.training.parts import build_callbacks, check_own_parts
 
             check_own_parts(config)
+            build_callbacks(config)
             self.tried.append(own)
 
     def compose(self, number: int, overrides: Sequence[str]) -> DictConfig:

@@ -275,7 +275,7 @@ def newest(folder: Path) -> Path | None:
             damaged.append(error)
         else:
             if damaged:
-                log.warning("%s; the one before it is gone on from", damaged[0])
+                log.warning("%s; resumed from the one before it", damaged[0])
             return path
     if damaged:
         raise UserError(f"{damaged[-1]}, and there is no other that is whole; remove them to begin anew")

@@ -154,8 +154,8 @@ def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig]
 def check_own_parts(config: TrainConfig) -> None:
     """Try the parts that the configuration names by `_target_`, before anything has begun.
 
-    Callbacks are made, and an optimizer and a scheduler take a step. Loggers and data are only looked up: to make them
-    may take long, or write.
+    An optimizer and a scheduler take a step. Loggers and data are only looked up: to make them may take long, or write.
+    Callbacks are made by `build_callbacks`.
 
     Raises:
         UserError: there is no such class, it is of another kind, it cannot be made, or its first step fails.
@@ -163,8 +163,6 @@ def check_own_parts(config: TrainConfig) -> None:
     if isinstance(config.optimizer, CustomOptimizerConfig) or isinstance(config.scheduler, CustomSchedulerConfig):
         with isolate_rng():
             _try_a_step(config)
-    for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
-        _own_callback(name, settings)
     for name, settings in own_keys(config.logger, LoggerConfig).items():
         key = f"logger.{name}"
         check_arguments(class_of(settings, key, Logger), settings, key)
@@ -223,13 +221,9 @@ def build_callbacks(config: TrainConfig) -> list[Callback]:
     if audit := config.callbacks.audit:
         callbacks.append(Audit(audit.every, audit.warn, audit.stop))
     for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
-        callbacks.append(_own_callback(name, settings))
+        key = f"callbacks.{name}"
+        callbacks.append(make(settings, key, class_of(settings, key, Callback)))
     return callbacks
-
-
-def _own_callback(name: str, settings: dict[str, Any]) -> Callback:
-    key = f"callbacks.{name}"
-    return make(settings, key, class_of(settings, key, Callback))
 
 
 def best_checkpoint(config: TrainConfig, folder: Path) -> ModelCheckpoint:

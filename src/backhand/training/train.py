@@ -147,6 +147,7 @@ class Run:
         self.interruption = interruption or Interruption()
         L.seed_everything(config.seed, workers=True, verbose=False)
         check_own_parts(config)
+        own = build_callbacks(config)
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
         self.config = config = settled(config, dataset.facts)
         state = None
@@ -171,7 +172,6 @@ class Run:
         if state is not None:
             rows = [row for row in state["history"] if row["epoch"] >= state["first_epoch"]]
             wandb_id = state["wandb_id"]
-        own = build_callbacks(config)  # what they refuse leaves no W&B run behind
         self.loggers, self.table = build_loggers(config, folder, rows, wandb_id)
         every, belonging = config.checkpoint.every_n_steps, (self.composed, dataset, state)
         self.last = LastCheckpoint(folder / LAST, every, *belonging, self.loggers, self.interruption)
