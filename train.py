@@ -1,6 +1,6 @@
 """Train a network with the backward pass derived by hand: `python train.py [key=value ...]`, or `--help`."""
 
-from backhand.training.command import main
+from backhand.config.process import run
 
 if __name__ == "__main__":
-    main()
+    run("backhand.training.command")

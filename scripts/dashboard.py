@@ -1,6 +1,6 @@
 """Save a W&B workspace for a project: `python scripts/dashboard.py entity=NAME project=NAME`, or `--help`."""
 
-from backhand.reporting.dashboard import main
+from backhand.config.process import run
 
 if __name__ == "__main__":
-    main()
+    run("backhand.reporting.dashboard")

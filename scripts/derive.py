@@ -1,6 +1,6 @@
 """Print a network's derivation with an example in numbers: `python scripts/derive.py [key=value ...]`, or `--help`."""
 
-from backhand.checking.derive import main
+from backhand.config.process import run
 
 if __name__ == "__main__":
-    main()
+    run("backhand.checking.derive")

@@ -1,6 +1,6 @@
 """Evaluate a run's best checkpoint: `python scripts/evaluate.py run=FOLDER`, or `--help`."""
 
-from backhand.training.evaluate import main
+from backhand.config.process import run
 
 if __name__ == "__main__":
-    main()
+    run("backhand.training.evaluate")

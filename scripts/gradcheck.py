@@ -1,6 +1,6 @@
 """Prove every derivative, or check your own: `python scripts/gradcheck.py [key=value ...]`, or `--help`."""
 
-from backhand.checking.gradcheck import main
+from backhand.config.process import run
 
 if __name__ == "__main__":
-    main()
+    run("backhand.checking.gradcheck")

@@ -1,6 +1,6 @@
 """Report on a run or a sweep in one HTML file: `python scripts/report.py FOLDER [FOLDER ...]`, or `--help`."""
 
-from backhand.reporting.report import main
+from backhand.config.process import run
 
 if __name__ == "__main__":
-    main()
+    run("backhand.reporting.report")

@@ -36,9 +36,13 @@ def test_a_mistake_is_one_line(command_here, tmp_path, arguments, says):
 
 
 def test_a_mistake_is_answered_before_torch_is_imported(tmp_path):
-    code = "import sys; sys.argv = ['report.py', 'nowhere']; import runpy, atexit; "
-    code += "atexit.register(lambda: print({'torch', 'lightning', 'matplotlib'} & set(sys.modules))); "
-    code += f"runpy.run_path({str(ROOT / 'scripts' / 'report.py')!r}, run_name='__main__')"
+    code = f"""import runpy, sys
+sys.argv = ['report.py', 'nowhere']
+try:
+    runpy.run_path({str(ROOT / "scripts" / "report.py")!r}, run_name='__main__')
+finally:
+    print({{'torch', 'lightning', 'matplotlib'}} & set(sys.modules))
+"""
     found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert found.returncode == 1
     assert found.stdout == "set()\n"

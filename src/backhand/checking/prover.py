@@ -35,6 +35,7 @@ from backhand.checking.matrix import (
 )
 from backhand.config.files import atomic_write, read_json
 from backhand.config.imports import import_all
+from backhand.config.process import collecting
 from backhand.errors import UserError
 
 # Says of a gradcheck.json that it may be replaced.
@@ -76,7 +77,8 @@ def prove_everything(
     if not chosen:
         raise UserError(f"only={','.join(names)}: no combination has all of these; an output must fit the loss")
     started = time.perf_counter()
-    proofs = _prove_all(chosen, modes, processes or os.cpu_count() or 1, seed, imports)
+    with collecting():
+        proofs = _prove_all(chosen, modes, processes or os.cpu_count() or 1, seed, imports)
     seconds = time.perf_counter() - started
     failed = [proof for proof in proofs if proof.failures]
     console = Console()

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from backhand.checking.audit import Audit
 from backhand.config.files import atomic_write, read_json
+from backhand.config.process import collecting
 from backhand.config.schema import OWN_UPDATES, TrainConfig
 from backhand.config.validation import layer_sizes, settled
 from backhand.data.dataset import Dataset
@@ -182,7 +183,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     best, kept = BestOfRuns(), LastCheckpoint(folder / Path(LAST).name, None, composed, dataset, resumed)
     callbacks = build_callbacks(first)
     trainer = build_trainer(first, folder, callbacks=[*callbacks, _Note(note), best, kept], logger=False)
-    with threads_for(module, data):
+    with threads_for(module, data), collecting():
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         last = Snapshot.of(module, trainer.optimizers[0])
         if best.best is not None:

@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from backhand.checking.audit import Audit
 from backhand.config.lock import HOLDER, hold, made_above
+from backhand.config.process import collecting
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import check_interval, settled
 from backhand.data.module import InMemoryData, RunData, load
@@ -189,7 +190,7 @@ class Run:
         if self.trainer.is_global_zero:
             log_setup(self.config, self.data, self.module, device_name(self.trainer), self.trainer.world_size)
         try:
-            with threads_for(self.module, self.data), self._restoring():
+            with threads_for(self.module, self.data), collecting(), self._restoring():
                 self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
                 self._test()
             if self.trainer.is_global_zero and self.outcome.has_findings:

@@ -1,0 +1,59 @@
+"""A command's process: its exit status is what its `main` says, and what is registered for the end has run."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backhand.config.process import collecting
+
+RUN = "from backhand.config.process import run; run('task')"
+
+
+def run_task(tmp_path, body):
+    (tmp_path / "task.py").write_text(f"import atexit, sys\n\n\ndef main():\n    {body}\n")
+    return subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "stdout", "stderr"),
+    [
+        ("print('done')", 0, "done\n", ""),
+        ("sys.exit(3)", 3, "", ""),
+        ("sys.exit('wrong')", 1, "", "wrong\n"),
+        ("sys.exit(None)", 0, "", ""),
+        ("raise KeyboardInterrupt", 130, "", ""),
+        ("1 / 0", 1, "", "ZeroDivisionError: division by zero\n"),
+        ("atexit.register(print, 'at the end')", 0, "at the end\n", ""),
+        ("sys.stdout.write('x' * 100_000)", 0, "x" * 100_000, ""),
+    ],
+)
+def test_exit_status_and_output(tmp_path, body, status, stdout, stderr):
+    done = run_task(tmp_path, body)
+    assert (done.returncode, done.stdout) == (status, stdout)
+    assert done.stderr.endswith(stderr)
+    assert bool(done.stderr) == bool(stderr)
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    (tmp_path / "task.py").write_text("def main():\n    print('x')\n")
+    variables = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, env=variables, stdout=full, check=False)
+    assert done.returncode == 120
+
+
+def test_the_collector_works_in_the_body_alone():
+    gc.disable()
+    try:
+        with collecting():
+            assert gc.isenabled()
+            with collecting():
+                pass
+            assert gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
