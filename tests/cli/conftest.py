@@ -32,7 +32,7 @@ def until(condition: Callable[[], object], process: Any = None, seconds: float =
 def processes_of(process):
     """The process numbers of those that share the run, in the order of their ranks."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"worker.main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if b"training.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture

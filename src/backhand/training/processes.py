@@ -189,7 +189,8 @@ def train_in_processes(count: int, config: TrainConfig, folder: Path, composed: 
             signals_to_handle="",  # they raise an exception in this process, at which the launcher ends the others
         )  # fmt: skip
         # The path is handed on, for a script may have changed it.
-        code = f"import sys; sys.path = {sys.path!r}; from backhand.training import worker; worker.main()"
+        code = f"import sys; sys.path = {sys.path!r}; from backhand.config.process import run; "
+        code += "run('backhand.training.worker')"
         try:
             elastic_launch(settings, sys.executable)("-c", code, task, os.getpid())
         except ChildFailedError as error:
