@@ -24,18 +24,22 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
 
     Raises:
         UserError: an argument that is not key=value, an unknown key, a wrong type or value, or a key without a default
-            left out.
+            left out or given twice.
     """
     if {"--help", "-h"} & set(arguments):
         print(usage.strip())
         sys.exit(0)
     known = keys(kind)
+    seen: set[str] = set()
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if not equals:
             raise UserError(f"{argument}: not of the form key=value; the keys are {', '.join(known)}")
         if key not in known:
             raise UserError(f"{key}: no such key{closest(key, known)}; the keys are {', '.join(known)}")
+        if key in seen:
+            raise UserError(f"{key}: is given twice")
+        seen.add(key)
     try:
         given = OmegaConf.from_dotlist(list(arguments))
     except YAMLError as error:
