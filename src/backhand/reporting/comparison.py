@@ -21,9 +21,10 @@ def over_seeds(runs: pd.DataFrame, settings: Sequence[Hashable], metrics: Sequen
         metrics: by whose first one the settings are ranked.
 
     Returns:
-        A row a combination of the settings without `seed`, the best first. Behind the settings are the columns `runs`
-        (how many are in the mean), `failed`, and for each metric its mean and the bounds of the mean's interval,
-        `<metric> low` and `<metric> high`: NaN for a single run.
+        A row a combination of the settings without `seed`, the best first; a single run, whose value may be luck,
+        comes after the means of several. Behind the settings are the columns `runs` (how many are in the mean),
+        `failed`, and for each metric its mean and the bounds of the mean's interval, `<metric> low` and
+        `<metric> high`: NaN for a single run.
     """
     shared = [key for key in settings if key != "seed"]
     runs = runs.drop_duplicates([*shared, "seed"], ignore_index=True)
@@ -37,7 +38,8 @@ def over_seeds(runs: pd.DataFrame, settings: Sequence[Hashable], metrics: Sequen
         columns[metric] = mean[metric]
         columns[f"{metric} low"], columns[f"{metric} high"] = mean[metric] - half[metric], mean[metric] + half[metric]
     table = pd.DataFrame(columns).reset_index(drop=not shared)
-    return table.sort_values(first, ascending=not larger_is_better(first), kind="stable", ignore_index=True)
+    table = table.sort_values(first, ascending=not larger_is_better(first), kind="stable")
+    return table.sort_values("runs", key=lambda runs: runs < 2, kind="stable", ignore_index=True)
 
 
 def paired(a: pd.DataFrame, b: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
