@@ -71,6 +71,16 @@ def test_numbers_stand_in_numeric_order():
     assert [text for _, text in axis(pd.Series(["null", "", "20", "3"])).ticks] == ["not set", "3", "20", "null"]
 
 
+@pytest.mark.parametrize(
+    "values", [["1", "2", "2.1", "50"], [str(place) for place in range(100)], list("abcdefghijklmnopqrst")]
+)
+def test_a_label_that_would_cover_the_one_before_is_left_out(values):
+    places = [place for place, _ in axis(pd.Series(values)).few_ticks()]
+    assert places[0] == 0
+    assert len(places) > 1
+    assert min(np.diff(places)) > 0.05
+
+
 def test_powers_of_ten_are_evenly_spaced():
     assert axis(pd.Series(["0.1", "0.001", "1", "0.01"])).places == pytest.approx([2 / 3, 0, 1, 1 / 3])
 

@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from backhand.config.validation import larger_is_better
+from backhand.reporting.terminal import short
 
 MOST_SETTINGS = 12
 LOG_SPAN = 20.0
 FEW = 8  # so many different values have a tick each
+MOST_TICKS = 16  # that an axis has room for
+NOT_SET = "not set"
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ class Axis:
     ticks: list[tuple[float, str]]
 
     def few_ticks(self) -> list[tuple[float, str]]:
-        """At most 16 of them."""
-        return self.ticks[:: -(-len(self.ticks) // 16)]
+        """Those whose labels do not cover the one before."""
+        kept = self.ticks[:1]
+        for tick in self.ticks:
+            if tick[0] >= kept[-1][0] + 1 / MOST_TICKS:
+                kept.append(tick)
+        return kept
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def axis(values: pd.Series) -> Axis:
         names = sorted(map(str, values.unique()), key=natural)
         at = dict(zip(names, np.linspace(0, 1, len(names)) if len(names) > 1 else [0.5], strict=True))
         places = values.astype(str).map(at).to_numpy(float)
-        return Axis("names", values.astype(str), places, [(at[name], name or "not set") for name in names])
+        return Axis("names", values.astype(str), places, [(at[name], short(name) or NOT_SET) for name in names])
     is_log = low > 0 and high > LOG_SPAN * low and np.median(distinct) < (low + high) / 4
     marks = distinct if len(distinct) <= FEW else (np.geomspace if is_log else np.linspace)(low, high, 5)
     scale = np.log if is_log else np.asarray

@@ -9,10 +9,10 @@ import pandas as pd
 import plotly.express as px
 from plotly.graph_objects import Figure as PlotlyFigure
 
-from backhand.reporting.axes import FEW, axis, natural, parallel_axes
+from backhand.reporting.axes import FEW, MOST_TICKS, NOT_SET, axis, natural, parallel_axes
 from backhand.reporting.findings import Findings
-from backhand.reporting.folder import RunFolder, SweepFolder
-from backhand.reporting.terminal import number
+from backhand.reporting.folder import RunFolder, SweepFolder, text
+from backhand.reporting.terminal import counted, number, short
 
 MOST_EPOCHS = 1000  # that a line shows
 MOST_ROWS = 100  # of the table behind a figure
@@ -144,15 +144,33 @@ def lines(
         shown = shown.assign(value=shown["value"].where(shown["value"] > 0))
     style = {"color": "line", "line_dash": "line", "symbol": "line", "markers": True, "render_mode": "svg"}
     figure = px.line(shown, x="epoch", y="value", log_y=log, **style)
-    for trace, name in zip(figure.data, there.values(), strict=True):
-        trace.name = label(name)
+    for trace, (column, name) in zip(figure.data, there.items(), strict=True):
+        trace.update(name=label(name), showlegend=bool(frame[column].notna().any()))
     figure.update_traces(connectgaps=True, marker={"size": 6, "maxdisplayed": 12}, hovertemplate="%{y:.4g}")
-    powers = log and shown["value"].max() > 100 * shown["value"].min()
+    # A label at each power of ten: of fewer there would be others between them, more would cover each other.
+    powers = log and 100 < high / shown["value"].min() < 1e6
     figure.update_yaxes(title_text="", exponentformat="power", dtick=1 if powers else None)
+    if low == high and not log:
+        figure.update_yaxes(range=_room(low, high))
     figure.update_yaxes(tickformat=".0%" if metric == "acc" else None)
     rows = np.linspace(0, len(frame) - 1, min(len(frame), MOST_ROWS)).astype(int)
-    table = Table(f"{title}: {len(rows):,} of {len(frame):,} epochs", frame.iloc[rows].rename(columns=there), metric)
-    return [Figure(title, note.strip(), _styled(figure, hovermode="x unified"), table)]
+    table = Table(
+        f"{title}: {len(rows):,} of {counted(len(frame), 'epoch')}", frame.iloc[rows].rename(columns=there), metric
+    )
+    height = _height(300, [trace.name for trace in figure.data])
+    return [Figure(title, note.strip(), _styled(figure, hovermode="x unified"), table, height=height)]
+
+
+def _height(plot: int, names: Sequence[str]) -> int:
+    """With a row of the legend for names of 7 pixels a letter, as many side by side as a card has room for: 440 px."""
+    beside = max(1, 440 // (45 + 7 * max(map(len, names))))
+    return plot + 19 * ((len(names) - 1) // beside)
+
+
+def _room(low: float, high: float) -> list[float]:
+    """An axis with room around what is on it; Plotly's would begin at 0 for what stands side by side."""
+    room = 0.08 * (high - low) or abs(low) / 10 or 1.0
+    return [low - room, high + room]
 
 
 def curves(run: RunFolder) -> list[Figure]:
@@ -170,11 +188,10 @@ def overlaid(runs: dict[str, pd.DataFrame]) -> list[Figure]:
     for metric, title in TITLES.items():
         for split, of in (("val", "validation"), ("train", "training")):
             column = f"{split}/{metric}"
-            those = [
-                epochs.set_index("epoch")[column].rename(name) for name, epochs in runs.items() if column in epochs
-            ]
+            those = {name: epochs.set_index("epoch")[column] for name, epochs in runs.items() if column in epochs}
             if those:
-                frame = pd.concat(those, axis=1).sort_index().reset_index()
+                # A run without this metric has an empty line: each keeps its colour on the whole page.
+                frame = pd.concat(those, axis=1).reindex(columns=list(runs)).sort_index().reset_index()
                 found += lines(frame, {name: name for name in runs}, f"{title}, {of}", metric=metric)
     return found
 
@@ -212,8 +229,11 @@ def on_test_split(findings: Findings) -> list[Figure | Table]:
         return [_scatter(pd.DataFrame(findings.scatter, dtype=float).dropna())]
     if not findings.confusion:
         return []
-    counts, names = np.array(findings.confusion), [label(name, 60) for name in findings.classes or []]
+    counts, names = np.array(findings.confusion), list(map(text, findings.classes or []))
     matrix = [_matrix(counts, names)] if len(names) <= MOST_ROWS else []
+    caption = "Of each class, the least recalled first"
+    if not matrix:
+        caption += f"; {len(names):,} classes are too many for the confusion matrix, which is in findings.json"
     mistakes = counts - np.diag(counts.diagonal())
     often = [
         f"{names[most]} ({row[most]})" if row.any() else ""
@@ -223,7 +243,7 @@ def on_test_split(findings: Findings) -> list[Figure | Table]:
         recall, precision = counts.diagonal() / counts.sum(1), counts.diagonal() / counts.sum(0)
     frame = pd.DataFrame({"class": names, "samples": counts.sum(1), "recall": recall, "precision": precision})
     frame = frame.assign(**{"most often taken for": often}).sort_values("recall", kind="stable")
-    return [*matrix, Table("Of each class, the least recalled first", frame, "acc")]
+    return [*matrix, Table(caption, frame, "acc")]
 
 
 def _matrix(counts: np.ndarray, names: list[str]) -> Figure:
@@ -235,7 +255,7 @@ def _matrix(counts: np.ndarray, names: list[str]) -> Figure:
     }
     hover = "true %{y}, predicted %{x}: %{customdata}<extra></extra>"
     figure.update_traces(customdata=counts, hovertemplate=hover, xgap=1, ygap=1, **shown)
-    ticks = {"tickvals": list(range(len(names))), "ticktext": [name[:16] for name in names], "showgrid": False}
+    ticks = {"tickvals": list(range(len(names))), "ticktext": [label(name, 16) for name in names], "showgrid": False}
     figure.update_xaxes(**ticks).update_yaxes(**ticks)
     frame = pd.DataFrame(counts, columns=names)
     frame.insert(0, "true", names, allow_duplicates=True)
@@ -294,14 +314,16 @@ def _parallel(sweep: SweepFolder, runs: pd.DataFrame) -> Figure:
     figure.add_scatter(x=list(range(len(names))), mode="lines+markers", hoverinfo="skip", **best)
     for place, each in enumerate(found.axes.values()):
         figure.add_vline(place, line={"color": GREY, "width": 1})
-        for at, text in each.few_ticks():
-            figure.add_annotation(x=place, y=at, text=label(text, 14), showarrow=False, xanchor="left", xshift=4)
+        for at, tick in each.few_ticks():
+            figure.add_annotation(x=place, y=at, text=label(tick, 14), showarrow=False, xanchor="left", xshift=4)
     heads = [label(name, 30).replace(".", ".<br>") for name in names]
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=heads, side="top", showgrid=False, title_text="")
     figure.update_xaxes(range=[-0.1, len(names) - 0.55]).update_yaxes(visible=False, range=[-0.06, 1.06])
     figure.update_layout(margin={"t": 50, "b": 8})
     note = f"A line a run ({len(runs):,}), the stronger the better; the best one is thick and has stars. "
-    note += f"{len(names) - len(sweep.objectives)} of {len(sweep.settings)} settings."
+    note += f"{len(names) - len(sweep.objectives)} of {counted(len(sweep.settings), 'setting')}."
+    if absent := len(sweep.runs) - len(runs):
+        note += f" {counted(absent, 'run')} without a finite objective {'is' if absent == 1 else 'are'} not shown."
     return Figure("Settings and objective", note, figure, wide=True, height=400)
 
 
@@ -310,11 +332,14 @@ def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
     name = sweep.objectives[0]
     across, up = axis(frame[key]), axis(frame[name])
     values = sorted(frame[key].unique(), key=natural)
-    few = across.kind == "names" or len(values) <= FEW
+    # What a sampler drew stands where it lies, however few there are.
+    few = across.kind == "names" or (len(values) <= FEW and all(short(value) == value for value in values))
     others = [other for other in sweep.settings if other not in (key, "seed")]
-    shown = pd.DataFrame({"x": frame[key].map(_value) if few else across.values, "y": frame[name]})
-    shown["other"] = [label(", ".join(row), 30) for row in frame[others].to_numpy()]
-    shown["half"] = frame[f"{name} high"] - frame[name] if f"{name} high" in frame else 0.0
+    shown = pd.DataFrame({"x": frame[key].map(_category) if few else across.values, "y": frame[name]})
+    shown["other"] = [label(", ".join(map(short, row)), 30) for row in frame[others].to_numpy()]
+    bounds = [f"{name} low", f"{name} high"]
+    are_means = bounds[1] in frame
+    shown["half"] = frame[bounds[1]] - frame[name] if are_means else 0.0
     colour = "other" if 1 < shown["other"].nunique() <= len(COLOURS) else None
     style: dict[str, Any] = {"color": colour, "symbol": colour, "hover_name": "other", "opacity": 0.75}
     style["category_orders"] = {"other": sorted(set(shown["other"]), key=natural)}
@@ -325,27 +350,37 @@ def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
     figure.update_traces(hovertemplate="%{x} %{hovertext}: %{y:.4g}<extra></extra>").update_yaxes(
         title_text=label(name)
     )
-    figure.update_xaxes(title_text=label(key), categoryorder="array", categoryarray=[_value(value) for value in values])
+    figure.update_xaxes(title_text=label(key))
     if few:
-        figure.update_xaxes(type="category")
-    if up.kind == "linear":  # what stands side by side would begin at 0
-        low, high = (shown["y"] - shown["half"].fillna(0)).min(), (shown["y"] + shown["half"].fillna(0)).max()
-        figure.update_yaxes(range=[low - 0.08 * (high - low), high + 0.08 * (high - low)])
+        figure.update_xaxes(type="category", categoryorder="array", categoryarray=[_category(each) for each in values])
+        ticks = values[:: -(-len(values) // MOST_TICKS)]
+        texts = [label(short(each) or NOT_SET, 16) for each in ticks]
+        figure.update_xaxes(tickvals=[_category(each) for each in ticks], ticktext=texts)
+    if up.kind != "log":
+        spread = shown["half"].fillna(0)
+        figure.update_yaxes(range=_room((shown["y"] - spread).min(), (shown["y"] + spread).max()))
     note = (
         f"Means over the seeds{' with their 95 % intervals' if 'error_y' in style else ''}."
         if shown["half"].any()
         else ""
     )
-    table = frame.groupby(key)[name].agg(["mean", "min", "max", "count"]).loc[values].reset_index()
+    if are_means:
+        caption = f"{name} by {key}: means over seeds, their 95 % intervals, and of how many runs"
+        table = frame.set_index(key).loc[values, [*others, name, *bounds, "runs"]].reset_index()
+    else:
+        caption = f"{name} by {key}"
+        columns = {f"mean {name}": "mean", f"lowest {name}": "min", f"highest {name}": "max", "runs": "count"}
+        table = frame.groupby(key)[name].agg(**columns).loc[values].reset_index()
     layout = {"hovermode": "closest", "scattermode": "group" if few else None, "showlegend": colour is not None}
     return Figure(
         f"{name} against {key}",
         f"{note} Colours: {', '.join(others)}." if colour else note,
         _styled(figure, **layout),
-        Table(f"{name} by {key}", table[:MOST_ROWS], name.rpartition("/")[2]),
-        height=320,
+        Table(caption, table[:MOST_ROWS], name.rpartition("/")[2]),
+        height=_height(320, sorted(set(shown["other"])) if colour else [""]),
     )
 
 
-def _value(text: str) -> str:
-    return label(text or "not set", 16)
+def _category(value: str) -> str:
+    """Uncut, for of two long values only the middle may differ."""
+    return label(value or NOT_SET, len(value) + len(NOT_SET))

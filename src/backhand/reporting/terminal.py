@@ -88,6 +88,19 @@ def number(metric: str, value: float) -> str:
     return f"{value:.4g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `1,000 runs`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def short(setting: str) -> str:
+    """A setting as people read it: a number that a sampler drew has more digits than anybody compares."""
+    try:
+        return f"{float(setting):.4g}" if len(setting) > 8 and not setting.isdecimal() else setting
+    except ValueError:
+        return setting
+
+
 def print_table(title: str, frame: Any, numbers: Sequence[str] = ()) -> None:
     """Print a data frame of text; where the table is wider than the terminal, a line a row.
 

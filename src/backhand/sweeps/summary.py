@@ -18,7 +18,7 @@ from backhand.reporting.cells import cell
 from backhand.reporting.comparison import over_seeds
 from backhand.reporting.plots import sweep_plot
 from backhand.reporting.report import leave_report
-from backhand.reporting.terminal import number, print_table, shown, upload_command
+from backhand.reporting.terminal import number, print_table, short, shown, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
 
 # What the closing table shows of the test split: of classes the first, of numbers the others.
@@ -110,7 +110,7 @@ def _print_means(means: Any, top: int) -> None:
     best = means.head(top)
     keys = list(best.loc[:, :"runs"])[:-1]
     metrics = [name for name in best if f"{name} low" in best]
-    rows = best[keys].map(_short).assign(seeds=best["runs"].map(str), failed=best["failed"].map(str))
+    rows = best[keys].map(short).assign(seeds=best["runs"].map(str), failed=best["failed"].map(str))
     for name in metrics:
         rows[name] = [
             _written(name, mean) + ("" if np.isnan(high) else f" ± {_written(name, high - mean)}")
@@ -122,7 +122,7 @@ def _print_means(means: Any, top: int) -> None:
 def _print_runs(outcomes: Sequence[JobOutcome], settings: Any, found: Any, top: int) -> None:
     first = found.columns[0]
     best = found.sort_values(first, ascending=not larger_is_better(first), kind="stable").head(top)
-    rows = settings.loc[best.index].map(_short)
+    rows = settings.loc[best.index].map(short)
     rows.insert(0, "job", [str(outcomes[place].number) for place in best.index])
     for name in best:
         rows[name] = [_written(name, value) for value in best[name]]
@@ -138,11 +138,3 @@ def _print(title: str, keys: Sequence[str], rows: Any) -> None:
 
 def _written(name: str, value: float) -> str:
     return "" if np.isnan(value) else number(name.rpartition("/")[2], value)
-
-
-def _short(value: str) -> str:
-    """A number that a sampler drew has more digits than anybody compares."""
-    try:
-        return f"{float(value):.4g}" if len(value) > 8 else value
-    except ValueError:
-        return value
