@@ -108,7 +108,7 @@ def test_a_line_without_its_epoch_is_left_out_and_the_page_is_written(tmp_path, 
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     run = read_run(folder)
     assert len(run.epochs["epoch"]) == 29
-    assert "metrics.csv: 1 lines without the number of an epoch, left out" in run.gaps
+    assert "metrics.csv: 1 line without the number of an epoch, left out" in run.gaps
     assert "without the number of an epoch" in rendered(folder)
 
 
@@ -120,8 +120,8 @@ def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
     assert math.isnan(run.epochs["train/loss"][0])
     assert run.epochs["val/acc"][1] == 0.25
     assert "val/loss" not in run.epochs
-    assert any("1 lines with more or fewer cells" in gap for gap in run.gaps)
-    assert any("4 cells that are no numbers" in gap for gap in run.gaps)
+    assert any("1 line with more or fewer cells" in gap for gap in run.gaps)
+    assert any("4 cells without a number" in gap for gap in run.gaps)
     assert "NaN" not in "".join(re.findall('<script type="application/json">(.*?)</script>', rendered(folder)))
 
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_is_named_and_not_shown(tmp_path):
     lines[4] = ",".join([*cells[:place], "1.5", *cells[place + 1 :]])
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     run = read_run(folder)
-    assert "metrics.csv: 1 cells that are no numbers, or cannot be, left out" in run.gaps
+    assert "metrics.csv: 1 cell without a number, or with one that cannot be, left out" in run.gaps
     assert math.isnan(run.epochs["val/acc"][3])
     for said in ("status", "parameters", "seconds", "metrics.test/acc"):
         assert any(gap.startswith(f"result.json: {said} is left out") for gap in run.gaps), said
@@ -177,8 +177,25 @@ def test_a_yaml_file_can_neither_run_code_nor_grow_without_bounds(tmp_path):
     (folder / ".hydra" / "config.yaml").write_text(bomb + "list: &l [*l, *l]\n")
     run = read_run(folder)
     assert not mark.exists()
+    assert ".hydra/config.yaml: is no configuration: it has an alias (*a0)" in run.gaps
     assert len(run.settings) <= 1000
     assert ".hydra/overrides.yaml: is damaged, or empty" in run.gaps
+
+
+def test_a_setting_that_is_too_long_is_named_as_the_reason(tmp_path):
+    run = read_run(write_run(tmp_path / "run", settings={"name": "n" * 10_001}))
+    assert ".hydra/config.yaml: is no configuration: a value has 10001 characters" in run.gaps
+
+
+@pytest.mark.parametrize("count", [10**400, 1 << 53], ids=["too large for a float", "too large for its digits"])
+def test_a_count_that_no_float_holds_is_left_out(tmp_path, count):
+    folder = write_run(tmp_path / "run")
+    record = json.loads((folder / "result.json").read_text())
+    counts = dict.fromkeys(("parameters", "population", "steps", "epochs"), count)
+    write_json(folder / "result.json", record | counts | {"audit": {"times": count, "worst": 1e-7}})
+    left_out = {gap.partition(" is left out")[0] for gap in read_run(folder).gaps}
+    assert left_out == {f"result.json: {key}" for key in (*counts, "audit.times")}
+    rendered(folder)
 
 
 @pytest.mark.parametrize("name", ["result.json", "metrics.csv", "findings.json", ".hydra"])

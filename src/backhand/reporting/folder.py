@@ -26,6 +26,7 @@ from backhand.errors import UserError
 from backhand.reporting.cells import text_of
 from backhand.reporting.findings import FINDINGS, Findings
 from backhand.reporting.result import Status
+from backhand.reporting.terminal import counted
 
 RUN_FILES = (".hydra", "metrics.csv", "result.json")
 SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv")
@@ -53,12 +54,13 @@ def text(value: Any) -> str:
         value = f"{value:.6g}" if isinstance(value, float) else str(value)
     except ValueError:  # Python refuses to write an integer of more than 4,300 digits
         value = "(a huge number)"
-    return INVISIBLE.sub(" ", value[:MOST_LETTERS])
+    # Half of a pair of UTF-16, or a byte of a file's name that is no UTF-8, cannot be written.
+    return INVISIBLE.sub(" ", value[:MOST_LETTERS]).encode("utf-8", "replace").decode()
 
 
 Text = Annotated[str, BeforeValidator(text)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]  # what a float can count
 Few = BeforeValidator(lambda found: dict(islice(found.items(), MOST_ENTRIES)) if isinstance(found, dict) else found)
 Metrics = Annotated[dict[Text, Number | None], Few]
 Texts = Annotated[dict[Text, Text], Few]
@@ -167,19 +169,22 @@ class SweepFolder:
         return folder if folder.is_dir() and folder.resolve().is_relative_to(self.path.resolve()) else None
 
 
-def check_folder(path: Path) -> None:
-    """Refuse what is neither a run's folder nor a sweep's.
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is a sweep's; else it is a run's.
 
     Raises:
-        UserError: one line that says what it is not.
+        UserError: it is neither, or cannot be read.
     """
-    if not path.is_dir():
-        raise UserError(f"{path}: {'is not a folder' if path.exists() else 'no such folder'}")
-    if not any((path / name).exists() for name in (*RUN_FILES, *SWEEP_FILES)):
+    try:
+        names = {each.name for each in path.iterdir()}
+    except OSError as error:
+        raise UserError(f"{path}: is no folder that can be read ({error.strerror})") from None
+    if names.isdisjoint((*RUN_FILES, *SWEEP_FILES)):
         raise UserError(
             f"{path}: neither a run's folder, which has {', '.join(RUN_FILES[:-1])} or {RUN_FILES[-1]}, "
             f"nor a sweep's, which has {', '.join(SWEEP_FILES[:-1])} or {SWEEP_FILES[-1]}"
         )
+    return not names.isdisjoint(SWEEP_FILES)
 
 
 def read_folder(path: Path) -> RunFolder | SweepFolder:
@@ -188,9 +193,7 @@ def read_folder(path: Path) -> RunFolder | SweepFolder:
     Raises:
         UserError: the folder is neither a run's nor a sweep's.
     """
-    check_folder(path)
-    is_sweep = any((path / name).exists() for name in SWEEP_FILES)
-    return read_sweep(path) if is_sweep else read_run(path)
+    return read_sweep(path) if is_sweep(path) else read_run(path)
 
 
 def read_run(path: Path) -> RunFolder:
@@ -217,10 +220,11 @@ def read_sweep(path: Path) -> SweepFolder:
     folders = {int(each.name) for each in path.iterdir() if JOB.fullmatch(each.name)}
     jobs = sorted(folders | rows.keys())
     if len(rows) < len(table):
-        files.gap("sweep.csv", f"{len(table) - len(rows)} lines without a job of their own, left out")
+        files.gap("sweep.csv", f"{counted(len(table) - len(rows), 'line')} without a job of their own, left out")
     if gone := len(set(range(len(claim.jobs))) - set(jobs)):
         files.gap(
-            "the sweep", f"had {len(claim.jobs)} jobs; of {gone} there is neither a folder nor a row in sweep.csv"
+            "the sweep",
+            f"had {counted(len(claim.jobs), 'job')}; of {gone} there is neither a folder nor a row in sweep.csv",
         )
     if len(jobs) > MOST_JOBS:
         files.gap("the sweep", f"has {len(jobs)} jobs, of which the first {MOST_JOBS} are shown")
@@ -316,7 +320,10 @@ class _Files:
             return None
         try:
             parsed = masked(parse(found))
-        except (ValueError, RecursionError, yaml.YAMLError, UserError):
+        except UserError as error:  # it is larger than it looks, or a value is too long
+            self.gap(name, text(error))
+            return None
+        except (ValueError, RecursionError, yaml.YAMLError):
             self.gap(name, "is damaged, or empty")
             return None
         if not isinstance(parsed, kind):
@@ -340,7 +347,9 @@ class _Files:
             return pd.DataFrame()
         lines = [masked([text(cell) for cell in row]) for row in rows if len(row) == len(header)]
         if len(lines) < len(rows):
-            self.gap(name, f"{len(rows) - len(lines)} lines with more or fewer cells than the first, left out")
+            self.gap(
+                name, f"{counted(len(rows) - len(lines), 'line')} with more or fewer cells than the first, left out"
+            )
         table = pd.DataFrame(lines, columns=masked([text(column) for column in header]), dtype=object)
         return table.loc[:, ~table.columns.duplicated()].iloc[:, :MOST_ENTRIES]
 
@@ -352,13 +361,13 @@ def _read_epochs(files: _Files) -> pd.DataFrame:
     numbers = table.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
     numbers = numbers.where(pd.DataFrame({column: _possible(column, numbers[column]) for column in numbers}))
     if count := int((numbers.isna() & ~table.isin(["", "nan"])).to_numpy().sum()):
-        files.gap(name, f"{count} cells that are no numbers, or cannot be, left out")
+        files.gap(name, f"{counted(count, 'cell')} without a number, or with one that cannot be, left out")
     if "epoch" not in numbers:
         if len(table.columns):
             files.gap(name, "has no column with the number of the epoch")
         return pd.DataFrame()
     if count := int(numbers["epoch"].isna().sum()):
-        files.gap(name, f"{count} lines without the number of an epoch, left out")
+        files.gap(name, f"{counted(count, 'line')} without the number of an epoch, left out")
     numbers = numbers.dropna(subset="epoch").dropna(axis=1, how="all")
     if numbers.empty:
         files.gap(name, "has no epoch")

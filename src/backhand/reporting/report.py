@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,14 @@ class ReportArguments:
 @script
 def main(command_line: list[str]) -> int:
     """The command."""
-    # A folder's name may have an equals sign in it.
-    given = [each for each in command_line if ("=" in each and not Path(each).is_dir()) or each in ("--help", "-h")]
-    folders = [Path(each) for each in command_line if each not in given]
+    # A folder's name may have an equals sign in it. os.path's `isdir` has an answer for a name that is too long, too.
+    settings = [each for each in command_line if "=" in each and not os.path.isdir(each)]  # noqa: PTH112
+    given = [each for each in command_line if each in (*settings, "--help", "-h")]
+    folders = [each for each in command_line if each not in given]
     arguments = parse(ReportArguments, given, USAGE)
     if not folders:
         raise UserError("name the folder of a run or of a sweep, as in outputs/2026-01-31/12-00-00; see --help")
-    out = Path(arguments.out or (folders[0] if len(folders) == 1 else Path()) / "report.html")
+    out = Path(arguments.out or Path(folders[0] if len(folders) == 1 else "", "report.html"))
     page = write_report(folders, out)
     if page.comparisons:
         from backhand.reporting.page import written_pairs
@@ -63,7 +65,7 @@ def main(command_line: list[str]) -> int:
     return 0
 
 
-def write_report(folders: Sequence[Path], out: Path) -> "Page":
+def write_report(folders: Sequence[Path | str], out: Path | str) -> "Page":
     """Write the report of a run, of a sweep, or of several folders as one HTML file.
 
     Args:
@@ -76,13 +78,14 @@ def write_report(folders: Sequence[Path], out: Path) -> "Page":
     Raises:
         UserError: a folder is neither a run's nor a sweep's, or named twice, or the file cannot be written.
     """
-    _check_folders(folders)
-    _check_out(out)
+    paths, file = [Path(each) for each in folders], Path(out)
+    _check_folders(paths)
+    _check_out(file)
     from backhand.reporting.page import build_page  # pandas and Plotly: only when the arguments are right
 
-    page = build_page(folders, out.parent)
+    page = build_page(paths, file.parent)
     try:
-        atomic_write(out, render(page))
+        atomic_write(file, render(page))
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
     return page
@@ -109,7 +112,7 @@ def render(page: "Page") -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["embedded"] = lambda text: Markup(embedded(text))
-    text = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         page=page,
         signs=SIGNS,
         generator=Markup(GENERATOR),
@@ -120,8 +123,6 @@ def render(page: "Page") -> str:
         # The page's script unpacks Plotly's and inserts it, which the policy allows by its hash as well.
         policy=" ".join(f"'sha256-{_digest(each)}'" for each in (script.encode(), gzip.decompress(packed))),
     )
-    # What is no character by itself (half of a pair, or a byte of a file's name) cannot be written.
-    return text.encode("utf-8", "replace").decode()
 
 
 def embedded(text: str) -> str:
@@ -134,25 +135,25 @@ def _digest(data: bytes) -> str:
 
 
 def _check_folders(folders: Sequence[Path]) -> None:
-    from backhand.reporting.folder import check_folder
+    from backhand.reporting.folder import is_sweep
 
     for place, folder in enumerate(folders):
-        check_folder(folder)
+        is_sweep(folder)  # raises where it is neither
         if folder.resolve() in [each.resolve() for each in folders[:place]]:
             raise UserError(f"{folder}: is named twice")
 
 
 def _check_out(out: Path) -> None:
     where = f"out={out}"
-    if out.is_dir():
-        raise UserError(f"{where}: is a folder; name a file in it")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"{where}: there is no folder {out.parent}")
-    if not out.exists():
-        return
-    if not out.is_file():
-        raise UserError(f"{where}: is not a file, but a pipe, a socket or a device")
     try:
+        if out.is_dir():
+            raise UserError(f"{where}: is a folder; name a file in it")
+        if not out.absolute().parent.is_dir():
+            raise UserError(f"{where}: there is no folder {out.parent}")
+        if not out.exists():
+            return
+        if not out.is_file():
+            raise UserError(f"{where}: is not a file, but a pipe, a socket or a device")
         with out.open("rb") as file:
             ours = GENERATOR.encode() in file.read(1000)
     except OSError as error:
