@@ -12,14 +12,17 @@ from tests.reporting.report_folders import grid, write_run, write_sweep
     ("arguments", "says"),
     [
         ((), "name the folder of a run"),
-        (("nowhere",), "nowhere: no such folder"),
+        (("nowhere",), "nowhere: is no folder that can be read (No such file or directory)"),
+        (("n" * 300,), "n: is no folder that can be read (File name too long)"),
+        (("run", "out=" + "n" * 300), "n: cannot be written (File name too long)"),
+        (("run", "out=a.html", "out=b.html"), "out: is given twice"),
         (("empty",), "empty: neither a run's folder"),
         (("run", "format=text"), "format: no such key"),
         (("run", "outs=x.html"), "outs: no such key (did you mean out?)"),
         (("run", "out=run"), "out=run: is a folder"),
         (("run", "out=no/where.html"), "there is no folder no"),
         (("run", "out=run/metrics.csv"), "is no report; nothing is overwritten"),
-        (("run", "nowhere"), "nowhere: no such folder"),
+        (("run", "nowhere"), "nowhere: is no folder"),
         (("run", "./run/../run"), "run: is named twice"),
     ],
 )
@@ -72,7 +75,7 @@ def test_a_run_a_sweep_and_several_each_give_one_file(command, tmp_path):
 
 
 def test_two_sweeps_are_compared_on_the_terminal(command, tmp_path):
-    for name, values in (("[red]a", [0.3, 0.3, 0.4]), ("b", [0.2, 0.1, 0.4])):
+    for name, values in (("[red]a", [0.3, 0.3, 0.4]), ("b", [0.2, 0.1, 0.4]), ("c", [None, 0.1, None])):
         write_sweep(tmp_path / name, grid(seed=[0, 1, 2]), values)
     found = command("scripts/report.py", "[red]a", "b", COLUMNS="100")
     assert (found.returncode, found.stderr) == (0, "")
@@ -80,7 +83,13 @@ def test_two_sweeps_are_compared_on_the_terminal(command, tmp_path):
     assert lines[0].strip() == "a = [red]a, b = b"
     assert lines[-1] == "report.html"
     (loss,) = [line.replace("│", " ").split() for line in lines if "val/loss" in line]
-    assert loss[:5] == ["val/loss", "3", "0.3333", "0.2333", "-0.1"]
+    assert loss[:6] == ["val/loss", "3", "0", "0.3333", "0.2333", "-0.1"]
+    found = command("scripts/report.py", "b", "c", COLUMNS="100")
+    assert found.stdout.splitlines() == [
+        "c: 2 of 3 runs failed, and are in no mean",
+        "b and c: no paired difference, for they have fewer than two seeds in common",
+        "report.html",
+    ]
 
 
 @pytest.mark.slow

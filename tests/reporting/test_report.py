@@ -3,10 +3,13 @@
 import base64
 import gzip
 import json
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ import yaml
 from tests.reporting.report_folders import grid, write_json, write_run, write_sweep
 
 from backhand.errors import UserError
-from backhand.reporting.charts import Figure, Table, label, on_test_split
+from backhand.reporting.charts import Figure, Table, label, lines, on_test_split
 from backhand.reporting.comparison import paired
 from backhand.reporting.findings import Findings
 from backhand.reporting.folder import read_sweep
@@ -155,30 +158,60 @@ def test_headings_are_in_order_and_every_picture_and_chart_has_words(tmp_path):
 
 
 def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tmp_path):
-    settings = grid(optimizer__lr=[0.1, 0.3], seed=[0, 1, 2, 3])
-    values = [0.31, 0.28, 0.35, 0.10, 0.2, 0.25, 0.21, None]  # the best run is not of the best setting
+    settings = grid(optimizer__lr=[0.1, 0.3, 0.5], seed=[0, 1, 2, 3])
+    # The best run is not of the best setting, and the only run that is left of a setting stands behind the means.
+    values = [0.31, 0.28, 0.35, 0.10, 0.2, 0.25, 0.21, None, 0.15, None, None, None]
     page = build_page([write_sweep(tmp_path / "sweep", settings, values)], tmp_path)
     assert [section.name for section in page.sections][:2] == ["seeds", "compare"]
     means = page.sections[0].blocks[0].frame
-    assert list(means["optimizer.lr"]) == ["0.3", "0.1"]
-    assert means[["runs", "failed"]].to_numpy().tolist() == [[3, 1], [4, 0]]
-    assert means["val/loss"].tolist() == pytest.approx([0.22, 0.26])
+    assert list(means["optimizer.lr"]) == ["0.3", "0.1", "0.5"]
+    assert means[["runs", "failed"]].to_numpy().tolist() == [[3, 1], [4, 0], [1, 3]]
+    assert means["val/loss"].tolist() == pytest.approx([0.22, 0.26, 0.15])
     assert "test/acc" in means
     labels = {label: (value, note) for label, value, note in page.tiles}
     assert labels["best mean val/loss"] == ("0.22", "optimizer.lr=0.3, 3 seeds")
     assert labels["val/loss of the best run"] == ("0.1", "job 3, optimizer.lr=0.1, seed=3")
     (figure,) = [block for block in page.sections[1].blocks if block.title == "val/loss against optimizer.lr"]
     (trace,) = figure.figure.data
-    assert (list(trace.x), list(trace.y)) == (["0.3", "0.1"], pytest.approx([0.22, 0.26]))
-    assert trace.error_y.array.tolist() == pytest.approx(means["± val/loss"].tolist())
+    assert (list(trace.x), list(trace.y)) == (["0.3", "0.1", "0.5"], pytest.approx([0.22, 0.26, 0.15]))
+    assert trace.error_y.array.tolist() == pytest.approx(means["± val/loss"].tolist(), nan_ok=True)
+    drawn = figure.table.frame.set_index("optimizer.lr")
+    assert list(drawn.index) == ["0.1", "0.3", "0.5"]
+    assert drawn["runs"].tolist() == [4, 3, 1]
+    assert drawn["val/loss"].tolist() == pytest.approx([0.26, 0.22, 0.15])
+    half = means.set_index("optimizer.lr")["± val/loss"][drawn.index]
+    for bound, sign in (("low", -1), ("high", 1)):
+        expected = (drawn["val/loss"] + sign * half).tolist()
+        assert drawn[f"val/loss {bound}"].tolist() == pytest.approx(expected, nan_ok=True)
+    note = page.sections[1].blocks[0].note
+    assert note.endswith("2 of 2 settings. 4 runs without a finite objective are not shown.")
 
 
 def test_without_seeds_every_run_is_drawn_and_there_is_no_mean(tmp_path):
     page = build_page([write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3]), [0.1, 0.2])], tmp_path)
     assert page.sections[0].name == "compare"
-    (trace,) = page.sections[0].blocks[1].figure.data
+    figure = page.sections[0].blocks[1]
+    (trace,) = figure.figure.data
     assert list(trace.y) == [0.1, 0.2]
     assert trace.error_y.array is None
+    assert figure.table.frame.to_numpy().tolist() == [["0.1", 0.1, 0.1, 0.1, 1], ["0.3", 0.2, 0.2, 0.2, 1]]
+    assert [value for name, value, _ in page.tiles if name == "test/acc of the best run"] == ["97.41%"]
+
+
+def test_numbers_that_a_sampler_drew_stand_where_they_lie_and_have_four_digits(tmp_path):
+    drawn = ["0.01234567890123", "0.01234999999999", "0.09876543210987"]
+    page = build_page([write_sweep(tmp_path / "sweep", grid(optimizer__lr=drawn), [0.3, 0.1, 0.2])], tmp_path)
+    (trace,) = page.sections[0].blocks[1].figure.data
+    assert sorted(trace.x) == list(map(float, drawn))
+    assert page.tiles[0][2] == "job 1, optimizer.lr=0.01235"
+
+
+def test_long_values_that_differ_in_their_middle_only_are_two(tmp_path):
+    names = ["[1,1,1,1,1,2,1,1,1,1,1]", "[1,1,1,1,1,3,1,1,1,1,1]"]
+    page = build_page([write_sweep(tmp_path / "sweep", grid(model__hidden=names), [0.3, 0.1])], tmp_path)
+    figure = page.sections[0].blocks[1].figure
+    assert sorted(figure.data[0].x) == names
+    assert max(map(len, figure.layout.xaxis.ticktext)) == 16
 
 
 def test_two_sweeps_are_compared_by_the_runs_with_the_same_seeds_of_their_best_settings(tmp_path):
@@ -200,6 +233,96 @@ def test_two_sweeps_are_compared_by_the_runs_with_the_same_seeds_of_their_best_s
     page = build_page([tmp_path / "a", tmp_path / "c"], tmp_path)
     assert not page.comparisons
     assert any("fewer than two seeds in common" in gap for gap in page.gaps)
+
+
+def test_seeds_that_failed_are_told_of_in_a_comparison(tmp_path):
+    write_sweep(tmp_path / "a", grid(seed=[0, 1, 2, 3, 4]), [0.3, 0.4, None, 0.2, None])
+    write_sweep(tmp_path / "b", grid(seed=[0, 1, 2, 3, 4]), [0.3, 0.4, 0.1, 0.2, None])
+    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
+    ((name, pairs),) = page.comparisons.items()
+    assert name == f"a = {tmp_path / 'a'}, b = {tmp_path / 'b'}"
+    assert pairs.loc["val/loss", ["pairs", "left_out"]].tolist() == [3, 2]
+    assert page.sections[0].blocks[0].frame["left out"][0] == "2"
+    assert page.sections[1].blocks[0].frame["runs"].tolist() == [3, 4]
+    assert f"{tmp_path / 'a'}: 2 of 5 runs failed, and are in no mean" in page.gaps
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen", "paired_too"),
+    [
+        ({"data": {"name": "wine", "loss": "cross_entropy"}}, {}, False),
+        ({"model": {"loss": "mse"}}, {}, False),
+        ({"model": {"loss": "auto"}}, {"model.loss": "mse"}, False),
+        ({"objective": "val/acc"}, {}, True),
+        ({"data": {"name": "digits", "loss": "cross_entropy", "split_seed": 1}}, {}, True),
+        ({"model": {"loss": "auto"}}, {"model.loss": "cross_entropy"}, True),
+    ],
+)
+def test_what_makes_metrics_differ_is_said_and_other_data_or_losses_are_not_paired(
+    tmp_path, settings, chosen, paired_too
+):
+    same = {"data": {"name": "digits", "loss": "cross_entropy", "split_seed": 0}}
+    for name, own in (("a", same), ("b", same | settings)):
+        write_sweep(tmp_path / name, grid(seed=[0, 1]), [0.3, 0.4])
+        for job in (0, 1):
+            shutil.rmtree(tmp_path / name / str(job))
+            run = write_run(tmp_path / name / str(job), settings=own, overrides=[f"seed={job}"])
+            record = json.loads((run / "result.json").read_text())
+            write_json(run / "result.json", record | {"chosen": chosen if name == "b" else {}})
+    said = 0 if chosen.get("model.loss") == "cross_entropy" else 1
+    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
+    assert sum("not the same for all" in gap for gap in page.gaps) == said
+    assert bool(page.comparisons) == paired_too
+    assert sum("no paired difference" in gap for gap in page.gaps) == (not paired_too)
+    page = build_page([tmp_path / "a" / "0", tmp_path / "b" / "0"], tmp_path)
+    assert sum("not the same for all" in gap for gap in page.gaps) == said
+
+
+def test_the_mean_of_curves_ends_with_the_first_run_that_does(tmp_path):
+    write_sweep(tmp_path / "a", grid(seed=[0, 1]), [0.3, 0.4])
+    write_sweep(tmp_path / "b", grid(seed=[0, 1]), [0.3, 0.4])
+    for seed, losses in enumerate([[0.5, 0.4], [0.9, 0.8, 0.7]]):
+        rows = "".join(f"{epoch},{loss}\n" for epoch, loss in enumerate(losses))
+        (tmp_path / "a" / str(seed) / "metrics.csv").write_text("epoch,val/loss\n" + rows)
+    (tmp_path / "b" / "1" / "metrics.csv").unlink()
+    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
+    (section,) = [section for section in page.sections if section.name == "curves"]
+    shown = section.blocks[0].table.frame[str(tmp_path / "a")].dropna()
+    assert shown.tolist() == pytest.approx([0.7, 0.6])
+    assert "as long as all of them were trained" in section.note
+    assert f"{tmp_path / 'b'}: its curves are without 1 of 2 runs, whose metrics.csv cannot be read" in page.gaps
+    (tmp_path / "a" / "1" / "metrics.csv").write_text("epoch,val/loss\n7,0.1\n")  # no epoch in common
+    (tmp_path / "b" / "0" / "metrics.csv").unlink()
+    assert not curves_of(build_page([tmp_path / "a", tmp_path / "b"], tmp_path))
+
+
+def test_a_run_without_a_metric_leaves_the_colours_of_the_others_as_they_are(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name)
+    (tmp_path / "a" / "metrics.csv").write_text("epoch,val/loss\n0,0.1\n1,0.2\n")
+    loss, accuracy = (
+        curves_of(build_page([tmp_path / "a", tmp_path / "b"], tmp_path))[name] for name in ("Loss", "Accuracy")
+    )
+    assert [line.name for line in loss.data] == [line.name for line in accuracy.data]
+    assert [line.showlegend for line in accuracy.data] == [False, True]
+
+
+def test_class_names_are_escaped_once_for_the_page_and_cut_for_the_chart_alone(tmp_path):
+    names = ["<=50K", ">50K & a name of more than 16 letters"]
+    folder = write_run(tmp_path / "run", classes=names, confusion=[[5, 1], [2, 6]])
+    matrix, table = on_test_split(Findings(classes=names, confusion=[[5, 1], [2, 6]]))
+    assert list(matrix.figure.layout.xaxis.ticktext) == ["&lt;=50K", "&gt;50K &amp; a…letters"]
+    assert list(matrix.table.frame) == ["true", *names]
+    assert set(table.frame["class"]) == set(names)
+    assert not re.search(
+        "&amp;(lt|gt|amp);", rendered([folder], folder).partition("<script>")[0].partition("<table")[2]
+    )
+
+
+def test_a_confusion_matrix_that_is_too_large_is_not_left_out_without_a_word():
+    classes = [str(place) for place in range(101)]
+    (table,) = on_test_split(Findings(classes=classes, confusion=np.eye(101, dtype=int).tolist()))
+    assert "101 classes are too many for the confusion matrix" in table.caption
 
 
 def test_recall_and_precision_are_those_of_scikit_learn():
@@ -262,13 +385,52 @@ def test_the_epoch_of_the_best_objective_is_the_one_that_the_chart_shows(tmp_pat
     assert line.x[list(line.y).index(best)] == epoch + 1
 
 
+def test_the_best_epoch_of_tiny_losses_is_the_one_with_the_lowest(tmp_path):
+    folder = write_run(tmp_path / "run", value=1e-12)
+    (folder / "metrics.csv").write_text("epoch,val/loss\n0,3e-12\n1,1e-12\n2,2e-12\n")
+    assert ("best val/loss", "1e-12", "epoch 2") in build_page([folder], folder).tiles
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rows", "told"), [(1, 1, "1 epoch"), (30, 30, "30 epochs"), (45, 15, "15 of 45 epochs")]
+)
+def test_the_seconds_are_those_of_the_epochs_that_were_trained_here(tmp_path, epochs, rows, told):
+    folder = write_run(tmp_path / "run", epochs=rows)
+    record = json.loads((folder / "result.json").read_text())
+    write_json(folder / "result.json", record | {"epochs": epochs, "audit": {"times": 1, "worst": 1e-7}})
+    tiles = build_page([folder], folder).tiles
+    assert ("training", "2.7 s", told) in tiles
+    assert ("worst gradient error", "1e-07", "in 1 audit") in tiles
+
+
 def test_settings_that_differ_are_marked_by_a_sign(tmp_path):
     one = write_run(tmp_path / "one")
     two = write_run(tmp_path / "two", settings={"seed": 7})
     page = rendered([one, two], tmp_path)
     assert page.count("≠ seed") == 1
     assert "≠ model" not in page
-    assert "1 settings differ" in page
+    assert "1 setting with different values" in page
+
+
+def test_names_are_not_doubled_and_a_legend_of_many_has_room_of_its_own(tmp_path):
+    folders = [write_run(tmp_path / f"run{place}") for place in range(10)]
+    few, many = build_page(folders[:2], tmp_path), build_page(folders, tmp_path)
+    assert few.subtitle == " · ".join(map(str, folders[:2]))
+    heights = [blocks(page)[1].height for page in (few, many)]
+    assert heights[1] - heights[0] == 8 * 19  # a line a name
+
+
+@pytest.mark.parametrize(("lowest", "dtick"), [(1e-3, 1), (1e-9, None)])
+def test_powers_of_ten_are_labelled_one_by_one_where_there_is_room(lowest, dtick):
+    (figure,) = lines(
+        pd.DataFrame({"epoch": [0, 1], "val/loss": [1.0, lowest]}), {"val/loss": "validation"}, "Loss", "", "loss"
+    )
+    assert figure.figure.layout.yaxis.dtick == dtick
+
+
+def test_a_constant_has_an_axis_around_it():
+    (figure,) = lines(pd.DataFrame({"epoch": [0, 1], "lr": 0.5}), {"lr": "learning rate"}, "Learning rate")
+    assert figure.figure.layout.yaxis.range == pytest.approx((0.45, 0.55))
 
 
 def test_many_epochs_are_thinned_and_the_page_says_so(tmp_path):
@@ -321,15 +483,31 @@ def test_a_link_that_waits_for_the_report_is_replaced_not_followed(tmp_path):
     assert not (folder / "report.html").is_symlink()
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_may_have_a_name_that_is_no_text_and_be_given_as_text(tmp_path, kind):
+    root = tmp_path / os.fsdecode(b"\xff")
+    run = write_run(root / "run")
+    sweeps = [write_sweep(root / name, grid(seed=[0, 1]), [0.1, 0.2]) for name in "ab"]
+    for folders in ([run], sweeps[:1], [run, *sweeps]):
+        write_report([kind(each) for each in folders], kind(root / "report.html"))
+        assert "<h1>" in (root / "report.html").read_text()
+
+
 def test_half_of_a_character_does_not_keep_the_report_from_being_written(tmp_path):
     folder = write_run(tmp_path / "run")
     (folder / "result.json").write_text('{"status": "failed", "error": "\\ud800 broke"}')
+    findings = json.loads((folder / "findings.json").read_text())
+    (folder / "findings.json").write_text(json.dumps(findings | {"classes": ["\ud800", *findings["classes"][1:]]}))
     write_report([folder], folder / "report.html")
     assert "? broke" in (folder / "report.html").read_text()
 
 
 def blocks(page):
     return [block for section in page.sections for block in section.blocks]
+
+
+def curves_of(page):
+    return {block.title.partition(",")[0]: block.figure for block in blocks(page) if isinstance(block, Figure)}
 
 
 def tables(page):

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -27,10 +27,13 @@ from backhand.reporting.folder import (
     read_run,
     text,
 )
-from backhand.reporting.terminal import number
+from backhand.reporting.terminal import counted, number, short
 
 MOST_GAPS = 40
 MOST_FAILURES = 200
+TASK = ("data.name", "model.loss")  # runs that differ in them have no paired difference
+SAME = (*TASK, "data.path", "data.split_seed", "objective")  # else the page says so
+TESTED = ("test/acc", "test/r2", "test/mae", "test/loss")  # the first of them is the one that people ask for
 # Said with a sign as well, for a colour alone is not seen by everybody.
 SIGNS = {"finished": "✓", "diverged": "↗", "failed": "✗", "interrupted": "‖", NO_RESULT: "…"}
 
@@ -62,6 +65,7 @@ class Page:
         tiles: the numbers that matter most: label, value and a note.
         gaps: what could not be read, a line each.
         comparisons: paired differences of sweeps by their names.
+        remarks: what makes a comparison less than it seems, a line each; they are among the gaps, too.
     """
 
     title: str
@@ -71,6 +75,7 @@ class Page:
     gaps: list[str]
     sections: list[Section]
     comparisons: dict[str, pd.DataFrame] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 def build_page(folders: Sequence[Path], beside: Path) -> Page:
@@ -99,7 +104,7 @@ def build_page(folders: Sequence[Path], beside: Path) -> Page:
 def _named(folder: RunFolder | SweepFolder) -> str:
     """A run's own name, or its folder's with the one above, which names the sweep or the day."""
     own = folder.settings.get("name", "null") if isinstance(folder, RunFolder) else "null"
-    return own if own not in ("null", "") else "/".join(folder.path.absolute().parts[-2:])
+    return own if own not in ("null", "") else text("/".join(folder.path.absolute().parts[-2:]))
 
 
 def _written(name: str, value: float | None) -> str:
@@ -120,7 +125,7 @@ def _run_page(run: RunFolder) -> Page:
     return Page(
         _named(run),
         " · ".join(f"{key.removesuffix('.name').rpartition('.')[2]} {known[key]}" for key in keys if key in known)
-        or str(run.path),
+        or text(run.path),
         Counter([run.status]),
         _tiles(run.result, run.epochs),
         run.gaps,
@@ -139,16 +144,21 @@ def _run_page(run: RunFolder) -> Page:
 
 
 def _tiles(result: RunResult, epochs: pd.DataFrame) -> list[tuple[str, str, str]]:
-    tested = [name for name in ("test/acc", "test/r2", "test/mae", "test/loss") if name in result.metrics]
+    tested = [name for name in TESTED if name in result.metrics]
     tiles: list[tuple[str, str, str]] = [(name, _written(name, result.metrics[name]), "") for name in tested[:2]]
     name, value = result.objective.name, result.objective.value
     if value is not None:
-        best = epochs["epoch"][np.isclose(epochs[name], value, rtol=1e-9)].tolist() if name in epochs else []
+        best = epochs["epoch"][np.isclose(epochs[name], value, rtol=1e-9, atol=0)].tolist() if name in epochs else []
         tiles.append((f"best {name}", _written(name, value), f"epoch {best[0] + 1:.0f}" if best else ""))
     if result.audit.worst is not None:
-        tiles.append(("worst gradient error", f"{result.audit.worst:.0e}", f"in {result.audit.times:.0f} audits"))
+        tiles.append(
+            ("worst gradient error", f"{result.audit.worst:.0e}", f"in {counted(result.audit.times, 'audit')}")
+        )
     if result.seconds is not None:
-        tiles.append(("training", f"{_written('seconds', result.seconds)} s", f"{result.epochs or 0:.0f} epochs"))
+        # A run that began with another's checkpoint counts that one's epochs, but has neither its rows nor its seconds.
+        here, all_epochs = len(epochs), counted(result.epochs or 0, "epoch")
+        told = all_epochs if here in (0, result.epochs) else f"{here:,} of {all_epochs}"
+        tiles.append(("training", f"{_written('seconds', result.seconds)} s", told))
     if result.parameters is not None:
         tiles.append(("parameters", f"{result.parameters:,.0f}", ""))
     return tiles
@@ -213,7 +223,7 @@ def _settings(run: RunFolder) -> list[Table]:
 def _provenance(run: RunFolder) -> Table:
     result = run.result
     known = {
-        "folder": str(run.path.absolute()),
+        "folder": text(run.path.absolute()),
         "command line": " ".join(run.overrides),
         **{
             name: text(getattr(result, name) or "")
@@ -231,19 +241,19 @@ def _sweep_page(sweep: SweepFolder, beside: Path) -> Page:
     tiles, curves = [], []
     if len(means) and means["runs"].max() > 1:
         first, top = sweep.objectives[0], means.iloc[0]
-        told = ", ".join([*(f"{key}={top[key]}" for key in _but_seed(sweep)), f"{top['runs']} seeds"])
+        told = ", ".join([*(f"{key}={short(top[key])}" for key in _but_seed(sweep)), f"{top['runs']:.0f} seeds"])
         tiles.append((f"best mean {first}", _written(first, top[first]), told))
     if len(ranked):
         best = ranked.iloc[0]
-        told = ", ".join([f"job {best['job']}", *(f"{key}={best[key]}" for key in sweep.settings)])
-        shown = [sweep.objectives[0], *[name for name in sweep.metrics if name.startswith("test/")][-1:]]
+        told = ", ".join([f"job {best['job']}", *(f"{key}={short(best[key])}" for key in sweep.settings)])
+        shown = [sweep.objectives[0], *[name for name in TESTED if name in sweep.metrics][:1]]
         tiles += [(f"{name} of the best run", _written(name, best[name]), told) for name in shown]
         folder = sweep.folder_of(best["job"])
         curves = charts.curves(read_run(folder)) if folder else []
     tiles.append(("runs", f"{len(runs):,}", f"{len(failed)} failed" if len(failed) else "none failed"))
     tiles.append(("training", f"{_written('seconds', runs['seconds'].sum())} s", "all runs together"))
     directions = [f"{name}, {'higher' if larger_is_better(name) else 'lower'} is better" for name in sweep.objectives]
-    over = f"a sweep of {len(runs):,} runs over {', '.join(sweep.settings) or 'no settings'}"
+    over = f"a sweep of {counted(len(runs), 'run')} over {', '.join(sweep.settings) or 'no settings'}"
     reasons = failed[["job", *sweep.settings, "status"]].assign(
         reason=failed["error"].replace("", "no finite value of the objective")
     )
@@ -301,37 +311,55 @@ def _href(folder: Path, beside: Path) -> str:
     """From the page to a run's own report, or to its folder where it has none."""
     report = (folder / "report.html").is_file()
     # A first part with a colon in it would be read as a scheme; quote leaves none.
-    return quote(os.path.relpath(folder.absolute(), beside.absolute())) + ("/report.html" if report else "/")
+    return quote(os.fsencode(os.path.relpath(folder.absolute(), beside.absolute()))) + (
+        "/report.html" if report else "/"
+    )
 
 
 def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
     runs: dict[str, RunFolder] = {}
     seeds: dict[str, pd.DataFrame] = {}
-    gaps = [f"{each.path}/{gap}" for each in found for gap in each.gaps]
+    gaps = [f"{text(each.path)}/{gap}" for each in found for gap in each.gaps]
+    remarks = []
     for each in found:
+        path = text(each.path)
         if isinstance(each, RunFolder):
-            runs[f"{_named(each)} ({each.path})"] = each
+            named = _named(each)
+            runs[path if path.endswith(named) else f"{named} ({path})"] = each
         elif len(means := _means(each)):
             # The setting with the best mean stands for a sweep, and never its best seed.
-            keys, ranked = _but_seed(each), each.ranked
-            chosen = ranked[(ranked[keys] == means.iloc[0][keys]).all(axis=1)]
-            setting = ", ".join(f"{key}={means.iloc[0][key]}" for key in keys)
-            name = f"{each.path} ({setting})" if keys else str(each.path)
+            best, keys, first = means.iloc[0], _but_seed(each), each.objectives[0]
+            chosen = each.runs[(each.runs[keys] == best[keys]).all(axis=1) & (each.runs["status"] != NO_RESULT)]
+            setting = ", ".join(f"{key}={short(best[key])}" for key in keys)
+            name = f"{path} ({setting})" if keys else path
             seeds[name] = chosen.drop_duplicates("seed") if "seed" in chosen else chosen
-            runs[f"{name}, mean of {len(chosen)} runs"] = _mean_run(each, chosen, means.iloc[0])
+            runs[name] = _mean_run(each, seeds[name].dropna(subset=first), best)
+            gaps += [f"{name}: {gap}" for gap in runs[name].gaps]
+            if failed := seeds[name][first].isna().sum():
+                remarks.append(f"{name}: {failed} of {counted(len(seeds[name]), 'run')} failed, and are in no mean")
         else:
-            gaps.append(f"{each.path}: a sweep without a run that has a value")
+            gaps.append(f"{path}: a sweep without a run that has a value")
+    if differ := _differing(runs.values(), SAME):
+        remarks.append(f"not the same for all, so that metrics may not compare: {'; '.join(differ)}")
     compared = {}
     for a, b in combinations(seeds, 2):
         metrics = [name for name in seeds[a].columns.intersection(seeds[b].columns, sort=False) if "/" in name]
-        if len(set(seeds[a].get("seed", ())) & set(seeds[b].get("seed", ()))) > 1:
-            compared[f"a = {a}, b = {b}"] = paired(seeds[a], seeds[b], metrics)
+        good = [set(seeds[each].dropna(subset=metrics[:1]).get("seed", ())) for each in (a, b)]
+        if differ := _differing([runs[a], runs[b]], TASK):
+            reason = f"differ in {' and '.join(differ)}"
+        elif not metrics:
+            reason = "have no metric in common"
+        elif len(good[0] & good[1]) < 2:
+            reason = "have fewer than two seeds in common"
         else:
-            gaps.append(f"{a} and {b}: have fewer than two seeds in common, so their difference has no interval")
+            compared[f"a = {a}, b = {b}"] = paired(seeds[a], seeds[b], metrics)
+            continue
+        remarks.append(f"{a} and {b}: no paired difference, for they {reason}")
     frame = pd.DataFrame(
         [
             {
                 "run": name,
+                "runs": int(seeds[name][run.result.objective.name].count()) if name in seeds else 1,
                 "status": _signed(run.status),
                 f"best {run.result.objective.name}": run.result.objective.value,
                 **{name: value for name, value in run.result.metrics.items() if name.startswith("test/")},
@@ -341,38 +369,62 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
         ]
     )
     caption = "Test metrics are those of the best epoch's checkpoint; a sweep's are means over its best setting's runs"
-    frame = frame.astype(dict.fromkeys(frame.columns[2:], float))
-    pairs = "The mean difference of the runs with the same seeds, of each sweep's best setting." if compared else ""
+    frame = frame.astype(dict.fromkeys(frame.columns[3:], float))
+    pairs = (
+        "The mean difference of the runs with the same seeds, of each sweep's best setting; left out are seeds that "
+        "failed or that only one sweep has. Validation metrics are of the best epoch, test metrics of its checkpoint."
+        if compared
+        else ""
+    )
+    curves = charts.overlaid({name: run.epochs for name, run in runs.items()})
+    of_means = "A sweep's curve is the mean of its best setting's runs, as long as all of them were trained."
     return Page(
         f"{len(runs)} side by side",
         " · ".join(runs),
         Counter(run.status for run in runs.values()),
         [],
-        gaps,
+        gaps + remarks,
         [
             Section("pairs", "Paired differences", [Table(*each) for each in written_pairs(compared)], pairs),
             Section("metrics", "Metrics", [Table(caption, frame, sortable=True)] if runs else []),
-            Section("curves", "Learning curves", charts.overlaid({name: run.epochs for name, run in runs.items()})),
+            Section("curves", "Learning curves", curves, of_means if seeds and curves else ""),
             Section("settings", "Settings", _compared(runs)),
         ],
         compared,
+        remarks,
     )
 
 
+def _differing(runs: Iterable[RunFolder], keys: Sequence[str]) -> list[str]:
+    """Of these settings those that are not the same for all runs, with their values."""
+    known = [run.settings | run.result.chosen for run in runs]
+    values = {key: list(dict.fromkeys(each[key] for each in known if key in each)) for key in keys}
+    return [f"{key} ({', '.join(each)})" for key, each in values.items() if len(each) > 1]
+
+
 def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> RunFolder:
-    """Runs of one setting as one run: their means, and the settings that they share."""
+    """Runs of one setting as one run: their means, and the settings that they share.
+
+    An epoch that not all of them have has no mean: those that go on may be the better or the worse ones.
+    """
     read = [read_run(folder) for job in chosen["job"] if (folder := sweep.folder_of(job))]
     epochs = [run.epochs for run in read if "epoch" in run.epochs]
-    mean = pd.concat(epochs).groupby("epoch", as_index=False).mean() if epochs else pd.DataFrame()
+    mean, gaps = pd.DataFrame(), []
+    if epochs:
+        rows = pd.concat(epochs).groupby("epoch")
+        mean = rows.mean().where(rows.count() == len(epochs)).dropna(how="all").dropna(axis=1, how="all").reset_index()
+    if lost := len(chosen) - len(epochs):
+        gaps.append(f"its curves are without {lost} of {len(chosen)} runs, whose metrics.csv cannot be read")
     first = sweep.objectives[0]
     result = RunResult(
         status="finished",
         objective=Objective(name=first, value=float(means[first])),
         metrics={name: float(means[name]) for name in sweep.metrics if pd.notna(means[name])},
         seconds=None if chosen["seconds"].isna().all() else float(chosen["seconds"].mean()),
+        chosen=read[0].result.chosen if read else {},
     )
     shared = {key: value for key, value in read[0].settings.items() if key != "seed"} if read else {}
-    return RunFolder(sweep.path, shared, [], mean, result, Findings(), [])
+    return RunFolder(sweep.path, shared, [], mean, result, Findings(), gaps)
 
 
 def written_pairs(comparisons: dict[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:
@@ -381,7 +433,7 @@ def written_pairs(comparisons: dict[str, pd.DataFrame]) -> list[tuple[str, pd.Da
         (
             name,
             pd.DataFrame(
-                {"metric": metric, "pairs": f"{row['pairs']:.0f}"}
+                {"metric": metric, "pairs": f"{row['pairs']:.0f}", "left out": f"{row['left_out']:.0f}"}
                 | {key: _written(metric, row[key]) for key in ("a", "b")}
                 | {"b − a": _written(metric, row["difference"])}
                 | {"95 % interval": f"{_written(metric, row['low'])} to {_written(metric, row['high'])}"}
@@ -398,5 +450,5 @@ def _compared(runs: dict[str, RunFolder]) -> list[Table]:
     differ = frame.nunique(axis=1) > 1
     common = frame[~differ & ~frame.iloc[:, :1].isin(["null", "[]"]).any(axis=1)]
     frame = pd.concat([frame[differ].rename(index="≠ {}".format), common]).reset_index(names="key")
-    caption = f"{differ.sum()} settings differ, marked with ≠; {len(common)} are the same"
+    caption = f"{counted(differ.sum(), 'setting')} with different values, marked with ≠; {len(common)} with the same"
     return [Table(caption, frame, marked=frozenset(range(differ.sum())))] if len(frame) else []

@@ -61,6 +61,8 @@ def main(command_line: list[str]) -> int:
 
         for title, pairs in written_pairs(page.comparisons):
             print_table(title, pairs)
+    for line in page.remarks:
+        print(line)
     print(shown(out.absolute()))
     return 0
 
