@@ -86,7 +86,7 @@ def test_two_sweeps_are_compared_on_the_terminal(command, tmp_path):
     assert loss[:6] == ["val/loss", "3", "0", "0.3333", "0.2333", "-0.1"]
     found = command("scripts/report.py", "b", "c", COLUMNS="100")
     assert found.stdout.splitlines() == [
-        "c: 2 of 3 runs failed, and are in no mean",
+        "c: means without 2 of 3 runs, which failed",
         "b and c: no paired difference, for they have fewer than two seeds in common",
         "report.html",
     ]

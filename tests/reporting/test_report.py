@@ -244,7 +244,7 @@ def test_seeds_that_failed_are_told_of_in_a_comparison(tmp_path):
     assert pairs.loc["val/loss", ["pairs", "left_out"]].tolist() == [3, 2]
     assert page.sections[0].blocks[0].frame["left out"][0] == "2"
     assert page.sections[1].blocks[0].frame["runs"].tolist() == [3, 4]
-    assert f"{tmp_path / 'a'}: 2 of 5 runs failed, and are in no mean" in page.gaps
+    assert f"{tmp_path / 'a'}: means without 2 of 5 runs, which failed" in page.gaps
 
 
 @pytest.mark.parametrize(

@@ -269,8 +269,8 @@ def _scatter(frame: pd.DataFrame) -> Figure:
     figure = px.scatter(frame, x="target", y="prediction", opacity=0.7, render_mode="svg")
     ends = [frame.min().min(), frame.max().max()]
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dash"})
-    note = f"Test split: {len(frame):,} samples; on the dashed line prediction and truth are the same."
-    table = Table(f"The first {min(len(frame), MOST_ROWS)} of {len(frame):,} samples", frame[:MOST_ROWS])
+    note = f"Test split: {counted(len(frame), 'sample')}; on the dashed line prediction and truth are the same."
+    table = Table(f"The first {min(len(frame), MOST_ROWS)} of {counted(len(frame), 'sample')}", frame[:MOST_ROWS])
     return Figure("Predicted against true value", note, _styled(figure, showlegend=False), table, height=470)
 
 

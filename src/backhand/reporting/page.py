@@ -336,25 +336,13 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
             runs[name] = _mean_run(each, seeds[name].dropna(subset=first), best)
             gaps += [f"{name}: {gap}" for gap in runs[name].gaps]
             if failed := seeds[name][first].isna().sum():
-                remarks.append(f"{name}: {failed} of {counted(len(seeds[name]), 'run')} failed, and are in no mean")
+                remarks.append(f"{name}: means without {failed} of {counted(len(seeds[name]), 'run')}, which failed")
         else:
             gaps.append(f"{path}: a sweep without a run that has a value")
     if differ := _differing(runs.values(), SAME):
         remarks.append(f"not the same for all, so that metrics may not compare: {'; '.join(differ)}")
-    compared = {}
-    for a, b in combinations(seeds, 2):
-        metrics = [name for name in seeds[a].columns.intersection(seeds[b].columns, sort=False) if "/" in name]
-        good = [set(seeds[each].dropna(subset=metrics[:1]).get("seed", ())) for each in (a, b)]
-        if differ := _differing([runs[a], runs[b]], TASK):
-            reason = f"differ in {' and '.join(differ)}"
-        elif not metrics:
-            reason = "have no metric in common"
-        elif len(good[0] & good[1]) < 2:
-            reason = "have fewer than two seeds in common"
-        else:
-            compared[f"a = {a}, b = {b}"] = paired(seeds[a], seeds[b], metrics)
-            continue
-        remarks.append(f"{a} and {b}: no paired difference, for they {reason}")
+    compared, unpaired = _paired(runs, seeds)
+    remarks += unpaired
     frame = pd.DataFrame(
         [
             {
@@ -395,6 +383,25 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
     )
 
 
+def _paired(runs: dict[str, RunFolder], seeds: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The paired differences of any two sweeps; and of which there is none and why, a line each."""
+    compared, unpaired = {}, []
+    for a, b in combinations(seeds, 2):
+        metrics = [name for name in seeds[a].columns.intersection(seeds[b].columns, sort=False) if "/" in name]
+        good = [set(seeds[each].dropna(subset=metrics[:1]).get("seed", ())) for each in (a, b)]
+        if differ := _differing([runs[a], runs[b]], TASK):
+            reason = f"differ in {' and '.join(differ)}"
+        elif not metrics:
+            reason = "have no metric in common"
+        elif len(good[0] & good[1]) < 2:
+            reason = "have fewer than two seeds in common"
+        else:
+            compared[f"a = {a}, b = {b}"] = paired(seeds[a], seeds[b], metrics)
+            continue
+        unpaired.append(f"{a} and {b}: no paired difference, for they {reason}")
+    return compared, unpaired
+
+
 def _differing(runs: Iterable[RunFolder], keys: Sequence[str]) -> list[str]:
     """Of these settings those that are not the same for all runs, with their values."""
     known = [run.settings | run.result.chosen for run in runs]
@@ -414,7 +421,7 @@ def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> Run
         rows = pd.concat(epochs).groupby("epoch")
         mean = rows.mean().where(rows.count() == len(epochs)).dropna(how="all").dropna(axis=1, how="all").reset_index()
     if lost := len(chosen) - len(epochs):
-        gaps.append(f"its curves are without {lost} of {len(chosen)} runs, whose metrics.csv cannot be read")
+        gaps.append(f"its curves are without {lost} of {counted(len(chosen), 'run')}, whose metrics.csv cannot be read")
     first = sweep.objectives[0]
     result = RunResult(
         status="finished",
