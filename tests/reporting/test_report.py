@@ -183,8 +183,8 @@ def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tm
     for bound, sign in (("low", -1), ("high", 1)):
         expected = (drawn["val/loss"] + sign * half).tolist()
         assert drawn[f"val/loss {bound}"].tolist() == pytest.approx(expected, nan_ok=True)
-    note = page.sections[1].blocks[0].note
-    assert note.endswith("2 of 2 settings. 4 runs without a finite objective are not shown.")
+    (lines_of_runs,) = [block for block in blocks(page) if block.kind == "figure" and block.wide]
+    assert lines_of_runs.note.endswith("2 of 2 settings. 4 runs without a finite objective are not shown.")
 
 
 def test_without_seeds_every_run_is_drawn_and_there_is_no_mean(tmp_path):
