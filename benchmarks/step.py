@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 from backhand.calculus.backpropagation import Criterion
+from backhand.calculus.feedback import RULES
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
 from backhand.training.compiled import CompiledStep
@@ -33,6 +34,10 @@ GOALS: dict[str, dict[str, float]] = {
     "32,64-32-10,256": {JAX: 0.65, FLOOR: 2.0},
 }
 
+# The gradients by another backward pass beside backpropagation's.
+SMALLEST = "32,64-32-10"
+RULE_GOALS = {f"gradients, {rule}": {HAND: 1.5 if rule == "kolen_pollack" else 1.3} for rule in RULES}
+
 
 def main() -> None:
     """The command."""
@@ -47,13 +52,15 @@ def main() -> None:
         networks, unit = (1, "µs") if x.dim() == 2 else (len(x), "µs a network")
         works = {"gradients": gradient_steps(start, x, y)} if x.dim() == 2 else {}
         works["gradients and update"] = update_steps(start, x, y)
+        if case == SMALLEST:
+            works |= rule_steps(start.sizes, x, y)
         for work, steps in works.items():
             # With an update, a loss after the first is of parameters that it has changed.
             losses = {name: [float(step().mean()) for _ in range(5)] for name, step in steps.items() if name != FLOOR}
             check_equal(losses, 1e-4)
             times = in_turn({name: partial(call, step) for name, step in steps.items()}, given.rounds)
             by_network = {name: [1e6 * seconds / networks for seconds in each] for name, each in times.items()}
-            report.add(f"{case}: {work}", unit, by_network, GOALS.get(case, {}))
+            report.add(f"{case}: {work}", unit, by_network, RULE_GOALS.get(work) or GOALS.get(case, {}))
     report.write("step")
 
 
@@ -77,6 +84,20 @@ def gradient_steps(model: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:
         AUTOGRAD: take_step(torch_loss(net, x, y), net),
         COMPILED: take_step(torch_loss(net, x, y, compiled=True), net),
     }
+
+
+def rule_steps(sizes: Sequence[int], x: Tensor, y: Tensor) -> dict[str, dict[str, Step]]:
+    """Loss and gradients by each rule, and by hand, of networks of the same size."""
+    found = {}
+    for rule, entry in RULES.items():
+        g = "sign" if entry.flat else "tanh"
+        other, hand = MLP(sizes, g, gradient=rule), MLP(sizes, g)
+        hand.load_state_dict({name: each for name, each in other.state_dict().items() if name.startswith("layers")})
+        steps = {
+            name: take_step(partial(model.loss, x, y, LOSS), model) for name, model in ((rule, other), (HAND, hand))
+        }
+        found[f"gradients, {rule}"] = steps
+    return found
 
 
 def update_steps(start: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:

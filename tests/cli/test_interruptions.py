@@ -75,6 +75,8 @@ def assert_same(folder, whole):
         (("result", 1, "SIGKILL"), (*WINE, "trainer.accumulate_grad_batches=3", "checkpoint.every_n_steps=1")),
         (("step", 39, "SIGTERM"), (*WINE, *ADAM)),
         (("step", 40, "SIGKILL"), (*WINE, *ONE_CYCLE)),
+        (("step", 40, "SIGKILL"), (*WINE, "model.gradient=kolen_pollack", *ADAM)),
+        (("step", 41, "SIGKILL"), (*WINE, f"model.gradient={ROOT}/examples/feedback_alignment.py:hidden_delta", *ADAM)),
         pytest.param(("step", 39, "SIGINT"), PICTURES, marks=pytest.mark.stress),
         pytest.param(("validation", 3, "SIGTERM"), (*WINE, *PLATEAU), marks=pytest.mark.stress),
         pytest.param(("checkpoint", 4, "SIGINT"), (*WINE, *ADAM), marks=pytest.mark.stress),

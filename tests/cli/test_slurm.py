@@ -77,7 +77,9 @@ def test_starting_it_twice_is_starting_it_once(slurm):
 
 
 def test_every_job_of_a_sweep_finishes(sweep, tmp_path):
-    finish(sweep("optimizer.lr=0.03,0.1", "trainer.max_epochs=2"))
+    own = "def mine(delta, W, slope, layer):\n    return (delta @ layer.fixed('B', like=W).mT) * slope\n"
+    (tmp_path / "own.py").write_text(own)
+    finish(sweep("model.gradient=hand,own.py:mine", "trainer.max_epochs=2"))
     results = [result(tmp_path / "sweep" / str(job)) for job in range(2)]
     assert Counter(each["status"] for each in results) == {"finished": 2}
     assert len({each["objective"]["value"] for each in results}) == 2

@@ -162,7 +162,7 @@ def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tm
     # The best run is not of the best setting, and the only run that is left of a setting stands behind the means.
     values = [0.31, 0.28, 0.35, 0.10, 0.2, 0.25, 0.21, None, 0.15, None, None, None]
     page = build_page([write_sweep(tmp_path / "sweep", settings, values)], tmp_path)
-    assert [section.name for section in page.sections][:2] == ["seeds", "compare"]
+    assert [section.name for section in page.sections][:3] == ["seeds", "pairs", "compare"]
     means = page.sections[0].blocks[0].frame
     assert list(means["optimizer.lr"]) == ["0.3", "0.1", "0.5"]
     assert means[["runs", "failed"]].to_numpy().tolist() == [[3, 1], [4, 0], [1, 3]]
@@ -171,7 +171,10 @@ def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tm
     labels = {label: (value, note) for label, value, note in page.tiles}
     assert labels["best mean val/loss"] == ("0.22", "optimizer.lr=0.3, 3 seeds")
     assert labels["val/loss of the best run"] == ("0.1", "job 3, optimizer.lr=0.1, seed=3")
-    (figure,) = [block for block in page.sections[1].blocks if block.title == "val/loss against optimizer.lr"]
+    pairs = page.sections[1].blocks[0].frame
+    assert pairs[["optimizer.lr", "pairs"]].to_numpy().tolist() == [["0.3", 3]]
+    assert pairs["val/loss"].tolist() == pytest.approx([np.mean([0.2 - 0.31, 0.25 - 0.28, 0.21 - 0.35])])
+    (figure,) = [block for block in page.sections[2].blocks if block.title == "val/loss against optimizer.lr"]
     (trace,) = figure.figure.data
     assert (list(trace.x), list(trace.y)) == (["0.3", "0.1", "0.5"], pytest.approx([0.22, 0.26, 0.15]))
     assert trace.error_y.array.tolist() == pytest.approx(means["± val/loss"].tolist(), nan_ok=True)

@@ -91,12 +91,17 @@ def test_over_seeds_the_closing_table_has_means_with_intervals_and_no_single_run
     ]
     out, rows = summary(*made)
     assert "mean ± 95 % interval: the best 2 of 2" in out
-    for line, (name, values) in zip(lines(out), found.items(), strict=True):
+    *means, difference = lines(out)
+    by_seed = found["relu"] - found["tanh"]
+    half = stats.ttest_1samp(by_seed, 0).confidence_interval(0.95).high - by_seed.mean()
+    assert difference == ["relu", "10", f"{by_seed.mean():.4g} ± {half:.4g}"]
+    assert "minus model.hidden_activation=tanh, by seed: mean ± 95 % interval" in " ".join(out.split())
+    for line, (name, values) in zip(means, found.items(), strict=True):
         half = stats.ttest_1samp(values, 0).confidence_interval(0.95).high - values.mean()
         assert line == [name, "10", "0", f"{values.mean():.4g} ± {half:.4g}"]
     assert len(rows) == 20  # sweep.csv has every run
     out, _ = summary(*made, top=1)
-    assert [line[0] for line in lines(out)] == ["tanh"]
+    assert [line[0] for line in lines(out)] == ["tanh", "relu"]  # the best, and how the best of the others differs
 
 
 def test_what_is_wider_than_the_terminal_is_a_line_a_row_with_every_number_whole(summary, monkeypatch):

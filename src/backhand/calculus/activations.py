@@ -39,6 +39,7 @@ class Activation:
         text, text_derivative: g(z) and g′(z) as plain text; they are the entry's docstring.
         latex, latex_derivative: the same in LaTeX.
         hidden: whether it may stand behind a hidden layer.
+        flat: whether its derivative is zero, so that backpropagation's δ ends there.
         range: the open interval that the values lie in, or None where that restricts no loss.
     """
 
@@ -52,6 +53,7 @@ class Activation:
     reads: Literal["a", "z"] = "a"
     torch_arguments: dict[str, Any] = field(default_factory=dict)
     hidden: bool = True
+    flat: bool = False
     range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -265,6 +267,26 @@ ACTIVATIONS: dict[str, Activation] = {
         latex=r"\frac{1}{1 + e^{-z}}",
         latex_derivative=r"a (1 - a)",
         range=(0, 1),
+    ),
+    "sign": Activation(
+        value=lambda z: z.sign(),
+        derivative=lambda z: z.new_zeros(()),
+        reads="z",
+        flat=True,
+        text="sign z",
+        text_derivative="0",
+        latex=r"\operatorname{sign} z",
+        latex_derivative=r"0",
+    ),
+    "step": Activation(
+        value=lambda z: z.sign().clamp(min=0),
+        derivative=lambda z: z.new_zeros(()),
+        reads="z",
+        flat=True,
+        text="[z > 0]",
+        text_derivative="0",
+        latex=r"[z > 0]",
+        latex_derivative=r"0",
     ),
     "softmax": RowActivation(
         value=lambda z: z.softmax(-1),

@@ -13,20 +13,29 @@ import torch
 from torch import Tensor
 
 from backhand.calculus.activations import ACTIVATIONS, Activation, narrow, wide
+from backhand.calculus.feedback import HiddenLayer, Rule, checked_delta
 from backhand.calculus.losses import LOSSES, Loss
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is fixed about a network beside its parameters: the names of its activations.
+    """What is fixed about a network beside its parameters: the names of its activations, and its backward pass.
 
     Attributes:
         hidden_activation: g, one name for all hidden layers, or one for each.
         output_activation: f.
+        rule: how the error travels back; None for backpropagation.
+        feedback: of each hidden layer, the names of the tensors that the rule has there.
+        trained: of each of those tensors in order, whether it has W's own update.
+        settings: the rule's, by name.
     """
 
     hidden_activation: str | Sequence[str]
     output_activation: str
+    rule: Rule | None = None
+    feedback: tuple[tuple[str, ...], ...] = ()
+    trained: tuple[bool, ...] = ()
+    settings: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.hidden_activation, str):
@@ -44,6 +53,11 @@ class Network:
     def f(self) -> Activation:
         """The output layer's activation."""
         return ACTIVATIONS[self.output_activation]
+
+    def split(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """The parameters W_1, b_1, W_2, …, and the rule's tensors, which stand behind them."""
+        count = len(tensors) - len(self.trained)
+        return tensors[:count], tensors[count:]
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,26 @@ def hidden_delta(g: Activation, delta: Tensor, W: Tensor, saved: Tensor) -> Tens
     `delta` and `W` are those of the layer above. `saved` is h, or z_I where that is what the derivative of g reads.
     """
     return g.delta(delta @ W.mT, saved)
+
+
+def delta_of_layer(
+    network: Network, i: int, delta: Tensor, W: Tensor, saved: Tensor, delta_O: Tensor, feedback: Sequence[Tensor]
+) -> Tensor:
+    """The δ (…, B, n) of the hidden layer i: `hidden_delta`, or what the network's rule has in its place.
+
+    `delta` and `W` are those of the layer above, and `feedback` is of all layers.
+
+    Raises:
+        UserError: the rule returns anything but a tensor of that shape.
+    """
+    g = network.g(i)
+    if network.rule is None:
+        return hidden_delta(g, delta, W, saved)
+    slope = g.derivative(wide(saved)).expand(saved.shape)
+    before = sum(map(len, network.feedback[:i]))
+    tensors = dict(zip(network.feedback[i], feedback[before:], strict=False))
+    layer = HiddenLayer(i, delta_O, tensors, saved if g.flat else None, dict(network.settings))
+    return checked_delta(network.rule.hidden_delta(delta, W, narrow(slope, delta), layer), saved, i)
 
 
 def weight_gradient(h: Tensor, delta: Tensor) -> Tensor:
@@ -226,6 +260,7 @@ def backward(
     saved: Sequence[Tensor],
     weights: Sequence[Tensor],
     needs_grad: Sequence[bool],
+    feedback: Sequence[Tensor] = (),
 ) -> list[Tensor | None]:
     """The delta recursion, from δ_O down to the lowest layer that a needed gradient is of.
 
@@ -236,13 +271,15 @@ def backward(
         hidden: each hidden layer's activation, from `forward`.
         saved: what the derivative of each g reads, from `forward`.
         weights: every layer's weight, first layer first.
-        needs_grad: whether each of x, W_1, b_1, W_2, b_2, … needs its gradient; the others cost nothing.
+        needs_grad: whether each of x, W_1, b_1, W_2, b_2, …, and of `feedback`, needs its gradient; the others cost
+            nothing.
+        feedback: the tensors of the network's rule. The gradient of one that is trained is that of its W.
 
     Returns:
-        The gradients of x, W_1, b_1, W_2, b_2, …; None where it is not needed.
+        The gradients of x, W_1, b_1, W_2, b_2, …, and of `feedback`; None where it is not needed.
     """
     found: list[Tensor | None] = [None] * len(needs_grad)
-    layer_inputs = [x, *hidden]
+    layer_inputs, delta_O = [x, *hidden], delta
     for i in reversed(range(len(weights))):
         if needs_grad[2 * i + 1]:
             found[2 * i + 1] = weight_gradient(layer_inputs[i], delta)
@@ -253,7 +290,11 @@ def backward(
         if i == 0:
             found[0] = input_gradient(delta, weights[0])
         else:
-            delta = hidden_delta(network.g(i - 1), delta, weights[i], saved[i - 1])
+            delta = delta_of_layer(network, i - 1, delta, weights[i], saved[i - 1], delta_O, feedback)
+    if any(needs_grad[2 * len(weights) + 1 :]):
+        above = [i for i, names in enumerate(network.feedback, start=1) for _ in names]  # the layer whose W it is like
+        for place, i in enumerate(above, start=2 * len(weights) + 1):
+            found[place] = found[2 * i + 1] if needs_grad[place] else None
     return found
 
 
@@ -265,19 +306,20 @@ def gradients(
     parameters: Sequence[Tensor],
     weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
+    feedback: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The loss and its gradients: the whole derivation as one plain function of tensors.
 
     Nothing in it asks for autograd, so that `torch.compile` takes it whole.
 
     Returns:
-        L (…), z_O (…, B, C), and the gradients of W_1, b_1, W_2, b_2, ….
+        L (…), z_O (…, B, C), and the gradients of W_1, b_1, W_2, b_2, …, and of those of `feedback` that are trained.
     """
     z_O, hidden, saved = forward(network, x, parameters)
     L = loss_value(network, criterion, z_O, y, weight, sample_weight)
     delta = narrow(loss_delta(network, criterion, z_O, y, weight, sample_weight), z_O)
-    needs_grad = [False] + [True] * len(parameters)
-    _, *found = backward(network, delta, x, hidden, saved, parameters[::2], needs_grad)
+    needs_grad = [False] + [True] * len(parameters) + list(network.trained)
+    _, *found = backward(network, delta, x, hidden, saved, parameters[::2], needs_grad, feedback)
     return L, z_O, [each for each in found if each is not None]
 
 

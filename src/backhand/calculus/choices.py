@@ -8,8 +8,6 @@ from typing import Any
 
 from backhand.errors import UserError
 
-GRADIENTS = ("hand", "autograd")
-
 
 def check_choice(what: str, name: Any, choices: Collection[str]) -> None:
     """Refuse a name that is not among the choices.

@@ -35,15 +35,15 @@ class NetworkLoss(torch.autograd.Function):
         weight: Tensor | None,
         sample_weight: Tensor | None,
         x: Tensor,
-        *parameters: Tensor,
+        *tensors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → L in `dtype`, and z_O."""
-        z_O, hidden, saved = bp.forward(network, x, parameters)
+        """The input x (…, B, D), and the parameters W_1, b_1, … with the rule's tensors → L in `dtype`, and z_O."""
+        z_O, hidden, saved = bp.forward(network, x, network.split(tensors)[0])
         ctx.network, ctx.criterion = network, criterion
-        ctx.save_for_backward(y, weight, sample_weight, x, *parameters, z_O, *hidden, *saved)
+        ctx.save_for_backward(y, weight, sample_weight, x, *tensors, z_O, *hidden, *saved)
         ctx.mark_non_differentiable(z_O)
         ctx.set_materialize_grads(False)  # or the engine would make a z_O of zeros for backward
-        if rows := large_outputs.pieces(z_O, weight, sample_weight):
+        if rows := large_outputs.pieces(network, z_O, weight, sample_weight):
             L = large_outputs.loss_value(network, criterion, z_O, y, rows)
         else:
             L = bp.loss_value(network, criterion, z_O, y, weight, sample_weight)
@@ -51,19 +51,19 @@ class NetworkLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dL: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-        """`dL` (…), the gradient that reaches L → those of x, W_1, b_1, W_2, b_2, …."""
+        """`dL` (…), the gradient that reaches L → those of x, W_1, b_1, W_2, b_2, …, and of the rule's tensors."""
         network, criterion, needs_grad = ctx.network, ctx.criterion, ctx.needs_input_grad[6:]
         if dL is None:
             return (None,) * len(ctx.needs_input_grad)
         y, weight, sample_weight, *tensors = ctx.saved_tensors
-        x, parameters, z_O, hidden, saved = _saved(network, tensors, len(needs_grad))
-        if rows := large_outputs.pieces(z_O, weight, sample_weight):
+        x, parameters, feedback, z_O, hidden, saved = _saved(network, tensors, len(needs_grad))
+        if rows := large_outputs.pieces(network, z_O, weight, sample_weight):
             of_z_O = network, criterion, dL, z_O, y, rows
             found = large_outputs.backward(*of_z_O, x, hidden, saved, parameters[::2], needs_grad)
         else:
             delta = bp.loss_delta(network, criterion, z_O, y, weight, sample_weight)
             delta = narrow(delta * (dL[..., None, None] if dL.dim() else dL), z_O)
-            found = bp.backward(network, delta, x, hidden, saved, parameters[::2], needs_grad)
+            found = bp.backward(network, delta, x, hidden, saved, parameters[::2], needs_grad, feedback)
         return *[None] * 6, *found  # none for what stands before x
 
 
@@ -71,37 +71,38 @@ class Prediction(torch.autograd.Function):
     """`ŷ = f(z_O)` (…, B, C) of a network."""
 
     @staticmethod
-    def forward(ctx: Any, network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:
-        """The input x (…, B, D) and the parameters W_1, b_1, W_2, b_2, … → ŷ in `dtype`."""
-        z_O, hidden, saved = bp.forward(network, x, parameters)
+    def forward(ctx: Any, network: Network, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
+        """The input x (…, B, D), and the parameters W_1, b_1, W_2, … with the rule's tensors → ŷ in `dtype`."""
+        z_O, hidden, saved = bp.forward(network, x, network.split(tensors)[0])
         ctx.network, ctx.dtype = network, dtype
-        ctx.save_for_backward(x, *parameters, z_O, *hidden, *saved)
+        ctx.save_for_backward(x, *tensors, z_O, *hidden, *saved)
         # Compiled, torch 2.11 has gradients of 0 for a Function that returns what a `to` that changes nothing gave.
         return network.f(z_O if z_O.dtype is dtype else z_O.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, dL_dyhat: Tensor) -> tuple[Tensor | None, ...]:
-        """`∂L/∂ŷ` (…, B, C) → the gradients of x, W_1, b_1, W_2, b_2, …."""
+        """`∂L/∂ŷ` (…, B, C) → the gradients of x, W_1, b_1, W_2, b_2, …, and of the rule's tensors."""
         network, needs_grad = ctx.network, ctx.needs_input_grad[2:]
-        x, parameters, z_O, hidden, saved = _saved(network, ctx.saved_tensors, len(needs_grad))
+        x, parameters, feedback, z_O, hidden, saved = _saved(network, ctx.saved_tensors, len(needs_grad))
         z_O = z_O.to(ctx.dtype)
         delta = narrow(bp.output_delta(network, dL_dyhat, network.f(z_O) if network.f.reads == "a" else z_O), x)
-        found = bp.backward(network, delta, x, hidden, saved, parameters[::2], needs_grad)
+        found = bp.backward(network, delta, x, hidden, saved, parameters[::2], needs_grad, feedback)
         return None, None, *found
 
 
 def _saved(
     network: Network, tensors: Sequence[Tensor], inputs: int
-) -> tuple[Tensor, Sequence[Tensor], Tensor, Sequence[Tensor], Sequence[Tensor]]:
-    """x, the parameters, and what `backpropagation.forward` returned of them.
+) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Tensor, Sequence[Tensor], Sequence[Tensor]]:
+    """x, the parameters, the rule's tensors, and what `backpropagation.forward` returned of them.
 
     The latter is computed anew where it must depend on the inputs, or where only they were saved, as the second form in
     `transforms` does.
     """
-    x, *parameters = tensors[:inputs]
+    x, *given = tensors[:inputs]
+    parameters, feedback = network.split(given)
     results = tensors[inputs:]
     if torch.is_grad_enabled() or not results:
-        return x, parameters, *bp.forward(network, x, parameters)
+        return x, parameters, feedback, *bp.forward(network, x, parameters)
     z_O, *activations = results
     layers = len(activations) // 2
-    return x, parameters, z_O, activations[:layers], activations[layers:]
+    return x, parameters, feedback, z_O, activations[:layers], activations[layers:]

@@ -17,13 +17,13 @@ from backhand.calculus.backpropagation import Criterion, Network
 PIECE = 2**21
 
 
-def pieces(z_O: Tensor, weight: Tensor | None, sample_weight: Tensor | None) -> list[slice]:
+def pieces(network: Network, z_O: Tensor, weight: Tensor | None, sample_weight: Tensor | None) -> list[slice]:
     """The rows of each piece of z_O (B, C); none where it is taken whole.
 
-    It is where it is small, where samples or classes are weighted, and where anything is differentiated further, which
-    would keep all of the pieces.
+    It is where it is small, where samples or classes are weighted, where the network has a rule of its own, which may
+    ask for the whole δ_O, and where anything is differentiated further, which would keep all of the pieces.
     """
-    if z_O.dim() != 2 or z_O.numel() <= PIECE or weight is not None or sample_weight is not None:
+    if z_O.dim() != 2 or z_O.numel() <= PIECE or weight is not None or sample_weight is not None or network.rule:
         return []
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return []

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from backhand.calculus.activations import log1pexp
+from backhand.calculus.activations import ACTIVATIONS, log1pexp
 from backhand.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ class Loss:
 
     def misfit(self, output: str, output_range: tuple[float, float] | None) -> str | None:
         """Why the output activation does not fit this loss, or None where it does."""
+        if output in ACTIVATIONS and ACTIVATIONS[output].flat:
+            return f"needs an output activation whose derivative is not zero: {self.matched}"
         if self.distribution and output != self.matched:
             return f"needs outputs that are a distribution over the classes: {self.matched}"
         if self.probabilities and output_range != (0, 1):

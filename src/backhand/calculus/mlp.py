@@ -1,9 +1,11 @@
 """The network as a `torch.nn.Module`: parameters, their initialisation, and the two gradients to choose from."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation, wide
 from backhand.calculus.backpropagation import Criterion, Network
-from backhand.calculus.choices import GRADIENTS, check_choice, check_number
+from backhand.calculus.choices import check_choice, check_number
+from backhand.calculus.feedback import GRADIENTS, RULES, HiddenDelta, Rule, TrialLayer, checked_delta
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.transforms import evaluate_loss, predict
@@ -34,6 +37,19 @@ class Layer(nn.Module):
         return f"in={n}, out={m}" + (f", runs={runs[0]}" if runs else "")
 
 
+class Feedback(nn.Module):
+    """What a rule keeps in one hidden layer, by name: buffers, and parameters where it is trained."""
+
+    def __init__(self, tensors: dict[str, tuple[Tensor, bool]]) -> None:
+        super().__init__()
+        self.names = tuple(tensors)
+        for name, (tensor, is_trained) in tensors.items():
+            if is_trained:
+                self.register_parameter(name, nn.Parameter(tensor))
+            else:
+                self.register_buffer(name, tensor)
+
+
 class MLP(nn.Module):
     """A fully-connected network whose gradients are the derivation's, not autograd's.
 
@@ -43,7 +59,9 @@ class MLP(nn.Module):
         output_activation: f, behind the last layer.
         init: `linear` (as `torch.nn.Linear`), `xavier`, `kaiming` or `normal`.
         init_scale: every initial weight and bias is multiplied by it.
-        gradient: `hand`, or `autograd` for the same network through torch's own graph.
+        gradient: how the gradients are made: `hand`; `autograd` for the same network through torch's own graph; or
+            another way for the error to travel back, a name of `RULES`, or a function of your own like those there.
+        settings: the rule's own, by name.
         runs: K for K independent networks in the same tensors, each parameter with a leading axis of K; None for one.
         generator: where the initial values are drawn from; torch's global generator if None.
         dtype: of the parameters; torch's default if None.
@@ -51,7 +69,8 @@ class MLP(nn.Module):
 
     Raises:
         UserError: fewer than two sizes, a size below one, a list of activations of another length than there are
-            hidden layers, a name that does not exist (the choices are listed), or an argument of another type.
+            hidden layers, a name that does not exist (the choices are listed), an argument of another type, or a rule
+            that returns no δ.
     """
 
     def __init__(
@@ -62,7 +81,8 @@ class MLP(nn.Module):
         *,
         init: str = "linear",
         init_scale: float = 1.0,
-        gradient: Literal["hand", "autograd"] = "hand",
+        gradient: str | Rule | HiddenDelta = "hand",
+        settings: Mapping[str, float] | None = None,
         runs: int | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
@@ -80,14 +100,18 @@ class MLP(nn.Module):
         check_choice("output_activation", output_activation, ACTIVATIONS)
         check_choice("init", init, INITIALIZATIONS)
         check_number("init_scale", init_scale)
-        check_choice("gradient", gradient, GRADIENTS)
+        if inspect.isfunction(gradient):
+            gradient = Rule(gradient)
+        if not isinstance(gradient, Rule):
+            check_choice("gradient", gradient, GRADIENTS)
         if runs is not None:
             check_number("runs", runs, least=1, whole=True)
         if not isinstance(generator, torch.Generator | None):
             raise UserError(f"generator={generator}: must be a torch.Generator")
         _check_place(dtype, device)
         self.sizes = [int(size) for size in units]
-        self.network = Network(hidden_activation, output_activation)
+        rule = gradient if isinstance(gradient, Rule) else RULES.get(gradient)
+        self.network = Network(hidden_activation, output_activation, rule)
         self.gradient = gradient
         run_axis = () if runs is None else (runs,)
         layers: list[Layer] = []
@@ -97,6 +121,57 @@ class MLP(nn.Module):
             INITIALIZATIONS[init](W, b, generator)
             layers.append(Layer(W * init_scale, b * init_scale))
         self.layers = nn.ModuleList(layers)
+        self.feedback = nn.ModuleList()
+        if rule is not None:
+
+            def draw(shape: Sequence[int]) -> Tensor:
+                tensor = torch.empty(*shape, dtype=dtype, device=device)
+                rows = tensor if tensor.dim() > len(run_axis) + 1 else tensor.unsqueeze(-2)
+                INITIALIZATIONS[init](rows, torch.empty_like(rows), generator)
+                return tensor * init_scale
+
+            self._try(rule, {**dict(rule.settings), **(settings or {})}, draw)
+
+    def _try(self, rule: Rule, settings: dict[str, float], draw: Callable[[Sequence[int]], Tensor]) -> None:
+        """Call the rule for each hidden layer, as for a batch of two, and keep the tensors that it asks for.
+
+        Raises:
+            UserError: it returns no δ, or one that is not finite.
+        """
+
+        def batch(units: int) -> Tensor:
+            numbers = torch.linspace(-1, 1, 2 * units, dtype=layers[0].weight.dtype, device=layers[0].weight.device)
+            return numbers.view(2, units).expand(*layers[0].weight.shape[:-2], 2, units).contiguous()
+
+        layers = self._layers()
+        delta_O = batch(self.sizes[-1])
+        for i in range(len(layers) - 1):
+            W, z = layers[i + 1].weight.detach(), batch(self.sizes[i + 1])
+            g = self.network.g(i)
+            slope = g.derivative(z).expand(z.shape)
+            layer = TrialLayer(i, delta_O, W, draw, z if g.flat else None, settings)
+            try:
+                returned = rule.hidden_delta(batch(W.shape[-1]), W, slope, layer)
+            except UserError:
+                raise
+            except Exception as error:  # whatever a function of the user's raises
+                raise UserError(f"gradient, hidden layer {i}: {type(error).__name__}: {error}") from error
+            if not bool(checked_delta(returned, z, i).isfinite().all()):
+                raise UserError(f"gradient, hidden layer {i}: the rule returned a δ that is not finite")
+            self.feedback.append(Feedback(layer.found))
+        self.network = replace(
+            self.network,
+            feedback=tuple(each.names for each in self._feedback_layers()),
+            trained=tuple(isinstance(each, nn.Parameter) for each in self.feedback_tensors()),
+            settings=tuple(settings.items()),
+        )
+
+    def _feedback_layers(self) -> list[Feedback]:
+        return [cast(Feedback, each) for each in self.feedback]
+
+    def feedback_tensors(self) -> list[Tensor]:
+        """The tensors of the rule, layer by layer, in the order of `network.feedback`."""
+        return [getattr(layer, name) for layer in self._feedback_layers() for name in layer.names]
 
     def forward(self, x: Tensor) -> Tensor:
         """`ŷ` (…, B, C) of a batch x (…, B, D).
@@ -106,9 +181,9 @@ class MLP(nn.Module):
         """
         self._check_input(x)
         if self.gradient == "autograd":
-            z_O = reference.logits(self.network, x, self._parameters_in_order())
+            z_O = reference.logits(self.network, x, self.parameters_in_order())
             return reference.module(self.network.output_activation)(z_O)
-        return predict(self.network, x, self._parameters_in_order())
+        return predict(self.network, x, [*self.parameters_in_order(), *self.feedback_tensors()])
 
     def loss(
         self, x: Tensor, target: Tensor, loss: str, *, sample_weight: Tensor | None = None, **parameters: Any
@@ -136,11 +211,10 @@ class MLP(nn.Module):
         """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
         criterion, weight = self._checked(x, target, loss, sample_weight, parameters)
         if self.gradient == "autograd":
-            z_O = reference.logits(self.network, x, self._parameters_in_order())
+            z_O = reference.logits(self.network, x, self.parameters_in_order())
             return reference.loss(self.network, criterion, z_O, target, weight, sample_weight), z_O
-        return evaluate_loss(
-            self.network, criterion, target, weight, x, self._parameters_in_order(), sample_weight=sample_weight
-        )
+        tensors = [*self.parameters_in_order(), *self.feedback_tensors()]
+        return evaluate_loss(self.network, criterion, target, weight, x, tensors, sample_weight=sample_weight)
 
     def output(self, z_O: Tensor) -> Tensor:
         """`ŷ = f(z_O)`, for a z_O that `loss_and_logits` gave: (…, B, C) → (…, B, C)."""
@@ -229,7 +303,8 @@ class MLP(nn.Module):
     def _layers(self) -> list[Layer]:
         return [cast(Layer, layer) for layer in self.layers]
 
-    def _parameters_in_order(self) -> list[Tensor]:
+    def parameters_in_order(self) -> list[Tensor]:
+        """W_1, b_1, W_2, b_2, …."""
         return [parameter for layer in self._layers() for parameter in (layer.weight, layer.bias)]
 
     def check_loss(self, loss: str) -> None:
@@ -317,6 +392,8 @@ def _check_place(dtype: Any, device: Any) -> None:
 
 def _activation_name(part: nn.Module, position: int) -> str:
     for name, activation in ACTIVATIONS.items():
+        if isinstance(part, reference.Value) and part.activation is activation:
+            return name
         if not activation.torch_module or type(part) is not getattr(nn, activation.torch_module):
             continue
         if isinstance(part, nn.Softmax):

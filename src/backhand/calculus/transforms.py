@@ -31,8 +31,8 @@ class TransformedLoss(NetworkLoss):
         network: Network, criterion: Criterion, dtype: torch.dtype, *tensors: Any
     ) -> tuple[Tensor, Tensor]:
         _forward_mode_levels.set(0)
-        y, weight, sample_weight, x, *parameters = tensors
-        z_O, *_ = bp.forward(network, x, parameters)
+        y, weight, sample_weight, x, *given = tensors
+        z_O, *_ = bp.forward(network, x, network.split(given)[0])
         return bp.loss_value(network, criterion, z_O, y, weight, sample_weight).to(dtype), z_O
 
     @staticmethod
@@ -46,8 +46,8 @@ class TransformedLoss(NetworkLoss):
     def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, None]:
         """`dL = Σ δ_O ⊙ dz_O`, the chain rule once more."""
         _refuse_nested_forward_mode()
-        y, weight, sample_weight, x, *parameters = ctx.saved_tensors
-        z_O, dz_O = bp.tangent(ctx.network, x, parameters, directions[6:])
+        y, weight, sample_weight, x, *given = ctx.saved_tensors
+        z_O, dz_O = bp.tangent(ctx.network, x, ctx.network.split(given)[0], directions[6:])
         delta = bp.loss_delta(ctx.network, ctx.criterion, z_O, y, weight, sample_weight)
         return (delta * dz_O).sum((-2, -1)).to(ctx.dtype), None
 
@@ -58,9 +58,9 @@ class TransformedPrediction(Prediction):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(network: Network, dtype: torch.dtype, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(network: Network, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:  # type: ignore[override]
         _forward_mode_levels.set(0)
-        z_O, *_ = bp.forward(network, x, parameters)
+        z_O, *_ = bp.forward(network, x, network.split(tensors)[0])
         return network.f(z_O.to(dtype))
 
     @staticmethod
@@ -73,8 +73,9 @@ class TransformedPrediction(Prediction):
     def jvp(ctx: Any, *directions: Any) -> Tensor:
         """`dŷ = f′(z_O) ⊙ dz_O`; where f is not elementwise its Jacobian is symmetric."""
         _refuse_nested_forward_mode()
-        x, *parameters = ctx.saved_tensors
-        z_O, dz_O = (each.to(ctx.dtype) for each in bp.tangent(ctx.network, x, parameters, directions[2:]))
+        x, *given = ctx.saved_tensors
+        tangents = bp.tangent(ctx.network, x, ctx.network.split(given)[0], directions[2:])
+        z_O, dz_O = (each.to(ctx.dtype) for each in tangents)
         return ctx.network.f.delta(dz_O, ctx.network.f(z_O) if ctx.network.f.reads == "a" else z_O)
 
 
@@ -87,7 +88,10 @@ def evaluate_loss(
     parameters: Sequence[Tensor],
     sample_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y, with the parameters W_1, b_1, W_2, …."""
+    """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y.
+
+    The parameters are W_1, b_1, W_2, …, and behind them the tensors of the network's rule.
+    """
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
         dtype = wide(x).dtype
@@ -101,7 +105,7 @@ def evaluate_loss(
 
 
 def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters W_1, b_1, W_2, b_2, …."""
+    """`ŷ` (…, B, C) of the input x (…, B, D), with the parameters as in `evaluate_loss`."""
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
         x, *parameters = _cast(x, parameters)

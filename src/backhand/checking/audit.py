@@ -1,6 +1,7 @@
 """The live audit: while a network trains, its hand-derived gradients against torch's own graph in float64."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from backhand.calculus import reference
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
+from backhand.checking.alignment import alignment
 from backhand.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ class AuditError(UserError):
 
 class Audit(Callback):
     """Compares the gradients that arrive at the parameters with autograd's in float64, every so many steps.
+
+    Of a network with a backward pass of its own it notes the angles to backpropagation instead (`alignment`), and stops
+    nothing.
 
     What is compared is the gradient of the very batch that is trained on, taken as it reaches each parameter: before it
     is accumulated, averaged over processes or clipped. The error is relative, ‖hand − autograd‖ / ‖autograd‖ in the
@@ -48,6 +53,8 @@ class Audit(Callback):
         self.every, self.warn, self.stop = every, warn, stop
         self.times: list[int] = []  # of each run
         self.worst: list[dict[str, Any] | None] = []
+        self.angles: list[float] = []  # of each run, the sum over audits of the mean over the hidden layers, in degrees
+        self.in_epoch = 0  # audits that the angles of the epoch at hand are the mean of
         self._warned: set[str] = set()
         self._last_step = -1
         self._theta: list[Tensor] = []  # where the step at hand began, if it is audited
@@ -56,26 +63,34 @@ class Audit(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: result.json counts all its audits."""
-        return {"times": self.times, "worst": self.worst}
+        return {"times": self.times, "worst": self.worst, "angles": self.angles, "in_epoch": self.in_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue counting from there."""
-        self.times, self.worst = list(state_dict["times"]), list(state_dict["worst"])
+        self.times, self.worst, self.angles = (list(state_dict[name]) for name in ("times", "worst", "angles"))
+        self.in_epoch = state_dict["in_epoch"]
 
     def summary(self, run: int = 0) -> dict[str, Any] | None:
         """How often, the worst error of all, whose it is, and torch's own there if the limit made it look.
 
-        None where there was no audit.
+        Of another backward pass than backpropagation how often, and the mean `angle` to it in degrees. None where there
+        was no audit, or no angle: backpropagation's δ is 0 behind an activation that is flat.
         """
+        if run < len(self.angles):
+            times = self.times[run]
+            return {"times": times, "angle": self.angles[run] / times} if times else None
         worst = self.worst[run] if run < len(self.worst) else None
         return None if worst is None else {"times": self.times[run], **worst}
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """If an audit is due, keep the parameters, and listen to the gradients as they arrive."""
         step = trainer.global_step
-        if step % self.every or step == self._last_step or pl_module.model.gradient != "hand":
+        if step % self.every or step == self._last_step or pl_module.model.gradient == "autograd":
             return
         self._last_step = step  # of several batches that make up one step, the first
+        if pl_module.model.network.rule is not None:
+            self._theta = [each.detach().clone() for each in pl_module.model.parameters()]
+            return
         parameters = list(pl_module.model.parameters())
         self._theta = [each.detach().clone() for each in parameters]
         self._arrived = [None] * len(parameters)
@@ -103,6 +118,10 @@ class Audit(Callback):
             self._finish(trainer, pl_module)
 
     def _finish(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if pl_module.model.network.rule is not None:
+            self._measure(pl_module)
+            self._theta = []
+            return
         for hook in self._hooks:
             hook.remove()
         by_backward = any(each is not None for each in self._arrived)
@@ -118,6 +137,23 @@ class Audit(Callback):
             if pl_module.hparams["runs"] is None:
                 raise AuditError(reason)
             pl_module.fail(run, reason)
+
+    def _measure(self, pl_module: Any) -> None:
+        """Note the angles to backpropagation, for the epoch their mean over its audits."""
+        found = alignment(pl_module.model, pl_module.loss, pl_module.loss_parameters, pl_module.batch, self._theta)
+        runs = pl_module.hparams["runs"] or 1
+        known = {name: each.cpu() for name, each in found.items() if not bool(each.isnan().all())}
+        row = pl_module.progress.row
+        self.in_epoch = self.in_epoch + 1 if known.keys() <= row.keys() else 1
+        for name, each in known.items():
+            row[name] = each if self.in_epoch == 1 else row[name] + (each - row[name]) / self.in_epoch
+        of_layers = [each.reshape(runs) for name, each in known.items() if name.startswith("alignment/hidden_")]
+        if not of_layers:
+            return
+        self.times, self.angles = self.times or [0] * runs, self.angles or [0.0] * runs
+        for run, mean in enumerate(torch.stack(of_layers).nanmean(0).tolist()):
+            if not pl_module.progress.frozen[run] and math.isfinite(mean):
+                self.times[run], self.angles[run] = self.times[run] + 1, self.angles[run] + mean
 
     def _compare(
         self, trainer: L.Trainer, pl_module: Any, gradients: Sequence[Tensor | None], scale: float

@@ -33,7 +33,8 @@ or check a derivation of your own, and have its mistake named:
 
   target=FILE:NAME    a function backward(x, y, W_I, b_I, W_O, b_O) in torch or numpy that returns a dict with some of
                       dW_I, db_I, dW_O, db_O, dx, delta_O, delta_I, or a torch.autograd.Function of
-                      (x, W_I, b_I, W_O, b_O) that returns ŷ or z_O.
+                      (x, W_I, b_I, W_O, b_O) that returns ŷ or z_O, or a rule hidden_delta(delta, W, slope, layer)
+                      as model.gradient takes it.
                       Checking a file runs it, as python FILE would.
   model.KEY=VALUE     the network, as in training: hidden_activation, output_activation, loss and the loss's parameters
   sizes=[B,D,H,C]     samples, inputs, hidden units, outputs

@@ -60,10 +60,11 @@ class Combination:
 
     @property
     def activations(self) -> list[str]:
-        """Of each hidden layer."""
+        """Of each hidden layer; behind the first none that is flat, for the gradients below would be 0."""
         names = hidden_activations()
-        place = names.index(self.hidden)
-        return [names[(place + i) % len(names)] for i in range(self.layers)]
+        place = names.index(self.hidden) + 1
+        others = [name for name in names[place:] + names[: place - 1] if not ACTIVATIONS[name].flat]
+        return [self.hidden, *others][: self.layers]
 
     @property
     def variant(self) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 ARGUMENTS = ("x", "y", "W_I", "b_I", "W_O", "b_O")
 INPUTS = ("x", "W_I", "b_I", "W_O", "b_O")
+OF_RULE = ("delta", "W", "slope", "layer")
 # What a derivation may return, in the order in which it is computed.
 QUANTITIES = ("delta_O", "dW_O", "db_O", "delta_I", "dW_I", "db_I", "dx")
 
@@ -41,13 +42,17 @@ def main() -> None:
     try:
         target, module = load(Path(request["file"]), request["name"])
         is_function = inspect.isclass(target)
-        response["kind"] = "function" if is_function else "backward"
+        is_rule = not is_function and takes_rule_arguments(target)
+        response["kind"] = "function" if is_function else "rule" if is_rule else "backward"
+        if is_rule:
+            response["returns"] = return_lines(target, Path(request["file"]))
         uses_torch = is_function or "torch" in sys.modules
         flavours = (["torch"] if uses_torch else []) + (["numpy"] if not is_function and uses_numpy(module) else [])
+        flavours = ["torch"] if is_rule else flavours
         for flavour in flavours or ["numpy"]:
             for call in request["calls"]:
-                if is_function and call["target"] != "classes":
-                    continue  # a Function has no y, so there is one way to call it
+                if response["kind"] != "backward" and call["target"] != "classes":
+                    continue  # it has no y, so there is one way to call it
                 answer = {**call, "flavour": flavour, "returned": [], "error": None}
                 answers.append(answer)
                 try:
@@ -56,7 +61,7 @@ def main() -> None:
                             name: arrays[f"{batch}/{name}"] for name in request["names"] if f"{batch}/{name}" in arrays
                         }
                         given["y"] = given.get(f"y_{call['target']}", given["y_classes"])
-                        ask = ask_function if is_function else ask_backward
+                        ask = ask_function if is_function else ask_rule if is_rule else ask_backward
                         returned = ask(target, given, flavour, Path(request["file"]))
                     for name, value in returned.items():
                         results[f"{len(answers) - 1}/{name}"] = value
@@ -103,12 +108,30 @@ def load(path: Path, name: str) -> tuple[Any, ModuleType]:
         names = ("ctx", *INPUTS) if own_context else INPUTS
         _check_signature(path, f"{name}.forward", getattr(target, "forward", None), names)
     elif callable(target):
-        _check_signature(path, name, target, ARGUMENTS)
+        _check_signature(path, name, target, OF_RULE if takes_rule_arguments(target) else ARGUMENTS)
     else:
         raise RefusedError(
             f"{path}: {name} is a {type(target).__name__}; it must be a function or a torch.autograd.Function"
         )
     return target, module
+
+
+def takes_rule_arguments(target: Any) -> bool:
+    """Whether it is a rule for a hidden layer's δ, as `model.gradient=FILE.py:NAME` takes it: by its first argument."""
+    try:
+        names = list(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        return False
+    return len(names) == len(OF_RULE) and names[0] == OF_RULE[0]
+
+
+def return_lines(target: Any, path: Path) -> list[str]:
+    """The lines of a function that return, with the file and the line's number."""
+    try:
+        lines, first = inspect.getsourcelines(target)
+    except (OSError, TypeError):
+        return []
+    return [f"{path}:{first + place}: {line.strip()}" for place, line in enumerate(lines) if "return" in line.split()]
 
 
 def uses_numpy(module: ModuleType) -> bool:
@@ -141,6 +164,31 @@ def ask_backward(target: Callable[..., Any], given: Arrays, flavour: str, path: 
     }
     if not found:
         raise RefusedError(f"{path}: {name} returned none of {', '.join(QUANTITIES)}")
+    return found
+
+
+def ask_rule(target: Callable[..., Any], given: Arrays, flavour: str, path: Path) -> dict[str, np.ndarray]:
+    """The δ_I that a rule returns for δ_O, W_O and g′(z_I); and as `u`, what it returns where g′ is 1.
+
+    Raises:
+        RefusedError: it raised, or returned something that is no δ.
+    """
+    import torch
+
+    from backhand.calculus.feedback import TrialLayer
+
+    def draw(shape: Any) -> Any:
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)), dtype=torch.float64)
+
+    found, name = {}, target.__name__
+    for key, slope in (("delta_I", given["slope"]), ("u", np.ones_like(given["slope"]))):
+        delta, W, g = (_fresh(each, "torch") for each in (given["delta_O"], given["W_O"], slope))
+        layer = TrialLayer(0, delta, W, draw, _fresh(given["z_I"], "torch"), {"straight_through_window": 1.0})
+        try:
+            returned = target(delta, W, g, layer)
+        except (Exception, SystemExit) as error:
+            raise RefusedError(f"{_where(error, path)}: {_said(error)}") from None
+        found[key] = _plain(returned, f"{path}: {name} returned δ_I")
     return found
 
 

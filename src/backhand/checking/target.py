@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from backhand.calculus import reference
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.losses import LOSSES
+from backhand.checking.alignment import angle
 from backhand.checking.cases import SIZES, draw_case
 from backhand.checking.diagnosis import TOLERANCE, Diagnosis, diagnose
-from backhand.checking.steps import GRADIENTS, Case, derive
+from backhand.checking.steps import GRADIENTS, Case, derivative, derive
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
 from backhand.errors import UserError
@@ -164,7 +166,8 @@ def _prove(case: Case) -> None:
 def _given(case: Case) -> dict[str, Tensor]:
     """What the target may be called with, and what its forward pass is known by."""
     right = derive(case)
-    inputs = {name: getattr(case, name) for name in ("x", "W_I", "b_I", "W_O", "b_O", "z_O", "yhat")}
+    inputs = {name: getattr(case, name) for name in ("x", "W_I", "b_I", "W_O", "b_O", "z_I", "z_O", "yhat")}
+    inputs["slope"] = derivative(case.network.g(), case.z_I).expand_as(case.z_I).contiguous()
     return inputs | {"y_classes": case.y, "y_one_hot": case.rows, "v": right["v"], "delta_O": right["delta_O"]}
 
 
@@ -178,8 +181,10 @@ def _report(
 ) -> int:
     answers = response["answers"]
     readings: list[tuple[dict[str, Any], Diagnosis]] = []
+    unsloped: dict[int, np.ndarray | None] = {}  # of a rule, by answer: what it returns where the slope is 1
     for number, answer in enumerate(answers):
         found = {key: results[f"{number}/{key}"] for key in answer["returned"]}
+        unsloped[number] = found.pop("u", None)
         if answer["error"] is None:
             readings.append((answer, _read(path, name, cases[answer["case"]], found)))
     ordinary = [reading for reading in readings if reading[0]["case"] == "given"]
@@ -205,7 +210,11 @@ def _report(
     console.print(_table(diagnosis, console.width))
     for sentence in diagnosis.sentences:
         console.print(sentence, highlight=False)
-    missing = [each for each in GRADIENTS if each not in diagnosis.verdicts]
+    is_rule = response["kind"] == "rule"
+    missing = [each for each in GRADIENTS if each not in diagnosis.verdicts and not is_rule]
+    if is_rule and not diagnosis.right:
+        number = answers.index(answer)
+        _tell_rule(console, case, results[f"{number}/delta_I"], unsloped[number], response["returns"])
     if missing:
         console.print(f"Not returned: {', '.join(missing)}.", highlight=False)
     right = diagnosis.right and bool(ordinary)
@@ -216,6 +225,27 @@ def _report(
     elif diagnosis.right:
         console.print("With D = H = C its numbers are right; for other sizes it must not stop.")
     return 0 if right else 1
+
+
+def _tell_rule(
+    console: Console, case: Case, found: np.ndarray, unsloped: np.ndarray | None, returns: list[str]
+) -> None:
+    """Say how far a rule's δ_I is from the gradient, and which factor of it differs."""
+    delta, right = torch.from_numpy(found).double(), derive(case)
+    console.print("It is not the gradient.", style="bold")
+    if delta.shape != right["delta_I"].shape or unsloped is None:
+        return
+    slope, u = derivative(case.network.g(), case.z_I), torch.from_numpy(unsloped).double()
+    parts = []
+    if not _near(u, right["u"]):
+        parts.append(f"δ_O W_Oᵀ: yours is at {float(angle(u, right['u'])):.0f}° to it")
+    if not _near(delta, u * slope):
+        parts.append("⊙ g′(z_I): yours is not multiplied by it")
+    console.print(f"right: δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I); δ_I is at {float(angle(delta, right['delta_I'])):.0f}° to it")
+    for line in returns:
+        console.print(Text(f"yours: {line}"), soft_wrap=True)
+    for part in parts:
+        console.print(f"what differs: {part}", highlight=False)
 
 
 def _read(path: Path, name: str, case: Case, returned: dict[str, np.ndarray]) -> Diagnosis:

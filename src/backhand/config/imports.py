@@ -1,5 +1,6 @@
 """The user's own Python: modules that register an activation or a loss, and classes named by `_target_`."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -14,6 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from backhand.calculus.choices import closest
+from backhand.calculus.feedback import HiddenLayer, Rule
 from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
@@ -45,6 +47,55 @@ def import_all(names: Iterable[str], key: str = "imports") -> None:
             raise UserError(f"{key}={name}: cannot be imported ({said_by(error)})") from error
         if not path.samefile(getattr(found, "__file__", None) or "/"):
             raise UserError(f"{key}={name}: another module is called {path.stem}; give the file another name")
+
+
+def file_and_name(gradient: str) -> tuple[Path, str] | None:
+    """The file and the function that `model.gradient=FILE.py:NAME` names; None where it is a name of a choice."""
+    file, colon, name = gradient.rpartition(":")
+    return (Path(file), name) if colon and file.endswith(".py") else None
+
+
+def names_in(path: Path) -> list[str]:
+    """What a file defines at its top level, without running it.
+
+    Raises:
+        SyntaxError, ValueError: it is not Python.
+    """
+    found: list[str] = []
+    for statement in ast.parse(path.read_bytes()).body:
+        match statement:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.append(name)
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                found += [each.asname or each.name for each in names]
+            case ast.Assign(targets=targets):
+                found += [each.id for each in targets if isinstance(each, ast.Name)]
+    return found
+
+
+def rule_of(gradient: str) -> str | Rule:
+    """The backward pass that `model.gradient` names: the name of a choice as it is, a function of the user's as a rule.
+
+    Raises:
+        UserError: the file cannot be imported, or has no such function.
+    """
+    if (own := file_and_name(gradient)) is None:
+        return gradient
+    path, name = own
+    import_all([str(path)], "model.gradient")
+    function = getattr(sys.modules[path.stem], name, None)
+    if not callable(function):
+        raise UserError(f"model.gradient={gradient}: {path} has no function {name}")
+
+    def hidden_delta(delta: Any, W: Any, slope: Any, layer: HiddenLayer) -> Any:
+        try:
+            return function(delta, W, slope, layer)
+        except UserError:
+            raise
+        except Exception as error:  # whatever it raises
+            raise UserError(f"model.gradient={gradient}: hidden layer {layer.number}: {said_by(error)}") from error
+
+    return Rule(hidden_delta)
 
 
 def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:

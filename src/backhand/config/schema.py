@@ -122,7 +122,9 @@ class ModelConfig(NetworkArguments):
 
     output_activation: str = "${data.output_activation}"  # of the last layer
     loss: str = "${data.loss}"  # what is minimised
-    gradient: str = "hand"  # or autograd: the same network through torch's own graph
+    # how the error travels back: hand (backpropagation), autograd (torch's own graph), another rule, or FILE.py:NAME
+    gradient: str = "hand"
+    straight_through_window: Positive = 1.0  # straight_through: |z| up to which a flat activation lets δ pass
     init: str = "linear"  # how the first weights are drawn
     init_scale: NotNegative = 1.0  # every first weight is multiplied by it
 

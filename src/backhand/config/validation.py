@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation
-from backhand.calculus.choices import GRADIENTS, check_choice, closest
+from backhand.calculus.choices import check_choice, closest
+from backhand.calculus.feedback import GRADIENTS, RULES
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.config.catalogue import CATALOGUE, Facts
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
 from backhand.config.errors import nameless
-from backhand.config.imports import import_all
+from backhand.config.imports import file_and_name, import_all, names_in
 from backhand.config.ranges import LARGEST_SIZE, check_ranges, is_whole
 from backhand.config.schema import (
     AUTO,
@@ -30,6 +31,7 @@ from backhand.config.schema import (
     CustomDataConfig,
     CustomSchedulerConfig,
     DataConfig,
+    ModelConfig,
     NetworkArguments,
     PicturesConfig,
     SchedulerConfig,
@@ -327,7 +329,7 @@ def _check_model(config: TrainConfig, facts: Facts) -> None:
     model = config.model
     units = output_units(config, facts)
     check_network(model, units)
-    check_choice("model.gradient", model.gradient, GRADIENTS)
+    _check_gradient(model)
     check_choice("model.init", model.init, INITIALIZATIONS)
     loss = LOSSES[model.loss]
     if facts.classes is None and loss.probabilities:
@@ -339,6 +341,28 @@ def _check_model(config: TrainConfig, facts: Facts) -> None:
         raise UserError(f"model.loss={model.loss} is for two classes; data={config.data.name} has {facts.classes}")
     if model.output_activation == "softmax" and units == 1:
         raise UserError("model.output_activation=softmax: there is a single output, which softmax would make always 1")
+
+
+def _check_gradient(model: ModelConfig) -> None:
+    """Refuse a name that is none, a file without the function, and a rule for other activations."""
+    where = f"model.gradient={model.gradient}"
+    if (own := file_and_name(model.gradient)) is not None:
+        path, name = own
+        _check_file("model.gradient", path)
+        try:
+            names = names_in(path)
+        except (SyntaxError, ValueError) as error:
+            raise UserError(f"{where}: {path} is not Python ({error})") from None
+        if name not in names:
+            raise UserError(f"{where}: {path} has no function {name}{closest(name, names)}")
+        return
+    if model.gradient.endswith(".py"):
+        raise UserError(f"{where}: name the function, too, as in {model.gradient}:hidden_delta")
+    check_choice("model.gradient", model.gradient, GRADIENTS)
+    names = [model.hidden_activation] if isinstance(model.hidden_activation, str) else model.hidden_activation
+    flat = [name for name in ACTIVATIONS if ACTIVATIONS[name].flat]
+    if model.gradient in RULES and RULES[model.gradient].flat and not set(names) & set(flat):
+        raise UserError(f"{where}: is for activations whose derivative is zero; model.hidden_activation={flat[0]}")
 
 
 def can_compile() -> bool:
@@ -358,7 +382,7 @@ def _check_compile(config: TrainConfig) -> None:
         )
     mixed = str(trainer.precision) in ("bf16-mixed", "16-mixed", "bf16", "16")
     for wrong, reason in (
-        (config.model.gradient != "hand", f"model.gradient={config.model.gradient}: it is for gradients by hand"),
+        (config.model.gradient == "autograd", "model.gradient=autograd: it has no graph"),
         (config.optimizer.target not in OWN_UPDATES, f"optimizer={config.optimizer.name}: it has updates of its own"),
         (isinstance(config.scheduler, CustomSchedulerConfig), "scheduler=custom: Lightning steps it"),
         (mixed, f"trainer.precision={trainer.precision}: it has one precision"),

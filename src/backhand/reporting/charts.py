@@ -197,7 +197,7 @@ def overlaid(runs: dict[str, pd.DataFrame]) -> list[Figure]:
 
 
 def diagnostics(run: RunFolder) -> list[Figure]:
-    """What went through the network: δ, gradients, dead units, the learning rate, the audits with their limits."""
+    """What went through the network: angles, δ, gradients, dead units, the learning rate, the audits with limits."""
 
     def named(prefix: str) -> dict[str, str]:
         return {column: column.removeprefix(prefix) for column in run.epochs if column.startswith(prefix)}
@@ -214,7 +214,10 @@ def diagnostics(run: RunFolder) -> list[Figure]:
                 ends = run.epochs["epoch"].iloc[[0, -1]] + 1
                 line = {"dash": dash, "color": GREY}
                 audit.figure.add_scatter(x=ends, y=[limit, limit], mode="lines", line=line, name=f"{name} at {limit:g}")
+    angles = "In degrees, the mean of the epoch's audits: 0° is the same direction, 90° none in common."
     return [
+        *lines(run.epochs, named("alignment/"), "Angles to backpropagation", angles),
+        *lines(run.epochs, named("norm_ratio/"), "Norm of the feedback over that of its weight"),
         *lines(run.epochs, named("delta/"), "δ by layer", vanishing, log=True),
         *lines(run.epochs, named("grad/"), "Gradient norms", "Of each parameter.", log=True),
         *lines(run.epochs, named("units/"), "Units that have stopped learning", units, "acc"),

@@ -77,6 +77,34 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metrics: Sequence[str]) -> pd.DataF
     )
 
 
+def against_first(runs: pd.DataFrame, settings: Sequence[Hashable], metrics: Sequence[str]) -> pd.DataFrame:
+    """The paired differences of every setting from the first one, over the seeds that both have.
+
+    Args:
+        runs: as in `over_seeds`; the first row's setting is what the others are compared with.
+        settings: what the runs differ in; `seed` may be among them.
+        metrics: the first one decides which runs have failed.
+
+    Returns:
+        A row a setting that has at least two seeds in common with the first: the settings without `seed`, `pairs`, and
+        for each metric the mean difference (positive where the setting has more), `<metric> low` and `<metric> high`.
+    """
+    shared = [key for key in settings if key != "seed"]
+    if not shared or runs.empty:
+        return pd.DataFrame()
+    runs = runs.drop_duplicates([*shared, "seed"], ignore_index=True)
+    (_, first), *others = runs.groupby(shared, sort=False)
+    rows = []
+    for _, other in others:
+        pairs = paired(first, other, metrics)
+        if pairs["pairs"].iloc[0] > 1:
+            found = {"pairs": pairs["pairs"].iloc[0]}
+            for metric, row in pairs.iterrows():
+                found |= {metric: row["difference"], f"{metric} low": row["low"], f"{metric} high": row["high"]}
+            rows.append({**other.iloc[0][shared], **found})
+    return pd.DataFrame(rows)
+
+
 def _of_good_runs(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """The metrics, all of them NaN for a run that has failed or diverged."""
     return runs.loc[np.isfinite(runs[metrics[0]]), list(metrics)].reindex(runs.index)

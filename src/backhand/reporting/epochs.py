@@ -81,7 +81,9 @@ class Epochs(Sequence[dict[str, float]]):
         """The first epochs of one run of several; a run may be without an audit in an epoch where others have one."""
         state = self.state()
         values = state["values"][:epochs, :, run]
-        may_lack = torch.tensor([name.startswith("audit/") for name in self.names], dtype=torch.bool)
+        may_lack = torch.tensor(
+            [name.startswith(("audit/", "alignment/", "norm_ratio/")) for name in self.names], dtype=torch.bool
+        )
         given = state["given"][:epochs] & ~(values.isnan() & may_lack)
         return Epochs.of(state | {"values": values, "given": given})
 

@@ -33,7 +33,7 @@ SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv")
 NO_RESULT = "no result"
 WHOLE = ("classes", "confusion", "scatter")  # entries that are left out as a whole where a part is wrong
 JOB = re.compile("[0-9]{1,9}")
-COLUMNS = re.compile(r"(epoch|step|lr|(train|val|delta|grad|audit|units)/.*)", re.DOTALL)
+COLUMNS = re.compile(r"(epoch|step|lr|(train|val|delta|grad|audit|alignment|norm_ratio|units)/.*)", re.DOTALL)
 KEY = re.compile(r"(?!(job|runs|failed|status|seconds|error)$)[\w.@-]+")
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -74,10 +74,11 @@ class Objective(BaseModel):
 
 
 class Audit(BaseModel):
-    """How often the gradients were audited, and the worst relative error."""
+    """How often the gradients were audited, and the worst relative error, or the mean angle to backpropagation's."""
 
     times: Count = 0
     worst: Number | None = None
+    angle: Number | None = None
 
 
 class RunResult(BaseModel):

@@ -22,7 +22,7 @@ from backhand.config.schema import LoggerConfig, TrainConfig
 from backhand.config.validation import own_keys
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
-from backhand.reporting.result import git
+from backhand.reporting.result import backward_pass, git
 from backhand.reporting.wandb_content import EpochLogger, wandb_runs
 from backhand.reporting.wandb_server import check_reachable
 
@@ -199,7 +199,7 @@ def _wandb_logger(
         "notes": os.environ.get("WANDB_NOTES"),
         "tags": config.tags,
         "job_type": "train",
-        "config": _without_null(asdict(config)),
+        "config": {**_without_null(asdict(config)), "backward_pass": backward_pass(config)},
         "id": wandb_id,
     }
     arguments = {**masked(arguments), "dir": str(folder)}

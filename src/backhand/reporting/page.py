@@ -15,7 +15,7 @@ import pandas as pd
 from backhand.config.validation import larger_is_better
 from backhand.reporting import charts
 from backhand.reporting.charts import Figure, Table
-from backhand.reporting.comparison import over_seeds, paired
+from backhand.reporting.comparison import against_first, over_seeds, paired
 from backhand.reporting.findings import Findings
 from backhand.reporting.folder import (
     NO_RESULT,
@@ -154,6 +154,9 @@ def _tiles(result: RunResult, epochs: pd.DataFrame) -> list[tuple[str, str, str]
         tiles.append(
             ("worst gradient error", f"{result.audit.worst:.0e}", f"in {counted(result.audit.times, 'audit')}")
         )
+    if result.audit.angle is not None:
+        note = "δ of the hidden layers, on average"
+        tiles.append(("angle to backpropagation", f"{result.audit.angle:.0f}°", note))
     if result.seconds is not None:
         # A run that began with another's checkpoint counts that one's epochs, but has neither its rows nor its seconds.
         here, all_epochs = len(epochs), counted(result.epochs or 0, "epoch")
@@ -266,6 +269,7 @@ def _sweep_page(sweep: SweepFolder, beside: Path) -> Page:
         sweep.gaps,
         [
             Section("seeds", "Means over seeds", _means_table(sweep, means)),
+            Section("pairs", "Differences by seed", _differences_table(sweep, means)),
             Section("compare", "What made the difference", charts.sweep_figures(sweep, means)),
             Section("best", "The best run", curves),
             Section("runs", "All runs", _runs_table(sweep, beside)),
@@ -295,6 +299,21 @@ def _means_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
     for metric in sweep.metrics:
         frame[metric], frame[f"± {metric}"] = means[metric], means[f"{metric} high"] - means[metric]
     caption = "Means of the runs that differ in their seed only, the best first; ± is half of the 95 % t-interval"
+    return [Table(caption, frame, sortable=True)]
+
+
+def _differences_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
+    if means.empty or means["runs"].max() < 2:
+        return []
+    ended = sweep.runs[sweep.runs["status"] != NO_RESULT]
+    found = against_first(ended, sweep.settings, sweep.metrics)
+    if found.empty:
+        return []
+    frame = found[[*_but_seed(sweep), "pairs"]].copy()
+    for metric in sweep.metrics:
+        frame[metric], frame[f"± {metric}"] = found[metric], found[f"{metric} high"] - found[metric]
+    first = ", ".join(f"{key}={ended[key].iloc[0]}" for key in _but_seed(sweep))
+    caption = f"Each setting minus {first}, over the pairs of runs with the same seed; ± is half of the 95 % t-interval"
     return [Table(caption, frame, sortable=True)]
 
 

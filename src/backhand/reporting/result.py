@@ -2,22 +2,31 @@
 
 import functools
 import hashlib
+import io
 import json
 import math
 import platform
 import subprocess
+import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import backhand
 from backhand import __version__
 from backhand.config import CONF
 from backhand.config.confidential import leaves, masked
 from backhand.config.files import atomic_write, read_json
+from backhand.config.imports import file_and_name
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
+
+# What the gradients of a run come from, and what of it changes none of them.
+CALCULUS = Path(backhand.__file__).parent / "calculus"
+UNIMPORTANT = (tokenize.COMMENT, tokenize.NL)
+BEGINS = (tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
@@ -47,7 +56,8 @@ class Result:
         steps, epochs: completed, those before it was resumed included.
         skipped: steps whose update was left out, because it was not finite.
         audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
-            there where it was looked at; None for never.
+            there where it was looked at; or of another backward pass the mean angle to backpropagation in degrees;
+            None for never.
         error: why it failed or diverged.
         chosen: what became of each setting that was `auto`.
     """
@@ -82,6 +92,7 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
     record = {
         **asdict(result),
         "config_hash": config_hash(config),
+        "backward_pass": backward_pass(config),
         "git_commit": git("rev-parse", "HEAD"),
         "versions": {
             "python": platform.python_version(),
@@ -146,8 +157,56 @@ def metrics_of(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def config_hash(config: TrainConfig) -> str:
-    """SHA-256 of the settings that decide what a run computes."""
-    return hashlib.sha256(json.dumps(settings_without(config, NOT_HASHED), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the settings that decide what a run computes, and of the source of its backward pass."""
+    decisive = settings_without(config, NOT_HASHED) | {"backward_pass": backward_pass(config)}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def is_another(stored: Mapping[str, Any], config: TrainConfig) -> str | None:
+    """Whose a result.json or a checkpoint is, if not this configuration's: half a sentence; None where it is.
+
+    Args:
+        stored: with `config_hash` and `backward_pass`.
+        config: the run's.
+    """
+    if stored.get("config_hash") == config_hash(config):
+        return None
+    if stored.get("backward_pass") != backward_pass(config):
+        return "another backward pass's run (the code that the gradients come from has changed since)"
+    return "another configuration's run"
+
+
+def backward_pass(config: TrainConfig) -> str:
+    """A digest of the code that the gradients come from: this package's calculus, and the file of a rule of one's own.
+
+    Comments, docstrings and blank lines do not count. A file that is not there counts as empty.
+    """
+    own = file_and_name(config.model.gradient)
+    files = [*sorted(CALCULUS.glob("*.py")), *([own[0]] if own is not None else [])]
+    return hashlib.sha256("".join(code_of(file) for file in files).encode()).hexdigest()[:16]
+
+
+def code_of(file: Path) -> str:
+    """The file's tokens without comments, docstrings and blank lines."""
+    if not file.is_file():
+        return ""
+    # A file that is changed while the program runs has been imported as it was.
+    return _code(str(file.absolute()))
+
+
+@functools.cache
+def _code(path: str) -> str:
+    source = Path(path).read_bytes()
+    try:
+        tokens = [each for each in tokenize.tokenize(io.BytesIO(source).readline) if each.type not in UNIMPORTANT]
+    except (tokenize.TokenError, SyntaxError):
+        return source.decode("utf-8", "replace")
+    kept = [tokens[0]]
+    for token in tokens[1:]:
+        # At the beginning of a statement a string is a docstring, and an end of line what is left of one.
+        if kept[-1].type not in BEGINS or token.type not in (tokenize.STRING, tokenize.NEWLINE):
+            kept.append(token)
+    return "".join(token.string for token in kept)
 
 
 def differences(ours: TrainConfig, theirs: TrainConfig) -> str:

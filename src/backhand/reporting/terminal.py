@@ -36,7 +36,10 @@ def print_summary(result: Result, folder: Path, best: int | None) -> None:
     if result.skipped:
         steps = "1 step was" if result.skipped == 1 else f"{result.skipped:,} steps were"
         console.print(f"{steps} left out: a loss or a gradient was not finite", highlight=False)
-    if result.audit is not None:
+    if result.audit is not None and "angle" in result.audit:
+        line = f"not backpropagation: angle to it {result.audit['angle']:.0f}° on average, over the hidden layers' δ"
+        console.print(line, highlight=False)
+    elif result.audit is not None:
         times, worst, torchs = (result.audit[key] for key in ("times", "worst", "torch"))
         line = f"gradients audited: {times} {'time' if times == 1 else 'times'}, worst relative error {worst:.0e}"
         console.print(line + (f" (torch's own: {torchs:.0e})" if torchs is not None else ""), highlight=False)

@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import Override
 from rich.console import Console
 
 from backhand.errors import UserError
+from backhand.reporting.result import backward_pass
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import Sweep
 
@@ -35,7 +36,8 @@ def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) 
     if len(folders) < len(jobs):
         raise UserError(f"hydra.sweep.subdir: {len(jobs)} jobs would share {len(folders)} folders; leave it as it is")
     objective = jobs[0].config.objective
-    with sweep.running(len(jobs), objective, {"search": "grid"}, [job.hash for job in jobs]):
+    passes = [backward_pass(job.config) for job in jobs]
+    with sweep.running(len(jobs), objective, {"search": "grid"}, passes, [job.hash for job in jobs]):
         sweep.run(jobs)
     summarise(sweep, [objective])
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from backhand.config.schema import TrainConfig
 from backhand.data.module import InMemoryData
 from backhand.reporting.epochs import Epochs
-from backhand.reporting.result import best_objective, config_hash
+from backhand.reporting.result import backward_pass, best_objective, config_hash
 from backhand.training.checkpoint import BEST
 from backhand.training.decisions import improvements
 from backhand.training.module import LightningMLP
@@ -191,6 +191,7 @@ class Population:
             },
             "own_folder": {
                 "config_hash": config_hash(self.composed[run]),
+                "backward_pass": backward_pass(self.composed[run]),
                 "data": self.data.dataset.digest,
                 "first_epoch": 0,
                 "seconds": self.seconds / len(self.configs),

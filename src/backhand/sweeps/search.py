@@ -17,6 +17,7 @@ from backhand.config.errors import one_line
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import check_validated, facts_of, metric_names
 from backhand.errors import UserError
+from backhand.reporting.result import backward_pass
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.study import Study
 from backhand.sweeps.summary import summarise
@@ -115,7 +116,7 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
         "objectives": names,
         "config": first.hash,
     }
-    with sweep.running(settings.n_trials, first.config.objective, identity):
+    with sweep.running(settings.n_trials, first.config.objective, identity, [backward_pass(first.config)]):
         study = Study(sweep.folder / JOURNAL, names, space, settings.build_sampler)
         for job in _jobs(sweep, fixed, [trial for trial in study.trials if trial.state.is_finished()]):
             sweep.record(job)

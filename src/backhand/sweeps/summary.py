@@ -15,7 +15,7 @@ from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
 from backhand.reporting.cells import cell
-from backhand.reporting.comparison import over_seeds
+from backhand.reporting.comparison import against_first, over_seeds
 from backhand.reporting.plots import sweep_plot
 from backhand.reporting.report import leave_report
 from backhand.reporting.terminal import number, print_table, short, shown, upload_command
@@ -63,6 +63,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
             _print_runs(outcomes, settings, found, top)
         else:
             _print_means(means, top)
+            _print_differences(settings, found, top)
     if failed:
         console.print(f"{len(failed)} of {len(outcomes)} failed:", style="bold")
     for each in failed:
@@ -117,6 +118,25 @@ def _print_means(means: Any, top: int) -> None:
             for mean, high in zip(best[name], best[f"{name} high"], strict=True)
         ]
     _print(f"mean ± 95 % interval: the best {len(best)} of {len(means)}", keys, rows)
+
+
+def _print_differences(settings: Any, found: Any, top: int) -> None:
+    """The paired differences by seed from the first setting on the command line, the best first."""
+    settings = settings.rename(columns=lambda key: key.lstrip("+"))
+    metrics, runs = list(found), settings.join(found)
+    differences = against_first(runs, list(settings), metrics)
+    if differences.empty:
+        return
+    keys = list(differences.loc[:, :"pairs"])[:-1]
+    first = ", ".join(f"{key}={short(runs[key].iloc[0])}" for key in keys)
+    best = differences.sort_values(metrics[0], ascending=not larger_is_better(metrics[0]), kind="stable").head(top)
+    rows = best[keys].map(short).assign(pairs=best["pairs"].map("{:.0f}".format))
+    for name in metrics:
+        rows[name] = [
+            f"{_written(name, mean)} ± {_written(name, high - mean)}"
+            for mean, high in zip(best[name], best[f"{name} high"], strict=True)
+        ]
+    _print(f"minus {first}, by seed: mean ± 95 % interval", keys, rows)
 
 
 def _print_runs(outcomes: Sequence[JobOutcome], settings: Any, found: Any, top: int) -> None:

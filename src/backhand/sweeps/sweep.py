@@ -102,7 +102,12 @@ class Sweep:
 
     @contextlib.contextmanager
     def running(
-        self, total: int, objective: str, identity: Mapping[str, Any], jobs: Sequence[str] = ()
+        self,
+        total: int,
+        objective: str,
+        identity: Mapping[str, Any],
+        backward_passes: Sequence[str],
+        jobs: Sequence[str] = (),
     ) -> Iterator[None]:
         """Make the folder this sweep's, or resume in it where it is already; show how far it is.
 
@@ -110,6 +115,7 @@ class Sweep:
             total: how many jobs there will be.
             objective: the metric whose best value is shown.
             identity: what a sweep that is resumed must have in common with the one that began.
+            backward_passes: the digests of its jobs' code, or of the first one's.
             jobs: the hashes of its jobs' configurations where they are known; more may have come behind them.
 
         Raises:
@@ -118,7 +124,7 @@ class Sweep:
         """
         hold(self.folder, "hydra.sweep.dir")
         try:
-            self._claim(identity, list(jobs))
+            self._claim(identity, list(backward_passes), list(jobs))
             with SweepProgress(total, objective, self.outcomes) as self.progress:
                 yield
         except (KeyboardInterrupt, SystemExit):
@@ -130,26 +136,36 @@ class Sweep:
         except OSError as error:
             raise UserError(f"{self.where}: cannot be written ({error.strerror or error})") from None
 
-    def _claim(self, identity: Mapping[str, Any], jobs: list[str]) -> None:
+    def _claim(self, identity: Mapping[str, Any], backward_passes: list[str], jobs: list[str]) -> None:
         claim, ours = self.folder / CLAIM, masked(dict(identity))
         check_links(self.folder, "hydra.sweep.dir")
         if claim.exists():
             known = read_json(claim)
             try:
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
+                passes = known["backward_passes"]
             except (KeyError, TypeError):
                 raise UserError(f"{self.where}: its {CLAIM} cannot be read; name another folder") from None
-            if theirs != ours or before != jobs[: len(before)]:
+            if passes != backward_passes[: len(passes)] and began.split() == self._overrides()[: len(began.split())]:
+                raise UserError(
+                    f"{self.where}: was begun with another backward pass (the code that the gradients come from has "
+                    "changed since), whose results are not handed out again; name another folder"
+                )
+            if theirs != ours or passes != backward_passes[: len(passes)] or before != jobs[: len(before)]:
                 raise UserError(
                     f"{self.where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
                     "overwritten; name another folder"
                 )
         elif not {path.name for path in self.folder.iterdir()} <= HARMLESS:
             raise UserError(f"{self.where}: holds something else, and nothing is overwritten; name another folder")
-        given = self.config.hydra.overrides
-        overrides = [*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))]
-        atomic_write(claim, json.dumps({"sweep": ours, "jobs": jobs, "overrides": masked(overrides)}) + "\n")
+        record = {"sweep": ours, "backward_passes": backward_passes, "jobs": jobs, "overrides": self._overrides()}
+        atomic_write(claim, json.dumps(record) + "\n")
         atomic_write(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
+
+    def _overrides(self) -> list[str]:
+        """The sweep's command line, without what only says that it is a sweep."""
+        given = self.config.hydra.overrides
+        return masked([*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))])
 
     def job_that_fits(self, number: int, overrides: Sequence[str]) -> Job | None:
         """The job; None where its settings do not fit together, which is written into its folder and recorded."""

@@ -26,7 +26,7 @@ from backhand.data.dataset import Dataset
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import wandb_id
-from backhand.reporting.result import config_hash
+from backhand.reporting.result import backward_pass, config_hash, is_another
 from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ class LastCheckpoint(Checkpoint):
         interruption: Interruption | None = None,
     ) -> None:
         self.path, self.every_n_steps, self.interruption = path, every_n_steps, interruption or Interruption()
-        self.hash, self.digest, self.loggers, self.resumed = config_hash(config), dataset.digest, loggers, resumed
+        self.hash, self.backward_pass = config_hash(config), backward_pass(config)
+        self.digest, self.loggers, self.resumed = dataset.digest, loggers, resumed
         self.before = 0.0 if resumed is None else resumed["seconds"]
         self.first_epoch = None if resumed is None else resumed["first_epoch"]
         self.began: float | None = None
@@ -182,6 +183,7 @@ class LastCheckpoint(Checkpoint):
             self.saved_once = True
         checkpoint["own_folder"] = {
             "config_hash": self.hash,
+            "backward_pass": self.backward_pass,
             "data": self.digest,
             "first_epoch": self.first_epoch,
             "seconds": self.seconds,
@@ -243,8 +245,8 @@ def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any
     contents = read(path)
     with made_here(path):
         state = contents["own_folder"]
-        if state["config_hash"] != config_hash(config):
-            raise UserError(f"{path}: is another configuration's, and nothing is overwritten; name another folder")
+        if whose := is_another({name: state[name] for name in ("config_hash", "backward_pass")}, config):
+            raise UserError(f"{path}: is of {whose}, and nothing is overwritten; name another folder")
         same = contents["hyper_parameters"].get("preprocessing") == dataset.preprocessing
         if not same or state["data"] != dataset.digest:
             raise UserError(f"{path}: the data have changed since; train on them in another folder")

@@ -27,6 +27,7 @@ from backhand.reporting.result import (
     Result,
     config_hash,
     differences,
+    is_another,
     is_complete,
     objective_of,
     read_result,
@@ -52,8 +53,8 @@ def main(cfg: DictConfig) -> Any:
     alone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
     folder = shared_folder(own_folder)  # of another process than the first, its own is a temporary one
     record = read_result(folder) if not alone or config.ckpt_path == AUTO else None
-    if record is not None and record.get("config_hash") != config_hash(config):
-        raise UserError(f"{folder}: holds another configuration's run, and nothing is overwritten; name another folder")
+    if record is not None and (whose := is_another(record, config)):
+        raise UserError(f"{folder}: holds {whose}, and nothing is overwritten; name another folder")
     if record is not None and is_complete(record):
         if is_first():
             log.info("complete already: %s", folder)

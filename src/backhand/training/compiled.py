@@ -107,7 +107,9 @@ class CompiledStep:
         settings = {key: value for key, value in self.group.items() if key not in ("params", "lr", "initial_lr")}
         device = self.theta[0].device
         self.lr, self.filled = torch.zeros((), device=device, dtype=widest_dtype(device)), 0.0
-        network, several = model.network, self.frozen is not None
+        network, several, count = model.network, self.frozen is not None, 2 * len(model.layers)
+        pairs = list(zip(model.feedback_tensors(), network.trained, strict=True))
+        self.fixed = [tensor for tensor, is_trained in pairs if not is_trained]
 
         def step(
             theta: list[Tensor],
@@ -117,8 +119,11 @@ class CompiledStep:
             x: Tensor,
             y: Tensor,
             sample_weight: Tensor | None,
+            fixed: Sequence[Tensor],
         ) -> tuple[Any, ...]:
-            L, z_O, grads = gradients(network, criterion, x, y, theta, weight, sample_weight)
+            of_rule, kept = iter(theta[count:]), iter(fixed)  # what is trained is updated as the weights are
+            feedback = [next(of_rule if is_trained else kept) for is_trained in network.trained]
+            L, z_O, grads = gradients(network, criterion, x, y, theta[:count], weight, sample_weight, feedback)
             finite = None
             if leaves_out:
                 total = L
@@ -162,7 +167,7 @@ class CompiledStep:
                 self.filled = lr
                 self.lr.fill_(lr)
             lr = self.lr
-        inputs = self.theta, self.states, lr, self.frozen, *batch[:3]
+        inputs = self.theta, self.states, lr, self.frozen, *batch[:3], self.fixed
         if self.has_run:
             return self.run(*inputs)
         self.has_run = True

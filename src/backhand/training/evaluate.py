@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -15,6 +15,7 @@ from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.errors import one_line
 from backhand.config.files import replacing
+from backhand.config.imports import file_and_name
 from backhand.config.schema import TrainConfig
 from backhand.config.stored import read_stored
 from backhand.config.validation import check_checkpoint_file, typed
@@ -135,6 +136,10 @@ def read_config(folder: Path, allowed: Collection[str] = ()) -> TrainConfig:
     try:
         stored = read_stored(path, allowed)
         began_from, stored.ckpt_path = stored.get("ckpt_path"), None  # which may be gone
-        return replace(typed(stored), ckpt_path=began_from)
+        gradient = OmegaConf.select(stored, "model.gradient")
+        if isinstance(gradient, str) and file_and_name(gradient) is not None:
+            stored.model.gradient = "hand"  # for the file may be gone, too
+        config = typed(stored)
+        return replace(config, ckpt_path=began_from, model=replace(config.model, gradient=gradient))
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None

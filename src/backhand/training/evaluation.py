@@ -129,9 +129,13 @@ def read_module(checkpoint: Path) -> LightningMLP:
         stored = sum(each.numel() for each in contents["state_dict"].values())
         if sum(inputs * units for inputs, units in pairwise(sizes)) > stored:  # there would be room made for it
             raise ValueError(f"a network of {sizes} has more weights than its {stored}")
+        arguments, state = dict(contents["hyper_parameters"]), contents["state_dict"]
+        if arguments["gradient"] != "autograd":  # a rule of its own may be code, and is for training alone
+            arguments["gradient"] = "hand"
+            state = {name: value for name, value in state.items() if not name.startswith("model.feedback.")}
         try:
-            module = LightningMLP(**contents["hyper_parameters"])
+            module = LightningMLP(**arguments)
         except UserError as error:  # it does not know that they are a file's
             raise ValueError(error) from None
-        module.load_state_dict(contents["state_dict"])
+        module.load_state_dict(state)
     return module

@@ -76,7 +76,7 @@ def _losses(module: LightningMLP, batch: Batch) -> Tensor:
     """The loss of each sample by itself (B,)."""
     model = module.model
     criterion, weight = model.criterion(module.loss, module.loss_parameters, batch.x)
-    z_O, *_ = forward(model.network, batch.x, list(model.parameters()))
+    z_O, *_ = forward(model.network, batch.x, model.parameters_in_order())
     return loss_value(model.network, criterion, z_O.unsqueeze(1), batch.y.unsqueeze(1), weight)
 
 

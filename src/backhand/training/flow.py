@@ -13,8 +13,8 @@ from torch import Tensor
 from backhand.calculus.activations import ACTIVATIONS, narrow, wide
 from backhand.calculus.backpropagation import (
     bias_gradient,
+    delta_of_layer,
     forward,
-    hidden_delta,
     loss_delta,
     preactivation,
     weight_gradient,
@@ -49,15 +49,16 @@ class Flow:
 @torch.no_grad()
 def flow(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> Flow:
     """Forward and backward on a batch, everything kept."""
-    network, theta = model.network, [each.detach() for each in model.parameters()]
+    network, theta = model.network, [each.detach() for each in model.parameters_in_order()]
     criterion, weight = model.criterion(loss, parameters, batch.x)
     weights, biases = theta[::2], theta[1::2]
     z_O, hidden, saved = forward(network, batch.x, theta)
     layer_inputs = [batch.x, *hidden]
     z = [preactivation(h, W, b) for h, W, b in zip(layer_inputs, weights, biases, strict=True)]
     deltas = [narrow(loss_delta(network, criterion, z_O, batch.y, weight, batch.weight), z_O)]
+    feedback = [each.detach() for each in model.feedback_tensors()]
     for i in reversed(range(len(hidden))):
-        deltas.insert(0, hidden_delta(network.g(i), deltas[0], weights[i + 1], saved[i]))
+        deltas.insert(0, delta_of_layer(network, i, deltas[0], weights[i + 1], saved[i], deltas[-1], feedback))
     gradients = [
         gradient
         for h, delta in zip(layer_inputs, deltas, strict=True)
@@ -83,7 +84,7 @@ def measures(model: MLP, found: Flow) -> dict[str, Tensor]:
         f"delta/{name}": each.float().square().mean((-2, -1)).sqrt()
         for name, each in zip(names, found.deltas, strict=True)
     }
-    for (name, _), each in zip(model.named_parameters(), found.gradients, strict=True):
+    for (name, _), each in zip(model.layers.named_parameters(prefix="layers"), found.gradients, strict=True):
         metrics[f"grad/{name}"] = each.float().flatten(runs).norm(dim=-1)
     for i, (name, z, h) in enumerate(zip(names, found.preactivations, found.hidden, strict=False)):
         g, steepest = model.network.g(i), _steepest(model.network.g_name(i))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +12,7 @@ from torch import Tensor
 from backhand.calculus.choices import check_choice, check_number
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.mlp import MLP, kind_of
+from backhand.config.imports import rule_of
 from backhand.config.ranges import check_ranges
 from backhand.config.schema import CHOICES, ON_NAN, EarlyStoppingConfig
 from backhand.data.batches import Batch
@@ -43,7 +44,8 @@ class LightningMLP(LightningModule):
         output_activation: f.
         loss: a key of `LOSSES`.
         loss_parameters: its parameters by name, numbers or lists of numbers.
-        gradient: `hand`, or `autograd` for torch's own graph.
+        gradient: `hand`, `autograd` for torch's own graph, a name of `RULES`, or your own rule as `FILE.py:NAME`.
+        gradient_settings: the rule's own, by name.
         init: a key of `INITIALIZATIONS`.*
         init_scale: every initial value is multiplied by it.*
         seed: of the initial values; torch's global generator if None.*
@@ -80,7 +82,8 @@ class LightningMLP(LightningModule):
         loss: str = "cross_entropy",
         *,
         loss_parameters: Mapping[str, Any] | None = None,
-        gradient: Literal["hand", "autograd"] = "hand",
+        gradient: str = "hand",
+        gradient_settings: Mapping[str, float] | None = None,
         init: Any = "linear",
         init_scale: Any = 1.0,
         seed: Any = None,
@@ -98,7 +101,9 @@ class LightningMLP(LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)  # a logger has the configuration
         check_choice("on_nan", on_nan, ON_NAN)
-        self.model = MLP(sizes, hidden_activation, output_activation, gradient=gradient, runs=runs)
+        network: Any = partial(MLP, sizes, hidden_activation, output_activation)
+        network = partial(network, gradient=rule_of(gradient), settings=gradient_settings)
+        self.model: MLP = network(runs=runs)
         self.model.check_loss(loss)
         check_settings(self.hparams)
         parameters = {name: value for name, value in (loss_parameters or {}).items() if value is not None}
@@ -106,10 +111,9 @@ class LightningMLP(LightningModule):
         each = partial(of_each_run, runs=runs)
         for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
-            one = MLP(sizes, hidden_activation, output_activation, init=rule, init_scale=scale, generator=generator)
-            with torch.no_grad():
-                for mine, value in zip(self.model.parameters(), one.parameters(), strict=True):
-                    (mine if runs is None else mine[run]).copy_(value)
+            one, ours = network(init=rule, init_scale=scale, generator=generator), self.model.state_dict()
+            for name, value in one.state_dict().items():
+                (ours[name] if runs is None else ours[name][run]).copy_(value)
         self.loss, self.loss_parameters = loss, dict(loss_parameters or {})
         self.classifies = classes is not None or LOSSES[loss].probabilities
         self.on_nan = None if on_nan == "continue" else OnNan(on_nan, runs or 1)

@@ -151,7 +151,9 @@ def _total(pl_module: Any) -> Tensor:
 
 def _model_of_run(model: MLP, run: int) -> MLP:
     network = model.network
-    own = MLP(model.sizes, network.hidden_activation, network.output_activation, dtype=next(model.parameters()).dtype)
+    rule: dict[str, Any] = {"gradient": model.gradient, "settings": dict(network.settings)}
+    activations = network.hidden_activation, network.output_activation
+    own = MLP(model.sizes, *activations, **rule, dtype=next(model.parameters()).dtype)
     own.load_state_dict({name: value[run] for name, value in model.state_dict().items()})
     return own.to(next(model.parameters()).device)
 

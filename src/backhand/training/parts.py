@@ -134,7 +134,8 @@ def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig]
         output_activation=config.model.output_activation,
         loss=config.model.loss,
         loss_parameters=_loss_parameters(config, data),
-        gradient=config.model.gradient,  # type: ignore[arg-type]
+        gradient=config.model.gradient,
+        gradient_settings={"straight_through_window": config.model.straight_through_window},
         init=each(lambda one: one.model.init),
         init_scale=each(lambda one: one.model.init_scale),
         seed=each(lambda one: one.seed),

@@ -1,0 +1,223 @@
+"""Other ways for the error to travel back than backpropagation's `δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I)`.
+
+A rule is one function that returns a hidden layer's δ. Everything else stays: the forward pass, δ_O, and what a
+layer's gradients are made of, `∇W = hᵀ δ` and `∇b = Σ_B δ`. To add a rule, write one entry of `RULES`, or a function of
+the same form in a file of your own (docs/change_a_line.md). Like `activations`, this file needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backhand.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A rule's function: `delta` (…, B, m) and `W` (…, n, m) of the layer above, `slope` = g′(z) (…, B, n), and the layer.
+HiddenDelta = Callable[["Tensor", "Tensor", "Tensor", "HiddenLayer"], "Tensor"]
+
+
+class HiddenLayer:
+    """What a rule knows of the hidden layer whose δ it returns.
+
+    Attributes:
+        number: 0 for the layer next to the input.
+        delta_O: δ_O (…, B, C).
+        z: the pre-activation (…, B, n) where the activation is flat, else None.
+        settings: the rule's, by name.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        delta_O: Tensor,
+        tensors: Mapping[str, Tensor],
+        z: Tensor | None = None,
+        settings: Mapping[str, float] | None = None,
+    ) -> None:
+        self.number, self.delta_O, self.z, self.settings = number, delta_O, z, settings or {}
+        self._tensors = tensors
+
+    def fixed(self, name: str, shape: Sequence[int] | None = None, *, like: Tensor | None = None) -> Tensor:
+        """A random tensor that stays as it is.
+
+        It is drawn once, from the run's own seed and as the first weights are, and saved in the checkpoint.
+
+        Args:
+            name: of the tensor, within the layer.
+            shape: without the run axis; of a matrix the first number counts as that of its inputs.
+            like: a tensor whose shape it has instead, such as W.
+
+        Returns:
+            The tensor, with the run axis where there is one.
+        """
+        return self._kept(name, shape, like, is_trained=False)
+
+    def trained(self, name: str, *, like: Tensor) -> Tensor:
+        """A tensor that begins as `fixed` does and then has, at every step, the update of the W that it is like."""
+        return self._kept(name, None, like, is_trained=True)
+
+    def _kept(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
+        if name not in self._tensors:
+            known = ", ".join(self._tensors) or "none"
+            where = f"gradient, hidden layer {self.number}: {name}"
+            raise UserError(f"{where}: was not asked for when the rule was tried; it has {known}")
+        return self._tensors[name]
+
+
+class TrialLayer(HiddenLayer):
+    """The layer when its rule is called for the first time: what the rule asks for is drawn, and noted.
+
+    Args:
+        number, delta_O, z, settings: as in `HiddenLayer`.
+        W: the weight above (…, n, m).
+        draw: makes a tensor of a shape.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        delta_O: Tensor,
+        W: Tensor,
+        draw: Callable[[Sequence[int]], Tensor],
+        z: Tensor | None,
+        settings: Mapping[str, float],
+    ) -> None:
+        self.found: dict[str, tuple[Tensor, bool]] = {}
+        super().__init__(number, delta_O, {}, z, settings)
+        self._W, self._draw = W, draw
+
+    def _kept(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise UserError(
+                f"gradient, hidden layer {self.number}: {name!r} is no name for a tensor; must be letters and digits"
+            )
+        if (shape is None) == (like is None):
+            raise UserError(f"gradient, hidden layer {self.number}: {name}: give either a shape or like=W")
+        if name not in self.found:
+            size = like.shape if like is not None else (*self._W.shape[:-2], *shape)  # type: ignore[misc]
+            if is_trained and size != self._W.shape:
+                raise UserError(f"gradient, hidden layer {self.number}: {name}: what is trained must be like W")
+            self.found[name] = self._draw(size), is_trained
+        return self.found[name][0]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the error travels back.
+
+    Attributes:
+        hidden_delta: δ (…, B, m) and W (…, n, m) of the layer above, g′(z) (…, B, n), the layer → δ (…, B, n).
+        text: its formula as plain text.
+        latex: the same in LaTeX.
+        source: the paper.
+        settings: names of `model.*` that it has, with their defaults.
+        flat: whether it is for activations whose derivative is zero.
+    """
+
+    hidden_delta: HiddenDelta
+    text: str = "δ_I = (your own)"
+    latex: str = r"\delta_I"
+    source: str = ""
+    settings: tuple[tuple[str, float], ...] = ()
+    flat: bool = False
+
+
+def feedback_alignment(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+    """`δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I)`, B fixed and random."""
+    B = layer.fixed("B", like=W)
+    return (delta @ B.mT) * slope
+
+
+def direct_feedback_alignment(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+    """`δ = (δ_O Bᵀ) ⊙ g′(z)`, B (n, C) fixed and random: every hidden layer hears of the output's error directly."""
+    B = layer.fixed("B", (W.shape[-2], layer.delta_O.shape[-1]))
+    return (layer.delta_O @ B.mT) * slope
+
+
+def sign_symmetry(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+    """`δ_I = (δ_O (|M| ⊙ sign W_O)ᵀ) ⊙ g′(z_I)`, M fixed and random."""
+    M = layer.fixed("M", like=W)
+    return (delta @ (M.abs() * W.sign()).mT) * slope
+
+
+def unit_sign_symmetry(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+    """`δ_I = (δ_O (sign W_O)ᵀ) ⊙ g′(z_I)`."""
+    return (delta @ W.sign().mT) * slope
+
+
+def kolen_pollack(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+    """`δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I)`, B updated by what W is updated by; weight decay then makes the two equal."""
+    B = layer.trained("B", like=W)
+    return (delta @ B.mT) * slope
+
+
+def straight_through(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+    """`δ_I = (δ_O W_Oᵀ) ⊙ [|z_I| ≤ c]`: where the activation is flat, as if it were the identity near 0."""
+    if layer.z is not None:
+        slope = (layer.z.abs() <= layer.settings["straight_through_window"]).to(slope.dtype)
+    return (delta @ W.mT) * slope
+
+
+RULES: dict[str, Rule] = {
+    "feedback_alignment": Rule(
+        feedback_alignment,
+        text="δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I), B_O fixed and random",
+        latex=r"\delta_I = (\delta_O B_O^\top) \odot g'(z_I)",
+        source="Lillicrap et al., Random synaptic feedback weights support error backpropagation (2016)",
+    ),
+    "direct_feedback_alignment": Rule(
+        direct_feedback_alignment,
+        text="δ_l = (δ_O B_lᵀ) ⊙ g′(z_l), B_l fixed and random",
+        latex=r"\delta_l = (\delta_O B_l^\top) \odot g'(z_l)",
+        source="Nøkland, Direct Feedback Alignment Provides Learning in Deep Neural Networks (2016), equation 7",
+    ),
+    "sign_symmetry": Rule(
+        sign_symmetry,
+        text="δ_I = (δ_O (|M_O| ⊙ sign W_O)ᵀ) ⊙ g′(z_I), M_O fixed and random",
+        latex=r"\delta_I = (\delta_O (|M_O| \odot \operatorname{sign} W_O)^\top) \odot g'(z_I)",
+        source="Liao et al., How Important Is Weight Symmetry in Backpropagation? (2016), frSF",
+    ),
+    "unit_sign_symmetry": Rule(
+        unit_sign_symmetry,
+        text="δ_I = (δ_O (sign W_O)ᵀ) ⊙ g′(z_I)",
+        latex=r"\delta_I = (\delta_O (\operatorname{sign} W_O)^\top) \odot g'(z_I)",
+        source="Liao et al., How Important Is Weight Symmetry in Backpropagation? (2016), uSF",
+    ),
+    "kolen_pollack": Rule(
+        kolen_pollack,
+        text="δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I), B_O ← B_O + ΔW_O",
+        latex=r"\delta_I = (\delta_O B_O^\top) \odot g'(z_I), \quad B_O \leftarrow B_O + \Delta W_O",
+        source="Akrout et al., Deep Learning without Weight Transport (2019), section 3.2",
+    ),
+    "straight_through": Rule(
+        straight_through,
+        text="δ_I = (δ_O W_Oᵀ) ⊙ [|z_I| ≤ c]",
+        latex=r"\delta_I = (\delta_O W_O^\top) \odot [\,|z_I| \le c\,]",
+        source="Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons (2013), section 4",
+        settings=(("straight_through_window", 1.0),),
+        flat=True,
+    ),
+}
+
+# What `model.gradient` may be, beside a function of one's own.
+GRADIENTS = ("hand", "autograd", *RULES)
+
+
+def checked_delta(found: Any, like: Tensor, number: int) -> Tensor:
+    """What a rule returned, if it is a layer's δ.
+
+    Raises:
+        UserError: it is no tensor, or has another shape than g′(z).
+    """
+    if not hasattr(found, "shape"):
+        raise UserError(f"gradient, hidden layer {number}: the rule returned {type(found).__name__}, not a tensor")
+    if found.shape != like.shape:
+        raise UserError(
+            f"gradient, hidden layer {number}: the rule returned a δ of the shape {tuple(found.shape)}; "
+            f"must be that of g′(z), {tuple(like.shape)}"
+        )
+    return found

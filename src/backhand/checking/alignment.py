@@ -1,0 +1,75 @@
+"""How far another backward pass is from backpropagation: angles between its δ and gradients, and the derivation's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backhand.calculus import backpropagation as bp
+from backhand.calculus.float64 import widest_dtype
+from backhand.calculus.mlp import MLP
+
+
+@torch.no_grad()
+def alignment(
+    model: MLP, loss: str, parameters: Mapping[str, Any], batch: Any, theta: Sequence[Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Angles in degrees, (…) each, on one batch, computed in float64 where the device has it.
+
+    Args:
+        model: whose network has a rule.
+        loss: a key of `LOSSES`.
+        parameters: the loss's own.
+        batch: inputs (…, B, D), targets, and the samples' weights or None.
+        theta: values of `model.parameters()` instead of those that they have.
+
+    Returns:
+        `alignment/hidden_0`, …: between the layer's δ and backpropagation's, over all samples and units of the batch.
+        `alignment/<parameter>`: between the gradients. And for each tensor B of the rule that has the shape of its W,
+        `alignment/feedback.<layer>.B`, between B and W, and `norm_ratio/feedback.<layer>.B`, ‖B‖ / ‖W‖.
+    """
+    dtype = widest_dtype(batch.x.device)
+    ours = dict(zip([name for name, _ in model.named_parameters()], theta or model.parameters(), strict=True))
+    tensors = {name: value.to(dtype) for name, value in (dict(model.named_buffers()) | ours).items()}
+    layers = [tensors[f"layers.{i}.{kind}"] for i in range(len(model.layers)) for kind in ("weight", "bias")]
+    kept = [f"feedback.{i}.{name}" for i, names in enumerate(model.network.feedback) for name in names]
+    x, y, sample_weight = batch.x.to(dtype), batch.y, batch.weight
+    y = y.to(dtype) if y.is_floating_point() else y
+    criterion, weight = model.criterion(loss, dict(parameters), x)
+    z_O, hidden, saved = bp.forward(model.network, x, layers)
+    delta_O = bp.loss_delta(model.network, criterion, z_O, y, weight, sample_weight)
+    weights, layer_inputs, runs = layers[::2], [x, *hidden], z_O.dim() - 2
+
+    def deltas(network: bp.Network) -> list[Tensor]:
+        found = [delta_O]
+        for i in reversed(range(len(hidden))):
+            feedback = [tensors[name] for name in kept]
+            found.insert(0, bp.delta_of_layer(network, i, found[0], weights[i + 1], saved[i], delta_O, feedback))
+        return found
+
+    theirs, exact = deltas(model.network), deltas(replace(model.network, rule=None))
+    found = {f"alignment/hidden_{i}": angle(theirs[i], exact[i], runs) for i in range(len(hidden))}
+    for i, (h, mine, right) in enumerate(zip(layer_inputs, theirs[:-1], exact, strict=False)):
+        found[f"alignment/layers.{i}.weight"] = angle(bp.weight_gradient(h, mine), bp.weight_gradient(h, right), runs)
+        found[f"alignment/layers.{i}.bias"] = angle(bp.bias_gradient(mine), bp.bias_gradient(right), runs)
+    for i, names in enumerate(model.network.feedback):
+        B, W = tensors.get(f"feedback.{i}.B"), weights[i + 1]
+        if "B" in names and B is not None and B.shape == W.shape:
+            found[f"alignment/feedback.{i}.B"] = angle(B, W, runs)
+            found[f"norm_ratio/feedback.{i}.B"] = B.flatten(runs).norm(dim=-1) / W.flatten(runs).norm(dim=-1)
+    return found
+
+
+def angle(a: Tensor, b: Tensor, runs: int = 0) -> Tensor:
+    """The angle between two tensors, taken as vectors, in degrees: NaN where one of them is 0.
+
+    Args:
+        a: of any shape, the first `runs` axes being runs.
+        b: of the same shape.
+        runs: 1 where there is a run axis, else 0.
+    """
+    a, b = a.flatten(runs), b.flatten(runs)
+    cosine = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    return cosine.clamp(-1, 1).arccos().rad2deg()

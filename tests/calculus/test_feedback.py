@@ -1,0 +1,238 @@
+"""The rules of `feedback`: each against numpy, written from its paper, and against mutants of itself."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from backhand import MLP
+from backhand.calculus.feedback import RULES, HiddenLayer
+from backhand.errors import UserError
+
+SIZES = [5, 4, 6, 3]
+B = 7
+
+
+def slope_of(name: str, z: np.ndarray, window: float) -> np.ndarray:
+    """g′(z), or the estimator's window where it is zero."""
+    return 1 - np.tanh(z) ** 2 if name == "tanh" else (np.abs(z) <= window).astype(float)
+
+
+def expected(rule: str, model: MLP, x: np.ndarray, y: np.ndarray, g: str, window: float) -> dict[str, np.ndarray]:
+    """The gradients of `½ Σ‖ŷ − y‖² / (B C)` × 2 by the rule's own paper, layer by layer."""
+    tensors = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    weights = [tensors[f"layers.{i}.weight"] for i in range(3)]
+    biases = [tensors[f"layers.{i}.bias"] for i in range(3)]
+    activity, z = [x], []
+    for i in range(2):
+        z.append(activity[-1] @ weights[i] + biases[i])
+        activity.append(np.tanh(z[-1]) if g == "tanh" else np.sign(z[-1]))
+    output = activity[-1] @ weights[2] + biases[2]
+    e = 2 * (output - y) / y.size
+    found, delta = {}, e
+    for i in (2, 1, 0):
+        found[f"layers.{i}.weight"] = np.einsum("bi,bj->ij", activity[i], delta)
+        found[f"layers.{i}.bias"] = np.einsum("bj->j", delta)
+        if i == 0:
+            break
+        W = weights[i]
+        back = {
+            "hand": lambda W=W, d=delta: np.einsum("bj,ij->bi", d, W),
+            "feedback_alignment": lambda d=delta, i=i: np.einsum("bj,ij->bi", d, tensors[f"feedback.{i - 1}.B"]),
+            "kolen_pollack": lambda d=delta, i=i: np.einsum("bj,ij->bi", d, tensors[f"feedback.{i - 1}.B"]),
+            "direct_feedback_alignment": lambda i=i: np.einsum("bk,ik->bi", e, tensors[f"feedback.{i - 1}.B"]),
+            "sign_symmetry": lambda W=W, d=delta, i=i: np.einsum(
+                "bj,ij->bi", d, np.copysign(tensors[f"feedback.{i - 1}.M"], W)
+            ),
+            "unit_sign_symmetry": lambda W=W, d=delta: np.einsum("bj,ij->bi", d, np.copysign(1.0, W)),
+            "straight_through": lambda W=W, d=delta: np.einsum("bj,ij->bi", d, W),
+        }[rule]
+        delta = back() * slope_of(g, z[i - 1], window)
+    return found
+
+
+def network(rule: str, runs: int | None = None, **more: object) -> tuple[MLP, str]:
+    g = "sign" if rule in RULES and RULES[rule].flat else "tanh"
+    generator = torch.Generator().manual_seed(3)
+    model = MLP(SIZES, g, "identity", gradient=rule, generator=generator, dtype=torch.float64, runs=runs, **more)
+    return model, g
+
+
+def batch(generator: int = 5) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(generator)
+    draw = lambda n: torch.randn(B, n, generator=random, dtype=torch.float64)  # noqa: E731
+    return draw(SIZES[0]), draw(SIZES[-1])
+
+
+def error_of(rule: str, model: MLP, g: str, window: float = 1.0) -> float:
+    """The largest difference between the model's gradients and numpy's."""
+    x, y = batch()
+    model.zero_grad()
+    model.loss(x, y, "mse").backward()
+    right = expected(rule, model, x.numpy(), y.numpy(), g, window)
+    return max(
+        float(np.abs(dict(model.named_parameters())[name].grad.numpy() - each).max()) for name, each in right.items()
+    )
+
+
+@pytest.mark.parametrize("rule", ["hand", *RULES])
+def test_gradients_are_those_of_the_paper(rule: str) -> None:
+    model, g = network(rule)
+    assert error_of(rule, model, g) < 1e-12
+
+
+def test_the_window_of_the_estimator() -> None:
+    model, g = network("straight_through", settings={"straight_through_window": 0.3})
+    assert error_of("straight_through", model, g, 0.3) < 1e-12
+    assert error_of("straight_through", model, g, 1.0) > 1e-3
+
+
+MUTANTS: dict[str, list[Callable[..., Tensor]]] = {
+    "feedback_alignment": [
+        lambda d, W, s, at: d @ at.fixed("B", like=W).mT,
+        lambda d, W, s, at: (d @ (W + 0 * at.fixed("B", like=W)).mT) * s,
+        lambda d, W, s, at: (at.delta_O.sum(-1, keepdim=True) * at.fixed("B", like=W).sum(-1)) * s,
+    ],
+    "direct_feedback_alignment": [
+        lambda d, W, s, at: at.delta_O @ at.fixed("B", (W.shape[-2], at.delta_O.shape[-1])).mT,
+        lambda d, W, s, at: (-at.delta_O @ at.fixed("B", (W.shape[-2], at.delta_O.shape[-1])).mT) * s,
+    ],
+    "sign_symmetry": [
+        lambda d, W, s, at: (d @ at.fixed("M", like=W).mT) * s,
+        lambda d, W, s, at: (d @ (at.fixed("M", like=W) * W.sign()).mT) * s,
+        lambda d, W, s, at: (d @ (at.fixed("M", like=W).abs() * W.sign()).mT) * s * s,
+    ],
+    "unit_sign_symmetry": [
+        lambda d, W, s, at: (d @ W.abs().mT) * s,
+        lambda d, W, s, at: d @ W.sign().mT,
+    ],
+    "kolen_pollack": [
+        lambda d, W, s, at: (d @ (W - at.trained("B", like=W)).mT) * s,
+        lambda d, W, s, at: d @ at.trained("B", like=W).mT,
+    ],
+    "straight_through": [
+        lambda d, W, s, at: d @ W.mT,
+        lambda d, W, s, at: (d @ W.mT) * s,
+        lambda d, W, s, at: (d @ W.mT) * (at.z <= 1),
+    ],
+}
+
+
+def test_each_rule_has_mutants() -> None:
+    assert MUTANTS.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize(("rule", "mutant"), [(rule, each) for rule, many in MUTANTS.items() for each in many])
+def test_mutants_are_caught(rule: str, mutant: Callable[..., Tensor]) -> None:
+    g = "sign" if RULES[rule].flat else "tanh"
+    generator = torch.Generator().manual_seed(3)
+    model = MLP(SIZES, g, "identity", gradient=mutant, generator=generator, dtype=torch.float64)
+    assert error_of(rule, model, g) > 1e-3
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_run_axis_changes_nothing(rule: str) -> None:
+    several, _ = network(rule, runs=2)
+    x, y = batch()
+    several.loss(x, y, "mse").sum().backward()
+    for run in range(2):
+        one, _ = network(rule)
+        one.load_state_dict({name: value[run] for name, value in several.state_dict().items()})
+        one.loss(x, y, "mse").backward()
+        for mine, theirs in zip(one.parameters(), several.parameters(), strict=True):
+            assert (mine.grad is None) == (theirs.grad is None)
+            torch.testing.assert_close(mine.grad, theirs.grad[run], rtol=0, atol=1e-12)
+
+
+def test_what_is_trained_has_the_gradient_of_its_weight() -> None:
+    model, _ = network("kolen_pollack")
+    x, y = batch()
+    model.loss(x, y, "mse").backward()
+    for i in (0, 1):
+        torch.testing.assert_close(model.feedback[i].B.grad, model.layers[i + 1].weight.grad, rtol=0, atol=0)
+        assert model.feedback[i].B.grad is not model.layers[i + 1].weight.grad
+
+
+def test_weight_decay_makes_the_feedback_the_weight() -> None:
+    # Akrout et al. (2019), equation 16: the difference between B and W decays by the same factor at every step.
+    model, _ = network("kolen_pollack")
+    before = (model.feedback[0].B - model.layers[1].weight).detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
+    x, y = batch()
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.loss(x, y, "mse").backward()
+        optimizer.step()
+    after = model.feedback[0].B - model.layers[1].weight
+    torch.testing.assert_close(after, before * 0.95**3, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_prediction_and_transforms_go_the_same_way(rule: str) -> None:
+    model, _ = network(rule)
+    x, y = batch()
+    model.loss(x, y, "mse").backward()
+    expected_gradients = {name: each.grad.clone() for name, each in model.named_parameters()}
+    model.zero_grad()
+    ((model(x) - y) ** 2).mean().backward()
+    for name, each in model.named_parameters():
+        torch.testing.assert_close(each.grad, expected_gradients[name], rtol=0, atol=1e-12)
+    of_functional = torch.func.grad(lambda theta: torch.func.functional_call(model, theta, (x,)).square().mean())(
+        dict(model.named_parameters())
+    )
+    model.zero_grad()
+    model(x).square().mean().backward()
+    for name, each in model.named_parameters():
+        torch.testing.assert_close(of_functional[name], each.grad, rtol=0, atol=1e-12)
+
+
+def test_fixed_tensors_are_saved_and_drawn_as_the_weights_are() -> None:
+    model, _ = network("feedback_alignment", init_scale=0.5)
+    assert [name for name in model.state_dict() if "feedback" in name] == ["feedback.0.B", "feedback.1.B"]
+    assert len(list(model.parameters())) == 6
+    bound = 0.5 * SIZES[1] ** -0.5
+    assert model.feedback[0].B.abs().max() <= bound
+    assert model.feedback[0].B.abs().max() > 0.5 * bound
+
+
+def test_a_tensor_is_the_same_whenever_it_is_asked_for() -> None:
+    def rule(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+        assert layer.fixed("B", like=W) is layer.fixed("B", like=W)
+        gain = layer.fixed("gain", (W.shape[-2],))
+        return (delta @ layer.fixed("B", like=W).mT) * slope * gain
+
+    model = MLP(SIZES, gradient=rule)
+    assert model.feedback[0].gain.shape == (4,)
+    model.loss(torch.randn(2, 5), torch.tensor([0, 1]), "cross_entropy").backward()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda d, W, s, at: d, r"gradient, hidden layer 0: .* shape \(2, 6\); must be that of g′\(z\), \(2, 4\)"),
+        (lambda d, W, s, at: 1.0, "hidden layer 0: the rule returned float, not a tensor"),
+        (lambda d, W, s, at: s / 0, "hidden layer 0: the rule returned a δ that is not finite"),
+        (lambda d, W, s, at: 1 / 0, "hidden layer 0: ZeroDivisionError: division by zero"),
+        (lambda d, W, s, at: s * at.fixed("B"), "hidden layer 0: B: give either a shape or like=W"),
+        (lambda d, W, s, at: s * at.fixed("a.b", like=W).sum(), "'a.b' is no name for a tensor"),
+        (lambda d, W, s, at: s * at.trained("B", like=s).sum(), "B: what is trained must be like W"),
+        ("feedback_alignement", r"gradient=feedback_alignement: no such choice \(did you mean feedback_alignment\?\)"),
+    ],
+)
+def test_what_is_no_rule_is_refused(rule: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        MLP(SIZES, gradient=rule)
+
+
+def test_a_shape_that_only_fits_some_batches_names_the_layer() -> None:
+    model = MLP(SIZES, gradient=lambda d, W, s, at: (d @ W.mT)[:2] * s[:2])
+    with pytest.raises(UserError, match=r"hidden layer 1: .* shape \(2, 6\); must be that of g′\(z\), \(7, 6\)"):
+        model.loss(torch.randn(7, 5), torch.zeros(7, dtype=torch.long), "cross_entropy").backward()
+
+
+def test_a_tensor_that_was_not_asked_for_at_first_is_refused() -> None:
+    model = MLP(SIZES, gradient=lambda d, W, s, at: s * (1 if len(d) == 2 else at.fixed("late", like=W).sum()))
+    with pytest.raises(UserError, match="hidden layer 1: late: was not asked for when the rule was tried; it has none"):
+        model.loss(torch.randn(7, 5), torch.zeros(7, dtype=torch.long), "cross_entropy").backward()

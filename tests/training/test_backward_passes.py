@@ -1,0 +1,107 @@
+"""Training with another backward pass: what it computes, what is measured of it, and that nothing is stale."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.test_train import result, rows, weights
+
+from backhand.calculus.feedback import RULES
+from backhand.config import CONF
+from backhand.reporting import result as results
+from backhand.reporting.result import backward_pass, config_hash
+from backhand.training.evaluation import read_module
+
+OWN = str(CONF.parent / "examples" / "feedback_alignment.py") + ":hidden_delta"
+SHORT = (
+    "callbacks=default",
+    "callbacks.progress_bar=false",
+    "trainer.max_epochs=2",
+    "model.hidden=[8,6]",
+    "callbacks.audit.every=10",
+)
+
+
+def given(rule: str) -> tuple[str, ...]:
+    flat = rule in RULES and RULES[rule].flat
+    return (f"model.gradient={rule}", *(("model.hidden_activation=sign",) if flat else ()), *SHORT)
+
+
+def test_a_function_in_a_file_is_the_built_in_rule_bit_for_bit(trained):
+    own, built_in = (weights(trained(*given(rule))) for rule in (OWN, "feedback_alignment"))
+    assert "model.feedback.1.B" in own
+    for name, value in built_in.items():
+        assert torch.equal(value, own[name]), name
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_compiled_step_trains_as_an_ordinary_one(trained, rule):
+    shared = ("trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_train_batches=10")
+    compiled, ordinary = (weights(trained(*given(rule), *shared, f"compile={on}")) for on in ("true", "false"))
+    for name, value in ordinary.items():
+        assert (value - compiled[name]).abs().max() <= 1e-9 * value.abs().max(), name
+
+
+def test_the_audit_measures_where_it_cannot_judge(trained):
+    folder = trained(*given("feedback_alignment"))
+    last, known = rows(folder)[-1], result(folder)
+    assert {name for name in last if name.startswith(("alignment/", "norm_ratio/"))} == {
+        "alignment/hidden_0", "alignment/hidden_1", "alignment/layers.0.weight", "alignment/layers.0.bias",
+        "alignment/layers.1.weight", "alignment/layers.1.bias", "alignment/feedback.0.B", "alignment/feedback.1.B",
+        "norm_ratio/feedback.0.B", "norm_ratio/feedback.1.B",
+    }  # fmt: skip
+    assert not [name for name in last if name.startswith("audit/")]
+    assert known["status"] == "finished"
+    assert known["audit"]["times"] == 8
+    assert 20 < known["audit"]["angle"] < 100
+
+
+def test_the_angle_of_backpropagation_itself_is_zero(trained, tmp_path):
+    (tmp_path / "mine.py").write_text("def same(delta, W, slope, layer):\n    return (delta @ W.mT) * slope\n")
+    known = result(trained(f"model.gradient={tmp_path / 'mine.py'}:same", *SHORT))
+    assert known["audit"]["angle"] < 1e-5
+
+
+def test_an_evaluation_runs_no_rule(trained):
+    folder = trained(*given(OWN))
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    contents = torch.load(checkpoint, weights_only=True)
+    contents["hyper_parameters"]["gradient"] = "not_there.py:anything"
+    torch.save(contents, checkpoint)
+    assert read_module(checkpoint).model.network.rule is None
+
+
+def test_the_hash_is_of_the_code_and_not_of_its_comments(configured, tmp_path, monkeypatch):
+    own = tmp_path / "mine.py"
+
+    def hash_of(text: str) -> tuple[str, str]:
+        own.write_text(text)
+        results._code.cache_clear()
+        config = configured(f"model.gradient={own}:same")
+        return config_hash(config), backward_pass(config)
+
+    first = hash_of("def same(delta, W, slope, layer):\n    return (delta @ W.mT) * slope\n")
+    told = '"""A file."""\n\n\ndef same(delta, W, slope, layer):\n    """Same."""\n    # as it was\n\n'
+    told += "    return (delta @ W.mT) * slope\n"
+    assert hash_of(told) == first
+    assert hash_of("def same(delta, W, slope, layer):\n    return (delta @ W.mT) * slope * 2\n") != first
+    (edited := tmp_path / "calculus").mkdir()
+    for file in Path(results.CALCULUS).glob("*.py"):
+        (edited / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(results, "CALCULUS", edited)
+    config = configured()
+    assert config_hash(config) != first[0]
+    before = config_hash(config)
+    derivation = (edited / "backpropagation.py").read_text()
+    (edited / "backpropagation.py").write_text(derivation.replace("delta.sum(-2)", "delta.mean(-2)"))
+    results._code.cache_clear()
+    assert config_hash(configured()) != before
+
+
+def test_result_and_checkpoint_say_which_code_it_was(trained, configured):
+    folder = trained(*SHORT)
+    config = configured(*SHORT)
+    contents = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert result(folder)["backward_pass"] == contents["own_folder"]["backward_pass"] == backward_pass(config)
+    assert json.loads((folder / "result.json").read_text())["config_hash"] == contents["own_folder"]["config_hash"]
