@@ -100,17 +100,20 @@ class MLP(nn.Module):
         check_choice("output_activation", output_activation, ACTIVATIONS)
         check_choice("init", init, INITIALIZATIONS)
         check_number("init_scale", init_scale)
-        if inspect.isfunction(gradient):
-            gradient = Rule(gradient)
-        if not isinstance(gradient, Rule):
+        rule: Rule | None = None
+        if isinstance(gradient, Rule):
+            rule = gradient
+        elif inspect.isfunction(gradient):
+            rule = Rule(gradient)
+        else:
             check_choice("gradient", gradient, GRADIENTS)
+            rule = RULES.get(str(gradient))
         if runs is not None:
             check_number("runs", runs, least=1, whole=True)
         if not isinstance(generator, torch.Generator | None):
             raise UserError(f"generator={generator}: must be a torch.Generator")
         _check_place(dtype, device)
         self.sizes = [int(size) for size in units]
-        rule = gradient if isinstance(gradient, Rule) else RULES.get(gradient)
         self.network = Network(hidden_activation, output_activation, rule)
         self.gradient = gradient
         run_axis = () if runs is None else (runs,)

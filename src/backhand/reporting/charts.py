@@ -18,6 +18,7 @@ MOST_EPOCHS = 1000  # that a line shows
 MOST_ROWS = 100  # of the table behind a figure
 SHADES = 8  # of the lines of parallel coordinates
 LOG_LOSS = 50  # a loss that falls by more has a logarithmic axis
+ANGLES = "alignment/hidden_"  # of the hidden layers' δ
 # All of them are seen on white and on black.
 COLOURS = ["#3b82c4", "#d1600f", "#2f9160", "#a05fd0", "#d64577", "#7b8694"]
 BLUE, ORANGE, *_, GREY = COLOURS
@@ -183,16 +184,19 @@ def curves(run: RunFolder) -> list[Figure]:
 
 
 def overlaid(runs: dict[str, pd.DataFrame]) -> list[Figure]:
-    """Each metric's curves of several runs, a figure a split."""
+    """Each metric's curves of several runs, a figure a split, and their angles to backpropagation."""
+    splits = {"val": "validation", "train": "training"}
+    titles = {f"{split}/{metric}": f"{title}, {of}" for metric, title in TITLES.items() for split, of in splits.items()}
+    known = dict.fromkeys(column for epochs in runs.values() for column in epochs if column.startswith(ANGLES))
+    titles |= {column: f"Angle of δ to backpropagation's, {column.removeprefix('alignment/')}" for column in known}
     found = []
-    for metric, title in TITLES.items():
-        for split, of in (("val", "validation"), ("train", "training")):
-            column = f"{split}/{metric}"
-            those = {name: epochs.set_index("epoch")[column] for name, epochs in runs.items() if column in epochs}
-            if those:
-                # A run without this metric has an empty line: each keeps its colour on the whole page.
-                frame = pd.concat(those, axis=1).reindex(columns=list(runs)).sort_index().reset_index()
-                found += lines(frame, {name: name for name in runs}, f"{title}, {of}", metric=metric)
+    for column, title in titles.items():
+        those = {name: epochs.set_index("epoch")[column] for name, epochs in runs.items() if column in epochs}
+        if those:
+            # A run without this metric has an empty line: each keeps its colour on the whole page.
+            frame = pd.concat(those, axis=1).reindex(columns=list(runs)).sort_index().reset_index()
+            metric = column.partition("/")[2]
+            found += lines(frame, {name: name for name in runs}, title, metric=metric if metric in TITLES else "")
     return found
 
 

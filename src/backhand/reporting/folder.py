@@ -211,6 +211,11 @@ def read_run(path: Path) -> RunFolder:
     )
 
 
+def read_epochs(path: Path) -> pd.DataFrame:
+    """A run's metrics.csv alone, as `RunFolder.epochs`; empty where it cannot be read."""
+    return _read_epochs(_Files(path))
+
+
 def read_sweep(path: Path) -> SweepFolder:
     """A sweep's folder: its runs' own files, and `sweep.csv` for what they do not say."""
     files = _Files(path)

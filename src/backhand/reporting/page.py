@@ -23,6 +23,7 @@ from backhand.reporting.folder import (
     RunFolder,
     RunResult,
     SweepFolder,
+    read_epochs,
     read_folder,
     read_run,
     text,
@@ -120,6 +121,7 @@ def _run_page(run: RunFolder) -> Page:
     keys = (
         *("data.name", "model.hidden", "model.hidden_activation", "model.output_activation", "model.loss"),
         *("optimizer.name", "optimizer.lr", "seed"),
+        *(["model.gradient"] if known.get("model.gradient") != "hand" else []),
     )
     weights = [(png, [f"unit {place}"]) for place, png in enumerate(findings.weights or [])]
     return Page(
@@ -271,6 +273,7 @@ def _sweep_page(sweep: SweepFolder, beside: Path) -> Page:
             Section("seeds", "Means over seeds", _means_table(sweep, means)),
             Section("pairs", "Differences by seed", _differences_table(sweep, means)),
             Section("compare", "What made the difference", charts.sweep_figures(sweep, means)),
+            Section("curves", "Learning curves, means over seeds", _mean_curves(sweep, means)),
             Section("best", "The best run", curves),
             Section("runs", "All runs", _runs_table(sweep, beside)),
             Section("failures", "What failed", [Table(caption, reasons[:MOST_FAILURES])] if len(failed) else []),
@@ -317,6 +320,27 @@ def _differences_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
     return [Table(caption, frame, sortable=True)]
 
 
+def _mean_curves(sweep: SweepFolder, means: pd.DataFrame) -> list[Figure]:
+    """Of the best settings, as many as there are colours."""
+    if len(means) < 2 or means["runs"].max() < 2:
+        return []
+    first, best = sweep.objectives[0], means.dropna(subset=sweep.objectives[:1]).head(len(charts.COLOURS))
+    return charts.overlaid(
+        {
+            ", ".join(short(row[key]) for key in _but_seed(sweep)): _mean_run(
+                sweep, _of_setting(sweep, row).dropna(subset=first), row
+            ).epochs
+            for _, row in best.iterrows()
+        }
+    )
+
+
+def _of_setting(sweep: SweepFolder, setting: pd.Series) -> pd.DataFrame:
+    """The runs that have ended with these settings, whatever their seed."""
+    keys = _but_seed(sweep)
+    return sweep.runs[(sweep.runs[keys] == setting[keys]).all(axis=1) & (sweep.runs["status"] != NO_RESULT)]
+
+
 def _runs_table(sweep: SweepFolder, beside: Path) -> list[Table]:
     frame = sweep.runs.drop(columns="error").assign(status=sweep.runs["status"].map(_signed))
     best = list(sweep.ranked.index[:1])
@@ -348,7 +372,7 @@ def _comparison(found: Sequence[RunFolder | SweepFolder]) -> Page:
         elif len(means := _means(each)):
             # The setting with the best mean stands for a sweep, and never its best seed.
             best, keys, first = means.iloc[0], _but_seed(each), each.objectives[0]
-            chosen = each.runs[(each.runs[keys] == best[keys]).all(axis=1) & (each.runs["status"] != NO_RESULT)]
+            chosen = _of_setting(each, best)
             setting = ", ".join(f"{key}={short(best[key])}" for key in keys)
             name = f"{path} ({setting})" if keys else path
             seeds[name] = chosen.drop_duplicates("seed") if "seed" in chosen else chosen
@@ -433,8 +457,9 @@ def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> Run
 
     An epoch that not all of them have has no mean: those that go on may be the better or the worse ones.
     """
-    read = [read_run(folder) for job in chosen["job"] if (folder := sweep.folder_of(job))]
-    epochs = [run.epochs for run in read if "epoch" in run.epochs]
+    folders = [folder for job in chosen["job"] if (folder := sweep.folder_of(job))]
+    epochs = [found for folder in folders if "epoch" in (found := read_epochs(folder))]
+    any_run = read_run(folders[0]) if folders else None
     mean, gaps = pd.DataFrame(), []
     if epochs:
         rows = pd.concat(epochs).groupby("epoch")
@@ -447,9 +472,9 @@ def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> Run
         objective=Objective(name=first, value=float(means[first])),
         metrics={name: float(means[name]) for name in sweep.metrics if pd.notna(means[name])},
         seconds=None if chosen["seconds"].isna().all() else float(chosen["seconds"].mean()),
-        chosen=read[0].result.chosen if read else {},
+        chosen=any_run.result.chosen if any_run else {},
     )
-    shared = {key: value for key, value in read[0].settings.items() if key != "seed"} if read else {}
+    shared = {key: value for key, value in any_run.settings.items() if key != "seed"} if any_run else {}
     return RunFolder(sweep.path, shared, [], mean, result, Findings(), gaps)
 
 
