@@ -9,9 +9,11 @@ from tests.training.test_train import result, rows, weights
 
 from backhand.calculus.feedback import RULES
 from backhand.config import CONF
+from backhand.errors import UserError
 from backhand.reporting import result as results
 from backhand.reporting.result import backward_pass, config_hash
 from backhand.training.evaluation import read_module
+from backhand.training.module import LightningMLP
 
 OWN = str(CONF.parent / "examples" / "feedback_alignment.py") + ":hidden_delta"
 SHORT = (
@@ -105,3 +107,50 @@ def test_result_and_checkpoint_say_which_code_it_was(trained, configured):
     contents = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert result(folder)["backward_pass"] == contents["own_folder"]["backward_pass"] == backward_pass(config)
     assert json.loads((folder / "result.json").read_text())["config_hash"] == contents["own_folder"]["config_hash"]
+
+
+def test_the_angle_is_that_of_the_step_as_it_is_scaled(trained, tmp_path):
+    # Clamped at 1e-3, δ is another one where the loss is divided by the number of accumulated batches.
+    clamp = "def quiet(delta, W, slope, layer):\n    return ((delta @ W.mT) * slope).clamp(-{}, {})\n"
+    angles = []
+    for limit, more in ((1e-3, ("trainer.accumulate_grad_batches=4",)), (4e-3, ())):
+        (tmp_path / f"clamp{limit}.py").write_text(clamp.format(limit, limit))
+        shared = (*SHORT, "trainer.max_steps=1", "trainer.precision=64-true")
+        folder = trained(f"model.gradient={tmp_path}/clamp{limit}.py:quiet", *shared, *more)
+        angles.append(result(folder)["audit"]["angle"])
+    assert angles[0] == pytest.approx(angles[1], rel=1e-9)
+    assert angles[0] > 0.1
+
+
+def test_what_a_rule_trains_does_not_count_in_the_norm_that_is_clipped(trained, tmp_path):
+    ignored = "def mine(delta, W, slope, layer):\n    layer.trained('B', like=W)\n    return (delta @ W.mT) * slope\n"
+    (tmp_path / "mine.py").write_text(ignored)
+    shared = (*SHORT, "trainer.gradient_clip_val=0.1", "trainer.precision=64-true")
+    ours, theirs = (
+        weights(trained(f"model.gradient={each}", *shared)) for each in (f"{tmp_path}/mine.py:mine", "hand")
+    )
+    for name, value in theirs.items():
+        assert (ours[name] - value).abs().max() < 1e-12, name
+
+
+def test_an_audit_takes_no_random_number_of_the_run(trained, tmp_path):
+    drawn = "import torch\n\n\ndef mine(delta, W, slope, layer):\n    return (delta @ torch.randn_like(W).mT) * slope\n"
+    (tmp_path / "mine.py").write_text(drawn)
+    found = [
+        weights(trained(f"model.gradient={tmp_path}/mine.py:mine", *SHORT, f"callbacks.audit.every={n}"))
+        for n in (1, 50)
+    ]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[1])
+
+
+def test_two_files_may_be_called_alike(trained, tmp_path):
+    for folder, factor in (("a", 1), ("b", 0.5)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rule.py").write_text(f"def mine(d, W, s, layer):\n    return {factor} * (d @ W.mT) * s\n")
+    first, second = (weights(trained(f"model.gradient={tmp_path}/{each}/rule.py:mine", *SHORT)) for each in "ab")
+    assert any(not torch.equal(first[name], value) for name, value in second.items())
+
+
+def test_a_function_is_for_mlp_and_a_name_for_the_lightning_module():
+    with pytest.raises(UserError, match="must be a name or FILE.py:NAME, which a checkpoint can hold"):
+        LightningMLP([3, 4, 2], gradient=lambda delta, W, slope, layer: slope)

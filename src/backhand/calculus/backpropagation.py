@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from backhand.calculus.activations import ACTIVATIONS, Activation, narrow, wide
-from backhand.calculus.feedback import HiddenLayer, Rule, checked_delta
+from backhand.calculus.feedback import HiddenLayer, Rule
 from backhand.calculus.losses import LOSSES, Loss
+from backhand.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,23 @@ def delta_of_layer(
     before = sum(map(len, network.feedback[:i]))
     tensors = dict(zip(network.feedback[i], feedback[before:], strict=False))
     layer = HiddenLayer(i, delta_O, tensors, saved if g.flat else None, dict(network.settings))
-    return checked_delta(network.rule.hidden_delta(delta, W, narrow(slope, delta), layer), saved, i)
+    return checked_delta(network.rule.hidden_delta(delta, W, narrow(slope, delta), layer), delta, saved, i)
+
+
+def checked_delta(found: Any, delta: Tensor, like: Tensor, number: int) -> Tensor:
+    """What a rule returned, if it is a layer's δ: a tensor of the type of `delta` and of the shape of `like`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    where = f"gradient, hidden layer {number}: the rule returned"
+    if not isinstance(found, Tensor):
+        raise UserError(f"{where} {type(found).__name__}, not a torch.Tensor")
+    if found.shape != like.shape:
+        raise UserError(f"{where} a δ of the shape {tuple(found.shape)}; must be that of g′(z), {tuple(like.shape)}")
+    if found.dtype != delta.dtype:
+        raise UserError(f"{where} a δ of {found.dtype}; must be of the type of delta, {delta.dtype}")
+    return found
 
 
 def weight_gradient(h: Tensor, delta: Tensor) -> Tensor:

@@ -91,18 +91,26 @@ class TrialLayer(HiddenLayer):
         self._W, self._draw = W, draw
 
     def _kept(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
+        where = f"gradient, hidden layer {self.number}: {name}"
         if not isinstance(name, str) or not name.isidentifier():
-            raise UserError(
-                f"gradient, hidden layer {self.number}: {name!r} is no name for a tensor; must be letters and digits"
-            )
+            raise UserError(f"{where}: is no name for a tensor; must be letters and digits")
         if (shape is None) == (like is None):
-            raise UserError(f"gradient, hidden layer {self.number}: {name}: give either a shape or like=W")
+            raise UserError(f"{where}: give either a shape or like=W")
+        if like is None and not (isinstance(shape, list | tuple) and shape and all(_is_size(each) for each in shape)):
+            raise UserError(f"{where}: shape={shape}: must be whole numbers, each 1 or more")
+        size = tuple(like.shape if like is not None else (*self._W.shape[:-2], *shape))  # type: ignore[misc]
+        if is_trained and size != self._W.shape:
+            raise UserError(f"{where}: what is trained must be like W")
         if name not in self.found:
-            size = like.shape if like is not None else (*self._W.shape[:-2], *shape)  # type: ignore[misc]
-            if is_trained and size != self._W.shape:
-                raise UserError(f"gradient, hidden layer {self.number}: {name}: what is trained must be like W")
             self.found[name] = self._draw(size), is_trained
-        return self.found[name][0]
+        tensor, was_trained = self.found[name]
+        if (tuple(tensor.shape), was_trained) != (size, is_trained):
+            raise UserError(f"{where}: is asked for twice, and not as the same; give one of them another name")
+        return tensor
+
+
+def _is_size(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
 @dataclass(frozen=True)
@@ -205,19 +213,3 @@ RULES: dict[str, Rule] = {
 
 # What `model.gradient` may be, beside a function of one's own.
 GRADIENTS = ("hand", "autograd", *RULES)
-
-
-def checked_delta(found: Any, like: Tensor, number: int) -> Tensor:
-    """What a rule returned, if it is a layer's δ.
-
-    Raises:
-        UserError: it is no tensor, or has another shape than g′(z).
-    """
-    if not hasattr(found, "shape"):
-        raise UserError(f"gradient, hidden layer {number}: the rule returned {type(found).__name__}, not a tensor")
-    if found.shape != like.shape:
-        raise UserError(
-            f"gradient, hidden layer {number}: the rule returned a δ of the shape {tuple(found.shape)}; "
-            f"must be that of g′(z), {tuple(like.shape)}"
-        )
-    return found

@@ -1,6 +1,5 @@
 """The network as a `torch.nn.Module`: parameters, their initialisation, and the two gradients to choose from."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation, wide
-from backhand.calculus.backpropagation import Criterion, Network
+from backhand.calculus.backpropagation import Criterion, Network, checked_delta
 from backhand.calculus.choices import check_choice, check_number
-from backhand.calculus.feedback import GRADIENTS, RULES, HiddenDelta, Rule, TrialLayer, checked_delta
+from backhand.calculus.feedback import GRADIENTS, RULES, HiddenDelta, Rule, TrialLayer
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.transforms import evaluate_loss, predict
@@ -103,7 +102,7 @@ class MLP(nn.Module):
         rule: Rule | None = None
         if isinstance(gradient, Rule):
             rule = gradient
-        elif inspect.isfunction(gradient):
+        elif callable(gradient) and not isinstance(gradient, type | nn.Module):
             rule = Rule(gradient)
         else:
             check_choice("gradient", gradient, GRADIENTS)
@@ -149,19 +148,27 @@ class MLP(nn.Module):
         layers = self._layers()
         delta_O = batch(self.sizes[-1])
         for i in range(len(layers) - 1):
-            W, z = layers[i + 1].weight.detach(), batch(self.sizes[i + 1])
+            W, z = layers[i + 1].weight.detach().clone(), batch(self.sizes[i + 1])
             g = self.network.g(i)
             slope = g.derivative(z).expand(z.shape)
             layer = TrialLayer(i, delta_O, W, draw, z if g.flat else None, settings)
+            where, delta = f"gradient, hidden layer {i}", batch(W.shape[-1])
             try:
-                returned = rule.hidden_delta(batch(W.shape[-1]), W, slope, layer)
+                returned = rule.hidden_delta(delta, W, slope, layer)
+                drawn = {name: (tensor.clone(), kind) for name, (tensor, kind) in layer.found.items()}
+                rule.hidden_delta(delta, W, slope, layer)
             except UserError:
                 raise
             except Exception as error:  # whatever a function of the user's raises
-                raise UserError(f"gradient, hidden layer {i}: {type(error).__name__}: {error}") from error
-            if not bool(checked_delta(returned, z, i).isfinite().all()):
-                raise UserError(f"gradient, hidden layer {i}: the rule returned a δ that is not finite")
-            self.feedback.append(Feedback(layer.found))
+                raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+            if not bool(checked_delta(returned, delta, z, i).isfinite().all()):
+                raise UserError(f"{where}: the rule returned a δ that is not finite")
+            kept = [layer.found[name][0].equal(tensor) for name, (tensor, _) in drawn.items()]
+            if not W.equal(layers[i + 1].weight) or not delta_O.equal(batch(self.sizes[-1])) or not all(kept):
+                raise UserError(f"{where}: the rule changes what it is given; it must return a tensor of its own")
+            if taken := [name for name in drawn if hasattr(Feedback({}), name)]:
+                raise UserError(f"{where}: {taken[0]}: torch.nn.Module has that name; give the tensor another")
+            self.feedback.append(Feedback(drawn))
         self.network = replace(
             self.network,
             feedback=tuple(each.names for each in self._feedback_layers()),
@@ -300,11 +307,17 @@ class MLP(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"hidden_activation={self.network.hidden_activation}, "
-            f"output_activation={self.network.output_activation}, gradient={self.gradient}"
+            f"output_activation={self.network.output_activation}, "
+            f"gradient={self.gradient if isinstance(self.gradient, str) else 'your own'}"
         )
 
     def _layers(self) -> list[Layer]:
         return [cast(Layer, layer) for layer in self.layers]
+
+    def trained_feedback(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Each tensor of the rule that is trained, and the weight whose updates it has."""
+        pairs = zip(self._feedback_layers(), self._layers()[1:], strict=False)
+        return [(each, above.weight) for layer, above in pairs for each in layer.parameters()]
 
     def parameters_in_order(self) -> list[Tensor]:
         """W_1, b_1, W_2, b_2, …."""

@@ -14,7 +14,12 @@ from backhand.calculus.mlp import MLP
 
 @torch.no_grad()
 def alignment(
-    model: MLP, loss: str, parameters: Mapping[str, Any], batch: Any, theta: Sequence[Tensor] | None = None
+    model: MLP,
+    loss: str,
+    parameters: Mapping[str, Any],
+    batch: Any,
+    theta: Sequence[Tensor] | None = None,
+    scale: float = 1.0,
 ) -> dict[str, Tensor]:
     """Angles in degrees, (…) each, on one batch, computed in float64 where the device has it.
 
@@ -24,6 +29,7 @@ def alignment(
         parameters: the loss's own.
         batch: inputs (…, B, D), targets, and the samples' weights or None.
         theta: values of `model.parameters()` instead of those that they have.
+        scale: what the loss is multiplied by before its backward pass.
 
     Returns:
         `alignment/hidden_0`, …: between the layer's δ and backpropagation's, over all samples and units of the batch.
@@ -39,7 +45,7 @@ def alignment(
     y = y.to(dtype) if y.is_floating_point() else y
     criterion, weight = model.criterion(loss, dict(parameters), x)
     z_O, hidden, saved = bp.forward(model.network, x, layers)
-    delta_O = bp.loss_delta(model.network, criterion, z_O, y, weight, sample_weight)
+    delta_O = scale * bp.loss_delta(model.network, criterion, z_O, y, weight, sample_weight)
     weights, layer_inputs, runs = layers[::2], [x, *hidden], z_O.dim() - 2
 
     def deltas(network: bp.Network) -> list[Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from backhand.calculus import reference
@@ -119,7 +120,7 @@ class Audit(Callback):
 
     def _finish(self, trainer: L.Trainer, pl_module: Any) -> None:
         if pl_module.model.network.rule is not None:
-            self._measure(pl_module)
+            self._measure(trainer, pl_module)
             self._theta = []
             return
         for hook in self._hooks:
@@ -138,9 +139,12 @@ class Audit(Callback):
                 raise AuditError(reason)
             pl_module.fail(run, reason)
 
-    def _measure(self, pl_module: Any) -> None:
+    def _measure(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Note the angles to backpropagation, for the epoch their mean over its audits."""
-        found = alignment(pl_module.model, pl_module.loss, pl_module.loss_parameters, pl_module.batch, self._theta)
+        of_loss = pl_module.model, pl_module.loss, pl_module.loss_parameters, pl_module.batch
+        scale = pl_module.batch.share / trainer.accumulate_grad_batches
+        with isolate_rng():  # a rule may draw random numbers
+            found = alignment(*of_loss, self._theta, scale or 1.0)
         runs = pl_module.hparams["runs"] or 1
         known = {name: each.cpu() for name, each in found.items() if not bool(each.isnan().all())}
         row = pl_module.progress.row

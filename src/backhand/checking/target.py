@@ -238,10 +238,15 @@ def _tell_rule(
     slope, u = derivative(case.network.g(), case.z_I), torch.from_numpy(unsloped).double()
     parts = []
     if not _near(u, right["u"]):
-        parts.append(f"δ_O W_Oᵀ: yours is at {float(angle(u, right['u'])):.0f}° to it")
-    if not _near(delta, u * slope):
+        times = float(u.norm() / right["u"].norm())
+        at = f"at {float(angle(u, right['u'])):.0f}° to it and " if times else ""
+        parts.append(f"δ_O W_Oᵀ: yours is {at}{times:.3g} times as long")
+    if _near(delta, u):
         parts.append("⊙ g′(z_I): yours is not multiplied by it")
-    console.print(f"right: δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I); δ_I is at {float(angle(delta, right['delta_I'])):.0f}° to it")
+    elif not _near(delta, u * slope):
+        parts.append("⊙ g′(z_I): yours depends on it in another way")
+    at = f"; yours is at {float(angle(delta, right['delta_I'])):.0f}° to it" if bool(delta.any()) else ""
+    console.print(f"right: δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I){at}")
     for line in returns:
         console.print(Text(f"yours: {line}"), soft_wrap=True)
     for part in parts:

@@ -1,7 +1,7 @@
 """The user's own Python: modules that register an activation or a loss, and classes named by `_target_`."""
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -9,6 +9,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -50,7 +51,13 @@ def import_all(names: Iterable[str], key: str = "imports") -> None:
 
 
 def file_and_name(gradient: str) -> tuple[Path, str] | None:
-    """The file and the function that `model.gradient=FILE.py:NAME` names; None where it is a name of a choice."""
+    """The file and the function that `model.gradient=FILE.py:NAME` names; None where it is a name of a choice.
+
+    Raises:
+        UserError: it is no name at all.
+    """
+    if not isinstance(gradient, str):
+        raise UserError(f"gradient={gradient}: must be a name or FILE.py:NAME, which a checkpoint can hold")
     file, colon, name = gradient.rpartition(":")
     return (Path(file), name) if colon and file.endswith(".py") else None
 
@@ -82,8 +89,7 @@ def rule_of(gradient: str) -> str | Rule:
     if (own := file_and_name(gradient)) is None:
         return gradient
     path, name = own
-    import_all([str(path)], "model.gradient")
-    function = getattr(sys.modules[path.stem], name, None)
+    function = getattr(_of_file(path.absolute(), gradient), name, None)
     if not callable(function):
         raise UserError(f"model.gradient={gradient}: {path} has no function {name}")
 
@@ -96,6 +102,25 @@ def rule_of(gradient: str) -> str | Rule:
             raise UserError(f"model.gradient={gradient}: hidden layer {layer.number}: {said_by(error)}") from error
 
     return Rule(hidden_delta)
+
+
+def _of_file(path: Path, gradient: str) -> ModuleType:
+    """The module of a file, by a name that no other module has: two files may be called alike."""
+    name = f"{path.stem} of {path.parent}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"model.gradient={gradient}: no such file: {path}")
+    _find_in(path.parent)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
+        del sys.modules[name]
+        raise UserError(f"model.gradient={gradient}: cannot be imported ({said_by(error)})") from error
+    return module
 
 
 def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:

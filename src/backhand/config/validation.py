@@ -310,7 +310,7 @@ def check_network(model: NetworkArguments, outputs: int) -> None:
         output = model.output_activation or loss.matched
         check_choice("output_activation", output, ACTIVATIONS)
         if misfit := loss.misfit(output, ACTIVATIONS[output].range):
-            raise UserError(f"model.loss={model.loss} {misfit}; model.output_activation is {output}")
+            raise UserError(f"loss={model.loss} {misfit}; model.output_activation is {output}")
         parameters = loss_parameters(model)
         if parameters.get("class_weight") == "balanced" and "class_weight" in loss.parameters:
             parameters.pop("class_weight")
@@ -363,6 +363,11 @@ def _check_gradient(model: ModelConfig) -> None:
     flat = [name for name in ACTIVATIONS if ACTIVATIONS[name].flat]
     if model.gradient in RULES and RULES[model.gradient].flat and not set(names) & set(flat):
         raise UserError(f"{where}: is for activations whose derivative is zero; model.hidden_activation={flat[0]}")
+    if model.gradient in RULES and not RULES[model.gradient].flat and set(names) & set(flat):
+        raise UserError(
+            f"{where}: multiplies by the derivative of model.hidden_activation={model.hidden_activation}, which is 0; "
+            "model.gradient=straight_through does not"
+        )
 
 
 def can_compile() -> bool:

@@ -37,7 +37,8 @@ def print_summary(result: Result, folder: Path, best: int | None) -> None:
         steps = "1 step was" if result.skipped == 1 else f"{result.skipped:,} steps were"
         console.print(f"{steps} left out: a loss or a gradient was not finite", highlight=False)
     if result.audit is not None and "angle" in result.audit:
-        line = f"not backpropagation: angle to it {result.audit['angle']:.0f}° on average, over the hidden layers' δ"
+        of = f"of the hidden layers' δ, {counted(result.audit['times'], 'audit')}"
+        line = f"not backpropagation: angle to it {result.audit['angle']:.0f}° on average ({of})"
         console.print(line, highlight=False)
     elif result.audit is not None:
         times, worst, torchs = (result.audit[key] for key in ("times", "worst", "torch"))

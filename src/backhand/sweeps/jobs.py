@@ -13,6 +13,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from backhand.config.errors import USER_ERRORS, one_line
+from backhand.config.imports import file_and_name
 from backhand.config.schema import TrainConfig
 from backhand.config.stored import leads_out
 from backhand.config.validation import check_table_file, checked, in_schema
@@ -110,10 +111,11 @@ class Composer:
 
     def _check_own(self, config: TrainConfig) -> None:
         """Try what the job names by `_target_`, unless a job before it named the same."""
-        own = [
+        own: list[Any] = [
             asdict(part) for part in (config.data, config.optimizer, config.scheduler, config.callbacks, config.logger)
         ]
-        if uses_own_code(config) and own not in self.tried:
+        own.append(config.model.gradient)
+        if (uses_own_code(config) or file_and_name(config.model.gradient)) and own not in self.tried:
             from backhand.training.parts import build_callbacks, check_own_parts
 
             check_own_parts(config)

@@ -378,7 +378,9 @@ def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
             "hidden_activation": config.model.hidden_activation,
             "output_activation": config.model.output_activation,
             "loss": config.model.loss,
+            "gradient": _backward_pass_of(config.model.gradient),
         }
+        theirs["gradient"] = _backward_pass_of(theirs["gradient"])
         for setting, value in ours.items():
             if theirs.get(setting) != value:
                 raise UserError(
@@ -398,3 +400,8 @@ def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
                 f"ckpt_path={path}: has {done} epochs behind it already; "
                 f"set trainer.max_epochs above that, not {wanted}"
             )
+
+
+def _backward_pass_of(gradient: str) -> str:
+    """Whose tensors a checkpoint has: autograd's gradients are backpropagation's."""
+    return "hand" if gradient == "autograd" else gradient

@@ -149,7 +149,7 @@ class CompiledStep:
         # torch finds what it compiled by the code object; without guards, each instance must have one of its own.
         own = FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
         self.run: Callable[..., Any] = torch.compile(own, fullgraph=True, dynamic=False, options=options)
-        self.has_run = False
+        self.has_run, self.has_rule = False, network.rule is not None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
         """One step at the optimizer's learning rate of now.
@@ -177,6 +177,8 @@ class CompiledStep:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             reason = str(error).strip().splitlines()[0]
+            if self.has_rule:
+                raise UserError(f"compile=true: torch.compile cannot read the rule ({reason})") from error
             raise UserError(f"compile=true: torch cannot compile here ({reason}); it needs a C++ compiler") from error
 
 

@@ -83,6 +83,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         raise UserError(f"split={split}: with input={arguments.input} there is no split; give one of the two")
     folder = Path(arguments.run)
     config = read_config(folder, arguments.allow_targets)
+    config = replace(config, model=replace(config.model, gradient="hand"))  # whose file, if it is one, may be gone
     if arguments.input is not None and config.data.name != "table":
         raise UserError(
             f"input={arguments.input}: new rows are for a run with data=table; this one has {config.data.name}"

@@ -112,6 +112,8 @@ class LightningMLP(LightningModule):
         for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
             one, ours = network(init=rule, init_scale=scale, generator=generator), self.model.state_dict()
+            if one.state_dict().keys() != ours.keys():
+                raise UserError(f"gradient={gradient}: the rule asks for other tensors when it is called again")
             for name, value in one.state_dict().items():
                 (ours[name] if runs is None else ours[name][run]).copy_(value)
         self.loss, self.loss_parameters = loss, dict(loss_parameters or {})
@@ -187,9 +189,18 @@ class LightningMLP(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip as the trainer is set to, where there are gradients: a step that is left out has none."""
-        if gradient_clip_val is not None and any(parameter.grad is not None for parameter in self.parameters()):
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        """Clip as the trainer is set to, where there are gradients: a step that is left out has none.
+
+        What a rule trains has the gradient of its weight, which must not count twice in the norm.
+        """
+        if gradient_clip_val is None or all(parameter.grad is None for parameter in self.parameters()):
+            return
+        pairs = self.model.trained_feedback()
+        for tensor, _ in pairs:
+            tensor.grad = None
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        for tensor, W in pairs:
+            tensor.grad = None if W.grad is None else W.grad.clone()
 
     def on_train_start(self) -> None:
         """Begin; or, from a checkpoint, train no further where that has the end.

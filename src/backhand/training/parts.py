@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
-from backhand.config.imports import check_arguments, class_of, make, said_by
+from backhand.config.imports import check_arguments, class_of, make, rule_of, said_by
 from backhand.config.schema import (
     CallbacksConfig,
     CustomDataConfig,
@@ -164,6 +164,7 @@ def check_own_parts(config: TrainConfig) -> None:
     if isinstance(config.optimizer, CustomOptimizerConfig) or isinstance(config.scheduler, CustomSchedulerConfig):
         with isolate_rng():
             _try_a_step(config)
+    rule_of(config.model.gradient)
     for name, settings in own_keys(config.logger, LoggerConfig).items():
         key = f"logger.{name}"
         check_arguments(class_of(settings, key, Logger), settings, key)
