@@ -122,7 +122,7 @@ def test_nothing_of_an_edited_package_is_handed_out(cold_command, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["model.gradient=sign_symmetry", "model.straight_through_window=0.5"])
+@pytest.mark.parametrize("change", ["model.gradient=hand", "model.straight_through_window=0.5"])
 def test_another_rule_or_another_setting_of_it_is_another_run(command, tmp_path, change):
     run = ("train.py", *SHORT, "model.hidden_activation=sign", "model.gradient=straight_through", "hydra.run.dir=run")
     assert command(*run).returncode == 0

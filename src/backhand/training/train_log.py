@@ -9,6 +9,7 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Checkpoint
 
+from backhand.calculus.activations import ACTIVATIONS
 from backhand.config.confidential import without_secrets
 from backhand.config.schema import TrainConfig
 from backhand.data.module import RunData
@@ -34,6 +35,10 @@ def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: 
     parameters = sum(each.numel() for each in module.parameters()) // (module.hparams["runs"] or 1)
     where = device if processes == 1 else f"{device}, in {processes} processes"
     log.info("network: %s, %s parameters, on %s", "-".join(map(str, module.model.sizes)), f"{parameters:,}", where)
+    names = config.model.hidden_activation
+    flat = [name for name in ([names] if isinstance(names, str) else names) if ACTIVATIONS[name].flat]
+    if flat and config.model.hidden and config.model.gradient in ("hand", "autograd"):
+        log.warning("%s has the derivative 0, and no gradient passes it; gradient=straight_through does", flat[0])
     if config.ckpt_path is not None:
         log.info("begins from %s", Path(config.ckpt_path))
 
