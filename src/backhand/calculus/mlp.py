@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral
+from types import BuiltinFunctionType
 from typing import Any, Self, cast
 
 import torch
@@ -102,7 +103,7 @@ class MLP(nn.Module):
         rule: Rule | None = None
         if isinstance(gradient, Rule):
             rule = gradient
-        elif callable(gradient) and not isinstance(gradient, type | nn.Module):
+        elif callable(gradient) and not isinstance(gradient, type | nn.Module | BuiltinFunctionType):
             rule = Rule(gradient)
         else:
             check_choice("gradient", gradient, GRADIENTS)
