@@ -154,3 +154,13 @@ def test_two_files_may_be_called_alike(trained, tmp_path):
 def test_a_function_is_for_mlp_and_a_name_for_the_lightning_module():
     with pytest.raises(UserError, match=r"must be a name or FILE\.py:NAME, which a checkpoint can hold"):
         LightningMLP([3, 4, 2], gradient=lambda delta, W, slope, layer: slope)
+
+
+@pytest.mark.parametrize("rule", ["sign_symmetry", "hand"])
+def test_the_log_says_what_the_rule_is_and_whose_and_which_layer_no_gradient_passes(trained, caplog, rule):
+    caplog.set_level("INFO", "backhand")
+    flat = () if rule in RULES else ("model.hidden_activation=sign",)
+    trained(f"model.gradient={rule}", *flat, *SHORT, "trainer.max_steps=1")
+    entry = RULES.get(rule)
+    told = f"{rule}: {entry.text} ({entry.source})" if entry else "sign has the derivative 0, and no gradient passes it"
+    assert told in caplog.text

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Checkpoint
 
 from backhand.calculus.activations import ACTIVATIONS
+from backhand.calculus.feedback import RULES
 from backhand.config.confidential import without_secrets
 from backhand.config.schema import TrainConfig
 from backhand.data.module import RunData
@@ -35,6 +36,8 @@ def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: 
     parameters = sum(each.numel() for each in module.parameters()) // (module.hparams["runs"] or 1)
     where = device if processes == 1 else f"{device}, in {processes} processes"
     log.info("network: %s, %s parameters, on %s", "-".join(map(str, module.model.sizes)), f"{parameters:,}", where)
+    if (rule := RULES.get(config.model.gradient)) is not None:
+        log.info("backward pass: %s: %s (%s)", config.model.gradient, rule.text, rule.source)
     names = config.model.hidden_activation
     flat = [name for name in ([names] if isinstance(names, str) else names) if ACTIVATIONS[name].flat]
     if flat and config.model.hidden and config.model.gradient in ("hand", "autograd"):
