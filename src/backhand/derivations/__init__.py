@@ -1,0 +1,1 @@
+"""Derivations that people bring: how they are read, judged and explained."""
