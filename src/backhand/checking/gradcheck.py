@@ -1,5 +1,6 @@
 """The command `python scripts/gradcheck.py`: the proof of everything, or a check of somebody's own derivation."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.choices import check_choice
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
-from backhand.config.command import script
+from backhand.config.command import report, script
+from backhand.config.errors import USER_ERRORS
 from backhand.config.imports import import_all
 from backhand.config.schema import NetworkArguments
 from backhand.errors import UserError
@@ -26,21 +28,33 @@ Prove every derivative, in every mode that PyTorch has:
   seed=0          of the networks and batches
   verbose=false   list every failure, and not the first of each mode alone
 
-or check a derivation of your own, and have its mistake named:
+or check a derivation of your own, as it stands, and have its mistake named:
 
   python scripts/gradcheck.py target=my_derivation.py:backward
-  python scripts/gradcheck.py target=my_derivation.py:backward model.hidden_activation=relu model.loss=mse
+  python scripts/gradcheck.py target=homework.ipynb model.hidden_activation=relu model.loss=mse
+  python scripts/gradcheck.py target=net.py call='n=Net(D,H,C); n.W1,n.W2=W1,W2; n.backward(x,y); vars(n)'
 
-  target=FILE:NAME    a function backward(x, y, W_I, b_I, W_O, b_O) in torch or numpy that returns a dict with some of
-                      dW_I, db_I, dW_O, db_O, dx, delta_O, delta_I, or a torch.autograd.Function of
-                      (x, W_I, b_I, W_O, b_O) that returns ŷ or z_O, or a rule hidden_delta(delta, W, slope, layer)
-                      as model.gradient takes it.
-                      Checking a file runs it, as python FILE would.
-  model.KEY=VALUE     the network, as in training: hidden_activation, output_activation, loss and the loss's parameters
-  sizes=[B,D,H,C]     samples, inputs, hidden units, outputs
+  target=FILE[:NAME]  a Python file or a notebook, and in it a function, a class, Class.method, a
+                      torch.autograd.Function, a single operation (f and f_grad, a class with forward and backward), a
+                      rule hidden_delta(delta, W, slope, layer) as model.gradient takes it, or a weight of a script
+                      without functions. Imports, definitions and constants of the file are executed; of such a script
+                      one turn of its loop.
+  call='PYTHON'       one line whose last value is judged: gradients, or weights after a step. x, y, W1, b1, W2, b2, …
+                      and the sizes B, D, H, C are given in the file's own layout, which is found by trial.
+  loss=NAME           the file's function, or a line of Python, that gives the loss whose gradient it should be
+  model.KEY=VALUE     the network, as in training: hidden, hidden_activation, output_activation, loss and the loss's
+                      parameters
+  sizes=[B,D,H,C]     samples, inputs, hidden units, outputs; B = 1 for a derivation of one sample
   time_limit=20       seconds
-  seed=0              of the network and the batch
+  seed=0              of the networks and batches
+
+  Exit status: 0 right, 1 wrong, 2 not judged. docs/check_your_derivation.md explains it.
 """
+
+# The arguments that are taken as they stand.
+VERBATIM = ("target", "call", "loss")
+# The exit status where a target is neither right nor wrong.
+NOT_JUDGED = 2
 
 MODES = ("reverse", "forward", "batched", "second", "per_sample", "jacobian", "hessian", "forms", "samples", "autocast")
 
@@ -54,6 +68,8 @@ class GradcheckArguments:
     processes: int | None = None
     seed: int = 0
     target: str | None = None
+    call: str | None = None
+    loss: str | None = None
     model: NetworkArguments = field(default_factory=NetworkArguments)
     sizes: Any = None
     time_limit: float = 20.0
@@ -76,17 +92,30 @@ def gradcheck(command_line: list[str]) -> int:
     Raises:
         UserError: what is wrong with the arguments, in one line.
     """
-    arguments = parse(GradcheckArguments, command_line, USAGE)
-    import_all(arguments.imports)
+    # What is Python must not be read as YAML.
+    python = {key: value for key, _, value in (each.partition("=") for each in command_line) if key in VERBATIM}
+    plain = [f"{key}=given" if (key := each.partition("=")[0]) in python else each for each in command_line]
     given = {argument.partition("=")[0] for argument in command_line}
-    if arguments.target is not None:
-        _refuse(given & {"only", "folder", "processes", "verbose"}, "is for the proof of everything, not for a target")
-        _positive("time_limit", arguments.time_limit)
-        # The seconds that torch takes to import are spent only now, here and below.
-        from backhand.checking.target import check_target
+    if "target" in given:
+        try:
+            arguments = parse(GradcheckArguments, plain, USAGE)
+            _refuse(
+                given & {"only", "folder", "processes", "verbose"}, "is for the proof of everything, not for a target"
+            )
+            _positive("time_limit", arguments.time_limit)
+            import_all(arguments.imports)
+            from backhand.derivations.target import check_target
 
-        return check_target(arguments.target, arguments.model, arguments.sizes, arguments.seed, arguments.time_limit)
-    targets_own = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit")}
+            return check_target(
+                python["target"], python.get("call"), python.get("loss"), arguments.model, "model.hidden" in given,
+                arguments.sizes, arguments.seed, arguments.time_limit, arguments.imports,
+            )  # fmt: skip
+        except USER_ERRORS as error:
+            print(report(error), file=sys.stderr)
+            return NOT_JUDGED
+    arguments = parse(GradcheckArguments, plain, USAGE)
+    import_all(arguments.imports)
+    targets_own = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
     _refuse(targets_own, "is for a derivation of your own; name it with target=FILE:NAME")
     names = _names(arguments.only)
     if arguments.processes is not None:

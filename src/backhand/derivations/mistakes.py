@@ -1,0 +1,724 @@
+"""The catalogue of wrong derivations: each entry is the right derivation with one line of it changed.
+
+To add one, add a `Mistake` to the list that its line belongs to; each list is written once, for any layer, and the
+diagnosis and its tests read them. v is what comes from above: ∂L/∂ŷ at the output, ∂L/∂h in a hidden layer.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+from torch import Tensor
+
+from backhand.calculus.activations import ACTIVATIONS
+from backhand.calculus.backpropagation import Criterion
+from backhand.calculus.losses import LOSSES
+from backhand.derivations.steps import (
+    Case,
+    Draft,
+    Layer,
+    Mistake,
+    Rule,
+    derivative,
+    derive,
+    is_elementwise,
+    layers,
+    right_rules,
+    through,
+)
+
+# Of the penalty's mistakes, which the diagnosis puts into words, for only it knows what is expected.
+# The derivatives that people know by heart, and write where another one belongs.
+FAMILIAR = ("sigmoid", "tanh")
+PENALTY, PENALISED_BIAS = "weight decay inside", "bias penalised"
+# Of what all gradients have in common and should not.
+COMMON_FACTOR = "common factor"
+UPDATED = "weight already updated"
+# In both directions.
+ERRORS = ((1, "ŷ − y"), (-1, "y − ŷ"))
+
+
+@cache
+def catalogue(depth: int) -> tuple[Mistake, ...]:
+    """Every mistake that there can be in a network of so many layers, in the order of the derivation."""
+    return tuple(mistake for layer in layers(depth) for mistake in (*in_delta(layer), *in_gradients(layer)))
+
+
+@cache
+def in_delta(layer: Layer) -> tuple[Mistake, ...]:
+    """What can go wrong on the way to a layer's δ."""
+    first = _in_loss(layer) if layer.is_last else _on_the_way_back(layer)
+    return (*first, *_in_activation(layer), *(_at_output(layer) if layer.is_last else _in_hidden(layer)))
+
+
+@cache
+def in_gradients(layer: Layer) -> tuple[Mistake, ...]:
+    """What can go wrong in one gradient of a layer alone."""
+    both = [mistake for step in (layer.dW, layer.db) for mistake in _in_either(layer, step)]
+    return (*_in_dW(layer), *_in_db(layer), *both, *(_in_dx(layer) if layer.index == 0 else ()))
+
+
+def _late(c: Case) -> bool:
+    return c.previous is not None
+
+
+def _before(d: Draft) -> Case:
+    assert d.case.previous is not None
+    return d.case.previous
+
+
+def _own_loss(c: Case) -> bool:
+    return c.upstream is None
+
+
+def _in_loss(layer: Layer) -> list[Mistake]:
+    """∂L/∂ŷ."""
+    here = partial(Mistake, layer=layer, step=layer.upstream)
+
+    def is_mse(c: Case) -> bool:
+        return c.criterion.name == "mse" and _own_loss(c)
+
+    def plain_error(d: Draft) -> Tensor:
+        return d.repeat((d.case.yhat - d.case.rows) / (d.case.B * (d.case.C if d.case.mean_over_outputs else 1)))
+
+    return [
+        here(
+            "factor 2 missing",
+            "the factor 2 of the squared error is missing",
+            factor=lambda c: 0.5,
+            yours="1/2",
+            applies=is_mse,
+        ),
+        here("factor 2 extra", "there is a factor 2 too many", factor=lambda c: 2.0, yours="2"),
+        here(
+            "factor 1/2 extra",
+            "there is a factor 1/2 too many",
+            factor=lambda c: 0.5,
+            yours="1/2",
+            applies=lambda c: not is_mse(c),
+        ),
+        here(
+            "∂L/∂ŷ is ŷ − y",
+            "∂L/∂ŷ is taken to be the plain difference ŷ − y",
+            rule=plain_error,
+            yours="1/B (ŷ − y)",
+            applies=lambda c: c.criterion.name != "mse" and _own_loss(c),
+            rank=1,
+        ),
+        here(
+            "clipping missing",
+            "the clipping at ±huber_delta is missing",
+            rule=lambda d: d.repeat(d.case.dL_dyhat(huber_delta=math.inf)),
+            yours="1/B (ŷ − y) / C",
+            applies=lambda c: c.criterion.name == "huber" and _own_loss(c),
+        ),
+        here(
+            "divided by B, not by the weights",
+            "the weighted mean divides by the number of samples, not by the sum of their weights",
+            factor=lambda c: c.N / c.B,
+            yours="Σw/B",
+            applies=lambda c: isinstance(c.N, Tensor) or (c.B != c.N and _own_loss(c)),
+        ),
+        *(
+            here(
+                f"{name} forgotten",
+                f"{name} is forgotten",
+                rule=lambda d, name=name: d.repeat(d.case.dL_dyhat(**{name: None})),  # type: ignore[misc]
+                yours=f"∂L/∂ŷ without {name}",
+                applies=lambda c, name=name: name in c.criterion.parameters(c.weight) and _own_loss(c),  # type: ignore[misc]
+            )
+            for name in sorted({name for loss in LOSSES.values() for name in loss.parameters})
+        ),
+        *(
+            here(
+                f"derivative of {name}",
+                f"∂L/∂ŷ is that of {name}",
+                rule=lambda d, name=name: d.repeat(d.case.dL_dyhat(Criterion(name))),  # type: ignore[misc]
+                yours=f"1/B {LOSSES[name].text_derivative}",
+                applies=lambda c, name=name: name != c.criterion.name and _own_loss(c),  # type: ignore[misc]
+                rank=2,
+            )
+            for name in LOSSES
+        ),
+    ]
+
+
+def _on_the_way_back(layer: Layer) -> list[Mistake]:
+    """∂L/∂h, from δ of the layer above."""
+    above = layer.above
+    right = f"{above.symbol} · {above.W}ᵀ"
+    here = partial(Mistake, layer=layer, step=layer.upstream)
+    neighbours = [each for each in layers(layer.depth) if abs(each.index - above.index) == 1]
+    dL = "∂L/∂ŷ" if above.is_last else f"∂L/∂{above.a}"
+
+    def dW(d: Draft) -> Tensor:
+        """The gradient of the layer above: the returned one, right or wrong, if there is one."""
+        returned = d.returned.get(above.dW)
+        if returned is not None and returned.shape == d.case.W(above).shape:
+            return d.repeat(returned)
+        return d.case.input(above).mT @ d[above.delta]
+
+    return [
+        here(
+            "weight not transposed",
+            f"{above.W} is not transposed",
+            rule=lambda d: d[above.delta] @ d.case.W(above),
+            yours=(f"{above.W}ᵀ", above.W),
+        ),
+        *(
+            here(
+                "weight of another layer",
+                f"{other.W}{sign} stands in the place of {above.W}ᵀ",
+                rule=lambda d, other=other, sign=sign: (  # type: ignore[misc]
+                    d[above.delta] @ (d.case.W(other).mT if sign else d.case.W(other))
+                ),
+                yours=(f"{above.W}ᵀ", f"{other.W}{sign}"),
+            )
+            for other in neighbours
+            for sign in ("", "ᵀ")
+        ),
+        here(
+            "weight left out",
+            f"the factor {above.W}ᵀ is missing",
+            rule=lambda d: d[above.delta],
+            yours=(f"({right})", above.symbol),
+        ),
+        here(
+            "∂L/∂ŷ in the place of δ_O" if above.is_last else "δ before its derivative",
+            f"it is built from {dL}, not from {above.symbol}: {above.g}′({above.z}) is missing on the way back",
+            rule=lambda d: d[above.upstream] @ d.case.W(above).mT,
+            yours=(above.symbol, dL),
+            rank=1,
+        ),
+        *(
+            here(
+                "gradient in the place of the weight",
+                f"{above.dW} stands in the place of {above.W}: the gradient, not the weight",
+                rule=lambda d, transposed=transposed: d[above.delta] @ (dW(d).mT if transposed else dW(d)),  # type: ignore[misc]
+                yours=(f"{above.W}ᵀ", f"{above.dW}{'ᵀ' if transposed else ''}"),
+                rank=1,
+                any_size=True,
+            )
+            for transposed in (True, False)
+        ),
+        here(
+            "weight a step late",
+            f"{above.W} is the previous step's",
+            rule=lambda d: d[above.delta] @ _before(d).W(above).mT,
+            yours=(f"{above.W}ᵀ", f"{above.W}ᵀ (of the step before)"),
+            applies=_late,
+        ),
+        here(
+            UPDATED,
+            f"{above.W} has already been updated when {layer.symbol} is taken through it{{rate}}",
+            direction=lambda d: -d[above.delta] @ dW(d).mT,
+            yours=(f"{above.W}ᵀ", f"({above.W} − {{amount}} {above.dW})ᵀ"),
+            rank=3,
+        ),
+    ]
+
+
+def _name(case: Case, layer: Layer) -> str:
+    return case.network.output_activation if layer.is_last else case.network.g_name(layer.index)
+
+
+def _in_activation(layer: Layer) -> list[Mistake]:
+    """The factor g′(z), or f′(z)."""
+    g, z, a = layer.g, layer.z, layer.a
+    prime = f"{g}′({z})"
+    here = partial(Mistake, layer=layer, step=layer.chain)
+    other = layer.below if layer.is_last else Layer(layer.depth - 1, layer.depth)
+
+    def at(point: Callable[[Draft], Tensor]) -> Rule:
+        return lambda d: through(d.case.activation(layer), d[layer.upstream], point(d))
+
+    entries = [
+        here(
+            "derivative left out",
+            f"the factor {prime} is missing",
+            rule=lambda d: d[layer.upstream],
+            yours=(f" ⊙ {prime}", ""),
+        ),
+        here(
+            "derivative at the output",
+            f"{g}′ is taken at {a}, not at {z}",
+            rule=at(lambda d: d.case.output(layer)),
+            yours=(prime, f"{g}′({a})"),
+        ),
+        here(
+            "formula for the output given z",
+            f"the formula for {g}′ in terms of {a} is given {z}",
+            rule=lambda d: d.case.activation(layer).delta(d[layer.upstream], d.case.z(layer)),
+            yours=(prime, f"«{z}»"),
+            applies=lambda c: c.activation(layer).reads == "a",
+        ),
+        here(
+            "activation instead of its derivative",
+            f"{g} stands in the place of {g}′",
+            rule=lambda d: d[layer.upstream] * d.case.output(layer),
+            yours=(f"⊙ {prime}", f"⊙ {g}({z})"),
+        ),
+        here(
+            "derivative twice",
+            f"the factor {prime} is there twice"
+            + (" (a short form such as ŷ − y has it already)" if layer.is_last else ""),
+            rule=lambda d: through(d.case.activation(layer), right_rules(layer.depth)[layer.chain](d), d.case.z(layer)),
+            yours=(f"⊙ {prime}", f"⊙ {prime} ⊙ {prime}"),
+        ),
+        here(
+            "derivative at −z",
+            f"{g}′ is taken at −{z}: the mask is inverted",
+            rule=at(lambda d: -d.case.z(layer)),
+            yours=(prime, f"{g}′(−{z})"),
+            rank=1,
+        ),
+        here(
+            "derivative a step late",
+            f"{g}′ is taken at the previous step's {z}",
+            rule=at(lambda d: _before(d).z(layer)),
+            yours=(prime, f"{g}′({z} of the step before)"),
+            applies=_late,
+        ),
+        *(
+            here(
+                "derivative at another layer",
+                f"{g}′ is taken at {point.z}, another layer's pre-activation",
+                rule=at(lambda d, point=point: d.case.z(point)),  # type: ignore[misc]
+                yours=(prime, f"{g}′({point.z})"),
+                applies=lambda c, point=point: c.z(point).shape == c.z(layer).shape,  # type: ignore[misc]
+            )
+            for point in layers(layer.depth)
+            if abs(point.index - layer.index) == 1
+        ),
+        here(
+            "derivative at another layer",
+            f"{g}′ is taken at {layer.input}, the layer below",
+            rule=at(lambda d: d.case.input(layer)),
+            yours=(prime, f"{g}′({layer.input})"),
+            applies=lambda c: c.input(layer).shape == c.z(layer).shape,
+        ),
+    ]
+    if not layer.is_last:
+        above = layer.above
+        entries.append(
+            here(
+                "derivative before the weight",
+                f"{prime} is multiplied before {above.W}ᵀ, where {above.g}′ belongs, and not after it",
+                rule=lambda d: (
+                    (d[above.delta] * derivative(d.case.activation(layer), d.case.z(layer))) @ d.case.W(above).mT
+                ),
+                yours=f"({above.symbol} ⊙ {prime}) · {above.W}ᵀ",
+                applies=lambda c: c.z(layer).shape == c.z(above).shape,
+                rank=1,
+            )
+        )
+    for name in FAMILIAR:
+        known = ACTIVATIONS[name]
+        entries.append(
+            here(
+                "derivative of an activation that is not there",
+                f"the derivative of {name} in terms of its output, {known.text_derivative}, stands for {prime}",
+                rule=lambda d, known=known: d[layer.upstream] * known.derivative(d.case.output(layer)),  # type: ignore[misc]
+                yours=(prime, f"{name}′ of {a}"),
+                applies=lambda c, name=name: name != _name(c, layer) and is_elementwise(c.activation(layer)),  # type: ignore[misc]
+                rank=2,
+            )
+        )
+    if layer.depth > 1:
+        entries.append(
+            here(
+                "derivative of the other activation",
+                f"{other.g}′ stands in the place of {g}′",
+                rule=lambda d: d[layer.upstream] * derivative(d.case.activation(other), d.case.z(layer)),
+                yours=(prime, f"{other.g}′({z})"),
+                applies=lambda c: is_elementwise(c.activation(other)),
+                rank=1,
+            )
+        )
+    return entries
+
+
+def _at_output(layer: Layer) -> list[Mistake]:
+    """What only the output layer's δ may have."""
+    prime = f"f′({layer.z})"
+    chain = partial(Mistake, layer=layer, step=layer.chain)
+    whole = partial(Mistake, layer=layer, step=layer.delta)
+
+    def is_row(c: Case) -> bool:
+        return not is_elementwise(c.network.f)
+
+    def sigmoid_prime(d: Draft) -> Tensor:
+        return d.case.yhat * (1 - d.case.yhat)
+
+    def reads_output(c: Case) -> bool:
+        return c.network.f.reads == "a" and not is_row(c) and _own_loss(c)
+
+    def of_error(d: Draft, sign: int) -> Tensor:
+        error = d.repeat(d.case.yhat - d.case.rows)
+        return d.case.activation(layer).derivative(sign * error).expand(error.shape)
+
+    def of_error_alone(d: Draft, sign: int, size: int) -> Tensor:
+        mean = d.case.B * (d.case.C if d.case.mean_over_outputs else 1)
+        return of_error(d, sign) * (sign * size / mean)
+
+    return [
+        chain(
+            "softmax as elementwise",
+            "softmax is treated as elementwise, ŷ (1 − ŷ), but its derivative is a Jacobian",
+            rule=lambda d: d[layer.upstream] * sigmoid_prime(d),
+            yours=(f"⊙ {prime}", "⊙ ŷ ⊙ (1 − ŷ)"),
+            applies=is_row,
+        ),
+        chain(
+            "ŷ (1 − ŷ) on top of ŷ − y",
+            "ŷ (1 − ŷ) is multiplied onto a δ_O that is complete without it",
+            rule=lambda d: right_rules(layer.depth)[layer.chain](d) * sigmoid_prime(d),
+            yours=(f"⊙ {prime}", f"⊙ {prime} ⊙ ŷ ⊙ (1 − ŷ)"),
+            applies=is_row,
+        ),
+        *(
+            chain(
+                "derivative of the other activation on top",
+                f"g′({layer.z}) is multiplied onto a δ_O that is complete without it",
+                rule=lambda d: (
+                    right_rules(layer.depth)[layer.chain](d)
+                    * derivative(d.case.activation(layer.below), d.case.z(layer))
+                ),
+                yours=(f"⊙ {prime}", f"⊙ {prime} ⊙ g′({layer.z})"),
+                rank=1,
+            )
+            for _ in range(min(layer.index, 1))
+        ),
+        *(
+            chain(
+                "derivative of the error",
+                f"f′ is taken of the error {error}, not of ŷ",
+                rule=lambda d, sign=sign: d[layer.upstream] * of_error(d, sign),  # type: ignore[misc]
+                yours=(prime, f"«{error}»"),
+                applies=reads_output,
+                rank=1,
+            )
+            for sign, error in ERRORS
+        ),
+        *(
+            chain(
+                "derivative of the error",
+                f"f′ is taken of the error {error}, not of ŷ, and stands alone",
+                rule=partial(of_error_alone, sign=sign, size=size),
+                yours=f"«{error}»",
+                applies=lambda c, size=size: reads_output(c) and (size == 1 or c.criterion.name == "mse"),  # type: ignore[misc]
+                rank=1,
+            )
+            for sign, error in ERRORS
+            for size in (1, 2)  # the 2 of (ŷ − y)² may be there or not
+        ),
+        whole(
+            "sign flipped",
+            "its sign is flipped (y − ŷ in the place of ŷ − y)",
+            factor=lambda c: -1.0,
+            yours="−",
+        ),
+        whole(
+            "mean over the batch missing",
+            "the mean over the batch is missing",
+            factor=lambda c: c.N,
+            yours="B",
+            applies=_own_loss,
+        ),
+        whole(
+            "mean over the batch twice",
+            "the mean over the batch is taken once too often",
+            factor=lambda c: 1 / c.B,
+            yours="1/B",
+        ),
+        whole(
+            "sum over the outputs, not the mean",
+            "it is the sum over the outputs, not the mean",
+            factor=lambda c: float(c.C),
+            yours="C",
+            applies=lambda c: c.mean_over_outputs and _own_loss(c),
+        ),
+        whole(
+            "sum over samples and outputs, not the mean",
+            "it is the sum over samples and outputs, not the mean",
+            factor=lambda c: c.N * c.C,
+            yours="B C",
+            applies=lambda c: c.mean_over_outputs and _own_loss(c),
+        ),
+        whole(
+            "mean over the outputs extra",
+            "the mean over the outputs is taken once too often",
+            factor=lambda c: 1 / c.C,
+            yours="1/C",
+        ),
+        whole(
+            "delta a step late",
+            "it is the previous step's",
+            rule=lambda d: d.repeat(derive(_before(d))[layer.delta]),
+            yours=f"{layer.symbol} (of the step before)",
+            applies=_late,
+        ),
+    ]
+
+
+def _in_hidden(layer: Layer) -> list[Mistake]:
+    """What only a hidden layer's δ may have."""
+    prime, from_above = f"g′({layer.z})", f"{layer.above.symbol} · {layer.above.W}ᵀ"
+    chain = partial(Mistake, layer=layer, step=layer.chain)
+    whole = partial(Mistake, layer=layer, step=layer.delta)
+
+    def of_gradient(rule: Callable[[Draft, Tensor], Tensor]) -> list[Rule]:
+        """Of a gradient in each size that it may have: where the gradients take the mean, it is so much larger."""
+
+        def sized(d: Draft, size: Callable[[Case], float | Tensor]) -> Tensor:
+            return d.times(rule(d, d.times(d[layer.upstream], size(d.case))), 1 / size(d.case))
+
+        sizes: list[Callable[[Case], float | Tensor]] = [lambda c: 1.0, lambda c: c.N, lambda c: c.N * c.C]
+        sizes += [lambda c: c.N / 2, lambda c: c.N * c.C / 2]  # of ½ (ŷ − y)²
+        return [partial(sized, size=size) for size in sizes]
+
+    return [
+        *(
+            chain(
+                "activation of the gradient",
+                "g is applied to the gradient that comes from above: {activation} of the gradient, "
+                f"no mask from {layer.z}",
+                rule=rule,
+                yours=f"g({from_above})",
+                rank=1,
+            )
+            for rule in of_gradient(lambda d, u: d.case.activation(layer)(u))
+        ),
+        *(
+            chain(
+                "derivative at the gradient",
+                f"g′ is taken at the gradient that comes from above, not at {layer.z}",
+                rule=rule,
+                yours=(prime, f"g′({from_above})"),
+                rank=1,
+            )
+            for formula in (through, lambda g, u, at: g.delta(u, at))
+            for rule in of_gradient(lambda d, u, formula=formula: formula(d.case.activation(layer), u, u))  # type: ignore[misc]
+        ),
+        whole("sign flipped", "its sign is flipped", factor=lambda c: -1.0, yours="−"),
+        whole("factor 2 extra", "there is a factor 2 too many", factor=lambda c: 2.0, yours="2"),
+        whole(
+            "mean over the batch twice",
+            "the mean over the batch is taken again",
+            factor=lambda c: 1 / c.B,
+            yours="1/B",
+        ),
+    ]
+
+
+def _in_dW(layer: Layer) -> list[Mistake]:
+    """∇W = inputᵀ δ."""
+    W, delta, h = layer.dW, layer.delta, layer.input
+    here = partial(Mistake, layer=layer, step=W)
+    others = [(f"h_{i}" if layer.depth > 2 else "h", i) for i in range(1, layer.depth)]
+    others = [("x", 0), *others, ("ŷ", layer.depth)]
+    return [
+        here(
+            "outer product transposed",
+            f"the product is transposed, δᵀ {h}",
+            rule=lambda d: right_rules(layer.depth)[W](d).mT,
+            yours=f"{layer.symbol}ᵀ · {h}",
+        ),
+        *(
+            here(
+                f"{other} for {h}",
+                f"{other} stands in the place of {h}",
+                rule=lambda d, i=i: d.case.forward[1][i].mT @ d[delta],  # type: ignore[misc]
+                yours=(f"{h}ᵀ", f"{other}ᵀ"),
+                rank=int(other == "ŷ"),
+            )
+            for other, i in others
+            if abs(i - layer.index) == 1
+        ),
+        *(
+            here(
+                f"{layer.below.z} for {h}",
+                f"{layer.below.z} stands in the place of {h}: the activation is missing",
+                rule=lambda d: d.case.z(layer.below).mT @ d[delta],
+                yours=(f"{h}ᵀ", f"{layer.below.z}ᵀ"),
+            )
+            for _ in range(min(layer.index, 1))
+        ),
+        here(
+            "weight for the input",
+            f"{layer.W} stands in the place of {h} (the layer's input)",
+            rule=lambda d: d.case.W(layer) * d[delta].sum(-2, keepdim=True),
+            yours=f"{layer.W} ⊙ {layer.symbol}",
+            rank=1,
+        ),
+        here(
+            "weight itself",
+            f"{layer.W} itself is returned, not its gradient: {W} is {layer.W}",
+            rule=lambda d: d.repeat(d.case.W(layer)),
+            yours=layer.W,
+            rank=2,
+            unscaled=True,
+        ),
+        here(
+            "input a step late",
+            f"{h} is the previous step's",
+            rule=lambda d: _before(d).input(layer).mT @ d[delta],
+            yours=(f"{h}ᵀ", f"{h}ᵀ (of the step before)"),
+            applies=_late,
+        ),
+        here(
+            PENALTY,
+            f"{layer.W} is added, times {{amount:.3g}} (weight decay belongs to the optimizer)",
+            direction=lambda d: d.repeat(d.case.W(layer)),
+            yours=f"{h}ᵀ · {layer.symbol} + {{amount}} {layer.W}",
+            rank=3,
+        ),
+    ]
+
+
+def _in_db(layer: Layer) -> list[Mistake]:
+    """∇b = Σ_B δ."""
+    b, delta, symbol = layer.db, layer.delta, layer.symbol
+    here = partial(Mistake, layer=layer, step=b, applies=lambda c: c.biases[layer.index] is not None)
+    everything = "δ is summed over everything (np.sum without an axis): one number, a scalar, for all units"
+    return [
+        here("bias not summed", "δ is not summed over the batch", rule=lambda d: d[delta], yours=symbol),
+        here(
+            "bias summed over the units",
+            "δ is summed over the units, not over the batch",
+            rule=lambda d: d[delta].sum(-1),
+            yours=f"Σ_units {symbol}",
+        ),
+        *(
+            here("bias summed over everything", everything, rule=rule, yours=f"Σ_B Σ_units {symbol}")
+            for rule in (
+                lambda d: d[delta].sum((-2, -1)),
+                lambda d: d[delta].sum((-2, -1)).unsqueeze(-1).expand(*d[delta].shape[:-2], d[delta].shape[-1]),
+            )
+        ),
+        here(
+            "bias itself",
+            f"b_{layer.label} itself is returned, not its gradient",
+            rule=lambda d: d.repeat(d.case.biases[layer.index]),  # type: ignore[arg-type]
+            yours=f"b_{layer.label}",
+            rank=2,
+            unscaled=True,
+        ),
+        here(
+            PENALISED_BIAS,
+            f"regularisation: the bias b_{layer.label} is added, times {{amount:.3g}}, and a bias is not penalised",
+            direction=lambda d: d.repeat(d.case.biases[layer.index]),  # type: ignore[arg-type]
+            yours=f"Σ_B {symbol} + {{amount}} b_{layer.label}",
+            rank=3,
+        ),
+    ]
+
+
+def _in_either(layer: Layer, step: str) -> list[Mistake]:
+    """What can go wrong in dW and in db."""
+    here = partial(Mistake, layer=layer, step=step)
+    h, symbol = layer.input, layer.symbol
+    upstream = "∂L/∂ŷ" if layer.is_last else f"∂L/∂{layer.a}"
+
+    def of(d: Draft, delta: Tensor, samples: int | None = None) -> Tensor:
+        some = slice(samples) if samples is None or samples > 0 else slice(samples, None)
+        delta = delta[..., some, :]
+        return d.case.input(layer)[..., some, :].mT @ delta if step == layer.dW else delta.sum(-2)
+
+    def of_below(d: Draft) -> Tensor:
+        below = layer.below
+        u = d[layer.delta] @ d.case.W(layer).mT
+        return of(d, through(d.case.activation(below), u, d.case.z(below)))
+
+    return [
+        here(
+            "first sample only",
+            "only the first sample is counted",
+            rule=lambda d: of(d, d[layer.delta], 1),
+            yours=f"{h}[0]ᵀ · {symbol}[0]" if step == layer.dW else f"{symbol}[0]",
+            rank=1,
+        ),
+        here(
+            "last sample only",
+            "only the last sample is counted: it is overwritten (=), not added up (+=)",
+            rule=lambda d: of(d, d[layer.delta], -1),
+            yours=f"{h}[−1]ᵀ · {symbol}[−1]" if step == layer.dW else f"{symbol}[−1]",
+            rank=1,
+        ),
+        *(
+            here(
+                f"δ of another layer in {step[:2]}",
+                f"{other} stands in the place of {symbol}",
+                rule=rule,
+                yours=(symbol, other),
+                rank=1,
+            )
+            for other, rule in (
+                *([(layer.above.symbol, lambda d: of(d, d[layer.above.delta]))] if not layer.is_last else []),
+                *([(layer.below.symbol, of_below)] if layer.index else []),
+            )
+        ),
+        here(
+            "derivative left out",
+            f"{upstream} stands in the place of {symbol}: the activation's derivative is missing",
+            rule=lambda d: of(d, d[layer.upstream]),
+            yours=(symbol, upstream),
+        ),
+        here("sign flipped", "its sign is flipped", factor=lambda c: -1.0, yours="−"),
+        here("factor 2 extra", "there is a factor 2 too many", factor=lambda c: 2.0, yours="2"),
+        here("averaged", "it is averaged over the batch, not summed", factor=lambda c: 1 / c.B, yours="1/B"),
+        here(
+            "mean over the batch missing",
+            "the mean over the batch is missing",
+            factor=lambda c: c.N,
+            yours="B",
+        ),
+    ]
+
+
+def _in_dx(layer: Layer) -> list[Mistake]:
+    """∇x = δ Wᵀ."""
+    here = partial(Mistake, layer=layer, step="dx")
+    return [
+        here(
+            "weight not transposed",
+            f"{layer.W} is not transposed",
+            rule=lambda d: d[layer.delta] @ d.case.W(layer),
+            yours=(f"{layer.W}ᵀ", layer.W),
+        ),
+        here("sign flipped", "its sign is flipped", factor=lambda c: -1.0, yours="−"),
+    ]
+
+
+@dataclass(frozen=True)
+class Late:
+    """A mistake of the whole derivation: it works on another step's forward pass."""
+
+    name: str
+    text: str
+    case: Callable[[Case], Case]
+
+
+def _with_late(case: Case, *, output: bool) -> Case:
+    """The case with the hidden layers' z and h of the step before, and perhaps its output."""
+    assert case.previous is not None
+    (zs, activations), (old_zs, old_activations) = case.forward, case.previous.forward
+    late = replace(case)
+    late.__dict__["forward"] = (
+        (old_zs, [case.x, *old_activations[1:]])
+        if output
+        else ([*old_zs[:-1], zs[-1]], [case.x, *old_activations[1:-1], activations[-1]])
+    )
+    return late
+
+
+LATE: list[Late] = [
+    Late("gradient of the previous step", "these are the previous step's gradients", lambda c: c.previous or c),
+    Late("stale h", "h is a step late: it is the previous step's", lambda c: _with_late(c, output=False)),
+    Late(
+        "stale forward pass",
+        "h and ŷ are a step late: they are the previous step's",
+        lambda c: _with_late(c, output=True),
+    ),
+]

@@ -1,0 +1,222 @@
+"""Judges a target in a process of its own, which `target` starts with the names of a request and of a response.
+
+Both are JSON. The caller sets the limits of time and memory; whatever the target does to this process, the caller has
+one line to say.
+"""
+
+import json
+import sys
+import time
+import traceback
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from backhand.config.imports import import_all
+from backhand.config.process import collecting
+from backhand.derivations.loading import EndedError, RefusedError, Source, fresh, read, said
+
+
+def main() -> None:
+    """Answer the request."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)  # what the file makes itself is to fit what it is given
+    torch.set_num_threads(1)
+    asked, answered = map(Path, sys.argv[1:])
+    request = json.loads(asked.read_text())
+    try:
+        with collecting():
+            response = judge(request)
+    except (RefusedError, EndedError) as error:
+        response = {"refused": str(error)}
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(line.filename).name}:{line.lineno}"
+        response = {"refused": f"{request['file']}: the check itself stopped, at {where}: {said(error)}"}
+    answered.write_text(json.dumps(response))
+
+
+def judge(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer as JSON takes it.
+
+    Raises:
+        RefusedError: there is nothing to judge, in one line.
+    """
+    import_all(request["imports"])
+    source = read(Path(request["file"]))
+    sys.path.insert(0, str(source.path.resolve().parent))
+    name = request["name"] or _only_candidate(source, request)
+    names = fresh(source)
+    kind = _kind(source, names, name, request)
+    if kind == "script":
+        from backhand.derivations.scripts import judge_script
+
+        return judge_script(source, name, _settings(request)).plain()
+    if kind == "operation":
+        from backhand.derivations.singles import judge_single
+
+        return judge_single(source, names, name, request["call"]).plain()
+    if kind == "rule":
+        from backhand.derivations.rules import judge_rule
+
+        return judge_rule(source, names[name], _settings(request)).plain()
+    if kind == "Function":
+        from backhand.derivations.functions import judge_function
+
+        return judge_function(source, name, _settings(request)).plain()
+    from backhand.derivations.judging import Judge
+    from backhand.derivations.question import Question
+    from backhand.derivations.telling import tell
+
+    settings = _settings(request)
+    network = Judge(Question(source, name, request["call"], request["loss"], len(settings.hidden) + 1), settings)
+    return tell(network, *network.best()).plain()
+
+
+def _settings(request: dict[str, Any]) -> Any:
+    import torch
+
+    from backhand.calculus.backpropagation import Criterion, Network
+    from backhand.derivations.judging import Settings
+
+    g = request["hidden_activation"]
+    weight = request["weight"]
+    return Settings(
+        Network(tuple(g) if isinstance(g, list) else g, request["output_activation"]),
+        Criterion(request["criterion"], tuple((name, float(value)) for name, value in request["parameters"].items())),
+        None if weight is None else torch.tensor(weight, dtype=torch.float64),
+        tuple(request["hidden"]),
+        None if request["sizes"] is None else tuple(request["sizes"]),
+        request["seed"],
+        time.monotonic() + request["time_limit"] / 3,
+    )
+
+
+def _only_candidate(source: Source, request: dict[str, Any]) -> str:
+    """The name that is meant where none is given: the one function or class that looks like a backward pass.
+
+    Raises:
+        RefusedError: none does, or several do.
+    """
+    from backhand.derivations.names import meaning
+    from backhand.derivations.question import BACKWARD
+
+    if request["call"]:
+        return ""
+    depth = len(request["hidden"]) + 1
+
+    def kinds(name: str) -> set[str]:
+        arguments = [argument.arg for argument in source.functions[name].args.args]
+        return {found.kind for each in arguments if (found := meaning(each, depth, arguments))}
+
+    functions = [name for name in source.functions if "." not in name]
+    whole = {"W", "weights", "parameters", "unrolled", "cache", "yhat", "b"}
+    networks = [name for name in functions if "y" in kinds(name) and kinds(name) & whole]
+    networks += [
+        name
+        for name in source.classes
+        if any(each.startswith(f"{name}.") and "y" in kinds(each) for each in source.functions)
+    ]
+    named = [name for name in networks if any(word in name.lower() for word in BACKWARD[:5])]
+    words = [name for name in functions if any(word in name.lower() for word in BACKWARD[:5])]
+    everything = functions + list(source.classes)
+    for found in (named, networks, words, everything):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    if not found:
+        raise RefusedError(
+            f"{source.path}: has no function or class; name a weight of the script: target={source.path}:W1"
+        )
+    raise RefusedError(f"{source.path}: which is meant? target={source.path}:NAME with one of {', '.join(found)}")
+
+
+def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, Any]) -> str:
+    """What is asked about: a network, a torch Function of one, a single operation, a rule or a script."""
+    import inspect
+
+    from backhand.derivations.names import meaning
+    from backhand.derivations.question import Question
+    from backhand.derivations.singles import is_operation
+
+    depth = len(request["hidden"]) + 1
+    given = {f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"} | {"y"}
+    if request["call"]:
+        question = Question(source, "", request["call"], None, depth)
+        return "network" if question.tokens() & given else "operation"
+    base, _, method = name.partition(".")
+    target = names.get(base)
+    if (target is None and base in source.skipped) or (target is not None and not callable(target)):
+        return "script"
+    if target is None:
+        if base in source.failed:
+            raise RefusedError(f"{source.path}: {name}: {source.failed[base]}")
+        own = [each for each in (*source.functions, *source.classes) if not each.startswith("_")]
+        close = get_close_matches(name, own, n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise RefusedError(f"{source.path}: has no {name}{hint}; it has {', '.join(own) or 'no function or class'}")
+    if method and not hasattr(target, method):
+        raise RefusedError(f"{source.path}: {base} has no method {method}")
+    if inspect.isclass(target):
+        is_function = any(
+            f"{each.__module__}.{each.__name__}" == "torch.autograd.function.Function" for each in target.__mro__
+        )
+        try:
+            arguments = list(
+                inspect.signature(vars(target).get("forward" if is_function else "__init__", target)).parameters
+            )
+        except (TypeError, ValueError, AttributeError):
+            arguments = []
+        weights = {
+            found.layer
+            for each in arguments
+            if (found := meaning(each, depth, arguments)) and found.kind == "W" and found.layer
+        }
+        if is_function:
+            return "Function" if len(weights) == depth > 1 else "operation"
+        return "network" if base in source.classes and _holds_weights(source, base, depth) else "operation"
+    try:
+        arguments = list(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        arguments = []
+    if arguments[:1] == ["delta"] and len(arguments) == 4:
+        return "rule"
+    if not request["call"] and is_operation(source, target, base):
+        return "operation"
+    kinds = {found.kind for each in arguments if (found := meaning(each, depth, arguments))}
+    many = any(parameter.kind.name == "VAR_POSITIONAL" for parameter in _parameters(target))
+    network = many or kinds & {"y", "W", "weights", "parameters", "unrolled", "cache", "yhat"} or {"x", "b"} <= kinds
+    return "network" if (network and len(arguments) > 1) or many else "operation"
+
+
+def _parameters(target: Any) -> list[Any]:
+    import inspect
+
+    try:
+        return list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def _holds_weights(source: Source, name: str, depth: int) -> bool:
+    """Whether a class has weights of every layer, or weights and a target: a network, and no layer or loss."""
+    import ast
+
+    from backhand.derivations.names import meaning
+
+    spelled: set[str] = set()
+    for inner in ast.walk(source.classes[name]):
+        if isinstance(inner, ast.Attribute):
+            spelled.add(inner.attr)
+        elif isinstance(inner, ast.arg):
+            spelled.add(inner.arg)
+        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            spelled.add(inner.value)
+    found = [means for each in spelled if (means := meaning(each, depth, spelled))]
+    layers = {means.layer for means in found if means.kind == "W" and means.layer}
+    kinds = {means.kind for means in found}
+    if "y" in kinds and (1 in layers or kinds & {"weights", "unrolled"}):
+        return True
+    return len(layers) >= depth > 1

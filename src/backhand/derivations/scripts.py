@@ -1,0 +1,164 @@
+"""Judges a script without functions: its own data and weights, and one turn of its loop."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backhand.derivations.answer import Answer
+from backhand.derivations.judging import Attempt, Judge, Settings
+from backhand.derivations.layouts import Draw, Layout
+from backhand.derivations.leaves import plain
+from backhand.derivations.loading import RefusedError, Source, one_turn
+from backhand.derivations.matching import Key, Match
+from backhand.derivations.names import meaning
+from backhand.derivations.question import Question
+from backhand.derivations.steps import Case
+from backhand.derivations.telling import tell
+
+
+def judge_script(source: Source, name: str, settings: Settings) -> Answer:
+    """Run the script up to one turn of the loop that changes the weight, and judge what it was stepped by.
+
+    Raises:
+        RefusedError: there is no such loop, or what it changes are not the weights of such a network.
+    """
+    before, after = one_turn(source, name)
+    arrays = {key: array for key, value in before.items() if (array := plain(value)) is not None and array.size}
+    moved = {key: plain(after[key]) for key in arrays if key in after}
+    changed = {
+        key: (arrays[key], new)
+        for key, new in moved.items()
+        if new is not None and new.shape == arrays[key].shape and not np.array_equal(new, arrays[key])
+    }
+    if name not in changed:
+        raise RefusedError(f"{source.path}: one turn of its loop does not change {name}")
+    attempts: list[Attempt] = []
+    depth = len(settings.hidden) + 1
+    for chain, layout, x, y in _chains(arrays, changed, depth, after):
+        question = Question(source, name, None, None, depth)
+        judge = Judge(question, settings)
+        attempts.append(judge.judged(_attempt(chain, changed, layout, x, y, settings, arrays)))
+        if attempts[-1].right:
+            break
+    if not attempts:
+        shapes = ", ".join(f"{key} {arrays[key].shape}" for key in changed)
+        raise RefusedError(
+            f"{source.path}: the weights that one turn changes ({shapes}) and its data do not make a network of "
+            f"{depth} layers; the number of hidden layers is that of model.hidden"
+        )
+    best = min(attempts, key=lambda each: each.order)
+    answer = tell(judge, best)
+    answer.remarks.append("It was run on its own data and weights, for one turn of its loop.")
+    return answer
+
+
+def _chains(
+    arrays: Mapping[str, np.ndarray], changed: Mapping[str, Any], depth: int, after: Mapping[str, Any]
+) -> Iterator[tuple[dict[Key, str], Layout, np.ndarray, np.ndarray]]:
+    """The ways in which weights follow upon each other from an x to a y, by their shapes."""
+    weights = [key for key in changed if arrays[key].ndim == 2 and not _is_bias(key, arrays, depth)]
+    if len(weights) != depth:
+        return
+    numbers = {
+        key: array for key, value in after.items() if not key.startswith("__") and (array := _array(value)) is not None
+    }
+    data = {**numbers, **arrays}
+    xs = [key for key in data if key not in changed and (found := meaning(key, depth)) and found.kind == "x"] or [
+        key for key in data if key not in changed
+    ]
+    ys = [key for key in data if key not in changed and (found := meaning(key, depth)) and found.kind == "y"] or [
+        key for key in data if key not in changed
+    ]
+    for orientation, samples in product(("(in, out)", "(out, in)"), ("rows", "columns")):
+        ours = {key: arrays[key] if orientation == "(in, out)" else arrays[key].T for key in weights}
+        if any(ours[a].shape[1] != ours[b].shape[0] for a, b in pairwise(weights)):
+            continue
+        D, C = ours[weights[0]].shape[0], ours[weights[-1]].shape[1]
+        for x_name, y_name in product(xs, ys):
+            x, y = _rows(data[x_name], samples, D), _rows(data[y_name], samples, C)
+            if x is None or y is None or x_name == y_name:
+                continue
+            if len(x) != len(y) == 1 or len(y) != len(x) == 1:  # one of them is the loop's own sample, the first one
+                x, y = x[:1], y[:1]
+            if len(x) != len(y):
+                continue
+            chain: dict[Key, str] = {("W", layer): key for layer, key in enumerate(weights, 1)}
+            for layer, key in enumerate(weights, 1):
+                n = ours[key].shape[1]
+                fitting = [
+                    other
+                    for other in changed
+                    if other not in weights and arrays[other].size == n and other not in chain.values()
+                ]
+                named = [
+                    other for other in fitting if (found := meaning(other, depth, changed)) and found.layer == layer
+                ]
+                if named or len(fitting) == 1:
+                    chain[("b", layer)] = (named or fitting)[0]
+            yield chain, Layout(samples, orientation), x, y
+            if len(x) > 1:  # a loop over samples has seen the first one
+                yield chain, Layout(samples, orientation), x[:1], y[:1]
+
+
+def _is_bias(key: str, arrays: Mapping[str, np.ndarray], depth: int) -> bool:
+    found = meaning(key, depth, arrays)
+    return bool(found and found.kind in ("b", "biases")) and 1 in arrays[key].shape
+
+
+def _array(value: Any) -> np.ndarray | None:
+    return (
+        plain(value)
+        if hasattr(value, "shape") and not isinstance(value, type) and not hasattr(value, "__path__")
+        else None
+    )
+
+
+def _rows(array: np.ndarray, samples: str, n: int) -> np.ndarray | None:
+    """The array as (B, n); None where it has no such shape."""
+    if array.ndim == 1:
+        array = array[None] if len(array) == n else array[:, None] if n == 1 else array
+    if array.ndim != 2:
+        return None
+    array = array if array.shape[1] == n and samples == "rows" else array.T if samples == "columns" else array
+    return array if array.shape[1] == n else None
+
+
+def _attempt(
+    chain: Mapping[Key, str],
+    changed: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    layout: Layout,
+    x: np.ndarray,
+    y: np.ndarray,
+    settings: Settings,
+    arrays: Mapping[str, np.ndarray],
+) -> Attempt:
+    depth = sum(kind == "W" for kind, _ in chain)
+
+    def ours(key: Key, array: np.ndarray) -> Tensor:
+        value = array.ravel() if key[0] == "b" else layout.ours(array)
+        return torch.from_numpy(np.array(value, dtype=np.float64))[None]
+
+    parameters = {key: ours(key, arrays[name]) for key, name in chain.items()}
+    target = torch.from_numpy(np.array(y, dtype=np.float64))[None]
+    classes = settings.criterion.loss.target == "classes"
+    case = Case(
+        settings.network,
+        settings.criterion,
+        settings.weight,
+        torch.from_numpy(np.array(x, dtype=np.float64))[None],
+        target.argmax(-1) if classes else target,
+        tuple(parameters[("W", layer)] for layer in range(1, depth + 1)),
+        tuple(parameters.get(("b", layer)) for layer in range(1, depth + 1)),
+    )
+    match = Match(labels=dict(chain), steps=True)
+    attempt = Attempt(layout, 0, match, case, [], fixed=True)
+    for key, name in chain.items():
+        old, new = changed[name]
+        attempt.found[key] = ours(key, old) - ours(key, new)
+        match.found[key] = attempt.found[key][0].numpy()
+    attempt.draws = [Draw(x, y, None, tuple(W[0].numpy() for W in case.weights), (), (), ())]
+    return attempt

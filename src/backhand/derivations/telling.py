@@ -1,0 +1,233 @@
+"""What is told of a judged derivation: the verdict first, then the table, then why."""
+
+from collections.abc import Sequence
+
+import torch
+
+from backhand.derivations.answer import Answer
+from backhand.derivations.judging import Attempt, Judge
+from backhand.derivations.steps import derive
+from backhand.derivations.wording import Words
+
+PENALTY = 0.1
+EVIDENCE = "It is evidence at random points, not a proof."
+TABLE = "error: ‖yours − right‖ / ‖right‖; cosine: of the angle between the two, +1 where only the length differs."
+
+
+def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
+    """The answer for the best attempt."""
+    labels = {judge.quantity(key): label for key, label in best.match.labels.items()}
+    words = Words(judge.question, best.case, best.layout, labels, best.match.steps)
+    missing = [judge.quantity(key) for key in best.match.missing]
+    problem, remarks = _elsewhere(judge, best) if best.right and not best.fixed else ("", [])
+    diagnosis = best.diagnosis  # of where it is wrong, if that is elsewhere
+    shapes = _shapes(judge, best)
+    answer = Answer("wrong", "", _context(judge, best))
+    answer.rows = [_row(name, verdict, words, shapes) for name, verdict in diagnosis.verdicts.items()]
+    scale = _scale(best)
+    if best.right and not problem:
+        answer.status = "unjudged" if missing else "right"
+        what = ", ".join(diagnosis.verdicts)
+        answer.headline = (
+            f"Right as far as it goes: {what}. Not judged: {', '.join(missing)}, which was expected and not found."
+            if missing
+            else f"Right{scale}."
+        )
+        answer.remarks.append(EVIDENCE)
+    else:
+        first = diagnosis.findings[0] if diagnosis.findings else None
+        if problem:
+            answer.headline = f"Wrong: {problem}"
+        elif first is not None:
+            where = "" if first.quantity == "all" else f"{_named(first.quantity, words)}: "
+            more = len(diagnosis.findings) + len(shapes) - 1
+            answer.headline = f"Wrong: {where}{first.text}" + (f"; and {more} more" if more else "") + "."
+        elif shapes:
+            answer.headline = f"Wrong: {next(iter(shapes.values()))}."
+        else:
+            wrong = [name for name, verdict in diagnosis.verdicts.items() if verdict.status == "wrong"]
+            answer.headline = (
+                f"Wrong: {', '.join(_named(name, words) for name in wrong)}; no mistake of the catalogue fits."
+            )
+        answer.sentences = [*diagnosis.sentences, *(f"{text}." for text in shapes.values())]
+        for finding in diagnosis.findings:
+            answer.sentences += _lines(finding, words)
+        if not diagnosis.explained and not problem and not best.fixed:
+            answer.sentences += _smallest(judge, best)
+        if missing:
+            answer.remarks.append(f"Expected and not found: {', '.join(missing)}.")
+    _, *rest = best.draws[0].sizes
+    if judge.settings.sizes is None and answer.status == "right" and len(set(rest)) == 1 < rest[0]:
+        answer.status = "unjudged"
+        answer.headline = f"Right where all layers have {rest[0]} units; with other sizes it stops: {judge.stopped}"
+    if best.transposed and best.right:
+        handed = judge.question.call is not None and (".T" in judge.question.call or "transpose" in judge.question.call)
+        if answer.status == "right" and not handed:
+            answer.status = "unjudged"
+            answer.headline = f"Right but for the layout: each weight's gradient lies across its weight{scale}."
+        answer.remarks.append(
+            "Each weight's gradient has the shape of its weight the other way round: a step needs it transposed."
+        )
+    if best.single is not None:
+        sizes = _list(best.single.draws[0].sizes)
+        batch = _list(best.draws[0].sizes)
+        answer.remarks.append(
+            f"Say which is meant: sizes=[{sizes}] for one sample at a time, sizes=[{batch}] for a batch."
+        )
+        answer.status = "unjudged"
+        answer.headline = (
+            f"Right for one sample at a time; for a batch {answer.headline[0].lower()}{answer.headline[1:]}"
+        )
+    answer.remarks += [f"{note[0].upper()}{note[1:]}." for note in best.notes]
+    if best.case.slope is not None:
+        answer.remarks.append(
+            f"Its leaky ReLU has a slope of its own, {best.case.slope:g}; model.hidden_activation=leaky_relu has 0.01. "
+            "It was judged with its own."
+        )
+    if best.diagnosis.penalty:
+        answer.remarks.append(
+            f"A penalty is in it: {best.diagnosis.penalty:.6g} times the weight is added to each weight's gradient."
+        )
+    answer.remarks += [f"{note[0].upper()}{note[1:]}." for note in judge.question.notes]
+    answer.remarks += remarks
+    answer.remarks += [] if problem else _disagreeing(best, others)
+    if judge.settings.sizes is None and best.case.B == 1 and best.layout.samples != "number" and str(judge.stopped):
+        answer.remarks.append(f"It was judged with one sample; with more it stops: {judge.stopped}")
+        if answer.status == "right" and best.layout.samples != "vector":
+            sizes = _list(best.draws[0].sizes)
+            answer.status = "unjudged"
+            answer.headline = (
+                f"Right for one sample, but it does not run with several: if one is meant, say sizes=[{sizes}]."
+            )
+    if answer.rows and any(row[2] for row in answer.rows) and answer.status == "wrong":
+        answer.remarks.append(TABLE)
+    return answer
+
+
+def _context(judge: Judge, best: Attempt) -> list[str]:
+    network, case = best.case.network, best.case
+    g = network.hidden_activation
+    hidden = f"g {g if isinstance(g, str) else ', '.join(g)}, " if judge.depth > 1 else ""
+    sizes = (case.B, case.x.shape[-1], *(W.shape[-1] for W in case.weights))
+    letters = ("B", "D", "H", "C") if judge.depth == 2 else ("B", "D", *(f"H_{i}" for i in range(1, judge.depth)), "C")
+    said = ", ".join(f"{letter}={size}" for letter, size in zip(letters, sizes, strict=True))
+    steps = "; weights that were stepped, so the gradient is (old − new) / rate" if best.match.steps else ""
+    loss = "; compared with central differences of its own loss" if best.truth is not None else ""
+    return [
+        f"{hidden}f {network.output_activation}, L {case.criterion.name}; {said}; {len(best.draws)} draws",
+        f"{best.layout.said()}{steps}{loss}",
+    ]
+
+
+def _scale(best: Attempt) -> str:
+    if best.truth is not None:
+        return ", by central differences of its own loss"
+    if best.match.steps and not best.match.known_rate:
+        return ", up to the length of the step"
+    return f", for {best.scale}" if best.scale else ""
+
+
+def _named(quantity: str, words: Words) -> str:
+    ours = quantity.replace("delta_", "δ_")
+    theirs = words.names.get(ours) or words.labels.get(quantity)
+    return f"{ours} ({theirs})" if theirs and theirs != ours else ours
+
+
+def _row(name: str, verdict, words: Words, shapes: dict[str, str]) -> list[str]:  # type: ignore[no-untyped-def]
+    shape = str(verdict.shape[1:]) + (f", not {verdict.expected[1:]}" if verdict.shape != verdict.expected else "")
+    said = "wrong" if verdict.status == "wrong" or name in shapes else "right"
+    cause = verdict.cause or ("shape" if name in shapes else "")
+    return [
+        _named(name, words),
+        shape,
+        "" if verdict.error is None else f"{verdict.error:.1e}",
+        "" if verdict.cosine is None else f"{verdict.cosine:+.4f}",
+        said + (f": {cause}" if cause else ""),
+    ]
+
+
+def _shapes(judge: Judge, best: Attempt) -> dict[str, str]:
+    said = {}
+    for key, (theirs, right) in best.match.shapes.items():
+        name = judge.quantity(key)
+        n = right[0]
+        hint = "keepdims=True is missing" if right == (n, 1) else "an axis too many is kept"
+        said[name] = f"{name} has the shape {theirs} and its bias {right}, so that b − {name} has ({n}, {n}): {hint}"
+    return said
+
+
+def _lines(finding, words: Words) -> list[str]:  # type: ignore[no-untyped-def]
+    """The right line and theirs."""
+    if not finding.right:
+        return []
+    shapes = words.shapes(finding.right)
+    lines = [
+        f"right: {words.formula(finding.right)}" + (f"    [{shapes}]" if shapes else ""),
+        f"yours: {words.formula(finding.yours)}",
+    ]
+    if own := words.line(finding.quantity):
+        lines.append(f"       {own}")
+    return lines
+
+
+def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
+    """Where else it is wrong: with other sizes, or with a penalty; and what is to be remarked."""
+    first = best.draws[0].sizes
+    sizes = judge.other_sizes(best)
+    other = judge.again(best, sizes) if sizes is not None else None
+    if other is not None and not other.right:
+        best.diagnosis = other.diagnosis
+        why = (other.diagnosis.sentences or ["the gradients are wrong"])[0]
+        return f"it is right for the sizes {_list(first)}, but for {_list(other.draws[0].sizes)} {why}", []
+    by_convention = not best.truth and not best.match.steps
+    if other is not None and by_convention and not set(judge.scales_of(best)) & set(judge.scales_of(other)):
+        said = f"{best.scale} for the sizes {_list(first)}, and of {other.scale} for {_list(other.draws[0].sizes)}"
+        return f"its scale changes with the sizes: it is that of {said}.", []
+    if judge.question.has_argument("penalty"):
+        other = judge.again(best, first, PENALTY)
+        if other is not None and not other.right:
+            best.diagnosis = other.diagnosis
+            texts = [finding.text for finding in other.diagnosis.findings] or other.diagnosis.sentences
+            return f"without regularisation it is right; with {PENALTY:g} {(texts or ['it is wrong'])[0]}.", []
+        if other is not None:
+            added = f": {other.diagnosis.penalty:.4g} W is added" if other.diagnosis.penalty else ""
+            return "", [f"With regularisation of {PENALTY:g} it is right, too{added}."]
+    return "", []
+
+
+def _smallest(judge: Judge, best: Attempt) -> list[str]:
+    """The smallest batch on which it is wrong, with numbers."""
+    _, *rest = best.draws[0].sizes
+    for B in range(1, min(3, best.case.B) + 1):
+        other = judge.again(best, (B, *rest))
+        if other is None or other.right:
+            continue
+        right = derive(other.case)
+        for key, found in other.found.items():
+            name = judge.quantity(key)
+            expected = right[name] * other.diagnosis.factor
+            if key[0] not in "Wb" or other.diagnosis.verdicts[name].status != "wrong" or found.shape != expected.shape:
+                continue
+            place = torch.unravel_index((found - expected).abs().argmax(), expected.shape)
+            at, samples = _list([int(index) for index in place[1:]]), "one sample" if B == 1 else f"{B} samples"
+            theirs, ours = float(found[place]), float(expected[place])
+            return [f"Already with {samples}: {name}[{at}] is {theirs:.6g}, and should be {ours:.6g}."]
+        break
+    return []
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _disagreeing(best: Attempt, others: Sequence[Attempt]) -> list[str]:
+    """Another layout that runs as well and comes to another verdict."""
+    said = []
+    for other in others:
+        same = (other.layout.samples, other.layout.weights, other.match.steps) == (
+            best.layout.samples, best.layout.weights, best.match.steps
+        )  # fmt: skip
+        if other.match.complete >= best.match.complete and other.right != best.right and not same:
+            verdict = "right" if other.right else "wrong"
+            said.append(f"Read another way ({other.layout.said()}) it runs as well, and is {verdict}.")
+    return said[:1]

@@ -1,0 +1,168 @@
+"""Formulas in the words of the person who wrote the derivation: their names, and products in their order."""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+
+from backhand.derivations.layouts import Layout
+from backhand.derivations.names import gradient, meaning
+from backhand.derivations.question import Question
+from backhand.derivations.steps import Case, Layer, layers
+
+LONGEST = 110  # of a line that is quoted
+_TOKEN = r"∂L/∂ŷ|d[Wb]_[IO\d]+|[Wbzδh]_[IO\d]+|ŷ|\bdx\b|\b[hxy](?![\w′])"
+_FACTOR = rf"\((?:[^()]|\([^()]*\))*\)|(?:{_TOKEN})"
+_PRODUCT = re.compile(rf"(?P<a>{_FACTOR})(?P<at>ᵀ?) · (?P<b>{_FACTOR})(?P<bt>ᵀ?)")
+
+
+class Words:
+    """What the steps of a derivation are called in a file.
+
+    Args:
+        question: the file and the function.
+        case: the network.
+        layout: how its arrays are stored.
+        labels: by quantity (`dW_O`), what the person returns it as.
+        steps: whether these are the names of weights that were stepped.
+    """
+
+    def __init__(
+        self, question: Question, case: Case, layout: Layout, labels: Mapping[str, str], steps: bool = False
+    ) -> None:
+        self.question, self.case, self.layout, self.labels, self.steps = question, case, layout, dict(labels), steps
+        self.names = self._names()
+
+    def formula(self, text: str) -> str:
+        """A formula in their names, with products as they stand where samples or weights lie the other way round."""
+        left, equals, right = text.partition(" = ")
+        turned = self._turned(left)
+        right = _PRODUCT.sub(lambda found: self._product(found, turned), right)
+        return re.sub(_TOKEN, lambda found: self.names.get(found[0], found[0]), f"{left}{equals}{right}")
+
+    def shapes(self, formula: str) -> str:
+        """The shapes of what stands in a formula of ours, under their names."""
+        said = []
+        for token in dict.fromkeys(re.findall(_TOKEN, formula)):
+            if (shape := self._shape(token)) is not None:
+                said.append(f"{self.names.get(token, token)} {shape}")
+        return ", ".join(said)
+
+    def line(self, quantity: str) -> str:
+        """Their own line that computes the quantity, with its number; empty where it cannot be told."""
+        token = self._token(quantity)
+        wanted = {name for name in (self.names.get(token), self.labels.get(quantity)) if name}
+        found = ""
+        for scope in self._scopes():
+            for node in ast.walk(scope):
+                if isinstance(node, ast.Assign | ast.AugAssign) and any(map(wanted.__contains__, _targets(node))):
+                    text = " ".join(ast.unparse(node).split())
+                    path = self.question.source.path
+                    where = f"{path.name}:{node.lineno}: " if path.suffix == ".py" else ""
+                    found = f"{where}{text if len(text) <= LONGEST else text[:LONGEST] + '…'}"
+        return found
+
+    def _scopes(self) -> list[ast.AST]:
+        if self.question.statements is None and self.question.function is not None:
+            return [self.question.function]
+        called = {
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            for statement in self.question.statements or ()
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Call)
+        }
+        functions = self.question.source.functions
+        return [
+            node for name, node in functions.items() if name.rpartition(".")[2] in called and "init" not in name
+        ] or [self.question.source.tree]
+
+    def _names(self) -> dict[str, str]:
+        """By our name, the one variable of theirs that means the same."""
+        found: dict[str, set[str]] = {}
+        for scope in self._scopes():
+            written = {
+                ast.unparse(node)
+                for node in ast.walk(scope)
+                if isinstance(node, ast.Name | ast.Attribute) and isinstance(getattr(node, "ctx", None), ast.Store)
+            } | {node.arg for node in ast.walk(scope) if isinstance(node, ast.arg)}
+            for name in written:
+                if (token := self._meant(name, written)) is not None:
+                    found.setdefault(token, set()).add(name)
+        names = {token: next(iter(several)) for token, several in found.items() if len(several) == 1}
+        for quantity, label in self.labels.items() if not self.steps else ():
+            if label and re.fullmatch(r"[\w.']+|\w+\['\w+'\]", label):
+                names.setdefault(self._token(quantity), label)
+        return names
+
+    def _meant(self, name: str, among: set[str]) -> str | None:
+        depth = self.case.depth
+        means = gradient(name, depth, among)
+        if means is not None and means.gradient:
+            kind = {"weights": "W", "biases": "b"}.get(means.kind, means.kind)
+            if kind == "x":
+                return "dx"
+            layer = means.layer or (1 if depth == 1 else 0)
+            if not layer:
+                return None
+            label = Layer(layer - 1, depth).label
+            return f"δ_{label}" if kind == "z" else f"d{kind}_{label}"
+        own = meaning(name, depth, among)
+        if own is None:
+            return None
+        if own.kind in ("W", "b", "z") and own.layer:
+            return f"{own.kind}_{Layer(own.layer - 1, depth).label}"
+        if own.kind == "a" and own.layer:
+            return Layer(own.layer - 1, depth).a
+        return {"x": "x", "y": "y", "yhat": "ŷ"}.get(own.kind)
+
+    def _token(self, quantity: str) -> str:
+        return quantity.replace("delta_", "δ_")
+
+    def _turned(self, token: str) -> bool:
+        """Whether it is stored the other way round than ours."""
+        if re.match(r"d?W_", token):
+            return self.layout.weights == "(out, in)"
+        return self.layout.samples in ("columns", "vector") and not re.match(r"d?b_", token)
+
+    def _product(self, found: re.Match[str], turned: bool) -> str:
+        factors = []
+        for name, mark in ((found["a"], found["at"]), (found["b"], found["bt"])):
+            inner = re.search(_TOKEN, name)
+            flipped = self._turned(inner[0]) if inner else turned
+            factors.append((name, bool(mark) ^ flipped ^ turned))
+        if turned:
+            factors.reverse()
+        return " · ".join(f"{name}{'ᵀ' if mark else ''}" for name, mark in factors)
+
+    def _shape(self, token: str) -> tuple[int, ...] | None:
+        case = self.case
+        B = case.B
+        of = {layer.label: layer for layer in layers(case.depth)}
+        kind, _, label = token.partition("_")
+        layer = of.get(label)
+        if layer is not None and kind in ("W", "dW"):
+            shape = tuple(case.W(layer).shape[-2:])
+            return shape[::-1] if self._turned(token) else shape
+        if layer is not None and kind in ("b", "db"):
+            n = case.W(layer).shape[-1]
+            return {"(1, n)": (1, n), "(n, 1)": (n, 1)}.get(self.layout.bias, (n,))
+        if layer is not None and kind in ("z", "δ", "h"):
+            n = case.W(layer).shape[-1]
+        elif token in ("ŷ", "y", "∂L/∂ŷ"):
+            n = case.C
+        elif token in ("x", "dx"):
+            n = case.x.shape[-1]
+        elif token == "h":
+            n = case.weights[0].shape[-1]
+        else:
+            return None
+        if self.layout.samples == "number":
+            return None
+        return (n,) if self.layout.samples == "vector" else (n, B) if self.layout.samples == "columns" else (B, n)
+
+
+def _targets(node: ast.Assign | ast.AugAssign) -> Iterator[str]:
+    """What is assigned, and the key if it is an entry of a dictionary."""
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        yield ast.unparse(target)
+        if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+            yield str(target.slice.value)

@@ -1,0 +1,366 @@
+"""A file that somebody brings: what is said of it, whatever is in it."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.derivations.asked import asked
+
+from backhand.checking import gradcheck
+from backhand.derivations.layouts import BIASES, Draw, Layout
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RIGHT = """
+import numpy as np
+
+def backward(x, y, W_I, b_I, W_O, b_O):
+    h = np.tanh(x @ W_I + b_I)
+    e = np.exp(h @ W_O + b_O)
+    delta_O = (e / e.sum(1, keepdims=True) - y) / len(x)
+    delta_I = delta_O @ W_O.T * (1 - h * h)
+    return {"dW_I": x.T @ delta_I, "db_I": delta_I.sum(0), "dW_O": h.T @ delta_O, "db_O": delta_O.sum(0)}
+"""
+
+
+@pytest.fixture
+def check(tmp_path, capsys):
+    """Check a file of this content; returns the exit status and what was printed."""
+
+    def run(text: str, *arguments: str, name: str = "backward") -> tuple[int, str]:
+        path = tmp_path / "mine.py"
+        path.write_text(textwrap.dedent(text))
+        return asked(capsys, f"target={path}" + (f":{name}" if name else ""), *arguments)
+
+    return run
+
+
+def in_a_process(capsys, *arguments: str) -> tuple[int, str]:
+    status = gradcheck.gradcheck(list(arguments))
+    printed = capsys.readouterr()
+    return status, " ".join((printed.out + printed.err).split())
+
+
+def test_a_right_derivation_is_right(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(RIGHT)
+    status, said = in_a_process(capsys, f"target={tmp_path / 'mine.py'}:backward")
+    assert status == 0
+    assert "Right, for L = Σ the loss of each sample / B." in said
+    assert "a sample a row, weights (in, out), biases (n,); numpy" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (" * (1 - h * h)", "", "dW_I and db_I are wrong because delta_I is: the factor g′(z_I) is missing"),
+        ("x.T @ delta_I", "delta_I.T @ x", "dW_I is wrong: the product is transposed"),
+        ("delta_O.sum(0)", "delta_O", "db_O is wrong: δ is not summed over the batch."),
+        ("delta_O.sum(0)", "np.sum(delta_O)", "np.sum without an axis"),
+        # What stops on ordinary sizes is tried on square ones.
+        ("W_O.T", "W_O", "W_O is not transposed"),
+    ],
+)
+def test_a_wrong_line_is_named(check, old, new, sentence):
+    assert RIGHT.count(old) == 1
+    status, said = check(RIGHT.replace(old, new))
+    assert status == 1
+    assert sentence in said
+    assert "right: " in said
+    assert "yours: " in said
+
+
+def test_the_scale_of_a_loss_is_a_convention_where_no_loss_is_returned(check):
+    without = RIGHT.replace("/ len(x)", "* 2")
+    assert check(without)[0] == 0
+    assert "Right, for L = 2 Σ the loss of each sample." in check(without)[1]
+    with_loss = without.replace(
+        "    return {", "    loss = -(y * np.log(e / e.sum(1, keepdims=True))).sum()\n    return loss, {"
+    )
+    status, said = check(with_loss)
+    assert status == 1
+    assert "there is a factor 2 too many" in said
+    assert check(with_loss.replace("* 2", "* 1"))[0] == 0
+    # One gradient alone, or a factor that no loss has, is a mistake all the same.
+    assert check(RIGHT.replace("x.T @ delta_I", "2 * x.T @ delta_I"))[0] == 1
+    assert check(RIGHT.replace("/ len(x)", "/ len(x) ** 2"))[0] == 1
+
+
+def test_a_loss_can_be_named(check):
+    text = RIGHT + "\ndef cost(x, y, W_I, b_I, W_O, b_O):\n    e = np.exp(np.tanh(x @ W_I + b_I) @ W_O + b_O)\n"
+    text += "    return -np.sum(y * np.log(e / e.sum(1, keepdims=True)))\n"
+    assert check(text)[0] == 0
+    status, said = check(text, "loss=cost")
+    assert status == 1
+    assert "the mean over the batch" in said
+    assert check(text, "loss=cost(x, y, W1, b1, W2, b2) / len(x)", "call=backward(x, y, W1, b1, W2, b2)")[0] == 0
+    assert "has no function of that name" in check(text, "loss=price")[1]
+
+
+def test_a_penalty_must_be_that_of_the_loss(check):
+    text = RIGHT.replace("b_O):", "b_O, reg=0.0):").replace(
+        '"dW_I": x.T @ delta_I', '"dW_I": x.T @ delta_I + reg * W_I'
+    )
+    right = text.replace('"dW_O": h.T @ delta_O', '"dW_O": h.T @ delta_O + reg * W_O')
+    status, said = check(right)
+    assert status == 0
+    assert "With regularisation of 0.1 it is right, too" in said
+    for wrong in (text, right.replace("delta_O.sum(0)", "delta_O.sum(0) + reg * b_O")):
+        status, said = check(wrong)
+        assert status == 1
+        assert "egularisation" in said or "weight decay" in said
+
+
+def test_what_is_missing_is_never_counted_as_right(check):
+    status, said = check(RIGHT.replace('"db_I": delta_I.sum(0), ', ""))
+    assert status == 2
+    assert "Not judged: db_I, which was expected and not found." in said
+
+
+def test_nothing_but_imports_definitions_and_constants_is_executed(check, tmp_path):
+    text = f"""
+    import this_is_not_installed
+    import numpy as np
+    RATE = 0.1
+    data = np.loadtxt("nowhere.csv")
+    X, y = data[:, :-1], data[:, -1]
+    net = train(X)
+    for epoch in range(10**9):
+        pass
+    while True:
+        break
+    with open({str(tmp_path / "written")!r}, "w") as file:
+        file.write("no")
+    raise SystemExit(3)
+    if __name__ == "__main__":
+        raise RuntimeError
+    """
+    assert check(textwrap.dedent(text) + RIGHT)[0] == 0
+    assert not (tmp_path / "written").exists()
+    # Of what was not executed is told where it is needed.
+    status, said = check(textwrap.dedent(text) + RIGHT.replace("np.tanh(", "net.tanh("))
+    assert status == 2
+    assert "line 7, which defines net, is not executed" in said
+    status, said = check(textwrap.dedent(text) + RIGHT.replace("np.tanh(", "this_is_not_installed.tanh("))
+    assert "No module named 'this_is_not_installed'" in said
+
+
+def test_a_notebook_is_read(tmp_path, capsys):
+    cells = [["%matplotlib inline\n", "!pip install x\n", *RIGHT.splitlines(keepends=True)], ["%%time\n", "train()"]]
+    cells.append(["raise SystemExit"])
+    notebook = {
+        "cells": [{"cell_type": "code", "source": cell} for cell in cells] + [{"cell_type": "markdown", "source": "#"}]
+    }
+    path = tmp_path / "mine.ipynb"
+    path.write_text(json.dumps(notebook))
+    assert asked(capsys, f"target={path}:backward")[0] == 0
+    path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["x = (\n"]}]}))
+    assert "cell 1, line 1: syntax error" in asked(capsys, f"target={path}")[1]
+    path.write_text("{")
+    assert "is no notebook" in asked(capsys, f"target={path}")[1]
+
+
+def test_what_was_printed_is_not_shown(check):
+    assert "HELLO" not in check(RIGHT.replace("    h =", "    print('HELLO' * 9)\n    h ="))[1]
+
+
+def test_the_same_in_torch_with_class_numbers_and_in_float32(check):
+    text = """
+    import torch
+
+    def backward(x, y, W_I, b_I, W_O, b_O):
+        x, W_I, b_I, W_O, b_O = (t.float() for t in (x, W_I, b_I, W_O, b_O))
+        h = torch.relu(x @ W_I + b_I)
+        delta_O = torch.softmax(h @ W_O + b_O, 1) - torch.nn.functional.one_hot(y, W_O.shape[1])
+        delta_O = delta_O / len(x)
+        delta_I = delta_O @ W_O.T * (h > 0)
+        return {"dW_I": x.T @ delta_I, "db_I": delta_I.sum(0), "dW_O": h.T @ delta_O, "db_O": delta_O.sum(0)}
+    """
+    status, said = check(text, "model.hidden_activation=relu")
+    assert status == 0
+    assert "y as class numbers from 0; torch" in said
+
+
+def test_a_derivation_for_one_sample_is_told_from_one_that_forgot_the_sum(check):
+    single = RIGHT.replace(".sum(0)", "").replace("/ len(x)", "")
+    status, said = check(single)
+    assert status == 2
+    assert "Right for one sample at a time" in said
+    assert check(single, "sizes=[1,4,5,3]")[0] == 0
+    assert check(single, "sizes=[7,4,5,3]")[0] == 1
+
+
+@pytest.mark.slow
+def test_the_examples_say_what_the_readme_says_of_them(capsys):
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for arguments, status, sentence in (
+        (["right.py:TwoLayers"], 0, "Right"),
+        (["wrong_factor.py:backward", "model.hidden_activation=sigmoid"], 1, "the factor g′(z_I) is missing"),
+        (
+            ["wrong_twice.py:backward", "model.hidden_activation=relu", "model.output_activation=sigmoid",
+             "model.loss=mse"],
+            1,
+            "db_I is wrong: it is averaged over the batch, not summed.",
+        ),
+        (["operation.py:Swish"], 1, "is ignored"),
+        (
+            ["trainer.py", "model.hidden_activation=sigmoid", "model.output_activation=sigmoid", "model.loss=mse",
+             "call=n=Trainer(D,H,C); n.W1,n.b1,n.W2,n.b2=W1,b1,W2,b2; n.step(x,y); vars(n)"],
+            1,
+            "W_O has already been updated when δ_I is taken through it",
+        ),
+    ):  # fmt: skip
+        target, *rest = arguments
+        found, said = asked(capsys, f"target={ROOT / 'examples' / target}", *rest)
+        assert found == status
+        assert sentence in said
+        assert ("factor 2 of the squared error is missing" in said) == target.startswith("wrong_twice")
+        assert target.partition(".")[0] in readme or target.startswith(("operation", "trainer"))
+
+
+FUNCTION = """
+import torch
+
+class Net(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, W_I, b_I, W_O, b_O):
+        h = torch.sigmoid(x @ W_I + b_I)
+        ctx.save_for_backward(x, W_I, W_O, h)
+        return h @ W_O + b_O
+
+    @staticmethod
+    def backward(ctx, delta_O):
+        x, W_I, W_O, h = ctx.saved_tensors
+        delta_I = delta_O @ W_O.T * h * (1 - h)
+        return delta_I @ W_I.T, x.T @ delta_I, delta_I.sum(0), h.T @ delta_O, delta_O.sum(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "sentence"),
+    [
+        ("", "", 0, "torch.autograd.gradcheck says: right, too"),
+        ("return delta_I @ W_I.T,", "return None,", 0, "Right"),
+        ("h.T @ delta_O,", "delta_O.T @ h,", 1, "dW_O is wrong: the product is transposed"),
+        ("delta_O.sum(0)", "delta_O", 1, "not summed over the batch"),
+        ("delta_I = delta_O @", "delta_I = -delta_O @", 1, "because delta_I is: its sign is flipped"),
+        ("* h * (1 - h)", "* h", 1, "g stands in the place of g′"),
+    ],
+)
+def test_a_function_that_returns_z_is_checked_as_such(check, old, new, status, sentence):
+    found, said = check(FUNCTION.replace(old, new, 1), "model.hidden_activation=sigmoid", name="Net")
+    assert found == status
+    assert sentence in said
+
+
+# What can be wrong with a file, and the words that must be in the one line about it.
+WRONG = {
+    "def backward(x, y:": "mine.py:1: syntax error",
+    "def backwards(x, y, W_I, b_I, W_O, b_O): pass": "has no backward (did you mean backwards?)",
+    "x = 1": "has no backward; it has no function or class",
+    "backward = 3": "no loop at the top of the file changes backward",
+    "class backward: pass": "backward has no forward method",
+    "def backward(x, y, q, W1): pass": "asks for q, whose meaning its name does not tell; say how it is called: call='",
+    "def backward(*a): return {}": "no gradient and no stepped weight was found in what it returned",
+    "def backward(*a): return {'dW_I': 'much'}": "no gradient and no stepped weight was found",
+    "def backward(*a): return {'dW_I': a[2] * float('nan')}": "dW_I has 20 numbers that are NaN or infinite",
+    "def backward(*a): return 1 / 0": "mine.py:1: ZeroDivisionError: division by zero",
+    "def backward(*a): raise SystemExit": "mine.py:1: SystemExit",
+    "def f(x): return x\ndef g(x): return x": "which is meant?",
+}
+ENDLESS = {
+    "def backward(*a): import os; os._exit(7)": "ended the process (exit status 7) without an answer",
+    "def backward(*a):\n    while True: pass": "gave no answer within 2 s (time_limit=…)",
+    "def backward(*a): import os, signal; os.kill(os.getpid(), signal.SIGSEGV)": "(signal SIGSEGV) without an answer",
+    "def backward(*a): return {'dW_I': [0] * 10**10}": "it takes more memory than it may",
+    "import os\ndef backward(*a):\n    for _ in range(99): os.write(1, b'x' * 10**6)\n    return 1": "no gradient",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_file_that_cannot_be_judged_gets_one_line(check, text):
+    status, said = check("import numpy as np\n" * ("nan" in text) + text, name="" if "def g" in text else "backward")
+    assert status == 2
+    assert WRONG[text] in said
+
+
+@pytest.mark.parametrize(
+    "text", [text if "_exit" in text else pytest.param(text, marks=pytest.mark.slow) for text in ENDLESS]
+)
+def test_a_file_that_ends_its_process_or_never_ends_gets_one_line(tmp_path, capsys, text):
+    (tmp_path / "mine.py").write_text(text)
+    limit = ["time_limit=2"] if "while" in text else []
+    status = gradcheck.gradcheck([f"target={tmp_path / 'mine.py'}:backward", *limit])
+    printed = capsys.readouterr()
+    assert status == 2
+    assert not printed.out
+    assert printed.err.count("\n") == 1
+    assert ENDLESS[text] in printed.err
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (FUNCTION.replace("+ b_O", ""), "(b_O is left out); mend that first"),
+        (FUNCTION.replace("torch.sigmoid(x @ W_I + b_I)", "x @ W_I + b_I"), "(g is left out)"),
+        (FUNCTION.replace("return h @ W_O + b_O", "return h"), "its shape is (7, 5), and should be (7, 3)"),
+        (FUNCTION.replace("return h @ W_O + b_O", "return 'z'"), "forward returned a str"),
+        (FUNCTION.replace(", delta_O.sum(0)", ""), "returned 4 gradients, and there are 5 inputs"),
+        (FUNCTION.replace("def backward", "def backwards"), "NotImplementedError"),
+    ],
+)
+def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
+    status, said = check(text, "model.hidden_activation=sigmoid", name="Net")
+    assert status == 2
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["target=nowhere.py:f"], "no such file"),
+        (["target=nowhere.py:f", "only=tanh"], "only: is for the proof of everything, not for a target"),
+        ([f"target={ROOT}:f"], "is a folder"),
+        ([f"target={ROOT}/README.md:f"], "must be a Python file or a notebook"),
+        ([f"target={ROOT}/examples/right.py:1+1"], "must be FILE, FILE:NAME or FILE:CLASS.METHOD"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[1,2,3]"], "4 whole numbers"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[0,2,3,4]"], "4 whole numbers"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[5,5,5,1]"], "always 1"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "sizes=[5,5,5,201]"], "from 1 to 200"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "model.hidden=[3,3]", "sizes=[2,2]"], "5 whole numbers"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "model.loss=mze"], "did you mean mse"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "model.class_weight=[1,2]"], "2 numbers for 3 outputs"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "time_limit=0"], "above 0"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "call=x ="], "call=x =: syntax error"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "call=n = 3"], "must end with a value"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(arguments, reason, capsys):
+    status, said = asked(capsys, *arguments)
+    assert status == 2
+    assert reason in said
+
+
+def test_what_is_for_a_target_needs_one():
+    for argument in ("call=f(x)", "loss=f", "sizes=[1,2,3,4]"):
+        with pytest.raises(Exception, match="is for a derivation of your own"):
+            gradcheck.gradcheck([argument])
+
+
+@pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.parametrize("weights", ["(in, out)", "(out, in)"])
+@pytest.mark.parametrize("samples", ["rows", "columns"])
+def test_every_layout_there_and_back_is_the_same(samples, weights, bias):
+    rng = np.random.default_rng(0)
+    draw = Draw(
+        rng.normal(size=(7, 4)), rng.normal(size=(7, 3)), None,
+        (rng.normal(size=(4, 5)), rng.normal(size=(5, 3))), (rng.normal(size=5), rng.normal(size=3)), (), (),
+    )  # fmt: skip
+    layout = Layout(samples, weights, bias)
+    assert np.array_equal(layout.ours_of_samples(layout.sample(draw.x)), draw.x)
+    for W, b in zip(draw.W, draw.b, strict=True):
+        theirs = layout.weight(W, b)
+        theirs[...] += 0  # a copy of its own
+        expected = np.concatenate([b[None], W] if "first" in bias else [W, b[None]]) if layout.folded else W
+        assert np.array_equal(layout.ours(theirs), expected)
