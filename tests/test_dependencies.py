@@ -83,6 +83,8 @@ def third_party(*folders: str, at_once: bool = False) -> dict[str, set[str]]:
     for folder in folders:
         path = ROOT / folder
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            if "brought" in file.parts:
+                continue  # programs of other people, which are read and not imported
             for module in imported(file, at_once):
                 if module.partition(".")[0] not in {*sys.stdlib_module_names, *OWN}:
                     found.setdefault(module, set()).add(str(file.relative_to(ROOT)))

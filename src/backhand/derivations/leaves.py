@@ -38,10 +38,6 @@ class Resolver:
         found = self._tuple(expression, 0)
         return found is not None and len(found) == count
 
-    def element(self, expression: ast.expr | None) -> ast.expr | None:
-        """The expression behind a call, a subscript or a name."""
-        return self._behind(expression, 0)
-
     def _behind(self, expression: ast.expr | None, depth: int) -> ast.expr | None:
         if depth > NESTING:
             return None
