@@ -93,10 +93,11 @@ def gradcheck(command_line: list[str]) -> int:
         UserError: what is wrong with the arguments, in one line.
     """
     # What is Python must not be read as YAML.
-    python = {key: value for key, _, value in (each.partition("=") for each in command_line) if key in VERBATIM}
+    split = [each.partition("=") for each in command_line]
+    python = {key: value for key, equals, value in split if equals and key in VERBATIM}
     plain = [f"{key}=given" if (key := each.partition("=")[0]) in python else each for each in command_line]
     given = {argument.partition("=")[0] for argument in command_line}
-    if "target" in given:
+    if "target" in python:
         try:
             arguments = parse(GradcheckArguments, plain, USAGE)
             _refuse(
