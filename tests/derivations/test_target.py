@@ -54,7 +54,7 @@ def test_a_right_derivation_is_right(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        (" * (1 - h * h)", "", "dW_I and db_I are wrong because delta_I is: the factor g′(z_I) is missing"),
+        (" * (1 - h * h)", "", "dW_I and db_I are wrong because δ_I is: the factor g′(z_I) is missing"),
         ("x.T @ delta_I", "delta_I.T @ x", "dW_I is wrong: the product is transposed"),
         ("delta_O.sum(0)", "delta_O", "db_O is wrong: δ is not summed over the batch."),
         ("delta_O.sum(0)", "np.sum(delta_O)", "np.sum without an axis"),
@@ -244,7 +244,7 @@ class Net(torch.autograd.Function):
         ("return delta_I @ W_I.T,", "return None,", 0, "Right"),
         ("h.T @ delta_O,", "delta_O.T @ h,", 1, "dW_O is wrong: the product is transposed"),
         ("delta_O.sum(0)", "delta_O", 1, "not summed over the batch"),
-        ("delta_I = delta_O @", "delta_I = -delta_O @", 1, "because delta_I is: its sign is flipped"),
+        ("delta_I = delta_O @", "delta_I = -delta_O @", 1, "because δ_I is: its sign is flipped"),
         ("* h * (1 - h)", "* h", 1, "g stands in the place of g′"),
     ],
 )

@@ -409,14 +409,16 @@ def _finding(question: _Question, made: Made, c: float) -> Finding:
     ]
     expected = question.penalty.get(made.quantity, 0.0) * size
     if mistake.name == PENALTY and expected:
-        W, total = mistake.layer.W, expected + amount
-        base = right
-        right, yours = f"{base} + {expected:.4g} {W}", f"{base} + {total:.4g} {W}"
-        times = {0.5: "half of what", 2.0: "twice what"}.get(round(total / expected, 4))
-        asks = f"{times} the loss asks for, {expected:.4g}" if times else f"and the loss asks for {expected:.4g}"
-        texts[0] = f"regularisation: {W} times {total:.4g} is added, {asks}"
-        if abs(total) <= 1e-6 * abs(expected):
-            yours, texts[0] = base, f"regularisation: {W} times {expected:.4g} is missing, and the loss asks for it"
+        W, times = mistake.layer.W, round(1 + amount / expected, 4)
+        asked = "the coefficient λ that the loss asks for"
+        texts[0] = "regularisation: " + {
+            0: f"λ {W} is missing, which the loss asks for",
+            -1: f"λ {W} is subtracted, and the loss asks for it to be added",
+            0.5: f"{W} is added with half {asked}",
+            2: f"{W} is added with twice {asked}",
+        }.get(times, f"{W} is added with {times:g} times {asked}")
+        sign, number = "−" if times < 0 else "+", "" if abs(times) == 1 else f"{abs(times):g} "
+        right, yours = f"{right} + λ {W}", f"{right} {sign} {number}λ {W}" if times else right
     first, *others = dict.fromkeys(texts)
     also = f" (the same numbers here as: {'; '.join(others)})" if others else ""
     names = dict.fromkeys([mistake.name, *(each.name for each in made.same)])
@@ -506,13 +508,15 @@ def _give_causes(
             sentences.append(f"{root} is wrong: {two}{what}.")
     for text, names in local.items():
         sentences.append(f"{_listed(names)} {_is(names)} wrong: {text}.")
-    for name in explanation.unexplained:
+    for name in explanation.unexplained[:1]:
         follows = [
             each
             for each in behind.get(name, ())
             if verdicts.get(each) and verdicts[each].cause == f"follows from {name}"
         ]
         then = f" {_listed(follows)} {_is(follows)} right for that {name}." if follows else ""
+        if others := explanation.unexplained[1:]:
+            then += f" So {_is(others)} {_listed(others)}; what lies below a wrong δ is wrong with it."
         place = where(question.found[name], right[name], name, question.case)
         sentences.append(
             f"{name} is wrong, and neither one mistake of the catalogue nor two give these numbers; {place}.{then}"

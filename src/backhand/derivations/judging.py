@@ -360,6 +360,14 @@ class Judge:
             if diagnosis.right:
                 break
         attempt.scale = next(iter(self.scales_of(attempt, factors)), "")
+        findings, c = attempt.diagnosis.findings, attempt.diagnosis.factor
+        if findings and all(each.names[0] == "factor 2 extra" for each in findings):
+            # Which half is wrong depends on the loss that is meant.
+            rest = ", ".join(name for name, each in attempt.diagnosis.verdicts.items() if each.status == "right")
+            for text, factor in factors.items():
+                if rest and abs(factor - 2 * c) <= 1e-5 * abs(c):
+                    attempt.notes.append(f"or, if {text} is meant, a factor 2 is missing in {rest}")
+                    break
         if not attempt.right and not attempt.transposed and _all_transposed(attempt):
             turned = {key: value.mT if key[0] == "W" else value for key, value in attempt.found.items()}
             other = self.judged(replace(attempt, found=turned, transposed=True), penalty)

@@ -79,8 +79,15 @@ def _in_loss(layer: Layer) -> list[Mistake]:
     def is_mse(c: Case) -> bool:
         return c.criterion.name == "mse" and _own_loss(c)
 
+    def mean(c: Case) -> int:
+        return c.B * (c.C if c.mean_over_outputs else 1)
+
     def plain_error(d: Draft) -> Tensor:
-        return d.repeat((d.case.yhat - d.case.rows) / (d.case.B * (d.case.C if d.case.mean_over_outputs else 1)))
+        return d.repeat((d.case.yhat - d.case.rows) / mean(d.case))
+
+    def value_itself(d: Draft) -> Tensor:
+        each = (tensor[..., None, None] for tensor in (d.case.yhat, d.case.rows))  # a batch of one number
+        return d.repeat(d.case.criterion.loss.value(*each) / mean(d.case))
 
     return [
         here(
@@ -104,6 +111,24 @@ def _in_loss(layer: Layer) -> list[Mistake]:
             rule=plain_error,
             yours="1/B (ŷ − y)",
             applies=lambda c: c.criterion.name != "mse" and _own_loss(c),
+            rank=1,
+        ),
+        here(
+            "loss in the place of its derivative",
+            "∂L/∂ŷ is taken to be the loss itself, not its derivative",
+            rule=value_itself,
+            yours="1/B L(ŷ, y)",
+            applies=lambda c: c.criterion.loss.target == "values" and _own_loss(c),
+            rank=1,
+        ),
+        here(
+            "sign of a term",
+            "the sign of (1 − y)/(1 − ŷ) is wrong",
+            rule=lambda d: d.repeat(
+                -(d.case.rows / d.case.yhat + (1 - d.case.rows) / (1 - d.case.yhat)) / mean(d.case)
+            ),
+            yours="1/B (−y/ŷ − (1 − y)/(1 − ŷ)) / C",
+            applies=lambda c: c.criterion.name == "binary_cross_entropy" and _own_loss(c),
             rank=1,
         ),
         here(
@@ -228,7 +253,6 @@ def _in_activation(layer: Layer) -> list[Mistake]:
     g, z, a = layer.g, layer.z, layer.a
     prime = f"{g}′({z})"
     here = partial(Mistake, layer=layer, step=layer.chain)
-    other = layer.below if layer.is_last else Layer(layer.depth - 1, layer.depth)
 
     def at(point: Callable[[Draft], Tensor]) -> Rule:
         return lambda d: through(d.case.activation(layer), d[layer.upstream], point(d))
@@ -325,14 +349,21 @@ def _in_activation(layer: Layer) -> list[Mistake]:
                 rank=2,
             )
         )
-    if layer.depth > 1:
+    nearest = sorted(
+        (each for each in layers(layer.depth) if each != layer), key=lambda each: abs(each.index - layer.index)
+    )
+    for i, other in enumerate(nearest):
+        name = other.g if other.is_last or layer.depth == 2 else f"g_{other.label}"
         entries.append(
             here(
                 "derivative of the other activation",
-                f"{other.g}′ stands in the place of {g}′",
-                rule=lambda d: d[layer.upstream] * derivative(d.case.activation(other), d.case.z(layer)),
-                yours=(prime, f"{other.g}′({z})"),
-                applies=lambda c: is_elementwise(c.activation(other)),
+                f"{name}′ stands in the place of {prime}: it is another layer's",
+                rule=lambda d, other=other: d[layer.upstream] * derivative(d.case.activation(other), d.case.z(layer)),  # type: ignore[misc]
+                yours=(prime, f"{name}′({z})"),
+                applies=lambda c, other=other, nearer=nearest[:i]: (  # type: ignore[misc]
+                    is_elementwise(c.activation(other))
+                    and c.activation(other) not in [c.activation(each) for each in (layer, *nearer)]
+                ),
                 rank=1,
             )
         )
@@ -586,7 +617,7 @@ def _in_db(layer: Layer) -> list[Mistake]:
         here("bias not summed", "δ is not summed over the batch", rule=lambda d: d[delta], yours=symbol),
         here(
             "bias summed over the units",
-            "δ is summed over the units, not over the batch",
+            "δ is summed over the units, not over the batch: it is the wrong axis",
             rule=lambda d: d[delta].sum(-1),
             yours=f"Σ_units {symbol}",
         ),
@@ -672,7 +703,7 @@ def _in_either(layer: Layer, step: str) -> list[Mistake]:
             "mean over the batch missing",
             "the mean over the batch is missing",
             factor=lambda c: c.N,
-            yours="B",
+            right="1/B",  # of a δ without it
         ),
     ]
 

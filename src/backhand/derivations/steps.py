@@ -347,6 +347,7 @@ class Mistake:
         direction: what is added to the right line, times an unknown number that the diagnosis fits.
         yours: the wrong line: a part of the right one and what stands in its place; or what is right of the equals
             sign; for a factor, the factor. «z» is the formula for the derivative in terms of the output, given z.
+        right: instead of `yours`, a factor that the right line has and the wrong one lacks.
         applies: whether there can be such a mistake in this case.
         rank: among mistakes that give the same numbers those with the lowest rank are named.
         any_size: the rule's value counts times an unknown positive number.
@@ -361,6 +362,7 @@ class Mistake:
     factor: Callable[[Case], float | Tensor] | None = None
     direction: Rule | None = None
     yours: str | tuple[str, str] = ""
+    right: str = ""
     applies: Callable[[Case], bool] = lambda c: True
     rank: int = 0
     any_size: bool = False
@@ -375,7 +377,9 @@ class Mistake:
         """The right line and the wrong one."""
         right = right_line(case, self.layer, self.step)
         left, _, value = right.partition(" = ")
-        if isinstance(self.yours, tuple):
+        if self.right:
+            right, wrong = f"{left} = {self.right} {value}", right
+        elif isinstance(self.yours, tuple):
             wrong = right.replace(*self.yours)
         elif self.factor is not None:
             wrong = f"{left} = {self.yours}{'' if self.yours == '−' else ' '}{value}"

@@ -1,12 +1,13 @@
 """What is told of a judged derivation: the verdict first, then the table, then why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from backhand.derivations.answer import Answer
 from backhand.derivations.judging import Attempt, Judge
-from backhand.derivations.steps import derive
+from backhand.derivations.steps import derive, layers
 from backhand.derivations.wording import Words
 
 PENALTY = 0.1
@@ -49,7 +50,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             answer.headline = (
                 f"Wrong: {', '.join(_named(name, words) for name in wrong)}; no mistake of the catalogue fits."
             )
-        answer.sentences = [*diagnosis.sentences, *(f"{text}." for text in shapes.values())]
+        answer.sentences = [text.replace("delta_", "δ_") for text in diagnosis.sentences]
+        answer.sentences += [f"{text}." for text in shapes.values()]
         for finding in diagnosis.findings:
             answer.sentences += _lines(finding, words)
         if not diagnosis.explained and not problem and not best.fixed:
@@ -78,7 +80,7 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
         answer.headline = (
             f"Right for one sample at a time; for a batch {answer.headline[0].lower()}{answer.headline[1:]}"
         )
-    answer.remarks += [f"{note[0].upper()}{note[1:]}." for note in best.notes]
+    answer.remarks += [_sentence(note) for note in best.notes]
     if best.case.slope is not None:
         answer.remarks.append(
             f"Its leaky ReLU has a slope of its own, {best.case.slope:g}; model.hidden_activation=leaky_relu has 0.01. "
@@ -88,7 +90,7 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
         answer.remarks.append(
             f"A penalty is in it: {best.diagnosis.penalty:.6g} times the weight is added to each weight's gradient."
         )
-    answer.remarks += [f"{note[0].upper()}{note[1:]}." for note in judge.question.notes]
+    answer.remarks += [_sentence(note) for note in judge.question.notes]
     answer.remarks += remarks
     answer.remarks += [] if problem else _disagreeing(best, others)
     if judge.settings.sizes is None and best.case.B == 1 and best.layout.samples != "number" and str(judge.stopped):
@@ -136,7 +138,7 @@ def _named(quantity: str, words: Words) -> str:
 def _row(name: str, verdict, words: Words, shapes: dict[str, str]) -> list[str]:  # type: ignore[no-untyped-def]
     shape = str(verdict.shape[1:]) + (f", not {verdict.expected[1:]}" if verdict.shape != verdict.expected else "")
     said = "wrong" if verdict.status == "wrong" or name in shapes else "right"
-    cause = verdict.cause or ("shape" if name in shapes else "")
+    cause = verdict.cause.replace("delta_", "δ_") or ("shape" if name in shapes else "")
     return [
         _named(name, words),
         shape,
@@ -196,13 +198,15 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
 
 
 def _smallest(judge: Judge, best: Attempt) -> list[str]:
-    """The smallest batch on which it is wrong, with numbers."""
+    """The smallest batch on which it is wrong, with numbers: of one sample, the first δ that is wrong."""
     _, *rest = best.draws[0].sizes
     for B in range(1, min(3, best.case.B) + 1):
         other = judge.again(best, (B, *rest))
         if other is None or other.right:
             continue
         right = derive(other.case)
+        if B == 1 and (said := _first_delta(judge, other, right)):
+            return [f"Already with one sample: {said}"]
         for key, found in other.found.items():
             name = judge.quantity(key)
             expected = right[name] * other.diagnosis.factor
@@ -214,6 +218,39 @@ def _smallest(judge: Judge, best: Attempt) -> list[str]:
             return [f"Already with {samples}: {name}[{at}] is {theirs:.6g}, and should be {ours:.6g}."]
         break
     return []
+
+
+def _first_delta(judge: Judge, one: Attempt, right: Mapping[str, Tensor]) -> str:
+    """From the output down the first δ that is wrong, of one sample: the gradient of a weight is inputᵀ δ then."""
+    for layer in layers(judge.depth):
+        dW, h = one.found.get(("W", layer.index + 1)), one.case.input(layer)[0]
+        if dW is None or dW.shape != right[layer.dW].shape:
+            return ""
+        delta = h @ dW[0] / h.square().sum()
+        expected = one.diagnosis.factor * right[layer.delta][0]
+        if (h.mT @ delta - dW[0]).norm() > 1e-4 * dW[0].norm():
+            return ""  # no product of the input with anything
+        if (delta - expected).norm() <= 1e-4 * expected.norm():
+            continue
+        said = f"{layer.symbol} is {_numbers(delta[0])}, and should be {_numbers(expected[0])}."
+        if not layer.is_last:
+            above = one.diagnosis.factor * right[layer.upstream][0]
+            product = f"{layer.above.symbol} {layer.above.W}ᵀ"
+            said += f" That is {product} times {_numbers((delta / above)[0])}, where {layer.g}′({layer.z}) belongs: "
+            said += f"{_numbers((expected / above)[0])}."
+        return said
+    return ""
+
+
+def _numbers(values: Tensor) -> str:
+    """The first few of them."""
+    return f"({', '.join(f'{value:.4g}' for value in values[:6].tolist())}{', …' if len(values) > 6 else ''})"
+
+
+def _sentence(note: str) -> str:
+    """A sentence of half a one; a name that it begins with stays as it is written."""
+    word = note.partition(" ")[0].rstrip(",")
+    return f"{note}." if len(word) < 2 or not word.isalpha() else f"{note[0].upper()}{note[1:]}."
 
 
 def _list(numbers: Sequence[int]) -> str:
