@@ -490,7 +490,7 @@ PENALTIES = {
     "of each": ((0.2, 0.3, 0, 0), {"dW_I": 0.2, "dW_O": 0.3}, []),
     "unknown": ((0.2, 0.2, 0, 0), None, []),
     "unknown, none": ((0, 0, 0, 0), None, []),
-    "half": ((0.1, 0.1, 0, 0), 0.2, ["W_O is added with half the coefficient", "W_I is added with half the coefficient"]),
+    "half": ((0.1, 0.1, 0, 0), 0.2, ["W_O is added with half the coefficient", "W_I is added with half"]),
     "twice": ((0.2, 0.4, 0, 0), 0.2, ["W_O is added with twice the coefficient λ that the loss asks for"]),
     "another": ((0.2, 0.3, 0, 0), 0.2, ["W_O is added with 1.5 times the coefficient"]),
     "subtracted": ((0.2, -0.2, 0, 0), 0.2, ["λ W_O is subtracted"]),
