@@ -198,7 +198,7 @@ def bias_gradient(delta: Tensor) -> Tensor:
 
 
 def input_gradient(delta: Tensor, W: Tensor) -> Tensor:
-    """`∇x = δ_I W_Iᵀ`: (…, B, H), (…, D, H) → (…, B, D)."""
+    """`∇x = δ_I W_Iᵀ`: (…, B, H), (…, D, H) → (…, B, D); with the layer above, `∂L/∂h = δ_O W_Oᵀ`."""
     return delta @ W.mT
 
 

@@ -65,12 +65,13 @@ class Loss:
             for each output (…, B, C); `counts`, values that are not negative.
         torch_function: the same loss of (ŷ, y) in `torch.nn.functional`; where there is none, the derivative is
             compared with torch's graph of `value`.
-        text, text_derivative: L and ∂L/∂ŷ for one sample, as plain text; they are the entry's docstring.
+        text, text_derivative: L and ∂L/∂ŷ as plain text; they are the entry's docstring. N is what the mean divides by,
+            `mean_over`; Σ adds up all of a batch, Σ_c the outputs of each sample.
         latex, latex_derivative: the same in LaTeX.
         matched_value: z_O, y → L(f(z_O), y), shape (…), stable for any z_O; `value` where f is the identity.
         matched_delta: z_O, y → δ_O (…, B, C), stable for any z_O; `derivative` where f is the identity.
         torch_matched: the same loss of (z_O, y) in `torch.nn.functional`.
-        text_matched, latex_matched: the matched δ_O for one sample.
+        text_matched, latex_matched: the matched δ_O.
         text_product, latex_product: the product ∂L/∂ŷ · f′ that it comes from, where that is more than a factor 1.
         parameters: the settings it has beside ŷ and y; left out, the loss is plain. At most one is a tensor (`each`).
         mean: ŷ → the value that it predicts, in the units of y.
@@ -110,6 +111,11 @@ class Loss:
         ):
             if not getattr(self, name):
                 object.__setattr__(self, name, getattr(self, general))
+
+    @property
+    def mean_over(self) -> str:
+        """What its N is: the samples, or the samples times the outputs."""
+        return "B" if self.target == "classes" else "B C"
 
     @property
     def weight(self) -> str | None:
@@ -215,10 +221,10 @@ LOSSES: dict[str, Loss] = {
         matched="identity",
         target="values",
         torch_function="mse_loss",
-        text="Σ_c (ŷ_c − y_c)² / C",
-        text_derivative="2 (ŷ − y) / C",
-        latex=r"\frac{1}{C} \sum_c (\hat y_c - y_c)^2",
-        latex_derivative=r"\frac{2}{C} (\hat y - y)",
+        text="Σ (ŷ − y)² / N",
+        text_derivative="2 (ŷ − y) / N",
+        latex=r"\frac{1}{N} \sum (\hat y - y)^2",
+        latex_derivative=r"\frac{2}{N} (\hat y - y)",
     ),
     "l1": Loss(
         value=lambda p, y: (p - y).abs().mean((-2, -1)),
@@ -226,10 +232,10 @@ LOSSES: dict[str, Loss] = {
         matched="identity",
         target="values",
         torch_function="l1_loss",
-        text="Σ_c |ŷ_c − y_c| / C",
-        text_derivative="sign(ŷ − y) / C",
-        latex=r"\frac{1}{C} \sum_c |\hat y_c - y_c|",
-        latex_derivative=r"\frac{1}{C} \operatorname{sign}(\hat y - y)",
+        text="Σ |ŷ − y| / N",
+        text_derivative="sign(ŷ − y) / N",
+        latex=r"\frac{1}{N} \sum |\hat y - y|",
+        latex_derivative=r"\frac{1}{N} \operatorname{sign}(\hat y - y)",
     ),
     "huber": Loss(
         value=_huber,
@@ -237,11 +243,10 @@ LOSSES: dict[str, Loss] = {
         matched="identity",
         target="values",
         torch_function="huber_loss",
-        text="Σ_c m_c (|d_c| − m_c/2) / C, with d = ŷ − y and m = min(|d|, huber_delta)",
-        text_derivative="min(huber_delta, max(−huber_delta, ŷ − y)) / C",
-        latex=r"\frac{1}{C} \sum_c m_c \left(|\hat y_c - y_c| - \tfrac{1}{2} m_c\right), "
-        r"\quad m = \min(|\hat y - y|, \delta)",
-        latex_derivative=r"\frac{1}{C} \min(\delta, \max(-\delta, \hat y - y))",
+        text="Σ m (|ŷ − y| − m / 2) / N, with m = min(|ŷ − y|, huber_delta)",
+        text_derivative="min(huber_delta, max(−huber_delta, ŷ − y)) / N",
+        latex=r"\frac{1}{N} \sum m \left(|\hat y - y| - \tfrac{1}{2} m\right), \quad m = \min(|\hat y - y|, \delta)",
+        latex_derivative=r"\frac{1}{N} \min(\delta, \max(-\delta, \hat y - y))",
         parameters={"huber_delta": Parameter(1e-6, 1e6, "|ŷ − y| counts squared up to it, and linearly beyond")},
     ),
     "cross_entropy": Loss(
@@ -253,22 +258,22 @@ LOSSES: dict[str, Loss] = {
         target="classes",
         torch_function="nll_loss",
         torch_matched="cross_entropy",
-        text="−Σ_c y_c log ŷ_c",
-        text_derivative="−y / ŷ",
-        text_matched="ŷ − y",
-        latex=r"-\sum_c y_c \log \hat y_c",
-        latex_derivative=r"-\frac{y}{\hat y}",
-        latex_matched=r"\hat y - y",
-        text_product="Σ_k (−y_k / ŷ_k) ŷ_k ([k = c] − ŷ_c) = −y_c + ŷ_c Σ_k y_k",
-        latex_product=r"\sum_k -\frac{y_k}{\hat y_k}\,\hat y_k \left([k = c] - \hat y_c\right) "
-        r"= -y_c + \hat y_c \sum_k y_k",
+        text="−Σ y log ŷ / N",
+        text_derivative="−y / ŷ / N",
+        text_matched="(ŷ − y) / N",
+        latex=r"-\frac{1}{N} \sum y \log \hat y",
+        latex_derivative=r"-\frac{1}{N} \frac{y}{\hat y}",
+        latex_matched=r"\frac{1}{N} (\hat y - y)",
+        text_product="ŷ (−y / ŷ − Σ_c ŷ (−y / ŷ)) / N = (ŷ Σ_c y − y) / N",
+        latex_product=r"\frac{1}{N} \hat y \left(-\frac{y}{\hat y} - \sum_c \hat y (-\frac{y}{\hat y})\right) "
+        r"= \frac{1}{N} \left(\hat y \sum_c y - y\right)",
         parameters={
             "label_smoothing": Parameter(0, 1, "with it as ε, y stands for (1 − ε) y + ε/C"),
             "class_weight": Parameter(
                 0,
                 1e6,
-                "with it as w, y stands for w ⊙ y, ŷ − y for ŷ Σ_c y_c − y, and for class numbers the mean over the "
-                "batch divides by the sum of the samples' weights",
+                "with it as w, y stands for w ⊙ y, ŷ − y for ŷ Σ_c y − y, and for class numbers N is the sum of the "
+                "samples' weights",
                 each=True,
             ),
         },
@@ -284,14 +289,14 @@ LOSSES: dict[str, Loss] = {
         target="values",
         torch_function="binary_cross_entropy",
         torch_matched="binary_cross_entropy_with_logits",
-        text="−Σ_c (y_c log ŷ_c + (1 − y_c) log(1 − ŷ_c)) / C",
-        text_derivative="(ŷ − y) / (ŷ (1 − ŷ)) / C",
-        text_matched="(ŷ − y) / C",
-        latex=r"-\frac{1}{C} \sum_c \left(y_c \log \hat y_c + (1 - y_c) \log (1 - \hat y_c)\right)",
-        latex_derivative=r"\frac{1}{C} \frac{\hat y - y}{\hat y (1 - \hat y)}",
-        latex_matched=r"\frac{1}{C} (\hat y - y)",
-        text_product="(ŷ − y) / (ŷ (1 − ŷ)) / C · ŷ (1 − ŷ)",
-        latex_product=r"\frac{1}{C} \frac{\hat y - y}{\hat y (1 - \hat y)} \cdot \hat y (1 - \hat y)",
+        text="−Σ (y log ŷ + (1 − y) log(1 − ŷ)) / N",
+        text_derivative="(ŷ − y) / (ŷ (1 − ŷ)) / N",
+        text_matched="(ŷ − y) / N",
+        latex=r"-\frac{1}{N} \sum \left(y \log \hat y + (1 - y) \log (1 - \hat y)\right)",
+        latex_derivative=r"\frac{1}{N} \frac{\hat y - y}{\hat y (1 - \hat y)}",
+        latex_matched=r"\frac{1}{N} (\hat y - y)",
+        text_product="(ŷ − y) / (ŷ (1 − ŷ)) / N ⊙ ŷ (1 − ŷ)",
+        latex_product=r"\frac{1}{N} \frac{\hat y - y}{\hat y (1 - \hat y)} \odot \hat y (1 - \hat y)",
         parameters={
             "pos_weight": Parameter(
                 0, 1e6, "with it as w, the terms with y count w times: ŷ − y becomes (1 + (w − 1) y) ŷ − w y", each=True
@@ -306,10 +311,10 @@ LOSSES: dict[str, Loss] = {
         matched="identity",
         target="counts",
         torch_function="poisson_nll_loss",
-        text="Σ_c (e^ŷ_c − y_c ŷ_c) / C",
-        text_derivative="(e^ŷ − y) / C",
-        latex=r"\frac{1}{C} \sum_c \left(e^{\hat y_c} - y_c \hat y_c\right)",
-        latex_derivative=r"\frac{1}{C} \left(e^{\hat y} - y\right)",
+        text="Σ (e^ŷ − y ŷ) / N",
+        text_derivative="(e^ŷ − y) / N",
+        latex=r"\frac{1}{N} \sum \left(e^{\hat y} - y \hat y\right)",
+        latex_derivative=r"\frac{1}{N} \left(e^{\hat y} - y\right)",
         mean=lambda p: p.exp(),
     ),
 }

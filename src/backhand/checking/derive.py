@@ -74,22 +74,20 @@ def derive(arguments: DeriveArguments) -> int:
     import torch
 
     from backhand.calculus.backpropagation import Criterion, Network
-    from backhand.checking import derivation
+    from backhand.checking.derivation import derivation
+    from backhand.checking.example import C
 
     network = Network(model.hidden_activation, model.output_activation or LOSSES[model.loss].matched)
     settings = tuple((name, float(value)) for name, value in parameters.items() if value is not weight)
     criterion = Criterion(model.loss, settings)
     tensor = None
     if weight is not None:
-        numbers = weight if isinstance(weight, list) else [weight] * derivation.C
-        tensor = torch.tensor((numbers * derivation.C)[: derivation.C], dtype=torch.float64)
-    blocks = derivation.equations(network, criterion, parameters, model.hidden)
-    numbers_blocks, agree = derivation.example(network, criterion, tensor, len(model.hidden), arguments.seed)
+        numbers = weight if isinstance(weight, list) else [weight] * C
+        tensor = torch.tensor((numbers * C)[:C], dtype=torch.float64)
+    blocks, wrong = derivation(network, criterion, tensor, parameters, model.hidden, arguments.seed)
     if tensor is not None and tensor.tolist() != weight:
-        numbers_blocks.insert(
-            2, document.Prose(f"With its {derivation.C} outputs the example takes {tensor.tolist()}.")
-        )
-    text = document.FORMATS[arguments.format]([*blocks, *numbers_blocks])
+        blocks.insert(2, document.Prose(f"With its {C} outputs the example takes {tensor.tolist()}."))
+    text = document.FORMATS[arguments.format](blocks)
     if arguments.output is None:
         print(text, end="")
     else:
@@ -97,4 +95,4 @@ def derive(arguments: DeriveArguments) -> int:
             atomic_write(Path(arguments.output), text)
         except OSError as error:
             raise UserError(f"output={arguments.output}: cannot be written ({error.strerror})") from None
-    return 0 if agree else 1
+    return 1 if wrong else 0

@@ -8,6 +8,7 @@ from io import StringIO
 
 from latex2mathml.converter import convert
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -29,24 +30,27 @@ class Prose:
 
 @dataclass(frozen=True)
 class Equation:
-    """An equation as plain text and in LaTeX, and the shape of what stands on its left."""
+    """An equation, or a name, as plain text and in LaTeX, and its value below it, or behind a name.
+
+    Attributes:
+        text, latex: the equation.
+        shape: of what stands on its left.
+        reason: why it holds.
+        rows: the value, a matrix.
+    """
 
     text: str
     latex: str
     shape: str = ""
+    reason: str = ""
+    rows: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def is_name(self) -> bool:
+        return bool(self.rows) and " = " not in self.text
 
 
-@dataclass(frozen=True)
-class Values:
-    """A matrix of numbers, its name in both forms, and what was found when it was checked."""
-
-    text: str
-    latex: str
-    rows: tuple[tuple[float, ...], ...]
-    check: str = ""
-
-
-Block = Heading | Prose | Equation | Values
+Block = Heading | Prose | Equation
 
 
 def terminal(blocks: Sequence[Block], width: int | None = None, colour: bool = False) -> str:
@@ -58,18 +62,22 @@ def terminal(blocks: Sequence[Block], width: int | None = None, colour: bool = F
                 console.print(Text(f"\n{text}" if level > 1 else text, style="bold"))
             case Prose(text):
                 console.print(Text(text))
-            case Equation(text, _, shape):
-                grid = Table.grid(padding=(0, 2), expand=False)
-                grid.add_row("", Text(text), Text(shape, style="dim"))
-                console.print(grid)
-            case Values(text, _, rows, check):
+            case Equation(text, _, shape, reason, rows):
+                if reason:
+                    console.print(Padding(Text(f"{reason}:", style="dim"), (0, 0, 0, 2)))
+                lines = _aligned(rows)
                 grid = Table.grid(padding=(0, 1))
-                cells = _aligned(rows)
-                for number, row in enumerate(cells):
-                    grid.add_row(
-                        "", Text(f"{text} =" if number == 0 else ""), Text(row), Text(check if number == 0 else "")
-                    )
+                grid.add_column(min_width=3)
+                if block.is_name:
+                    grid.add_column()
+                    grid.add_column(no_wrap=True)
+                    grid.add_row("", Text(f"{text} ="), Text("\n".join(lines)), Text(shape, style="dim"))
+                    console.print(grid)
+                    continue
+                grid.add_row("", Text(text), Text(f" {shape}", style="dim"))
                 console.print(grid)
+                for i, line in enumerate(lines):
+                    console.print(Text(f"      {' ' if i else '='} {line}"))
     file = console.file
     assert isinstance(file, StringIO)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
@@ -84,10 +92,9 @@ def markdown(blocks: Sequence[Block]) -> str:
                 parts.append(f"{'#' * level} {text}")
             case Prose(text):
                 parts.append(text)
-            case Equation(_, latex, shape):
-                parts.append(f"$$ {latex}{_latex_shape(shape)} $$")
-            case Values(_, latex, rows, check):
-                parts.append(f"$$ {latex} = {_matrix(rows)} $$" + (f"\n\n{check}" if check else ""))
+            case Equation(_, _, _, reason):
+                parts += [f"{reason}:"] * bool(reason)
+                parts.append(f"$$ {_whole(block)} $$")
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,11 +113,9 @@ def latex(blocks: Sequence[Block]) -> str:
                 parts.append(rf"\{'section' if level == 1 else 'subsection'}*{{{_latex_prose(text)}}}")
             case Prose(text):
                 parts.append(_latex_prose(text) + r"\par")
-            case Equation(_, formula, shape):
-                parts.append(rf"\[ {formula}{_latex_shape(shape)} \]")
-            case Values(_, formula, rows, check):
-                note = rf" \qquad \text{{{_latex_prose(check)}}}" if check else ""
-                parts.append(rf"\[ {formula} = {_matrix(rows)}{note} \]")
+            case Equation(_, _, _, reason):
+                parts += [_latex_prose(f"{reason}:")] * bool(reason)
+                parts.append(rf"\[ {_whole(block)} \]")
     return "\n".join([*parts, r"\end{document}"]) + "\n"
 
 
@@ -124,13 +129,16 @@ def html(blocks: Sequence[Block]) -> str:
                 parts.append(f"<h{level}>{_html_prose(text)}</h{level}>")
             case Prose(text):
                 parts.append(f"<p>{_html_prose(text)}</p>")
-            case Equation(_, formula, shape):
-                note = f'<span class="note">{escape(shape)}</span>' if shape else ""
-                parts.append(f'<div class="line" tabindex="0">{convert(formula, display="block")}{note}</div>')
-            case Values(_, formula, rows, check):
-                note = f'<span class="note">{escape(check)}</span>' if check else ""
-                whole = convert(f"{formula} = {_matrix(rows)}", display="block")
-                parts.append(f'<div class="line" tabindex="0">{whole}{note}</div>')
+            case Equation(_, formula, shape, reason, rows):
+                # Its MathML has no two lines under each other.
+                lines = [f"{formula} = {_matrix(rows)}"] if block.is_name else [formula]
+                lines += [f"= {_matrix(rows)}"] * (bool(rows) and not block.is_name)
+                note = f'<span class="note">{_html_prose(shape)}</span>' if shape else ""
+                parts += [f'<p class="reason">{_html_prose(reason)}:</p>'] * bool(reason)
+                for line in lines:
+                    number = " number" * (line is not lines[0])
+                    parts.append(f'<div class="line{number}" tabindex="0">{convert(line, display="block")}{note}</div>')
+                    note = ""
     return PAGE.format(title=escape(title), body="\n".join(parts))
 
 
@@ -153,8 +161,11 @@ body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/1.55
 h1 {{ font-size: 1.6rem; line-height: 1.25; }}
 sub {{ line-height: 0; }}
 h2 {{ font-size: 1.2rem; margin-top: 2rem; }}
-.line {{ display: flex; align-items: center; gap: 1.5rem; overflow: auto hidden; padding: 0.3rem 0 0.3rem 1rem; }}
+.line {{ display: flex; flex-wrap: wrap; align-items: center; gap: 0 1.5rem; overflow: auto hidden; }}
+.line {{ padding: 0.3rem 0 0.3rem 1rem; }}
 .line math {{ flex: none; width: max-content; margin: 0; }}
+.reason {{ margin: 1rem 0 0; font-size: 0.95rem; opacity: 0.85; }}
+.number {{ padding-left: 2.5rem; }}
 .note {{ margin-left: auto; white-space: nowrap; font: 0.85rem/1.2 system-ui, sans-serif; opacity: 0.75; }}
 @media print {{ .line {{ overflow: visible; }} body {{ margin: 0; max-width: none; }} }}
 </style>
@@ -168,41 +179,57 @@ h2 {{ font-size: 1.2rem; margin-top: 2rem; }}
 """
 
 
+def number(value: float) -> str:
+    """Four decimals, or two digits and a power of ten for what they would not show; never a negative zero."""
+    if value and abs(value) < 5e-4:
+        return f"{value:.1e}"
+    return f"{value + 0.0:.4f}"
+
+
 def _aligned(rows: Sequence[Sequence[float]]) -> list[str]:
     """Each row of numbers as text, the columns under each other."""
-    cells = [[f"{value:.4f}" for value in row] for row in rows]
+    cells = [[number(value) for value in row] for row in rows]
     width = max((len(cell) for row in cells for cell in row), default=0)
     return [f"[ {'  '.join(cell.rjust(width) for cell in row)} ]" for row in cells]
 
 
 def _matrix(rows: Sequence[Sequence[float]]) -> str:
+    cells = [[re.sub(r"e([+-])0*(\d+)", r" \\cdot 10^{\1\2}", number(value)) for value in row] for row in rows]
     if len(rows) == 1 and len(rows[0]) == 1:
-        return f"{rows[0][0]:.4f}"
-    lines = r" \\ ".join(" & ".join(f"{value:.4f}" for value in row) for row in rows)
+        return cells[0][0]
+    lines = r" \\ ".join(" & ".join(row) for row in cells)
     return rf"\begin{{pmatrix}} {lines} \end{{pmatrix}}"
 
 
+def _whole(block: Equation) -> str:
+    """An equation in LaTeX, its value on a line of its own."""
+    shape = rf" \qquad \text{{{_latex_prose(block.shape)}}}" if block.shape else ""
+    if block.is_name:
+        return f"{block.latex} = {_matrix(block.rows)}{shape}"
+    if not block.rows:
+        return f"{block.latex}{shape}"
+    left, _, right = block.latex.partition(" = ")
+    return rf"\begin{{aligned}} {left} &= {right}{shape} \\ &= {_matrix(block.rows)} \end{{aligned}}"
+
+
+# A letter with its index, as in δ_O, W_I or z_10.
+_INDEXED = r"(?<![\w′])(\w)_([A-Z]|\d+)(?!\w)"
+
+
 def _html_prose(text: str) -> str:
-    """A letter with its index, as in δ_O or W_I, has the index below it."""
-    return re.sub(r"(\w)_(\w)\b", r"\1<sub>\2</sub>", escape(text))
-
-
-def _latex_shape(shape: str) -> str:
-    return rf" \qquad \text{{{shape}}}" if shape else ""
+    return re.sub(_INDEXED, r"\1<sub>\2</sub>", escape(text))
 
 
 # What prose is written with, as LaTeX sets it.
 _SIGNS = {
     "δ": r"$\delta$", "∂": r"$\partial$", "∇": r"$\nabla$", "θ": r"$\theta$", "α": r"$\alpha$", "ŷ": r"$\hat y$",
     "′": r"$'$", "⊙": r"$\odot$", "Σ": r"$\Sigma$", "ε": r"$\varepsilon$", "−": r"$-$", "×": r"$\times$",
-    "·": r"$\cdot$", "✓": r"$\checkmark$", "✗": r"$\times$", "ᵀ": r"$^\top$", "≤": r"$\le$",
+    "·": r"$\cdot$", "ᵀ": r"$^\top$", "≤": r"$\le$", "←": r"$\leftarrow$",
 }  # fmt: skip
 
 
 def _latex_prose(text: str) -> str:
-    # A letter with its index, as in δ_O or W_I, becomes one formula.
     text = re.sub(r"([#%&$])", r"\\\1", text)
-    text = (
-        re.sub(r"(\w)_(\w)\b", lambda found: f"{found[1]}$_{found[2]}$", text).replace("_", r"\_").replace(r"$\_", "$_")
-    )
+    text = re.sub(_INDEXED, lambda found: f"{found[1]}$_{{{found[2]}}}$", text)
+    text = text.replace("_", r"\_").replace(r"$\_", "$_")
     return "".join(_SIGNS.get(sign, sign) for sign in text)

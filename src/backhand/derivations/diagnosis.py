@@ -12,9 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from backhand.calculus.chain import Layer, layers
 from backhand.derivations.mistakes import COMMON_FACTOR, LATE, PENALISED_BIAS, PENALTY, UPDATED, Late, in_gradients
 from backhand.derivations.search import AT_ONCE, ENOUGH, ZERO, Made, Paths, cost, count, mixture, proportion, search
-from backhand.derivations.steps import Case, Layer, Mistake, altered, derive, layers, quantities
+from backhand.derivations.steps import Case, Mistake, altered, derive, quantities
 
 # What a result may be off by and still be right, relative to its norm: float64 leaves 1e-14, and a derivation may have
 # a small constant of its own against division by zero; float32 leaves 1e-6.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from backhand.calculus import reference
+from backhand.calculus.chain import labels
 from backhand.derivations.layouts import Draw
-from backhand.derivations.steps import Case, derive, labels
+from backhand.derivations.steps import Case, derive
 
 
 def draws_of(case: Case) -> Iterator[Draw]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from backhand.calculus.backpropagation import Criterion, Network
+from backhand.calculus.chain import labels
 from backhand.calculus.losses import LOSSES
 from backhand.derivations.asking import Outcome, ask
 from backhand.derivations.cases import draw_case
@@ -22,7 +23,7 @@ from backhand.derivations.loading import RefusedError
 from backhand.derivations.matching import Key, Match, matches
 from backhand.derivations.question import Question, template
 from backhand.derivations.scales import CLOSE, differences, fit, learning_rates, networks, slopes, usual_scales
-from backhand.derivations.steps import Case, derive, labels
+from backhand.derivations.steps import Case, derive
 
 SIZES = (7, 4, 5, 3)
 DRAWS = 3

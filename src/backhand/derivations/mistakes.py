@@ -13,19 +13,18 @@ from torch import Tensor
 
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.backpropagation import Criterion
+from backhand.calculus.chain import Layer, is_elementwise, layers
 from backhand.calculus.losses import LOSSES
 from backhand.derivations.steps import (
     Case,
     Draft,
-    Layer,
     Mistake,
     Rule,
     derivative,
     derive,
-    is_elementwise,
-    layers,
     right_rules,
     through,
+    with_mean,
 )
 
 # Of the penalty's mistakes, which the diagnosis puts into words, for only it knows what is expected.
@@ -109,7 +108,7 @@ def _in_loss(layer: Layer) -> list[Mistake]:
             "∂L/∂ŷ is ŷ − y",
             "∂L/∂ŷ is taken to be the plain difference ŷ − y",
             rule=plain_error,
-            yours="1/B (ŷ − y)",
+            yours="(ŷ − y) / N",
             applies=lambda c: c.criterion.name != "mse" and _own_loss(c),
             rank=1,
         ),
@@ -117,7 +116,7 @@ def _in_loss(layer: Layer) -> list[Mistake]:
             "loss in the place of its derivative",
             "∂L/∂ŷ is taken to be the loss itself, not its derivative",
             rule=value_itself,
-            yours="1/B L(ŷ, y)",
+            yours="L(ŷ, y) / N",
             applies=lambda c: c.criterion.loss.target == "values" and _own_loss(c),
             rank=1,
         ),
@@ -127,7 +126,7 @@ def _in_loss(layer: Layer) -> list[Mistake]:
             rule=lambda d: d.repeat(
                 -(d.case.rows / d.case.yhat + (1 - d.case.rows) / (1 - d.case.yhat)) / mean(d.case)
             ),
-            yours="1/B (−y/ŷ − (1 − y)/(1 − ŷ)) / C",
+            yours="(−y/ŷ − (1 − y)/(1 − ŷ)) / N",
             applies=lambda c: c.criterion.name == "binary_cross_entropy" and _own_loss(c),
             rank=1,
         ),
@@ -135,7 +134,7 @@ def _in_loss(layer: Layer) -> list[Mistake]:
             "clipping missing",
             "the clipping at ±huber_delta is missing",
             rule=lambda d: d.repeat(d.case.dL_dyhat(huber_delta=math.inf)),
-            yours="1/B (ŷ − y) / C",
+            yours="(ŷ − y) / N",
             applies=lambda c: c.criterion.name == "huber" and _own_loss(c),
         ),
         here(
@@ -160,7 +159,7 @@ def _in_loss(layer: Layer) -> list[Mistake]:
                 f"derivative of {name}",
                 f"∂L/∂ŷ is that of {name}",
                 rule=lambda d, name=name: d.repeat(d.case.dL_dyhat(Criterion(name))),  # type: ignore[misc]
-                yours=f"1/B {LOSSES[name].text_derivative}",
+                yours=with_mean(LOSSES[name].text_derivative, LOSSES[name].mean_over),
                 applies=lambda c, name=name: name != c.criterion.name and _own_loss(c),  # type: ignore[misc]
                 rank=2,
             )

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from backhand.calculus.chain import Layer
 from backhand.calculus.feedback import TrialLayer
 from backhand.derivations.answer import Answer
 from backhand.derivations.cases import draw_case
 from backhand.derivations.judging import SIZES, Settings
 from backhand.derivations.leaves import plain
 from backhand.derivations.loading import RefusedError, Source, place, said
-from backhand.derivations.steps import Layer, derivative, derive
+from backhand.derivations.steps import derivative, derive
 
 
 def judge_rule(source: Source, target: Any, settings: Settings) -> Answer:
@@ -60,7 +61,7 @@ def judge_rule(source: Source, target: Any, settings: Settings) -> Answer:
     if delta.shape != expected.shape:
         return answer
     at = f"; yours is at {_degrees(delta, expected):.0f}° to it" if bool(delta.any()) else ""
-    answer.sentences.append(f"right: δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I){at}")
+    answer.sentences.append(f"right: {case.chain[hidden.delta].text}{at}")
     answer.sentences += [f"yours: {line}" for line in _return_lines(target, source)]
     if not _near(u, right_u):
         times = float(u.norm() / right_u.norm())

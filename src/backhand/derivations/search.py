@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from backhand.calculus.chain import Layer, layers
 from backhand.derivations.mistakes import in_delta
-from backhand.derivations.steps import Case, Draft, Layer, Mistake, altered, layers
+from backhand.derivations.steps import Case, Draft, Mistake, altered
 
 # Mistakes in the deltas that are looked for at once; the same one in one layer after another counts once.
 AT_ONCE = 2

@@ -15,102 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backhand.calculus import backpropagation as bp
-from backhand.calculus.activations import Activation, RowActivation
+from backhand.calculus.activations import Activation
 from backhand.calculus.backpropagation import Criterion, Network
-
-
-def labels(depth: int) -> tuple[str, ...]:
-    """What the layers are called, first to last: I and O where there are two, numbers where there are more."""
-    return ("I", "O")[-depth:] if depth <= 2 else tuple(str(i + 1) for i in range(depth))
+from backhand.calculus.chain import (
+    Layer,
+    Step,
+    backward_steps,
+    follow,
+    forward_steps,
+    is_elementwise,
+    layers,
+    with_jacobian,
+)
 
 
 def quantities(depth: int) -> tuple[str, ...]:
     """What a derivation may return, in the order in which it is computed."""
     return tuple(name for layer in layers(depth) for name in (layer.delta, *layer.gradients))
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer, and the letters that formulas have for it; `index` counts from 0, from the input."""
-
-    index: int
-    depth: int
-
-    @property
-    def label(self) -> str:
-        return labels(self.depth)[self.index]
-
-    @property
-    def is_last(self) -> bool:
-        return self.index == self.depth - 1
-
-    @property
-    def above(self) -> Layer:
-        return Layer(self.index + 1, self.depth)
-
-    @property
-    def below(self) -> Layer:
-        return Layer(self.index - 1, self.depth)
-
-    @property
-    def W(self) -> str:
-        return f"W_{self.label}"
-
-    @property
-    def z(self) -> str:
-        return f"z_{self.label}"
-
-    @property
-    def a(self) -> str:
-        """Its output: h, numbered where there are several, or ŷ."""
-        return "ŷ" if self.is_last else "h" if self.depth == 2 else f"h_{self.label}"
-
-    @property
-    def input(self) -> str:
-        return self.below.a if self.index else "x"
-
-    @property
-    def g(self) -> str:
-        """Its activation."""
-        return "f" if self.is_last else "g"
-
-    @property
-    def symbol(self) -> str:
-        return f"δ_{self.label}"
-
-    # The steps of the derivation, by name.
-    @property
-    def upstream(self) -> str:
-        """∂L/∂a."""
-        return f"da_{self.label}"
-
-    @property
-    def chain(self) -> str:
-        return f"chain_{self.label}"
-
-    @property
-    def delta(self) -> str:
-        return f"delta_{self.label}"
-
-    @property
-    def dW(self) -> str:
-        return f"dW_{self.label}"
-
-    @property
-    def db(self) -> str:
-        return f"db_{self.label}"
-
-    @property
-    def gradients(self) -> tuple[str, ...]:
-        """What its δ is taken to: its own gradients and, below the first layer, that of x."""
-        return (self.dW, self.db) if self.index else (self.dW, self.db, "dx")
-
-
-@cache
-def layers(depth: int) -> tuple[Layer, ...]:
-    """From the output down, as the derivation goes."""
-    return tuple(Layer(i, depth) for i in reversed(range(depth)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +61,31 @@ class Case:
     @cached_property
     def forward(self) -> tuple[list[Tensor], list[Tensor]]:
         """Each layer's z (…, B, m), and the activations x, h, …, ŷ, one more."""
-        zs, activations = [], [self.x]
-        for i, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            b = W.new_zeros(*W.shape[:-2], W.shape[-1]) if b is None else b
-            zs.append(bp.preactivation(activations[-1], W, b))
-            activations.append(self.activation(Layer(i, self.depth))(zs[-1]))
-        return zs, activations
+        values, upward = {"x": self.x}, layers(self.depth)[::-1]
+        for layer, W, b in zip(upward, self.weights, self.biases, strict=True):
+            values[layer.W] = W
+            values[layer.b] = W.new_zeros(*W.shape[:-2], W.shape[-1]) if b is None else b
+        values = follow(forward_steps(self.network, self.activations), values)
+        return [values[each.z] for each in upward], [self.x, *(values[each.a] for each in upward)]
+
+    @cached_property
+    def values(self) -> dict[str, Tensor]:
+        """What the steps of the backward pass read, by name."""
+        values = {"x": self.x, "y": self.y if self.criterion.loss.target == "classes" else self.rows}
+        for layer in layers(self.depth):
+            values |= {layer.W: self.W(layer), layer.z: self.z(layer), layer.a: self.output(layer)}
+        return values
+
+    @cached_property
+    def chain(self) -> dict[str, Step]:
+        """The lines of the right derivation, by name."""
+        steps = backward_steps(self.criterion, self.weight, self.activations)
+        return {step.name: step for step in steps}
+
+    @property
+    def activations(self) -> list[Activation]:
+        """Of each layer, first to last."""
+        return [self.activation(layer) for layer in layers(self.depth)[::-1]]
 
     def W(self, layer: Layer) -> Tensor:
         """(…, n, m)."""
@@ -244,11 +184,6 @@ class Case:
         )
 
 
-def is_elementwise(activation: Activation) -> bool:
-    """Whether its derivative is a factor, not a Jacobian."""
-    return not isinstance(activation, RowActivation)
-
-
 def derivative(activation: Activation, at: Tensor) -> Tensor:
     """The derivative as a function of the pre-activation, `at`, whatever its formula reads."""
     return activation.derivative(activation(at) if activation.reads == "a" else at)
@@ -277,8 +212,8 @@ class Draft:
     paths: tuple[int, ...] = ()
     returned: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def __getitem__(self, step: str) -> Tensor:
-        return self.steps[step]
+    def __getitem__(self, name: str) -> Tensor:
+        return self.steps[name] if name in self.steps else self.case.values[name]
 
     def repeat(self, tensor: Tensor) -> Tensor:
         """What does not depend on the steps, once for each path."""
@@ -295,43 +230,39 @@ Rule = Callable[[Draft], Tensor]
 
 @cache
 def right_rules(depth: int) -> dict[str, Rule]:
-    """The right derivation, step by step."""
+    """The right derivation, step by step; the product in δ is a step of its own, for what is done to it afterwards."""
     rules: dict[str, Rule] = {}
     for layer in layers(depth):
-        rules |= _upstream(layer) | _layer_rules(layer)
-    first = Layer(0, depth)
-    return rules | {"dx": lambda d: d[first.delta] @ d.case.W(first).mT}
+        rules[layer.upstream] = _given_or_derived if layer.is_last else _right(layer.upstream)
+        rules[layer.chain] = _right(layer.delta)
+        rules[layer.delta] = lambda d, chain=layer.chain: d[chain]  # type: ignore[misc]
+        rules |= {name: _right(name) for name in layer.gradients}
+    return rules
 
 
-def _upstream(layer: Layer) -> dict[str, Rule]:
-    if layer.is_last:
-        return {layer.upstream: lambda d: d.repeat(d.case.dL_dyhat() if d.case.upstream is None else d.case.upstream)}
-    above = layer.above
-    return {layer.upstream: lambda d: d[above.delta] @ d.case.W(above).mT}
+def _right(name: str) -> Rule:
+    def rule(d: Draft) -> Tensor:
+        step = d.case.chain[name]
+        return step.rule(*(d[each] for each in step.reads))
+
+    return rule
 
 
-def _layer_rules(layer: Layer) -> dict[str, Rule]:
-    return {
-        layer.chain: lambda d: through(d.case.activation(layer), d[layer.upstream], d.case.z(layer)),
-        layer.delta: lambda d: d[layer.chain],
-        layer.dW: lambda d: d.case.input(layer).mT @ d[layer.delta],
-        layer.db: lambda d: d[layer.delta].sum(-2),
-    }
+def _given_or_derived(d: Draft) -> Tensor:
+    """∂L/∂ŷ."""
+    return d.repeat(_right(d.case.last.upstream)(d) if d.case.upstream is None else d.case.upstream)
 
 
 def right_line(case: Case, layer: Layer, step: str) -> str:
     """The right line for a step, as a formula."""
-    if step == "dx":
-        return f"dx = {layer.symbol} · {layer.W}ᵀ"
-    if step == layer.dW:
-        return f"{layer.dW} = {layer.input}ᵀ · {layer.symbol}"
-    if step == layer.db:
-        return f"{layer.db} = Σ_B {layer.symbol}"
-    if not layer.is_last:
-        return f"{layer.symbol} = ({layer.above.symbol} · {layer.above.W}ᵀ) ⊙ g′({layer.z})"
-    if step == layer.upstream:
-        return f"∂L/∂ŷ = 1/B {case.criterion.loss.text_derivative}"
-    return f"{layer.symbol} = ∂L/∂ŷ ⊙ f′({layer.z})"
+    is_delta = step == layer.chain or (step == layer.upstream and not layer.is_last)
+    line = case.chain[layer.delta if is_delta else step]
+    return f"{line.left} = {line.right}".replace("∇", "d")
+
+
+def with_mean(formula: str, mean: str) -> str:
+    """A formula of a loss with what its N is."""
+    return formula.replace("/ N", f"/ ({mean})" if " " in mean else f"/ {mean}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,8 +318,10 @@ class Mistake:
             wrong = f"{left} = {self.yours}"
         wrong = wrong.replace("{amount}", f"{amount:.3g}")
         wrong = re.sub("«(.*)»", lambda found: self._slope(case, found[1]), wrong)
+        mean = "Σw" if isinstance(case.N, Tensor) or case.N != case.B else case.criterion.loss.mean_over
+        right, wrong = with_mean(right, mean), with_mean(wrong, mean)
         if self.layer.is_last and not is_elementwise(case.network.f):
-            return tuple(each.replace("⊙ f′(", "· J_f(") for each in (right, wrong))  # type: ignore[return-value]
+            return with_jacobian(right), with_jacobian(wrong)
         return right, wrong
 
     def _slope(self, case: Case, at: str) -> str:

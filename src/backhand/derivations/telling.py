@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from backhand.calculus.chain import layers
 from backhand.derivations.answer import Answer
 from backhand.derivations.judging import Attempt, Judge
-from backhand.derivations.steps import derive, layers
+from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
 
 PENALTY = 0.1

@@ -4,10 +4,11 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 
+from backhand.calculus.chain import Layer, layers
 from backhand.derivations.layouts import Layout
 from backhand.derivations.names import gradient, meaning
 from backhand.derivations.question import Question
-from backhand.derivations.steps import Case, Layer, layers
+from backhand.derivations.steps import Case
 
 LONGEST = 110  # of a line that is quoted
 _TOKEN = r"∂L/∂ŷ|d[Wb]_[IO\d]+|[Wbzδh]_[IO\d]+|ŷ|\bdx\b|\b[hxy](?![\w′])"
