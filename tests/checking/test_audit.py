@@ -112,7 +112,9 @@ def test_a_wrong_derivative_ends_the_run_at_once(trained, tmp_path, monkeypatch)
         trained("callbacks=audit", "trainer.max_epochs=1")
     (folder,) = tmp_path.glob("run*")
     assert result(folder)["status"] == "failed"
-    assert result(folder)["error"].startswith("audit: the gradient of layers.0.")
+    error = result(folder)["error"]
+    assert error.startswith("audit: the gradient of layers.0.")
+    assert error.endswith("its line is ∇W_I = xᵀ δ_I" if "weight" in error else "its line is ∇b_I = Σ_B δ_I")
     assert result(folder)["steps"] == 0
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from backhand.calculus import reference
+from backhand.calculus.chain import gradient_steps, layers
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.mlp import MLP
 from backhand.checking.alignment import alignment
@@ -195,11 +196,13 @@ class Audit(Callback):
             of_run = {name: float(each[run]) for name, each in errors.items()}
             looked = max(of_run.values()) > self.warn
             of_torch = {name: float(each[run]) for name, each in rounding.items()} if looked else {}
-            if reason := self._judge(run, of_run, of_torch, self._last_step):
+            if reason := self._judge(run, of_run, of_torch, self._last_step, _lines(names)):
                 wrong[run] = reason
         return wrong
 
-    def _judge(self, run: int, errors: dict[str, float], rounding: dict[str, float], step: int) -> str | None:
+    def _judge(
+        self, run: int, errors: dict[str, float], rounding: dict[str, float], step: int, lines: dict[str, str]
+    ) -> str | None:
         """Count the errors of one run; returns why it must end, if it must.
 
         Args:
@@ -207,6 +210,7 @@ class Audit(Callback):
             errors: of each parameter's gradient, relative.
             rounding: torch's own there, or nothing where no error is above `warn`.
             step: of the optimizer.
+            lines: by parameter, the derivation's line for its gradient.
         """
         self.times[run] += 1
         for name, error in errors.items():
@@ -220,16 +224,19 @@ class Audit(Callback):
             if error > self.stop:
                 return (
                     f"audit: the gradient of {name} at step {step} is off by {error:.1e} "
-                    f"(relative to float64 autograd); the limit callbacks.audit.stop is {self.stop:.0e}"
+                    f"(relative to float64 autograd); the limit callbacks.audit.stop is {self.stop:.0e}; "
+                    f"its line is {lines[name]}"
                 )
             if name not in self._warned:
                 self._warned.add(name)
                 log.warning(
-                    "audit: the gradient of %s at step %d is off by %.1e from float64 autograd, torch's own by %.1e",
+                    "audit: the gradient of %s at step %d is off by %.1e from float64 autograd, torch's own by %.1e; "
+                    "its line is %s",
                     name,
                     step,
                     error,
                     rounding[name],
+                    lines[name],
                 )
         return None
 
@@ -269,6 +276,11 @@ def autograd_gradients(
         z_O = reference.logits(model.network, x, values)
         value = reference.loss(model.network, criterion, z_O, y, weight, sample_weight).sum()
     return torch.autograd.grad(value, values)
+
+
+def _lines(names: Sequence[str]) -> dict[str, str]:
+    steps = (step for layer in reversed(layers(len(names) // 2)) for step in gradient_steps(layer))
+    return {name: step.text for name, step in zip(names, steps, strict=True)}
 
 
 def _scale(trainer: L.Trainer) -> float:
