@@ -1,5 +1,6 @@
-"""The code in the pages of docs/, run as it stands there."""
+"""The code in the pages of docs/, run as it stands there, and their formulas."""
 
+import importlib
 import re
 import runpy
 import subprocess
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from backhand.calculus.backpropagation import Criterion, Network
+from backhand.calculus.chain import backward_steps, forward_steps
+from backhand.calculus.losses import LOSSES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -45,3 +50,49 @@ def test_its_gradients_are_the_hand_derived_ones_and_equal_to_autograds(own_modu
     for layer, linear in zip(module.net.layers, plain[::2], strict=True):
         torch.testing.assert_close(layer.weight.grad, linear.weight.grad.T, rtol=1e-10, atol=1e-14)
         torch.testing.assert_close(layer.bias.grad, linear.bias.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_the_example_of_the_derivation_prints_what_stands_on_paper(tmp_path, capsys):
+    path = tmp_path / "example.py"
+    path.write_text(code("derivation.md", "An example to check by hand"), encoding="utf-8")
+    runpy.run_path(str(path))
+    printed = {round(float(number), 4) for number in re.findall(r"-?\d+\.\d+(?:e-\d+)?", capsys.readouterr().out)}
+    page = (DOCS / "derivation.md").read_text(encoding="utf-8")
+    paper = re.search(r"^On paper: (.*?)^## ", page, re.M | re.S)[1]
+    for name in (r"\hat y", r"\delta_O", r"\delta_I"):
+        numbers = re.search(rf"{re.escape(name)} = \((-?0\.\d+), (-?0\.\d+)\)", paper).groups()
+        assert set(map(float, numbers)) <= printed
+    rows = re.search(r"has the rows \$\((.*?)\)\$\s+and \$\((.*?)\)\$", paper).groups()
+    assert {float(number) for row in rows for number in row.split(", ")} <= printed
+
+
+def equations(section):
+    """By the first cell of its row, the formulas in a table of the derivation."""
+    page = (DOCS / "derivation.md").read_text(encoding="utf-8")
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+    rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in text.splitlines() if line.startswith("| `")]
+    return [[re.findall(r"`(.*?)`", cell.replace(r"\|", "|")) for cell in row] for row in rows]
+
+
+def test_the_derivations_table_has_each_line_with_its_function():
+    network, criterion = Network("tanh", "identity"), Criterion("mse")
+    activations = [network.g(), network.f]
+    steps = [*forward_steps(network, activations), *backward_steps(criterion, None, activations)]
+    table = {
+        left: (right, row[3][0])
+        for row in reversed(equations("Rows, and a batch of them"))
+        for left, right in zip(row[0], row[2], strict=False)
+    }
+    for step in steps:
+        if step.left in ("h", "ŷ", "∂L/∂ŷ") or "′" in step.left:
+            continue  # an activation's or a loss's own
+        right, function = table[step.left]
+        assert right == step.text.partition(" = ")[2]
+        module, _, name = function.partition(".")
+        function = getattr(importlib.import_module(f"backhand.calculus.{module}"), name)
+        assert step.rule is function or step.left in ("δ_O", "δ_I")  # which are computed factor by factor
+
+
+def test_the_table_of_losses_has_their_formulas():
+    table = {row[0][0]: row[1:3] for row in equations("Losses")}
+    assert table == {name: [[loss.text], [loss.text_derivative]] for name, loss in LOSSES.items()}
