@@ -15,7 +15,9 @@ from backhand.config.validation import check_network, loss_parameters
 from backhand.errors import UserError
 
 USAGE = """
-Print the derivation of a network's gradients, with shapes, and an example in numbers that is checked against autograd.
+Print the derivation of a network's gradients line by line: why it holds, its shape, and its value in an example.
+
+Every value is compared with autograd; one weight is nudged, and all of them are updated once.
 
   python scripts/derive.py
   python scripts/derive.py model.hidden=[32,16] model.hidden_activation=relu model.loss=mse
@@ -43,7 +45,7 @@ class DeriveArguments:
 
 @script
 def main(command_line: list[str]) -> int:
-    """The command; a value that autograd denies is exit status 1, too."""
+    """The command."""
     return derive(parse(DeriveArguments, command_line, USAGE))
 
 
@@ -51,7 +53,7 @@ def derive(arguments: DeriveArguments) -> int:
     """Print or write the derivation.
 
     Returns:
-        The exit status: 0 where every number of the example agrees with autograd.
+        The exit status: 0 where every number of the example agrees with autograd and with the nudge, else 1.
 
     Raises:
         UserError: a wrong name or value, or a file that exists already.

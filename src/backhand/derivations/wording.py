@@ -135,30 +135,22 @@ class Words:
         return " · ".join(f"{name}{'ᵀ' if mark else ''}" for name, mark in factors)
 
     def _shape(self, token: str) -> tuple[int, ...] | None:
-        case = self.case
-        B = case.B
-        of = {layer.label: layer for layer in layers(case.depth)}
-        kind, _, label = token.partition("_")
-        layer = of.get(label)
-        if layer is not None and kind in ("W", "dW"):
-            shape = tuple(case.W(layer).shape[-2:])
-            return shape[::-1] if self._turned(token) else shape
-        if layer is not None and kind in ("b", "db"):
-            n = case.W(layer).shape[-1]
-            return {"(1, n)": (1, n), "(n, 1)": (n, 1)}.get(self.layout.bias, (n,))
-        if layer is not None and kind in ("z", "δ", "h"):
-            n = case.W(layer).shape[-1]
-        elif token in ("ŷ", "y", "∂L/∂ŷ"):
-            n = case.C
-        elif token in ("x", "dx"):
-            n = case.x.shape[-1]
-        elif token == "h":
-            n = case.weights[0].shape[-1]
-        else:
+        """In their layout; a value has the shape of its gradient."""
+        case, samples = self.case, self.layout.samples
+        gradient = re.sub("^([Wb]_|x$)", r"d\1", token)
+        gradient = re.sub("^z_", "δ_", re.sub("^h", "∂L/∂h", re.sub("^[yŷ]$", "∂L/∂ŷ", gradient)))
+        line = next((each for each in case.chain.values() if each.left.replace("∇", "d") == gradient), None)
+        if line is None:
             return None
-        if self.layout.samples == "number":
-            return None
-        return (n,) if self.layout.samples == "vector" else (n, B) if self.layout.samples == "columns" else (B, n)
+        sizes = {"B": case.B, "D": case.x.shape[-1]} | {
+            each.units: case.W(each).shape[-1] for each in layers(case.depth)
+        }
+        shape = tuple(sizes[letter] for letter in re.findall(r"\w+", line.shape))
+        if len(shape) == 1:
+            return {"(1, n)": (1, *shape), "(n, 1)": (*shape, 1)}.get(self.layout.bias, shape)
+        if "B" in line.shape and samples in ("number", "vector"):
+            return None if samples == "number" else shape[1:]
+        return shape[::-1] if self._turned(token) else shape
 
 
 def _targets(node: ast.Assign | ast.AugAssign) -> Iterator[str]:
