@@ -77,6 +77,22 @@ def test_the_formulas_of_a_loss_are_its_code(name):
             torch.testing.assert_close(evaluate(formula, dict(names)), value, **EXACT)
 
 
+def test_the_formulas_of_weighted_smoothed_classes_are_the_code():
+    loss, weight = LOSSES["cross_entropy"], torch.tensor([2.0, 0.5, 1.0, 3.0], dtype=torch.float64)
+    criterion = Criterion("cross_entropy", (("label_smoothing", 0.1),))
+    y, z = target(loss), torch.randn(B, C, dtype=torch.float64)
+    closed, parameters = closed_form(criterion, weight, 2), criterion.parameters(weight)
+    names = {"ŷ": z.softmax(-1), "y": weight * (0.9 * y + 0.1 / C), "N": number(B)}  # what y stands for
+    expected = [
+        (loss.text, loss.latex, loss.value(names["ŷ"], y, **parameters)),
+        (loss.text_derivative, loss.latex_derivative, loss.derivative(names["ŷ"], y, **parameters)),
+        (closed.right, closed.latex_right, closed.rule(z, y)),
+    ]
+    for text, latex, value in expected:
+        for formula in forms(text, latex):
+            torch.testing.assert_close(evaluate(formula, dict(names)), value, **EXACT)
+
+
 def steps_of(network, criterion, depth):
     activations = [*map(network.g, range(depth - 1)), network.f]
     loss = loss_step(network, criterion, None, depth)

@@ -168,7 +168,9 @@ def test_a_deep_network_has_its_indices_in_every_format():
 def test_weights_of_the_classes_are_in_the_numbers_and_in_N(capsys):
     model = NetworkArguments(class_weight=[2.0, 0.5])
     assert derive.derive(derive.DeriveArguments(model=model)) == 0
-    assert "N = 2.5, the sum of their weights" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "N = 2.5, the sum of their weights" in printed
+    assert "computed from z_O: δ_O = (ŷ Σ_c y − y) / N (B, C)" in printed  # the weighted y does not add up to one
 
 
 @pytest.mark.parametrize(

@@ -232,8 +232,11 @@ def closed_form(criterion: Criterion, weight: Tensor | None, depth: int) -> Step
     """δ_O of a matched pair, from z_O."""
     loss, last = criterion.loss, Layer(depth - 1, depth)
     rule = partial(loss.matched_delta, **criterion.parameters(weight))
+    right, in_latex = loss.text_matched, loss.latex_matched
+    if weight is not None and " = " in loss.text_product:  # its last simplification is that of the plain loss
+        right, in_latex = (each.rpartition(" = ")[2] for each in (loss.text_product, loss.latex_product))
     why = "A matched pair: multiplied out, the derivative of f cancels"
-    return Step("matched", last.symbol, loss.text_matched, "(B, C)", why, (last.z, "y"), rule, loss.latex_matched)
+    return Step("matched", last.symbol, right, "(B, C)", why, (last.z, "y"), rule, in_latex)
 
 
 def follow(steps: Iterable[Step], values: dict[str, Tensor]) -> dict[str, Tensor]:

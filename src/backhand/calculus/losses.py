@@ -272,8 +272,7 @@ LOSSES: dict[str, Loss] = {
             "class_weight": Parameter(
                 0,
                 1e6,
-                "with it as w, y stands for w ⊙ y, ŷ − y for ŷ Σ_c y − y, and for class numbers N is the sum of the "
-                "samples' weights",
+                "with it as w, y stands for w ⊙ y, and for class numbers N is the sum of the samples' weights",
                 each=True,
             ),
         },

@@ -88,7 +88,8 @@ def derive(arguments: DeriveArguments) -> int:
         tensor = torch.tensor((numbers * C)[:C], dtype=torch.float64)
     blocks, wrong = derivation(network, criterion, tensor, parameters, model.hidden, arguments.seed)
     if tensor is not None and tensor.tolist() != weight:
-        blocks.insert(2, document.Prose(f"With its {C} outputs the example takes {tensor.tolist()}."))
+        said = f"With its {C} outputs the example takes {LOSSES[model.loss].weight}={tensor.tolist()}."
+        blocks.insert(3, document.Prose(said))
     text = document.FORMATS[arguments.format](blocks)
     if arguments.output is None:
         print(text, end="")
