@@ -9,6 +9,7 @@ import torch
 from tests.calculus.settings import ACTIVATIONS, FITTING, HIDDEN_ACTIVATIONS, LOSSES, MATCHED
 from tests.suites import smoke
 
+from backhand.calculus import backpropagation as bp
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.chain import labels
 from backhand.checking import derive
@@ -122,7 +123,15 @@ def test_a_value_that_autograd_denies_is_told_and_is_the_exit_status(monkeypatch
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1 - a))
     assert derive.derive(derive.DeriveArguments()) == 1
     said = " ".join(capsys.readouterr().out.split()).partition("Against autograd ")[2]
-    assert said == "Not the same as autograd's: g′(z_I), δ_I, ∇W_I, ∇b_I, ∇x, the nudge of W_I."
+    assert said == (
+        "Not the same as autograd's: g′(z_I), δ_I, ∇W_I, ∇b_I, ∇x, training's ∇W_I, training's ∇b_I, the nudge of W_I."
+    )
+
+
+def test_a_training_step_that_computes_something_else_is_told(monkeypatch):
+    monkeypatch.setattr(bp, "hidden_delta", lambda g, delta, W, saved: delta @ W.mT)
+    _, wrong = blocks_of("tanh", "softmax", "cross_entropy", [4])
+    assert wrong == ["training's ∇W_I", "training's ∇b_I"]
 
 
 @pytest.mark.parametrize("field", ["derivative", "matched_delta"])

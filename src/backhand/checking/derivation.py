@@ -63,9 +63,13 @@ def derivation(
         blocks.append(Heading(f"The gradients of layer {layer.label}"))
         blocks += [_line(backward[name], values) for name in layer.gradients]
     blocks += [*_nudge(example), *_update(example), Heading("Against autograd")]
+    wrong += [f"training's ∇{name[1:]}" for name, each in example.trained.items() if not is_near(each, theirs[name])]
     if not agree(example.moved(), example.promised(values)):
         wrong.append(f"the nudge of {example.nudged[0]}")
-    said = f"All {len(steps)} values above agree with autograd, torch's own graph, to {LIMIT:.0e}."
+    said = (
+        f"All {len(steps)} values above, and the gradients that a training step computes, agree with autograd, "
+        f"torch's own graph, to {LIMIT:.0e}."
+    )
     blocks.append(Prose(f"Not the same as autograd's: {', '.join(wrong)}." if wrong else said))
     return blocks, wrong
 

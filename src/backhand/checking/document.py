@@ -164,6 +164,7 @@ h2 {{ font-size: 1.2rem; margin-top: 2rem; }}
 .line {{ display: flex; flex-wrap: wrap; align-items: center; gap: 0 1.5rem; overflow: auto hidden; }}
 .line {{ padding: 0.3rem 0 0.3rem 1rem; }}
 .line math {{ flex: none; width: max-content; margin: 0; }}
+math {{ font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }}
 .reason {{ margin: 1rem 0 0; font-size: 0.95rem; opacity: 0.85; }}
 .number {{ padding-left: 2.5rem; }}
 .note {{ margin-left: auto; white-space: nowrap; font: 0.85rem/1.2 system-ui, sans-serif; opacity: 0.75; }}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, Activation
-from backhand.calculus.backpropagation import Criterion, Network
+from backhand.calculus.backpropagation import Criterion, Network, gradients
 from backhand.calculus.chain import (
     Layer,
     Step,
@@ -86,20 +86,27 @@ class Example:
             wanted |= {layer.delta: z, layer.dW: leaves[layer.W], layer.db: leaves[layer.b]}
             wanted |= {} if layer.is_last else {layer.upstream: values[layer.a]}
         L = values["L"] = reference.loss(self.network, self.criterion, values[last.z], self.given["y"], self.weight)
-        gradients = dict(zip(wanted, torch.autograd.grad(L, list(wanted.values())), strict=True))
+        backward = dict(zip(wanted, torch.autograd.grad(L, list(wanted.values())), strict=True))
         yhat = values["ŷ"].detach().requires_grad_()
         value = self.criterion.loss.value(yhat, self.given["y"], **self.criterion.parameters(self.weight))
         (found[last.upstream],) = torch.autograd.grad(value, yhat)
-        return {name: each.detach() for name, each in (values | found | gradients).items()}
+        return {name: each.detach() for name, each in (values | found | backward).items()}
+
+    @cached_property
+    def trained(self) -> dict[str, Tensor]:
+        """The gradients that a training step computes."""
+        names = [name for layer in reversed(layers(self.depth)) for name in (layer.W, layer.b)]
+        x, y, *parameters = (self.given[name] for name in ("x", "y", *names))
+        _, _, found = gradients(self.network, self.criterion, x, y, parameters, self.weight)
+        return {f"d{name}": gradient for name, gradient in zip(names, found, strict=True)}
 
     @property
     def nudged(self) -> tuple[str, tuple[int, int]]:
         """The weight with the largest gradient in the lowest layer that has a clear one: its matrix and its place."""
-        gradients = {layer.W: self.by_autograd[layer.dW] for layer in layers(self.depth)[::-1]}
-        clear = (name for name, each in gradients.items() if float(each.abs().max()) >= CLEAR)
-        name = next(clear, layers(self.depth)[0].W)
-        at = int(gradients[name].abs().argmax())
-        return name, divmod(at, gradients[name].shape[-1])
+        up, last = layers(self.depth)[::-1], layers(self.depth)[0]
+        layer = next((each for each in up if float(self.by_autograd[each.dW].abs().max()) >= CLEAR), last)
+        gradient = self.by_autograd[layer.dW]
+        return layer.W, divmod(int(gradient.abs().argmax()), gradient.shape[-1])
 
     def moved(self) -> float:
         """What L moves by when that weight grows by `NUDGE`."""
