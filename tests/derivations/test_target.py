@@ -47,7 +47,7 @@ def test_a_right_derivation_is_right(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(RIGHT)
     status, said = in_a_process(capsys, f"target={tmp_path / 'mine.py'}:backward")
     assert status == 0
-    assert "Right, for L = Σ the loss of each sample / B." in said
+    assert "Right, for L = 1/B Σ the loss of each sample." in said
     assert "a sample a row, weights (in, out), biases (n,); numpy" in said
 
 
@@ -192,8 +192,7 @@ def test_a_derivation_for_one_sample_is_told_from_one_that_forgot_the_sum(check)
 
 
 @pytest.mark.slow
-def test_the_examples_say_what_the_readme_says_of_them(capsys):
-    readme = " ".join((ROOT / "README.md").read_text().split())
+def test_the_examples_are_judged_as_the_docs_say(capsys):
     for arguments, status, sentence in (
         (["right.py:TwoLayers"], 0, "Right"),
         (["wrong_factor.py:backward", "model.hidden_activation=sigmoid"], 1, "the factor g′(z_I) is missing"),
@@ -216,7 +215,6 @@ def test_the_examples_say_what_the_readme_says_of_them(capsys):
         assert found == status
         assert sentence in said
         assert ("factor 2 of the squared error is missing" in said) == target.startswith("wrong_twice")
-        assert target.partition(".")[0] in readme or target.startswith(("operation", "trainer"))
 
 
 FUNCTION = """

@@ -123,8 +123,8 @@ def usual_scales(case: Case) -> dict[str, float]:
     squares = case.criterion.name == "mse"
     of = "(ŷ − y)²" if squares else "the loss of each output" if case.mean_over_outputs else "the loss of each sample"
     scales = {
-        f"L = {number}Σ {of}{mean}": factor * own / over
-        for mean, over in (("", 1), (" / B", B), (" / C", C), (" / (B C)", B * C))
+        f"L = {mean}{number}Σ {of}": factor * own / over
+        for mean, over in (("", 1), ("1/B ", B), ("1/C ", C), ("1/(B C) ", B * C))
         for number, factor in (("", 1.0), ("½ ", 0.5), ("2 ", 2.0))
     }
     named = min(scales, key=lambda each: abs(scales[each] - 1.0))

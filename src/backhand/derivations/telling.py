@@ -262,9 +262,7 @@ def _disagreeing(best: Attempt, others: Sequence[Attempt]) -> list[str]:
     """Another layout that runs as well and comes to another verdict."""
     said = []
     for other in others:
-        same = (other.layout.samples, other.layout.weights, other.match.steps) == (
-            best.layout.samples, best.layout.weights, best.match.steps
-        )  # fmt: skip
+        same = other.layout.said() == best.layout.said()
         if other.match.complete >= best.match.complete and other.right != best.right and not same:
             verdict = "right" if other.right else "wrong"
             said.append(f"Read another way ({other.layout.said()}) it runs as well, and is {verdict}.")

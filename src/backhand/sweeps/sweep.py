@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import math
+import re
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,8 +53,9 @@ class JobOutcome:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What it set, by key."""
-        return {key: value for key, _, value in (override.partition("=") for override in self.overrides)}
+        """What it set, by key, as a user writes it: without Hydra's backslashes, as in `mine.py\\:hidden_delta`."""
+        pairs = (override.partition("=") for override in self.overrides)
+        return {key: re.sub(r"\\(?=[\\()\[\]{}:=, \t])", "", value) for key, _, value in pairs}
 
     @property
     def error(self) -> str | None:
