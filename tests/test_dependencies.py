@@ -27,6 +27,7 @@ NOT_IMPORTED = {
     ),
     "tensorboard": ("Lightning's logger imports it", "src/backhand/reporting/loggers.py", "TensorBoardLogger("),
     "pytest-xdist": ("pytest finds it", "pyproject.toml", "-n auto"),
+    "ipykernel": ("Jupyter runs a notebook's cells in it", "docs/make_notebook.py", '"name": "python3"'),
     "playwright": ("imported where it is there", "tests/reporting/test_report_browser.py", 'importorskip("playwright'),
     "ruff": ("a command", "Makefile", "/ruff check"),
     "mypy": ("a command", "Makefile", "/mypy"),

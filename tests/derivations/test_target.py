@@ -49,6 +49,7 @@ def test_a_right_derivation_is_right(tmp_path, capsys):
     assert status == 0
     assert "Right, for L = 1/B Σ the loss of each sample." in said
     assert "a sample a row, weights (in, out), biases (n,); numpy" in said
+    assert "Read another way" not in said
 
 
 @pytest.mark.parametrize(

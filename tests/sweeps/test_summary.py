@@ -28,6 +28,12 @@ def outcome(number, *overrides, status="finished", value=0.5, error=None, object
     return JobOutcome(number, overrides, None, record)
 
 
+def test_a_setting_is_shown_as_it_was_written():
+    r"""Hydra gives a job `mine.py\\:f` for `mine.py:f`."""
+    settings = outcome(0, r"model.gradient=mine.py\:f", "model.hidden=[32,16]").settings
+    assert settings == {"model.gradient": "mine.py:f", "model.hidden": "[32,16]"}
+
+
 @pytest.fixture
 def summary(tmp_path, capsys, monkeypatch):
     """Sum up outcomes; returns what is printed, and the rows of sweep.csv."""

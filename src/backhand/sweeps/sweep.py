@@ -5,8 +5,8 @@ import io
 import json
 import logging
 import math
-import re
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class JobOutcome:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What it set, by key, as a user writes it: without Hydra's backslashes, as in `mine.py\\:hidden_delta`."""
+        """What it set, by key, as a user writes it: without the backslashes that Hydra puts before a colon."""
         pairs = (override.partition("=") for override in self.overrides)
         return {key: re.sub(r"\\(?=[\\()\[\]{}:=, \t])", "", value) for key, _, value in pairs}
 
