@@ -3,17 +3,16 @@
 import ast
 import contextlib
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from backhand.derivations.layouts import Draw, Layout
+from backhand.derivations.layouts import FORMS, Draw, Layout
 from backhand.derivations.leaves import has_arrays
 from backhand.derivations.loading import RefusedError
-from backhand.derivations.names import Meaning, meaning, size_meaning
+from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning
 from backhand.derivations.question import Question, keeps_default, template
 
 # The learning rate that is given where one is asked for, and the largest nesting of what is returned.
@@ -53,7 +52,8 @@ class Binder:
     def __init__(self, question: Question, names: dict[str, Any], draw: Draw, layout: Layout, penalty: float) -> None:
         self.question, self.names, self.draw, self.layout, self.penalty = question, names, draw, layout, penalty
         self.given: dict[str, Any] = {}
-        self.depth = question.depth
+        self.depth = len(draw.W)
+        self.known = dict(layout.names)
 
     def call(self) -> Any:
         """Call the function, or build the object and call its method."""
@@ -90,12 +90,13 @@ class Binder:
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 continue
             optional = parameter.default is not inspect.Parameter.empty
-            if known is None or keeps_default(each, optional, known):
+            parts = self._unpacked(each, definition) if not optional else None
+            if parts is None and (known is None or keeps_default(each, optional, known)):
                 if not optional:
                     raise RefusedError(self._unknown(name, each, spelled), 1)
                 values.append(parameter.default)
                 continue
-            value = self.value(known, each, definition)
+            value = self.value(known, each, definition) if parts is None and known else parts
             self.given[each] = value
             values.append(value)
         return values
@@ -103,33 +104,13 @@ class Binder:
     def _meanings(self, spelled: Sequence[str], of_class: bool) -> dict[str, Meaning | None]:
         """What each argument means; a constructor asks for sizes, and two that mean the same mean nothing."""
         found = {each: (size_meaning(each) if of_class else None) or self._meaning(each, spelled) for each in spelled}
-        if not any(
-            each and each.kind in ("W", "weights", "parameters", "unrolled", "cache") for each in found.values()
-        ):
-            # W_up, b_up, W_down, b_down: the letter tells the kind, and their order the layers, which is said.
-            for kind in "Wb":
-                some = [
-                    each for each in spelled if found[each] is None and re.match(rf"{kind}_\w", each, re.IGNORECASE)
-                ]
-                if len(some) == self.depth:
-                    found |= {each: Meaning(kind, layer) for layer, each in enumerate(some, 1)}
-                    self.question.note(f"{', '.join(some)} are taken for {kind}1, {kind}2, …, in this order")
         layered = [(each.kind, each.layer) for each in found.values() if each and each.kind in ("W", "b", "x", "y")]
         return {
             name: None if each and layered.count((each.kind, each.layer)) > 1 else each for name, each in found.items()
         }
 
     def _meaning(self, name: str, among: Sequence[str]) -> Meaning | None:
-        found = meaning(name, self.depth, among)
-        kinds = {each: meaning(each, self.depth, among) for each in among}
-        have = {each.kind for each in kinds.values() if each}
-        if found and found.kind == "yhat" and "y" not in have and name.lower().startswith("out"):
-            return Meaning("y")
-        if found and found.kind == "yhat" and name == "p" and not have & {"W", "weights", "parameters"}:
-            return Meaning("parameters")
-        if found and found.kind == "y" and name in ("d", "l") and sum(k.kind == "y" for k in kinds.values() if k) > 1:
-            return None
-        return found
+        return self.known.get(name) or self.question.meaning_of(name, among, self.depth)
 
     def value(self, known: Meaning, spelled: str, definition: ast.FunctionDef | None) -> Any:
         """What an argument of this meaning is given."""
@@ -153,15 +134,15 @@ class Binder:
             case "yhat":
                 return layout.sample(draw.a[-1])
             case "weights":
-                return self._unpacked(spelled, definition) or [
-                    layout.weight(W, b) for W, b in zip(draw.W, draw.b, strict=True)
-                ]
+                return [layout.weight(W, b) for W, b in zip(draw.W, draw.b, strict=True)]
             case "biases":
                 return [layout.bias_of(b) for b in draw.b if b is not None]
             case "unrolled":
                 return self._unrolled()
+            case "parameters" if layout.form != FORMS[0]:
+                return self._held(definition)
             case "parameters" | "cache":
-                return self._unpacked(spelled, definition) or self._roles(known.kind, definition)
+                return self._roles(known.kind, definition)
         return {
             "samples": B,
             "rate": RATE,
@@ -174,21 +155,67 @@ class Binder:
         }[known.kind]
 
     def _by_name(self, name: str) -> Any:
-        known = meaning(name, self.depth, self.question.tokens())
+        known = self._meaning(name, [*self.question.tokens()])
         if known is None or known.kind in ("parameters", "cache"):
             raise KeyError(name)
         return self.value(known, name, None)
 
     def _unpacked(self, spelled: str, definition: ast.FunctionDef | None) -> list[Any] | None:
-        """The values for `(W1, b1, W2, b2) = parameters`, where the function takes its argument apart so."""
+        """The values for `(W1, b1), (W2, b2) = parameters` or `x, y = batch`, where the function takes it apart so."""
+
+        def values(target: ast.expr) -> Any:
+            if isinstance(target, ast.Tuple | ast.List):
+                return [values(each) for each in target.elts]
+            return None if ast.unparse(target) == "_" else self._by_name(ast.unparse(target))
+
         for node in ast.walk(definition) if definition else ():
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id == spelled:
                 for target in node.targets:
-                    if isinstance(target, ast.Tuple) and all(isinstance(each, ast.Name) for each in target.elts):
-                        return [None if each.id == "_" else self._by_name(each.id) for each in target.elts]  # type: ignore[attr-defined]
+                    if isinstance(target, ast.Tuple | ast.List):
+                        with contextlib.suppress(KeyError):
+                            return values(target)
         return None
 
-    def _roles(self, kind: str, definition: ast.FunctionDef | None) -> Roles:
+    def _held(self, definition: ast.FunctionDef | None) -> Any:
+        """All parameters in the form of the layout."""
+        values = [[self.value(Meaning("W", layer), "", None), self.value(Meaning("b", layer), "", None)]
+                  for layer in range(1, self.depth + 1)]  # fmt: skip
+        match self.layout.form:
+            case "a list of (W, b)":
+                return values
+            case "a flat list":
+                return [each for pair in values for each in pair]
+            case "a list of weights":
+                return [W for W, _ in values]
+        layers = [self._of_layer(layer)._roles("parameters", None) for layer in range(self.depth)]
+        match self.layout.form:
+            case "layers numbered from 1":
+                return dict(enumerate(layers, 1))
+            case "layers numbered from 0":
+                return dict(enumerate(layers))
+            case "layers by name":
+                named = layers_named(self.question.own_names(), self.depth)
+                return Roles(lambda name: layers[named[name] - 1], sorted(named, key=lambda name: named[name]))
+        return layers
+
+    def _of_layer(self, layer: int) -> "Binder":
+        """A binder for one layer by itself, whose `W` and `b` need no number."""
+        draw = self.draw
+        below, z, a = draw.a[layer - 1] if layer else draw.x, draw.z[layer], draw.a[layer]
+        one = Draw(below, a, None, (draw.W[layer],), (draw.b[layer],), (z,), (a,))
+        return Binder(self.question, self.names, one, self.layout, self.penalty)
+
+    def _instance(self) -> Any:
+        """An object of a class of the file's own that has the parameters; None where there is none."""
+        for name in self.question.source.classes:
+            with contextlib.suppress(Exception):  # it asks for something else
+                kind = self.names[name]
+                built = kind(*self.arguments(kind, name))
+                if self._set_attributes(built):
+                    return built
+        return None
+
+    def _roles(self, kind: str, definition: ast.FunctionDef | None) -> Any:
         texts = {
             node.value
             for node in ast.walk(definition or self.question.source.tree)
@@ -203,9 +230,11 @@ class Binder:
             return Roles(self._by_name, names)
         named: dict[tuple[str, int], str] = {}
         for text in sorted(texts):
-            found = meaning(text, self.depth, texts)
+            found = self._meaning(text, [*texts])
             if found and found.kind in ("W", "b") and found.layer:
                 named.setdefault((found.kind, found.layer), text)
+        if not named and (built := self._instance()) is not None:
+            return built
         names = []
         for layer in range(1, self.depth + 1):
             names.append(named.get(("W", layer), f"W{layer}"))
@@ -258,7 +287,8 @@ class Binder:
                 f"{path}: {class_name} has no method {method or 'that is called backward, gradient or the like'}; "
                 f"say how it is used: call='n={class_name}(…); n.…'"
             )
-        built = kind(*self.arguments(kind, class_name)) if "__init__" in kind.__dict__ else kind()
+        is_built = "__init__" in kind.__dict__ or issubclass(kind, tuple)
+        built = kind(*self.arguments(kind, class_name)) if is_built else kind()
         self.given.clear()
         if not self._set_attributes(built):
             raise RefusedError(
@@ -285,9 +315,12 @@ class Binder:
 
     def _set_attributes(self, built: Any) -> bool:
         """Put our weights where the object keeps its own; False where no place for them is found."""
+        if isinstance(built, tuple):  # it was built of them
+            fields = getattr(built, "_fields", ())
+            return any(known.kind == "W" for name in fields if (known := self._meaning(name, fields)))
         found = 0
         for name, value in list(vars(built).items()):
-            known = meaning(name, self.depth, vars(built))
+            known = self._meaning(name, [*vars(built)])
             if known is None:
                 if isinstance(value, dict):
                     found += self._fill(value)
@@ -299,12 +332,31 @@ class Binder:
                 found += self._fill(value)
             elif known.kind == "penalty" and isinstance(value, int | float):
                 setattr(built, name, self.penalty)
-        return found >= 1
+        return found >= 1 or self._set_layers(built)
+
+    def _set_layers(self, built: Any) -> bool:
+        """The same for an object whose layers are objects or dictionaries of their own."""
+        holders: dict[str, Any] = {}
+        for name, value in vars(built).items():
+            value = list(value.values()) if isinstance(value, dict) else value
+            several = value if isinstance(value, list | tuple) else [value]
+            for place, each in enumerate(several):
+                entries = each if isinstance(each, dict) else getattr(each, "__dict__", {})
+                if any((known := meaning(str(key), 1)) and known.kind == "W" for key in entries):
+                    holders[f"{name}{place}" if len(several) > 1 else name] = each
+        if len(holders) != self.depth or self.depth == 1:
+            return False
+        named = layers_named(holders, self.depth) or {name: layer for layer, name in enumerate(holders, 1)}
+        for name, each in holders.items():
+            binder = self._of_layer(named[name] - 1)
+            if not (binder._fill(each) if isinstance(each, dict) else binder._set_attributes(each)):
+                return False
+        return True
 
     def _fill(self, entries: dict[Any, Any]) -> int:
         found = 0
         for key in list(entries):
-            known = meaning(str(key), self.depth, map(str, entries))
+            known = self._meaning(str(key), [*map(str, entries)])
             if known and known.kind in ("W", "b"):
                 entries[key] = self.value(known, str(key), None)
                 found += known.kind == "W"

@@ -35,7 +35,7 @@ def judge_function(source: Source, name: str, settings: Settings) -> Answer:
     attempts: list[Attempt] = []
     stopped = RefusedError("", -1)
     for sizes in judge.all_sizes()[:1]:
-        case, draws = judge.drawn(sizes, question.biases(), False)
+        case, draws = judge.drawn(sizes, question.biases({}), False)
         for layout in readings(["torch with requires_grad"], sizes, ["values"], False, True):
             try:
                 attempts.append(_attempt(question, name, layout, case, draws, judge))

@@ -237,14 +237,17 @@ class Judge:
         own_classes = LOSSES[self.settings.criterion.name].target == "classes"
         # With one of everything arrays hide every slip in a shape, so only plain numbers are tried then by itself.
         numbers_alone = self.settings.sizes is None and all(size == 1 for size in sizes)
-        biases = self.question.biases()
-        patterns = [(biases, False)]
-        if (self.question.statements is None and not any(biases)) or self.question.has_argument("unrolled"):
-            patterns.append(((True,) * self.depth, True))
+        patterns = []
+        for way in self.question.ways():
+            biases = self.question.biases(way)
+            patterns.append((way, biases, False))
+            if (self.question.statements is None and not any(biases)) or self.question.has_argument("unrolled"):
+                patterns.append((way, (True,) * self.depth, True))
         found: list[Attempt] = []
-        seen: set[str] = set()
-        for pattern, folded in patterns:
-            for layout in readings(self.kinds(), sizes, targets, folded, any(pattern)):
+        seen: dict[str, Attempt] = {}
+        for way, pattern, folded in patterns:
+            for reading in readings(self.kinds(), sizes, targets, folded, any(pattern)):
+                layout = replace(reading, **way)
                 if time.monotonic() > self.settings.deadline:
                     break
                 if numbers_alone and layout.samples != "number":
@@ -253,8 +256,10 @@ class Judge:
                 for variant, match in enumerate(self.tried(draws[0], layout, pattern)):
                     signature = _signature(match)
                     if signature not in seen:
-                        seen.add(signature)
-                        found.append(Attempt(layout, variant, match, case, draws))
+                        seen[signature] = Attempt(layout, variant, match, case, draws)
+                        found.append(seen[signature])
+                    elif layout.samples == "vector":  # what a vector does for as well is written for one sample
+                        seen[signature].layout = layout
         return sorted(found, key=lambda each: (bool(each.match.shapes), -each.match.complete))
 
     def tried(self, draw: Draw, layout: Layout, pattern: Sequence[bool]) -> list[Match]:

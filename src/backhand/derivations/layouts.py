@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from backhand.derivations.names import Meaning
+
 # How samples may lie: (B, n), (n, B), or a single one as a vector (n,) or, where every size is 1, as a plain number.
 SAMPLES = ("rows", "columns", "vector", "number")
 BIASES = ("(n,)", "(1, n)", "(n, 1)", "first column", "last column", "first row", "last row")
 TARGETS = ("values", "one-hot", "classes", "classes from 1", "(N,)")
+FORMS = ("by name", "a list of layers", "a list of (W, b)", "a flat list", "a list of weights", "layers by name",
+         "layers numbered from 1", "layers numbered from 0")  # fmt: skip
 KINDS = ("numpy", "torch", "torch with requires_grad", "lists")
 
 
@@ -52,6 +56,9 @@ class Layout:
         bias: of `BIASES`; with a column or a row, the bias is a part of the weights' array.
         target: of `TARGETS`.
         kind: of `KINDS`.
+        form: of `FORMS`, in which an argument that holds all parameters has them.
+        names: what names mean that do not tell it themselves, such as `V` and `c`.
+        thresholds: whether biases are subtracted: z = x W − b.
     """
 
     samples: str = "rows"
@@ -59,6 +66,9 @@ class Layout:
     bias: str = "(n,)"
     target: str = "values"
     kind: str = "numpy"
+    form: str = "by name"
+    names: tuple[tuple[str, Meaning], ...] = ()
+    thresholds: bool = False
 
     @property
     def folded(self) -> bool:
@@ -81,9 +91,12 @@ class Layout:
             "(N,)": ", y (N,)",
         }[self.target]
         biases = f", bias as the {self.bias} of the weights" if self.folded else f", biases {self.bias}"
+        form = "" if self.form == "by name" else f", parameters as {self.form}"
+        names = "".join(f", {name} for {means.kind}{means.layer}" for name, means in self.names)
+        signs = ", z = x W − b" if self.thresholds else ""
         if self.samples == "number":
-            return f"{samples}{targets}; {self.kind}"
-        return f"{samples}, weights {self.weights}{biases}{targets}; {self.kind}"
+            return f"{samples}{targets}{form}{names}{signs}; {self.kind}"
+        return f"{samples}, weights {self.weights}{biases}{targets}{form}{names}{signs}; {self.kind}"
 
     def sample(self, array: np.ndarray) -> Any:
         """An array (B, n) as theirs."""
@@ -108,6 +121,7 @@ class Layout:
 
     def bias_of(self, b: np.ndarray) -> Any:
         """A layer's bias by itself."""
+        b = -b if self.thresholds else b
         if self.samples == "number":
             return float(b[0])
         return self.made({"(1, n)": b[None], "(n, 1)": b[:, None]}.get(self.bias, b))

@@ -193,3 +193,7 @@ def arrays_in(value: Any, nesting: int = 0) -> Iterator[Any]:
     elif nesting <= NESTING and isinstance(value, list | tuple):
         for inner in value:
             yield from arrays_in(inner, nesting + 1)
+    elif (
+        nesting <= NESTING and hasattr(value, "__dict__") and not callable(value) and not isinstance(value, ModuleType)
+    ):
+        yield from arrays_in(vars(value), nesting + 1)

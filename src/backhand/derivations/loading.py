@@ -4,6 +4,8 @@ So a file that trains, plots or reads data as it is loaded is no problem, and a 
 """
 
 import ast
+import contextlib
+import copy
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -120,19 +122,23 @@ def fresh(source: Source) -> dict[str, Any]:
     return module.__dict__
 
 
-def one_turn(source: Source, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A script's names before and after one turn of the loop that changes the weight of this name.
+def turns(source: Source, name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """A script's names before and after one turn of each loop that may change what has this name, inner loops first.
 
     Raises:
         RefusedError: there is no such loop, or the script stops before its end.
     """
-    body = _up_to_loop(source.tree.body, name)
-    if body is None:
+    bodies = list(_up_to_loop(source.tree.body, name))
+    if not bodies:
         raise RefusedError(f"{source.path}: no loop at the top of the file changes {name}", 1)
+    yield from (_run(source, body) for body in bodies)
+
+
+def _run(source: Source, body: list[ast.stmt]) -> tuple[dict[str, Any], dict[str, Any]]:
     before: dict[str, Any] = {}
     module = ModuleType(source.module_name)
     module.__dict__["__file__"] = str(source.path)
-    module.__dict__["__snapshot__"] = lambda: before.update(_arrays(module.__dict__))
+    module.__dict__["__snapshot__"] = lambda: before.update(_copies(module.__dict__))
     sys.modules[source.module_name] = module
     code = compile(ast.fix_missing_locations(ast.Module(body, [])), str(source.path), "exec")
     try:
@@ -142,13 +148,16 @@ def one_turn(source: Source, name: str) -> tuple[dict[str, Any], dict[str, Any]]
     return before, module.__dict__
 
 
-def _arrays(names: dict[str, Any]) -> dict[str, Any]:
-    """Copies of the arrays and tensors among them."""
-    return {
-        name: value.detach().clone() if hasattr(value, "detach") else value.copy()
-        for name, value in names.items()
-        if hasattr(value, "shape") and not isinstance(value, ModuleType | type)
-    }
+def _copies(names: dict[str, Any]) -> dict[str, Any]:
+    """Copies of the arrays and tensors among them, and of what may hold some."""
+    found = {}
+    for name, value in names.items():
+        if hasattr(value, "detach"):
+            found[name] = value.detach().clone()
+        elif not name.startswith("__") and not callable(value) and not isinstance(value, ModuleType):
+            with contextlib.suppress(Exception):  # an open file, say
+                found[name] = copy.deepcopy(value)
+    return found
 
 
 def place(error: BaseException, path: Path) -> str:
@@ -290,21 +299,25 @@ def _assigned(node: ast.AST) -> set[str]:
     return names
 
 
-def _up_to_loop(body: Sequence[ast.stmt], name: str) -> list[ast.stmt] | None:
-    """The statements up to the loop that changes the name, and one turn of that; None where there is no such loop."""
+def _up_to_loop(body: Sequence[ast.stmt], name: str) -> Iterator[list[ast.stmt]]:
+    """The statements up to each loop that may change what has the name, and one turn of that; inner loops first."""
     done: list[ast.stmt] = []
     for node in body:
-        if isinstance(node, ast.For | ast.While) and name in _assigned(node):
-            inner = _up_to_loop(node.body, name)
-            if inner is None:
-                snapshot = ast.parse("__snapshot__()").body
-                inner = [*snapshot, *node.body]
+        if isinstance(node, ast.For | ast.While) and _mentions(node, name):
             first = ast.parse("[next(iter(()))]" if isinstance(node, ast.For) else "[0]", mode="eval").body
             if isinstance(node, ast.For):
                 first.elts[0].args[0].args[0] = node.iter  # type: ignore[attr-defined]
             target = node.target if isinstance(node, ast.For) else ast.Name("_", ast.Store())
-            return [*done, ast.For(target, first, inner, [])]
-        if isinstance(node, ast.If) and (inside := _up_to_loop(node.body, name)) is not None:
-            return [*done, *inside]
+            whole = [*ast.parse("__snapshot__()").body, *node.body]
+            for inner in (*_up_to_loop(node.body, name), whole):
+                yield [*done, ast.For(target, first, inner, [])]
+            if name in _assigned(node):
+                return
+        elif isinstance(node, ast.If) and _mentions(node, name):
+            for inside in _up_to_loop(node.body, name):
+                yield [*done, *inside]
         done.append(node)
-    return None
+
+
+def _mentions(node: ast.stmt, name: str) -> bool:
+    return any(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(node))

@@ -1,14 +1,14 @@
 """Which of the arrays that a derivation left is which gradient: by name, then by shape."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from backhand.derivations.binding import RATE
 from backhand.derivations.layouts import Draw, Layout
 from backhand.derivations.leaves import Leaf
-from backhand.derivations.names import Meaning, gradient
+from backhand.derivations.names import Meaning, consecutive, gradient
 
 Key = tuple[str, int]  # ("W", 1) is the first layer's weights
 
@@ -84,12 +84,13 @@ def _sorted(
 ) -> tuple[dict[Key, Leaf], dict[Key, Leaf], dict[Key, Leaf]]:
     """Gradients by name, parameters by name, and the deltas."""
     depth = len(draw.W)
-    labels = [leaf.label for leaf in leaves]
+    placed = consecutive([leaf.label for leaf in leaves], depth)
+    labels = [placed.get(leaf.label, leaf.label) for leaf in leaves]
     marked: dict[str, list[tuple[Meaning, Leaf]]] = {"W": [], "b": []}
     plain: dict[str, list[tuple[Meaning, Leaf]]] = {"W": [], "b": []}
     deltas: dict[Key, Leaf] = {}
-    for leaf in leaves:
-        means = gradient(leaf.label, depth, labels)
+    for leaf, label in zip(leaves, labels, strict=True):
+        means = gradient(label, depth, labels, dict(layout.names))
         kind = {"weights": "W", "biases": "b"}.get(means.kind, means.kind) if means else ""
         if means is not None and kind in ("W", "b"):
             (marked if means.gradient else plain)[kind].append((means, leaf))
@@ -131,7 +132,7 @@ def _by_layer(groups: Mapping[str, Sequence[tuple[Meaning, Leaf]]], depth: int) 
 def _theirs(key: Key, draw: Draw, layout: Layout) -> np.ndarray:
     """The parameter as it was given."""
     kind, layer = key
-    plain = Layout(layout.samples, layout.weights, layout.bias, layout.target, "numpy")
+    plain = replace(layout, kind="numpy")
     W, b = draw.W[layer - 1], draw.b[layer - 1]
     if kind == "W":
         return np.asarray(plain.weight(W, b))
@@ -186,7 +187,7 @@ def _match(leaves: Mapping[Key, Leaf], draw: Draw, layout: Layout, expected: Seq
             else:
                 match.found[key] = _number(layout.ours(value), W.shape)
         else:
-            match.found[key] = _bias(value, W.shape[1], key, layout, draw, match)
+            match.found[key] = _bias(-value if layout.thresholds else value, W.shape[1], key, layout, draw, match)
     match.missing = [key for key in expected if key not in match.found]
     return match
 
@@ -295,9 +296,7 @@ def _unrolled(leaf: Leaf, draw: Draw, layout: Layout, expected: Sequence[Key]) -
             shape = layout.shape_of_weight(draw.W[key[1] - 1]) if key[0] == "W" else (size,)
             parts[key] = Leaf(f"{leaf.label}[{start}:{start + size}]", vector[start : start + size].reshape(shape))
             start += size
-        found = _match(
-            parts, draw, Layout(layout.samples, layout.weights, "(n,)", layout.target, layout.kind), expected
-        )
+        found = _match(parts, draw, replace(layout, bias="(n,)"), expected)
         yield found
     for bias in ("first", "last"):
         parts, start = {}, 0
@@ -315,6 +314,6 @@ def _unrolled(leaf: Leaf, draw: Draw, layout: Layout, expected: Sequence[Key]) -
             yield _match(
                 parts,
                 draw,
-                Layout(layout.samples, layout.weights, f"{bias} column", layout.target, layout.kind),
+                replace(layout, bias=f"{bias} column"),
                 expected,
             )

@@ -5,16 +5,18 @@ has one a layer, as the layer, counted from 1. Nothing is told by an argument's 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations, product
+from types import MappingProxyType
 
 # Each kind's names, without underscores and capitals.
 _KINDS = {
-    "x": "x xs in inp input inputs data datainput img image images features feature xtrain trainx batchx xbatch xb a0 "
-    "h0 sample inputdata inputvector inputlayer v inputarray invec",
+    "x": "x xs xi in inp input inputs data datainput img image images features feature xtrain trainx batchx xbatch xb "
+    "a0 h0 sample inputdata inputvector inputlayer v inputarray invec",
     "y": "y ys t target targets targ targs label labels lbl l yb ytrain trainy batchy ybatch ytrue truth dataoutput "
     "expected desired groundtruth yoh onehoty yonehot onehot ytarget trueoutput d correct answers answer gt tgt ohy "
-    "expectedoutput targetoutput truelabels",
+    "expectedoutput targetoutput truelabels counts count r response responses tau",
     "yhat": "yhat ypred yp yhats pred preds prediction predictions output outputs out outs outy yout o probs prob p al "
     "probabilities softmaxout final activationout outputlayer finaloutput finaloutputs result outputactivations py "
     "outputlayeroutputs youtput outact aout ao",
@@ -46,7 +48,7 @@ _KINDS = {
 _NAMED = {name: kind for kind, names in reversed(_KINDS.items()) for name in names.split()}
 
 _WEIGHT = "w|weights?|theta|syn|synapse|wt|wgt|kernel"
-_BIAS = "b|bias|biases|bi"
+_BIAS = "b|bias|biases|bi|th|thr|thresholds?|offsets?|intercepts?"
 _FIRST = (
     "i|in|ih|xh|ij|h|hid|hidden|input|inputhidden|inputtohidden|first|one|in2hid|itoh|i2h|x|inhid|fc1|hidden1|h1|l1"
 )
@@ -63,6 +65,10 @@ _BEFORE = re.compile(
     rf"(?:(?P<first>hidden|hiddenlayer|input|inputhidden|first)|(?P<last>output|out|outputlayer|hiddenoutput|final))"
     rf"(?P<kind>(?P<W>{_WEIGHT})|(?P<b>{_BIAS}))"
 )
+# Names that tell the kind alone, and the kinds that a name may be taken for and be one of these.
+_WEIGHT_LETTER = re.compile(r"[uvwUVWJ]|[uvw]_?[a-z]{1,2}|(?:[uvw]|weights?)_[a-z]+|[UVW]_?\w+")
+_BIAS_LETTER = re.compile(r"b|(?:b|c|bias|theta|thr)_?[a-zA-Z]+|B_?\w+")
+_UNSURE = ("weights", "biases", "x", "y", "yhat", "outputs", "a", "z")
 _GRADIENT_BEFORE = re.compile(
     r"(?:d[ljce]_?d|dloss_?d|partial|gradient|gradients|grads?|nabla|delta|deriv|d|g|dl|dj|dc|dloss)_?(?=[a-z])"
 )
@@ -98,6 +104,8 @@ def meaning(name: str, depth: int, names: Iterable[str] = ()) -> Meaning | None:
     plain = _plain(name)
     found = _parameter(plain, depth)
     if found is not None:
+        if found.kind == "W" and plain.startswith("theta") and _beside_weights(found.layer, names, depth):
+            found = Meaning("b", found.layer)  # θ is a threshold where there are other weights
         if _counts_from_zero(found, names, depth):
             found = Meaning(found.kind, (found.layer or 0) + 1, zero_based=True)
         return found if found.layer is None or 1 <= found.layer <= depth else None
@@ -122,6 +130,69 @@ def meaning(name: str, depth: int, names: Iterable[str] = ()) -> Meaning | None:
     return Meaning(kind)
 
 
+def assignments(names: Sequence[str], depth: int) -> Iterator[dict[str, Meaning]]:
+    """The layers that names without one may belong to: `w` and `v`, `U` and `V`, `W_up` and `W_down`.
+
+    They are told from other names where there is one weight a layer, and one bias a layer or none.
+
+    Args:
+        names: of arguments, attributes or keys, in their order.
+        depth: the number of layers with weights.
+
+    Yields:
+        What each of them means; the layers in the order of the names first. Nothing where the names tell their layers.
+    """
+    found = {name: meaning(name, depth, names) for name in names}
+    if depth == 1 or any(each and each.kind == "W" for each in found.values()):
+        return
+    data = [[name for name, each in found.items() if each and each.kind == kind and name not in "vV"] for kind in "xy"]
+    fixed = [min(some, key=lambda name: len(name) == 1 and name not in "xXyYtT") for some in data if some]
+    free = [name for name, each in found.items() if name not in fixed and (each is None or each.kind in _UNSURE)]
+    weights = [name for name in free if _WEIGHT_LETTER.fullmatch(name)]
+    if len(weights) != depth:
+        weights = [name for name in free if len(name) == 1 and name.isupper()]
+    biases = [name for name in free if name not in weights and _BIAS_LETTER.fullmatch(name)]
+    if len(biases) != depth:
+        biases = [name for name in free if name not in weights and len(name) == 1]
+    if len(weights) != depth or len(biases) not in (0, depth):
+        return
+    orders = list(permutations(range(1, depth + 1)))
+    for order, other in sorted(product(orders, orders if biases else orders[:1]), key=lambda each: each[0] != each[1]):
+        yield {name: Meaning("W", layer) for name, layer in zip(weights, order, strict=True)} | {
+            name: Meaning("b", layer) for name, layer in zip(biases, other, strict=False)
+        }
+
+
+def consecutive(labels: Iterable[str], depth: int) -> dict[str, str]:
+    """The places among the layers of what stands in a list with more than these: `layers[2].W` after `layers[0].W`.
+
+    Returns:
+        By such a label, the one with its place among the layers.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for label in labels:
+        if found := re.fullmatch(r"(.*)\[(\d+)\](.*)", label):
+            groups.setdefault((found[1], found[3]), []).append(label)
+    return {
+        label: f"{start}[{place}]{end}"
+        for (start, end), some in groups.items()
+        for place, label in enumerate(some)
+        if len(some) == depth > 1
+    }
+
+
+def layers_named(names: Iterable[str], depth: int) -> dict[str, int]:
+    """The layers that such names as `hidden` and `output`, `fc1` and `fc2`, `layer0` and `layer1` stand for, from 1."""
+    found: dict[str, int] = {}
+    for name in names:
+        if numbered := re.fullmatch(r"(?:l|layer|fc|dense|linear|affine|hidden|h)?(\d)", _plain(name)):
+            found[name] = int(numbered[1])
+        elif each := _parameter(f"w{_plain(name)}", depth) or _parameter(f"{_plain(name)}w", depth):
+            found[name] = each.layer or 0
+    found = {name: layer + (0 in found.values()) for name, layer in found.items()}
+    return found if sorted(found.values()) == list(range(1, depth + 1)) else {}
+
+
 def size_meaning(name: str) -> Meaning | None:
     """What an argument of a constructor means if it is a number of units, for which `H` and `d` may stand."""
     plain = _plain(name)
@@ -129,11 +200,19 @@ def size_meaning(name: str) -> Meaning | None:
     return next((Meaning(kind) for kind in kinds if plain in _KINDS[kind].split()), None)
 
 
-def gradient(name: str, depth: int, names: Iterable[str] = ()) -> Meaning | None:
+def gradient(
+    name: str, depth: int, names: Iterable[str] = (), known: Mapping[str, Meaning] = MappingProxyType({})
+) -> Meaning | None:
     """What the name of something that is returned means, as a path such as `grads['W1']`, `n.layers[0].dW` or `w1.g`.
 
     That it is a gradient is told by a prefix or suffix, or not at all: a stepped `n['W1']` looks like `grads['W1']`.
+    The `known` names, such as `V`, mean what is told of them; their gradients are `dV`, `gV`, `grad_V`, ….
     """
+    last = re.findall(r"[A-Za-z_]\w*", name.removesuffix(".grad"))[-1:]
+    for own, means in known.items():
+        spelled = re.compile(rf"((?i:d[ljce]_?d|grads?|nabla|delta|d|g)_?)?{own}(_?(?:grad|bar))?")
+        if last and (told := spelled.fullmatch(last[0])):
+            return Meaning(means.kind, means.layer, bool(told[1] or told[2] or name.endswith(".grad")))
     stem, marked = _stem(name)
     if inner := re.fullmatch(r"delta_?(\d|o|out|output|h|hid|hidden|i)|(output|hidden)_?delta", name.lower()):
         which = inner[1] or inner[2]
@@ -163,7 +242,12 @@ def _parameter(plain: str, depth: int) -> Meaning | None:
         return Meaning(kind, 1)
     if parts.get("last"):
         return Meaning(kind, depth)
-    return None  # without a layer it is a list, or the only one
+    return Meaning(kind, 1) if depth == 1 else None  # without a layer it is a list, or the only one
+
+
+def _beside_weights(layer: int | None, names: Iterable[str], depth: int) -> bool:
+    others = [plain for name in names if not (plain := _plain(name)).startswith("theta")]
+    return any((found := _parameter(other, depth)) and (found.kind, found.layer) == ("W", layer) for other in others)
 
 
 def _counts_from_zero(found: Meaning, names: Iterable[str], depth: int) -> bool:
@@ -197,7 +281,8 @@ def _stem(name: str) -> tuple[str, bool]:
         stem, marked = stem[before.end() :], True
     if not number and not any(letter.isdigit() for letter in stem):
         number = next((digits[-1] for part in reversed(parts[:-1]) if (digits := re.findall(r"\d", part))), "")
-    numbered = f"{stem}{number}"
+    named = next((f"{part}{stem}" for part in reversed(parts[:-1]) if _BEFORE.fullmatch(_plain(f"{part}{stem}"))), "")
+    numbered = f"{stem}{number}" if number or not named else named  # of `hidden.w` the layer is told by `hidden`
     return (numbered if _is_parameter(numbered) else stem), marked
 
 

@@ -2,11 +2,13 @@
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from backhand.derivations.layouts import FORMS
 from backhand.derivations.loading import RefusedError, Source
-from backhand.derivations.names import Meaning, meaning
+from backhand.derivations.names import Meaning, assignments, meaning
 
 BACKWARD = (
     "backward",
@@ -67,10 +69,9 @@ class Question:
     def tokens(self) -> set[str]:
         """The names and texts by which parameters may be asked for: those of the call, or of the function."""
         nodes: list[ast.AST] = list(self.statements or ([self.function] if self.function else []))
-        if self.statements is None and "." in self.name + getattr(self, "method", ""):
-            nodes = [self.source.classes[self.name.partition(".")[0]]]
-        elif self.statements is None and self.name in self.source.classes:
-            nodes = [self.source.classes[self.name]]
+        if self.statements is None and (whole := self.source.classes.get(self.name.partition(".")[0])):
+            used = {node.id for node in ast.walk(whole) if isinstance(node, ast.Name)}
+            nodes = [whole, *(node for name, node in self.source.classes.items() if name in used)]
         found: set[str] = set()
         for node in nodes:
             for inner in ast.walk(node):
@@ -84,9 +85,99 @@ class Question:
                     found.add(inner.value)
         return found
 
-    def biases(self) -> tuple[bool, ...]:
-        """Of each layer, whether it has a bias, by the names that are asked for."""
+    def meaning_of(self, name: str, among: Sequence[str], depth: int) -> Meaning | None:
+        """What an argument means beside the others."""
+        found = meaning(name, depth, among)
+        kinds = [each.kind for other in among if (each := meaning(other, depth, among))]
+        weights = {"W", "weights", "parameters"} & {*kinds}
+        if found and found.kind == "yhat" and "y" not in kinds and name.lower().startswith("out"):
+            return Meaning("y")
+        if found and not weights and (found.kind == "sizes" or name == "p"):
+            return Meaning("parameters")  # `layers` that a backward pass is given are no sizes
+        if found and found.kind == "y" and name in ("d", "l") and kinds.count("y") > 1:
+            return None
+        return found
+
+    def ways(self) -> Iterator[dict[str, Any]]:
+        """The ways in which parameters may be named and held, as fields of a layout, the usual one first."""
+        if self.statements is not None:
+            yield {"thresholds": self._has_thresholds({})}
+            return
+        for names in list(assignments(self.own_names(), self.depth)) or [{}]:
+            yield {"names": tuple(names.items()), "thresholds": self._has_thresholds(names)}
+        for form in FORMS[1:] if self._holders() else ():
+            yield {"form": form}
+
+    def _holders(self) -> list[str]:
+        """The arguments that hold all parameters."""
+        spelled = [each.arg for each in self.function.args.args] if self.function else []
+        found = {each: self.meaning_of(each, spelled, self.depth) for each in spelled}
+        return [each for each, means in found.items() if means and means.kind == "parameters"]
+
+    def own_names(self) -> list[str]:
+        """The names that parameters may have: arguments, attributes of the object, keys of what holds them."""
+        owners, scope = self._holders(), self.function
+        if whole := self.source.classes.get(self.name.partition(".")[0]):
+            fields = [ast.unparse(node.target) for node in whole.body if isinstance(node, ast.AnnAssign)]
+            if fields:
+                return fields
+            owners, scope = ["self"], self.source.functions.get(f"{whole.name}.__init__")
+        elif scope and not owners:
+            return [each.arg for each in scope.args.args]
+        found: dict[str, None] = {}
+        for node in ast.walk(scope) if scope else ():
+            match node:
+                case (
+                    ast.Attribute(value=ast.Name(id=owner), attr=name)
+                    | ast.Subscript(value=ast.Name(id=owner), slice=ast.Constant(value=str(name)))
+                ) if owner in owners:
+                    found[name] = None
+        return list(found)
+
+    def _has_thresholds(self, names: Mapping[str, Meaning]) -> bool:
+        """Whether biases are subtracted from the products that they belong to, as in `x @ W - theta`."""
+        biases = {name for name, means in names.items() if means.kind == "b"} | self._given_biases()
+        signs: set[type[ast.operator]] = set()
+        among = [node.arg for node in ast.walk(self.source.tree) if isinstance(node, ast.arg)]
+        for node in ast.walk(self.source.tree):
+            if isinstance(node, ast.BinOp) and _is_product(node.left):
+                name = ast.unparse(node.right).rpartition(".")[2]
+                found = meaning(name, self.depth, among) if name.isidentifier() else None
+                if name in biases or (found and found.kind in ("b", "biases")):
+                    signs.add(type(node.op))
+        return signs == {ast.Sub}
+
+    def _given_biases(self) -> set[str]:
+        """The names under which a call hands its biases over, as in `n.theta = b1`."""
+        found: set[str] = set()
+        for node in (inner for each in self.statements or () for inner in ast.walk(each)):
+            pairs: list[tuple[str, ast.expr]] = []
+            if isinstance(node, ast.Assign):
+                left, right = node.targets[0], node.value
+                several = isinstance(left, ast.Tuple) and isinstance(right, ast.Tuple)
+                both = zip(left.elts, right.elts, strict=False) if several else [(left, right)]  # type: ignore[attr-defined]
+                pairs = [(ast.unparse(target), value) for target, value in both]
+            elif isinstance(node, ast.Call):
+                function = self.source.functions.get(getattr(node.func, "id", ""))
+                spelled = [each.arg for each in function.args.args] if function else []
+                pairs = [
+                    *zip(spelled, node.args, strict=False),
+                    *((each.arg or "", each.value) for each in node.keywords),
+                ]
+            found |= {
+                name.rpartition(".")[2]
+                for name, value in pairs
+                if isinstance(value, ast.Name) and re.fullmatch(r"b\d", value.id)
+            }
+        return found
+
+    def biases(self, way: Mapping[str, Any]) -> tuple[bool, ...]:
+        """Of each layer, whether it has a bias, by the names that are asked for in this way."""
         tokens = self.tokens()
+        if "form" in way:
+            return (way["form"] != "a list of weights",) * self.depth
+        if way.get("names"):
+            return (any(means.kind == "b" for _, means in way["names"]),) * self.depth
         if self.statements is not None:
             return tuple(f"b{layer}" in tokens for layer in range(1, self.depth + 1))
         meanings = [meaning(token, self.depth, tokens) for token in tokens]
@@ -95,8 +186,7 @@ class Question:
             (found := meaning(name, self.depth, arguments)) and found.kind in ("z", "a", "yhat", "cache", "unrolled")
             for name in arguments
         )
-        by_letter = self.function is not None and any(re.match(r"[bB]_\w", name) for name in arguments)
-        if supplied or by_letter or any(each and each.kind == "biases" for each in meanings):
+        if supplied or any(each and each.kind == "biases" for each in meanings):
             return (True,) * self.depth
         if self.function and (self.function.args.vararg or self.function.args.kwarg):
             return (True,) * self.depth
@@ -118,6 +208,16 @@ class Question:
             means is not None and means.kind == kind and not keeps_default(name, name in optional, means)
             for name, means in meanings.items()
         )
+
+
+def _is_product(expression: ast.expr) -> bool:
+    """Whether it is a matrix product."""
+    match expression:
+        case ast.BinOp(op=ast.MatMult()):
+            return True
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
+            return name in ("dot", "matmul", "mm", "einsum", "inner")
+    return False
 
 
 def parsed(text: str, key: str) -> list[ast.stmt]:

@@ -208,7 +208,7 @@ def _holds_weights(source: Source, name: str, depth: int) -> bool:
 
     spelled: set[str] = set()
     for inner in ast.walk(source.classes[name]):
-        if isinstance(inner, ast.Attribute):
+        if isinstance(inner, ast.Attribute) and inner.attr not in ("T", "t"):  # a transpose, and no target
             spelled.add(inner.attr)
         elif isinstance(inner, ast.arg):
             spelled.add(inner.arg)
@@ -217,6 +217,6 @@ def _holds_weights(source: Source, name: str, depth: int) -> bool:
     found = [means for each in spelled if (means := meaning(each, depth, spelled))]
     layers = {means.layer for means in found if means.kind == "W" and means.layer}
     kinds = {means.kind for means in found}
-    if "y" in kinds and (1 in layers or kinds & {"weights", "unrolled"}):
+    if "y" in kinds and (1 in layers or kinds & {"weights", "unrolled", "hiddens"} or "layers" in spelled):
         return True
     return len(layers) >= depth > 1

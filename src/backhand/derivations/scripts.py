@@ -1,5 +1,6 @@
 """Judges a script without functions: its own data and weights, and one turn of its loop."""
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise, product
 from typing import Any
@@ -11,10 +12,10 @@ from torch import Tensor
 from backhand.derivations.answer import Answer
 from backhand.derivations.judging import Attempt, Judge, Settings
 from backhand.derivations.layouts import Draw, Layout
-from backhand.derivations.leaves import plain
-from backhand.derivations.loading import RefusedError, Source, one_turn
+from backhand.derivations.leaves import Resolver, leaves, plain
+from backhand.derivations.loading import RefusedError, Source, turns
 from backhand.derivations.matching import Key, Match
-from backhand.derivations.names import meaning
+from backhand.derivations.names import gradient, meaning
 from backhand.derivations.question import Question
 from backhand.derivations.steps import Case
 from backhand.derivations.telling import tell
@@ -26,26 +27,30 @@ def judge_script(source: Source, name: str, settings: Settings) -> Answer:
     Raises:
         RefusedError: there is no such loop, or what it changes are not the weights of such a network.
     """
-    before, after = one_turn(source, name)
-    arrays = {key: array for key, value in before.items() if (array := plain(value)) is not None and array.size}
-    moved = {key: plain(after[key]) for key in arrays if key in after}
-    changed = {
-        key: (arrays[key], new)
-        for key, new in moved.items()
-        if new is not None and new.shape == arrays[key].shape and not np.array_equal(new, arrays[key])
-    }
-    if name not in changed:
-        raise RefusedError(f"{source.path}: one turn of its loop does not change {name}")
-    attempts: list[Attempt] = []
     depth = len(settings.hidden) + 1
-    for chain, layout, x, y in _chains(arrays, changed, depth, after):
-        question = Question(source, name, None, None, depth)
-        judge = Judge(question, settings)
-        attempts.append(judge.judged(_attempt(chain, changed, layout, x, y, settings, arrays)))
-        if attempts[-1].right:
-            break
-    if not attempts:
+    question = Question(source, name, None, None, depth)
+    judge = Judge(question, settings)
+    attempts: list[Attempt] = []
+    shapes = ""
+    for before, after in turns(source, name):
+        arrays = _arrays(before, question)
+        changed = {
+            key: (arrays[key], new)
+            for key, new in _arrays({key: after[key] for key in before if key in after}, question).items()
+            if key in arrays and new.shape == arrays[key].shape and not np.array_equal(new, arrays[key])
+        }
+        if not any(re.match(r"\w+", key)[0] == name for key in changed):  # type: ignore[index]
+            continue
         shapes = ", ".join(f"{key} {arrays[key].shape}" for key in changed)
+        for chain, layout, x, y in _chains(arrays, changed, depth, after):
+            attempts.append(judge.judged(_attempt(chain, changed, layout, x, y, settings, arrays)))
+            if attempts[-1].right:
+                break
+        if attempts:
+            break
+    if not shapes:
+        raise RefusedError(f"{source.path}: one turn of its loop does not change {name}")
+    if not attempts:
         raise RefusedError(
             f"{source.path}: the weights that one turn changes ({shapes}) and its data do not make a network of "
             f"{depth} layers; the number of hidden layers is that of model.hidden"
@@ -56,11 +61,33 @@ def judge_script(source: Source, name: str, settings: Settings) -> Answer:
     return answer
 
 
+def _arrays(values: Mapping[str, Any], question: Question) -> dict[str, np.ndarray]:
+    """Every array in them, by the path to it, such as `W[0]` or `net.layers[1].b`."""
+    resolve = Resolver(question)
+    found = (leaf for name, value in values.items() for leaf in leaves(value, name, None, resolve, 0))
+    return {leaf.label: leaf.value for leaf in found if leaf.value.size and leaf.value.ndim}
+
+
+def _weights(changed: Mapping[str, tuple[np.ndarray, np.ndarray]], depth: int) -> list[str]:
+    """The weights among what one turn changes."""
+    meanings = {key: gradient(key, depth, changed) for key in changed}
+    some = [
+        key
+        for key, (old, _) in changed.items()
+        if old.ndim == 2
+        and not ((means := meanings[key]) and (means.gradient or (means.kind[0] == "b" and 1 in old.shape)))
+    ]
+    if len(some) > depth:  # there are momenta, or biases of shape (1, n), too
+        named = [key for key in some if (means := meanings[key]) and means.kind[0] in "Ww"]
+        some = named if len(named) == depth else [key for key in some if 1 not in changed[key][0].shape]
+    return some
+
+
 def _chains(
     arrays: Mapping[str, np.ndarray], changed: Mapping[str, Any], depth: int, after: Mapping[str, Any]
 ) -> Iterator[tuple[dict[Key, str], Layout, np.ndarray, np.ndarray]]:
     """The ways in which weights follow upon each other from an x to a y, by their shapes."""
-    weights = [key for key in changed if arrays[key].ndim == 2 and not _is_bias(key, arrays, depth)]
+    weights = _weights(changed, depth)
     if len(weights) != depth:
         return
     numbers = {
@@ -95,18 +122,13 @@ def _chains(
                     if other not in weights and arrays[other].size == n and other not in chain.values()
                 ]
                 named = [
-                    other for other in fitting if (found := meaning(other, depth, changed)) and found.layer == layer
+                    other for other in fitting if (found := gradient(other, depth, changed)) and found.layer == layer
                 ]
                 if named or len(fitting) == 1:
                     chain[("b", layer)] = (named or fitting)[0]
             yield chain, Layout(samples, orientation), x, y
             if len(x) > 1:  # a loop over samples has seen the first one
                 yield chain, Layout(samples, orientation), x[:1], y[:1]
-
-
-def _is_bias(key: str, arrays: Mapping[str, np.ndarray], depth: int) -> bool:
-    found = meaning(key, depth, arrays)
-    return bool(found and found.kind in ("b", "biases")) and 1 in arrays[key].shape
 
 
 def _array(value: Any) -> np.ndarray | None:
