@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -118,6 +119,8 @@ class Binder:
         layer = (known.layer or 1) - 1
         B, D, *hidden, C = draw.sizes
         match known.kind:
+            case "parameters" | "weights" if layout.form != FORMS[0]:
+                return self._held(definition)
             case "W":
                 return layout.weight(draw.W[layer], draw.b[layer])
             case "b":
@@ -139,8 +142,6 @@ class Binder:
                 return [layout.bias_of(b) for b in draw.b if b is not None]
             case "unrolled":
                 return self._unrolled()
-            case "parameters" if layout.form != FORMS[0]:
-                return self._held(definition)
             case "parameters" | "cache":
                 return self._roles(known.kind, definition)
         return {
@@ -315,9 +316,10 @@ class Binder:
 
     def _set_attributes(self, built: Any) -> bool:
         """Put our weights where the object keeps its own; False where no place for them is found."""
-        if isinstance(built, tuple):  # it was built of them
-            fields = getattr(built, "_fields", ())
-            return any(known.kind == "W" for name in fields if (known := self._meaning(name, fields)))
+        fields = [field.name for field in dataclasses.fields(built)] if dataclasses.is_dataclass(built) else []
+        fields += getattr(built, "_fields", ())
+        if any(known.kind == "W" for name in fields if (known := self._meaning(name, fields))):
+            return True  # it was built of them
         found = 0
         for name, value in list(vars(built).items()):
             known = self._meaning(name, [*vars(built)])

@@ -162,7 +162,8 @@ class Judge:
                 each for each in running if not each.match.missing and not each.match.shapes and self.is_right(each)
             ]
             # Class numbers for a loss of values broadcast to nonsense: that reading can only acquit.
-            likely = sorted((each for each in running if each not in right), key=self.unlike) if not judged else []
+            decided = {each.layout for each in right}  # of one call, gradients or steps
+            likely = [] if judged else sorted((e for e in running if e.layout not in decided), key=self.unlike)
             for each in [*right, *likely][:READINGS]:
                 judged.append(self.judged(each))
                 # One mistake that explains everything shows that it was read rightly; to search the others takes time.

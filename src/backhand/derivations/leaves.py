@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from backhand.derivations.loading import MODULE
 from backhand.derivations.question import Question
 
 NESTING = 5
@@ -111,7 +112,7 @@ def leaves(value: Any, label: str, expression: ast.expr | None, resolve: Resolve
         nesting > NESTING
         or value is None
         or isinstance(value, str | bytes | bool | ModuleType)
-        or (callable(value) and not hasattr(value, "shape"))
+        or (callable(value) and not hasattr(value, "shape") and not is_own(value))
     ):
         return
     if isinstance(value, Mapping):
@@ -178,6 +179,11 @@ def plain(value: Any) -> np.ndarray | None:
     return array if array.dtype == np.float32 else array.astype(np.float64)
 
 
+def is_own(value: Any) -> bool:
+    """Whether it is an object of a class of the target's own; it may be callable, and no function."""
+    return type(value).__module__.startswith(MODULE)
+
+
 def has_arrays(value: Any) -> bool:
     """Whether there is an array with an axis in it."""
     return any(getattr(each, "ndim", 0) for each in arrays_in(value, 0))
@@ -193,7 +199,5 @@ def arrays_in(value: Any, nesting: int = 0) -> Iterator[Any]:
     elif nesting <= NESTING and isinstance(value, list | tuple):
         for inner in value:
             yield from arrays_in(inner, nesting + 1)
-    elif (
-        nesting <= NESTING and hasattr(value, "__dict__") and not callable(value) and not isinstance(value, ModuleType)
-    ):
+    elif nesting <= NESTING and is_own(value) and hasattr(value, "__dict__"):
         yield from arrays_in(vars(value), nesting + 1)

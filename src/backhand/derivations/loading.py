@@ -11,13 +11,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 # What a constant may be made with: modules that compute and do not read or draw, and these builtins.
 _COMPUTING = {"numpy", "torch", "math", "cmath", "random", "scipy", "itertools", "functools", "collections", "types"}
 _BUILTINS = {"abs", "bool", "dict", "enumerate", "float", "int", "len", "list", "map", "max", "min", "range",
              "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"}  # fmt: skip
+# What the module of a target is called before the name of its file.
+MODULE = "target_"
 _READING = ("load", "read", "open", "fetch", "save", "from_file", "fromfile", "genfromtxt", "download", "hub")
 
 
@@ -58,7 +60,7 @@ class Source:
     @property
     def module_name(self) -> str:
         """Not the file's own name: it may be that of a module that others import."""
-        return f"target_{self.path.stem}"
+        return f"{MODULE}{self.path.stem}"
 
     def imports(self, package: str) -> bool:
         """Whether the file imports it under any name."""
@@ -154,7 +156,7 @@ def _copies(names: dict[str, Any]) -> dict[str, Any]:
     for name, value in names.items():
         if hasattr(value, "detach"):
             found[name] = value.detach().clone()
-        elif not name.startswith("__") and not callable(value) and not isinstance(value, ModuleType):
+        elif not name.startswith("__") and not isinstance(value, ModuleType | FunctionType | type):
             with contextlib.suppress(Exception):  # an open file, say
                 found[name] = copy.deepcopy(value)
     return found

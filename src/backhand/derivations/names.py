@@ -116,6 +116,8 @@ def meaning(name: str, depth: int, names: Iterable[str] = ()) -> Meaning | None:
             return Meaning("x")
         return _layered("a", int(inner[2]), depth)
     kind = _NAMED.get(plain)
+    if plain == "bs" and any(_NAMED.get(_plain(other)) == "weights" for other in names):
+        kind = "biases"  # and no batch size
     match kind:
         case None:
             return None
@@ -136,7 +138,7 @@ def assignments(names: Sequence[str], depth: int) -> Iterator[dict[str, Meaning]
     They are told from other names where there is one weight a layer, and one bias a layer or none.
 
     Args:
-        names: of arguments, attributes or keys, in their order.
+        names: of arguments, attributes or keys, in their order, without those of x and y.
         depth: the number of layers with weights.
 
     Yields:
@@ -145,9 +147,7 @@ def assignments(names: Sequence[str], depth: int) -> Iterator[dict[str, Meaning]
     found = {name: meaning(name, depth, names) for name in names}
     if depth == 1 or any(each and each.kind == "W" for each in found.values()):
         return
-    data = [[name for name, each in found.items() if each and each.kind == kind and name not in "vV"] for kind in "xy"]
-    fixed = [min(some, key=lambda name: len(name) == 1 and name not in "xXyYtT") for some in data if some]
-    free = [name for name, each in found.items() if name not in fixed and (each is None or each.kind in _UNSURE)]
+    free = [name for name, each in found.items() if each is None or each.kind in _UNSURE]
     weights = [name for name in free if _WEIGHT_LETTER.fullmatch(name)]
     if len(weights) != depth:
         weights = [name for name in free if len(name) == 1 and name.isupper()]

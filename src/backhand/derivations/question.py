@@ -112,7 +112,9 @@ class Question:
         """The arguments that hold all parameters."""
         spelled = [each.arg for each in self.function.args.args] if self.function else []
         found = {each: self.meaning_of(each, spelled, self.depth) for each in spelled}
-        return [each for each, means in found.items() if means and means.kind == "parameters"]
+        kinds = {means.kind for means in found.values() if means}
+        holding = {"parameters"} if "biases" in kinds else {"parameters", "weights"}
+        return [each for each, means in found.items() if means and means.kind in holding and each not in "wW"]
 
     def own_names(self) -> list[str]:
         """The names that parameters may have: arguments, attributes of the object, keys of what holds them."""
@@ -123,7 +125,8 @@ class Question:
                 return fields
             owners, scope = ["self"], self.source.functions.get(f"{whole.name}.__init__")
         elif scope and not owners:
-            return [each.arg for each in scope.args.args]
+            spelled = [each.arg for each in scope.args.args]
+            return [each for each in spelled if each not in self._data(spelled)]
         found: dict[str, None] = {}
         for node in ast.walk(scope) if scope else ():
             match node:
@@ -133,6 +136,12 @@ class Question:
                 ) if owner in owners:
                     found[name] = None
         return list(found)
+
+    def _data(self, spelled: Sequence[str]) -> list[str]:
+        """The arguments for x and y; where several names may mean one, it is the longer or usual one."""
+        found = {each: meaning(each, self.depth, spelled) for each in spelled if each not in "vV"}
+        some = [[each for each, means in found.items() if means and means.kind == kind] for kind in "xy"]
+        return [min(each, key=lambda name: len(name) == 1 and name not in "xXyYtT") for each in some if each]
 
     def _has_thresholds(self, names: Mapping[str, Meaning]) -> bool:
         """Whether biases are subtracted from the products that they belong to, as in `x @ W - theta`."""

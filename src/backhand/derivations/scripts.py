@@ -1,6 +1,5 @@
 """Judges a script without functions: its own data and weights, and one turn of its loop."""
 
-import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise, product
 from typing import Any
@@ -39,10 +38,10 @@ def judge_script(source: Source, name: str, settings: Settings) -> Answer:
             for key, new in _arrays({key: after[key] for key in before if key in after}, question).items()
             if key in arrays and new.shape == arrays[key].shape and not np.array_equal(new, arrays[key])
         }
-        if not any(re.match(r"\w+", key)[0] == name for key in changed):  # type: ignore[index]
+        if not any(_root(key) == name for key in changed):
             continue
         shapes = ", ".join(f"{key} {arrays[key].shape}" for key in changed)
-        for chain, layout, x, y in _chains(arrays, changed, depth, after):
+        for chain, layout, x, y in _chains(arrays, changed, depth, after, name):
             attempts.append(judge.judged(_attempt(chain, changed, layout, x, y, settings, arrays)))
             if attempts[-1].right:
                 break
@@ -68,8 +67,12 @@ def _arrays(values: Mapping[str, Any], question: Question) -> dict[str, np.ndarr
     return {leaf.label: leaf.value for leaf in found if leaf.value.size and leaf.value.ndim}
 
 
-def _weights(changed: Mapping[str, tuple[np.ndarray, np.ndarray]], depth: int) -> list[str]:
-    """The weights among what one turn changes."""
+def _root(key: str) -> str:
+    return key.partition(".")[0].partition("[")[0]
+
+
+def _weights(changed: Mapping[str, tuple[np.ndarray, np.ndarray]], depth: int, name: str) -> list[str]:
+    """The weights among what one turn changes, one of which has the name."""
     meanings = {key: gradient(key, depth, changed) for key in changed}
     some = [
         key
@@ -78,16 +81,22 @@ def _weights(changed: Mapping[str, tuple[np.ndarray, np.ndarray]], depth: int) -
         and not ((means := meanings[key]) and (means.gradient or (means.kind[0] == "b" and 1 in old.shape)))
     ]
     if len(some) > depth:  # there are momenta, or biases of shape (1, n), too
-        named = [key for key in some if (means := meanings[key]) and means.kind[0] in "Ww"]
-        some = named if len(named) == depth else [key for key in some if 1 not in changed[key][0].shape]
+        own = [key for key in some if _root(key) == name]
+        named = [key for key in own if (means := meanings[key]) and means.kind[0] in "Ww"]
+        wide = [key for key in some if 1 not in changed[key][0].shape]
+        some = next((each for each in (named, own) if len(each) == depth), wide)
     return some
 
 
 def _chains(
-    arrays: Mapping[str, np.ndarray], changed: Mapping[str, Any], depth: int, after: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray],
+    changed: Mapping[str, Any],
+    depth: int,
+    after: Mapping[str, Any],
+    name: str,
 ) -> Iterator[tuple[dict[Key, str], Layout, np.ndarray, np.ndarray]]:
     """The ways in which weights follow upon each other from an x to a y, by their shapes."""
-    weights = _weights(changed, depth)
+    weights = _weights(changed, depth, name)
     if len(weights) != depth:
         return
     numbers = {
@@ -125,7 +134,7 @@ def _chains(
                     other for other in fitting if (found := gradient(other, depth, changed)) and found.layer == layer
                 ]
                 if named or len(fitting) == 1:
-                    chain[("b", layer)] = (named or fitting)[0]
+                    chain[("b", layer)] = min(named or fitting, key=lambda other: _root(other) != _root(key))
             yield chain, Layout(samples, orientation), x, y
             if len(x) > 1:  # a loop over samples has seen the first one
                 yield chain, Layout(samples, orientation), x[:1], y[:1]
