@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from backhand.derivations.layouts import FORMS, Draw, Layout
+from backhand.derivations.layouts import FORMS, NUMBERED, Draw, Layout
 from backhand.derivations.leaves import has_arrays
 from backhand.derivations.loading import RefusedError
 from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning
@@ -119,7 +119,9 @@ class Binder:
         layer = (known.layer or 1) - 1
         B, D, *hidden, C = draw.sizes
         match known.kind:
-            case "parameters" | "weights" if layout.form != FORMS[0]:
+            case "parameters" if layout.form != FORMS[0]:
+                return self._held(definition)
+            case "weights" if layout.form not in (FORMS[0], *NUMBERED):
                 return self._held(definition)
             case "W":
                 return layout.weight(draw.W[layer], draw.b[layer])
@@ -137,9 +139,9 @@ class Binder:
             case "yhat":
                 return layout.sample(draw.a[-1])
             case "weights":
-                return [layout.weight(W, b) for W, b in zip(draw.W, draw.b, strict=True)]
+                return self._numbered([layout.weight(W, b) for W, b in zip(draw.W, draw.b, strict=True)])
             case "biases":
-                return [layout.bias_of(b) for b in draw.b if b is not None]
+                return self._numbered([layout.bias_of(b) for b in draw.b if b is not None])
             case "unrolled":
                 return self._unrolled()
             case "parameters" | "cache":
@@ -189,15 +191,15 @@ class Binder:
             case "a list of weights":
                 return [W for W, _ in values]
         layers = [self._of_layer(layer)._roles("parameters", None) for layer in range(self.depth)]
-        match self.layout.form:
-            case "layers numbered from 1":
-                return dict(enumerate(layers, 1))
-            case "layers numbered from 0":
-                return dict(enumerate(layers))
-            case "layers by name":
-                named = layers_named(self.question.own_names(), self.depth)
-                return Roles(lambda name: layers[named[name] - 1], sorted(named, key=lambda name: named[name]))
-        return layers
+        if self.layout.form == "layers by name":
+            named = layers_named(self.question.own_names(), self.depth)
+            return Roles(lambda name: layers[named[name] - 1], sorted(named, key=lambda name: named[name]))
+        return self._numbered(layers)
+
+    def _numbered(self, layers: list[Any]) -> Any:
+        """What the layers have, as a list or by their numbers."""
+        form = self.layout.form
+        return dict(enumerate(layers, form == NUMBERED[0])) if form in NUMBERED else layers
 
     def _of_layer(self, layer: int) -> "Binder":
         """A binder for one layer by itself, whose `W` and `b` need no number."""

@@ -17,6 +17,7 @@ BIASES = ("(n,)", "(1, n)", "(n, 1)", "first column", "last column", "first row"
 TARGETS = ("values", "one-hot", "classes", "classes from 1", "(N,)")
 FORMS = ("by name", "a list of layers", "a list of (W, b)", "a flat list", "a list of weights", "layers by name",
          "layers numbered from 1", "layers numbered from 0")  # fmt: skip
+NUMBERED = FORMS[-2:]
 KINDS = ("numpy", "torch", "torch with requires_grad", "lists")
 
 

@@ -1,5 +1,6 @@
 """Which of the arrays that a derivation left is which gradient: by name, then by shape."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -57,7 +58,7 @@ def matches(
         marked, plain, deltas = _sorted(some, draw, layout)
         if some is returned and (fitting := _only_fitting(some, draw, layout, expected)) is not None:
             named = [_match(each, draw, layout, expected) for each in (marked, plain) if each]
-            if all(each.missing or _misshapen(each, draw) for each in named):
+            if all(each.missing or (_misshapen(each, draw) and not _spelled_out(each)) for each in named):
                 yield _match(fitting | deltas, draw, layout, expected)
                 yield _stepped(fitting, draw, layout, expected, known_rate)
                 return
@@ -264,6 +265,11 @@ def _only_fitting(
     arrays = [leaf for leaf in leaves if leaf.value.ndim > 0]
     assigned, _ = _fitting(arrays, draw, layout, expected)
     return assigned if len(assigned) == len(expected) else None
+
+
+def _spelled_out(match: Match) -> bool:
+    """Whether each gradient has a name of its own, and not only a place in a list, which may begin at either end."""
+    return not any(re.search(r"\[\d+\]", label) for label in match.labels.values())
 
 
 def _misshapen(match: Match, draw: Draw) -> bool:

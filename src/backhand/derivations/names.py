@@ -65,10 +65,12 @@ _BEFORE = re.compile(
     rf"(?:(?P<first>hidden|hiddenlayer|input|inputhidden|first)|(?P<last>output|out|outputlayer|hiddenoutput|final))"
     rf"(?P<kind>(?P<W>{_WEIGHT})|(?P<b>{_BIAS}))"
 )
+# Biases where there are other weights of the layer: θ may be a threshold as well as all that there is.
+_THRESHOLD = re.compile(r"(?:theta|phi)(\w+)|c(\d)")
 # Names that tell the kind alone, and the kinds that a name may be taken for and be one of these.
 _WEIGHT_LETTER = re.compile(r"[uvwUVWJ]|[uvw]_?[a-z]{1,2}|(?:[uvw]|weights?)_[a-z]+|[UVW]_?\w+")
 _BIAS_LETTER = re.compile(r"b|(?:b|c|bias|theta|thr)_?[a-zA-Z]+|B_?\w+")
-_UNSURE = ("weights", "biases", "x", "y", "yhat", "outputs", "a", "z")
+_UNSURE = ("weights", "biases", "x", "y", "yhat", "outputs")
 _GRADIENT_BEFORE = re.compile(
     r"(?:d[ljce]_?d|dloss_?d|partial|gradient|gradients|grads?|nabla|delta|deriv|d|g|dl|dj|dc|dloss)_?(?=[a-z])"
 )
@@ -103,9 +105,9 @@ def meaning(name: str, depth: int, names: Iterable[str] = ()) -> Meaning | None:
     """
     plain = _plain(name)
     found = _parameter(plain, depth)
+    if (threshold := _THRESHOLD.fullmatch(plain)) and (bias := _parameter(f"b{threshold[1] or threshold[2]}", depth)):
+        found = bias if _beside_weights(bias.layer, names, depth) else found
     if found is not None:
-        if found.kind == "W" and plain.startswith("theta") and _beside_weights(found.layer, names, depth):
-            found = Meaning("b", found.layer)  # θ is a threshold where there are other weights
         if _counts_from_zero(found, names, depth):
             found = Meaning(found.kind, (found.layer or 0) + 1, zero_based=True)
         return found if found.layer is None or 1 <= found.layer <= depth else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backhand.derivations.layouts import FORMS
+from backhand.derivations.layouts import FORMS, NUMBERED
 from backhand.derivations.loading import RefusedError, Source
 from backhand.derivations.names import Meaning, assignments, meaning
 
@@ -105,16 +105,20 @@ class Question:
             return
         for names in list(assignments(self.own_names(), self.depth)) or [{}]:
             yield {"names": tuple(names.items()), "thresholds": self._has_thresholds(names)}
-        for form in FORMS[1:] if self._holders() else ():
+        for form in FORMS[1:] if self._holders() else NUMBERED if "weights" in self._kinds().values() else ():
             yield {"form": form}
+
+    def _kinds(self) -> dict[str, str]:
+        """What the arguments are, those with a meaning."""
+        spelled = [each.arg for each in self.function.args.args] if self.function else []
+        found = {each: self.meaning_of(each, spelled, self.depth) for each in spelled}
+        return {each: means.kind for each, means in found.items() if means}
 
     def _holders(self) -> list[str]:
         """The arguments that hold all parameters."""
-        spelled = [each.arg for each in self.function.args.args] if self.function else []
-        found = {each: self.meaning_of(each, spelled, self.depth) for each in spelled}
-        kinds = {means.kind for means in found.values() if means}
-        holding = {"parameters"} if "biases" in kinds else {"parameters", "weights"}
-        return [each for each, means in found.items() if means and means.kind in holding and each not in "wW"]
+        kinds = self._kinds()
+        holding = {"parameters"} if "biases" in kinds.values() else {"parameters", "weights"}
+        return [each for each, kind in kinds.items() if kind in holding and each not in "wW"]
 
     def own_names(self) -> list[str]:
         """The names that parameters may have: arguments, attributes of the object, keys of what holds them."""
@@ -183,7 +187,7 @@ class Question:
     def biases(self, way: Mapping[str, Any]) -> tuple[bool, ...]:
         """Of each layer, whether it has a bias, by the names that are asked for in this way."""
         tokens = self.tokens()
-        if "form" in way:
+        if "form" in way and self._holders():
             return (way["form"] != "a list of weights",) * self.depth
         if way.get("names"):
             return (any(means.kind == "b" for _, means in way["names"]),) * self.depth
