@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backhand.derivations.loading import MODULE
+from backhand.derivations.names import gradient
 from backhand.derivations.question import Question
 
 NESTING = 5
@@ -117,7 +118,10 @@ def leaves(value: Any, label: str, expression: ast.expr | None, resolve: Resolve
         return
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            named = label.strip("[]0123456789")  # not only a place in a tuple
+            bare = gradient(str(key), resolve.question.depth)  # of `W` the place may tell the layer
+            named = label.strip("[]0123456789") or (
+                label and bare and bare.layer is None
+            )  # not only a place in a tuple
             yield from leaves(inner, f"{label}[{str(key)!r}]" if named else str(key), None, resolve, nesting + 1)
     elif isinstance(value, list | tuple) and (
         isinstance(value, tuple) or resolve.has_parts(expression, len(value)) or not _is_array(value)

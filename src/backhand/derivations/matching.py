@@ -58,7 +58,7 @@ def matches(
         marked, plain, deltas = _sorted(some, draw, layout)
         if some is returned and (fitting := _only_fitting(some, draw, layout, expected)) is not None:
             named = [_match(each, draw, layout, expected) for each in (marked, plain) if each]
-            if all(each.missing or (_misshapen(each, draw) and not _spelled_out(each)) for each in named):
+            if all(each.missing or (_misshapen(each, draw) and not _spelled_out(each, layout)) for each in named):
                 yield _match(fitting | deltas, draw, layout, expected)
                 yield _stepped(fitting, draw, layout, expected, known_rate)
                 return
@@ -267,9 +267,14 @@ def _only_fitting(
     return assigned if len(assigned) == len(expected) else None
 
 
-def _spelled_out(match: Match) -> bool:
-    """Whether each gradient has a name of its own, and not only a place in a list, which may begin at either end."""
-    return not any(re.search(r"\[\d+\]", label) for label in match.labels.values())
+def _spelled_out(match: Match, layout: Layout) -> bool:
+    """Whether each gradient's name tells its layer, and not only a place in a list, which may begin at either end."""
+    depth = max(layer for _, layer in match.labels)
+    told = {label: gradient(label, depth, match.labels.values(), dict(layout.names)) for label in match.labels.values()}
+    return not any(
+        re.search(r"\[\d+\]", label) or (means := told[label]) is None or means.layer is None
+        for label in match.labels.values()
+    )
 
 
 def _misshapen(match: Match, draw: Draw) -> bool:

@@ -94,7 +94,7 @@ class Question:
             return Meaning("y")
         if found and not weights and (found.kind == "sizes" or name == "p"):
             return Meaning("parameters")  # `layers` that a backward pass is given are no sizes
-        if found and found.kind == "y" and name in ("d", "l") and kinds.count("y") > 1:
+        if found and name in ("d", "l", "r", "tau", "count", "xi") and kinds.count(found.kind) > 1:
             return None
         return found
 
