@@ -318,7 +318,9 @@ class Binder:
 
     def _set_attributes(self, built: Any) -> bool:
         """Put our weights where the object keeps its own; False where no place for them is found."""
-        fields = [field.name for field in dataclasses.fields(built)] if dataclasses.is_dataclass(built) else []
+        fields = (
+            [each.name for each in dataclasses.fields(built) if each.init] if dataclasses.is_dataclass(built) else []
+        )
         fields += getattr(built, "_fields", ())
         if any(known.kind == "W" for name in fields if (known := self._meaning(name, fields))):
             return True  # it was built of them

@@ -101,12 +101,12 @@ class Question:
     def ways(self) -> Iterator[dict[str, Any]]:
         """The ways in which parameters may be named and held, as fields of a layout, the usual one first."""
         if self.statements is not None:
-            yield {"thresholds": self._has_thresholds({})}
+            yield {"thresholds": self.has_thresholds({})}
             return
         for names in list(assignments(self.own_names(), self.depth)) or [{}]:
-            yield {"names": tuple(names.items()), "thresholds": self._has_thresholds(names)}
+            yield {"names": tuple(names.items()), "thresholds": self.has_thresholds(names)}
         for form in FORMS[1:] if self._holders() else NUMBERED if "weights" in self._kinds().values() else ():
-            yield {"form": form}
+            yield {"form": form, "thresholds": self.has_thresholds({})}
 
     def _kinds(self) -> dict[str, str]:
         """What the arguments are, those with a meaning."""
@@ -147,7 +147,7 @@ class Question:
         some = [[each for each, means in found.items() if means and means.kind == kind] for kind in "xy"]
         return [min(each, key=lambda name: len(name) == 1 and name not in "xXyYtT") for each in some if each]
 
-    def _has_thresholds(self, names: Mapping[str, Meaning]) -> bool:
+    def has_thresholds(self, names: Mapping[str, Meaning]) -> bool:
         """Whether biases are subtracted from the products that they belong to, as in `x @ W - theta`."""
         biases = {name for name, means in names.items() if means.kind == "b"} | self._given_biases()
         signs: set[type[ast.operator]] = set()
@@ -165,23 +165,19 @@ class Question:
         found: set[str] = set()
         for node in (inner for each in self.statements or () for inner in ast.walk(each)):
             pairs: list[tuple[str, ast.expr]] = []
-            if isinstance(node, ast.Assign):
-                left, right = node.targets[0], node.value
-                several = isinstance(left, ast.Tuple) and isinstance(right, ast.Tuple)
-                both = zip(left.elts, right.elts, strict=False) if several else [(left, right)]  # type: ignore[attr-defined]
-                pairs = [(ast.unparse(target), value) for target, value in both]
-            elif isinstance(node, ast.Call):
-                function = self.source.functions.get(getattr(node.func, "id", ""))
-                spelled = [each.arg for each in function.args.args] if function else []
-                pairs = [
-                    *zip(spelled, node.args, strict=False),
-                    *((each.arg or "", each.value) for each in node.keywords),
-                ]
-            found |= {
-                name.rpartition(".")[2]
-                for name, value in pairs
-                if isinstance(value, ast.Name) and re.fullmatch(r"b\d", value.id)
-            }
+            match node:
+                case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                    pairs = [(ast.unparse(target), value) for target, value in zip(targets, values, strict=False)]
+                case ast.Assign(targets=[target], value=value):
+                    pairs = [(ast.unparse(target), value)]
+                case ast.Call(func=ast.Name(id=called), args=values):
+                    function = self.source.functions.get(called)
+                    spelled = [each.arg for each in function.args.args] if function else []
+                    pairs = [*zip(spelled, values, strict=False)]
+                    pairs += [(each.arg or "", each.value) for each in node.keywords]
+            for name, value in pairs:
+                if isinstance(value, ast.Name) and re.fullmatch(r"b\d", value.id):
+                    found.add(name.rpartition(".")[2])
         return found
 
     def biases(self, way: Mapping[str, Any]) -> tuple[bool, ...]:

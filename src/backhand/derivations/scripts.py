@@ -1,6 +1,8 @@
 """Judges a script without functions: its own data and weights, and one turn of its loop."""
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -14,7 +16,7 @@ from backhand.derivations.layouts import Draw, Layout
 from backhand.derivations.leaves import Resolver, leaves, plain
 from backhand.derivations.loading import RefusedError, Source, turns
 from backhand.derivations.matching import Key, Match
-from backhand.derivations.names import gradient, meaning
+from backhand.derivations.names import Meaning, gradient, meaning
 from backhand.derivations.question import Question
 from backhand.derivations.steps import Case
 from backhand.derivations.telling import tell
@@ -42,6 +44,8 @@ def judge_script(source: Source, name: str, settings: Settings) -> Answer:
             continue
         shapes = ", ".join(f"{key} {arrays[key].shape}" for key in changed)
         for chain, layout, x, y in _chains(arrays, changed, depth, after, name):
+            biases = {re.split(r"\W+", name)[-1]: Meaning(*key) for key, name in chain.items() if key[0] == "b"}
+            layout = replace(layout, thresholds=question.has_thresholds(biases))
             attempts.append(judge.judged(_attempt(chain, changed, layout, x, y, settings, arrays)))
             if attempts[-1].right:
                 break
@@ -170,7 +174,9 @@ def _attempt(
     depth = sum(kind == "W" for kind, _ in chain)
 
     def ours(key: Key, array: np.ndarray) -> Tensor:
-        value = array.ravel() if key[0] == "b" else layout.ours(array)
+        value = layout.ours(array)
+        if key[0] == "b":
+            value = -array.ravel() if layout.thresholds else array.ravel()
         return torch.from_numpy(np.array(value, dtype=np.float64))[None]
 
     parameters = {key: ours(key, arrays[name]) for key, name in chain.items()}
