@@ -139,6 +139,8 @@ class Question:
                     | ast.Subscript(value=ast.Name(id=owner), slice=ast.Constant(value=str(name)))
                 ) if owner in owners:
                     found[name] = None
+                case ast.Assign(targets=[ast.Tuple() as taken], value=ast.Name(id=owner)) if owner in owners:
+                    found |= {each.id: None for each in ast.walk(taken) if isinstance(each, ast.Name)}
         return list(found)
 
     def _data(self, spelled: Sequence[str]) -> list[str]:

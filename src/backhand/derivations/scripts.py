@@ -1,9 +1,9 @@
 """Judges a script without functions: its own data and weights, and one turn of its loop."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise, permutations, product
 from typing import Any
 
 import numpy as np
@@ -100,8 +100,8 @@ def _chains(
     name: str,
 ) -> Iterator[tuple[dict[Key, str], Layout, np.ndarray, np.ndarray]]:
     """The ways in which weights follow upon each other from an x to a y, by their shapes."""
-    weights = _weights(changed, depth, name)
-    if len(weights) != depth:
+    some = _weights(changed, depth, name)
+    if len(some) != depth:
         return
     numbers = {
         key: array for key, value in after.items() if not key.startswith("__") and (array := _array(value)) is not None
@@ -114,8 +114,9 @@ def _chains(
         key for key in data if key not in changed
     ]
     for orientation, samples in product(("(in, out)", "(out, in)"), ("rows", "columns")):
-        ours = {key: arrays[key] if orientation == "(in, out)" else arrays[key].T for key in weights}
-        if any(ours[a].shape[1] != ours[b].shape[0] for a, b in pairwise(weights)):
+        ours = {key: arrays[key] if orientation == "(in, out)" else arrays[key].T for key in some}
+        orders = (each for each in permutations(some) if _follow(each, ours))
+        if (weights := next(orders, None)) is None:
             continue
         D, C = ours[weights[0]].shape[0], ours[weights[-1]].shape[1]
         for x_name, y_name in product(xs, ys):
@@ -142,6 +143,11 @@ def _chains(
             yield chain, Layout(samples, orientation), x, y
             if len(x) > 1:  # a loop over samples has seen the first one
                 yield chain, Layout(samples, orientation), x[:1], y[:1]
+
+
+def _follow(weights: Sequence[str], ours: Mapping[str, np.ndarray]) -> bool:
+    """Whether each layer's weights take what the layer before gives."""
+    return all(ours[a].shape[1] == ours[b].shape[0] for a, b in pairwise(weights))
 
 
 def _array(value: Any) -> np.ndarray | None:
