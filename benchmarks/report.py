@@ -102,7 +102,7 @@ class Report:
         lines = [f"{self.title}. {self.measured_on}", ""]
         lines += ["| case | | median | quartiles | ratio | at most |", "|---|---|---:|---:|---:|---:|"]
         for row in self.rows:
-            median, low, high = (number(row[key]) for key in ("median", "low", "high"))
+            median, low, high = (format_figure(row[key]) for key in ("median", "low", "high"))
             figures = f"{median} {row['unit']} | {low} – {high}"
             case, ratio = (row["case"], "") if row["ratio"] is None else ("", f"{row['ratio']:.2f}")
             goal = "" if row["at_most"] is None else f"{row['at_most']:.2f}"
@@ -119,7 +119,7 @@ class Report:
         (self.output / f"{name}.md").write_text(self.markdown())
 
 
-def number(value: float) -> str:
+def format_figure(value: float) -> str:
     """Three digits, or all of them before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 

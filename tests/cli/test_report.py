@@ -11,19 +11,19 @@ from tests.reporting.report_folders import grid, write_run, write_sweep
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "name the folder of a run"),
-        (("nowhere",), "nowhere: is no folder that can be read (No such file or directory)"),
-        (("n" * 300,), "n: is no folder that can be read (File name too long)"),
+        ((), "give the folder of a run"),
+        (("nowhere",), "nowhere: is not a readable folder (No such file or directory)"),
+        (("n" * 300,), "n: is not a readable folder (File name too long)"),
         (("run", "out=" + "n" * 300), "n: cannot be written (File name too long)"),
         (("run", "out=a.html", "out=b.html"), "out: is given twice"),
         (("empty",), "empty: neither a run's folder"),
         (("run", "format=text"), "format: no such key"),
         (("run", "outs=x.html"), "outs: no such key (did you mean out?)"),
         (("run", "out=run"), "out=run: is a folder"),
-        (("run", "out=no/where.html"), "there is no folder no"),
-        (("run", "out=run/metrics.csv"), "is no report; nothing is overwritten"),
-        (("run", "nowhere"), "nowhere: is no folder"),
-        (("run", "./run/../run"), "run: is named twice"),
+        (("run", "out=no/where.html"), "the folder no does not exist"),
+        (("run", "out=run/metrics.csv"), "is not a report; nothing is overwritten"),
+        (("run", "nowhere"), "nowhere: is not a readable folder"),
+        (("run", "./run/../run"), "run: is given twice"),
     ],
 )
 def test_a_mistake_is_one_line(command_here, tmp_path, arguments, says):
@@ -86,7 +86,7 @@ def test_two_sweeps_are_compared_on_the_terminal(command, tmp_path):
     assert loss[:6] == ["val/loss", "3", "0", "0.3333", "0.2333", "-0.1"]
     found = command("scripts/report.py", "b", "c", COLUMNS="100")
     assert found.stdout.splitlines() == [
-        "c: means without 2 of 3 runs, which failed",
+        "c: 2 of 3 runs failed and are not averaged",
         "b and c: no paired difference, for they have fewer than two seeds in common",
         "report.html",
     ]

@@ -203,7 +203,7 @@ def test_formulas_are_text_in_a_sweeps_table_and_predictions_are_as_they_are(com
     assert ",'@SUM," in table
     result = command("scripts/evaluate.py", "run=sweep/0", "predict=out.csv")
     assert result.returncode == 0, result.stderr
-    cells = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
-    assert {row[1] for row in cells} == {"=HYPERLINK(0)", "@SUM"}
-    assert {row[2] for row in cells} <= {"=HYPERLINK(0)", "@SUM"}
-    assert all(float(cell) >= 0 for row in cells for cell in (row[0], *row[3:]))
+    rows = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
+    assert {row[1] for row in rows} == {"=HYPERLINK(0)", "@SUM"}
+    assert {row[2] for row in rows} <= {"=HYPERLINK(0)", "@SUM"}
+    assert all(float(field) >= 0 for row in rows for field in (row[0], *row[3:]))

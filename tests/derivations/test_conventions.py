@@ -70,14 +70,14 @@ def ask(capsys, tmp_path, name: str, net: str, mistake: str = "", *, sizes: bool
 
 def table(answers: Iterable[Asked]) -> str:
     """By mistake and convention, how many were asked, judged wrong and named; ✓ where it is right for another loss."""
-    cells: dict[tuple[str, str], list[int]] = {}
+    counts: dict[tuple[str, str], list[int]] = {}
     for each in answers:
-        cell = cells.setdefault((each.mistake, each.convention), [0, 0, 0])
+        of_pair = counts.setdefault((each.mistake, each.convention), [0, 0, 0])
         for place, count in enumerate((True, each.status == 1, each.wrong and each.named)):
-            cell[place] += count
+            of_pair[place] += count
     lines = ["asked/wrong/named".ljust(30) + " ".join(name.rjust(23) for name in CONVENTIONS)]
     for mistake in SAID:
-        found = [cells.get((mistake, name)) for name in CONVENTIONS]
+        found = [counts.get((mistake, name)) for name in CONVENTIONS]
         said = (
             "" if each is None else f"{each[0]}/{each[1]}/{each[2]}" if each[1] else f"{each[0]} ✓" for each in found
         )

@@ -28,7 +28,7 @@ KIBIBYTES = 1 << 20  # beyond what the process had: far above what a file here n
 words = st.sampled_from(
     ["a", "b", "y", "", " ", "NA", "nan", "inf", "-inf", "1e400", "1e39", "0x1", "True", "2024-01-02"]
 )
-cells = st.one_of(
+fields = st.one_of(
     words,
     st.integers(-3, 3).map(str),
     st.floats(width=32).map(str),
@@ -56,20 +56,20 @@ columns = st.one_of(
     st.lists(st.integers(0, 5).map(str), min_size=12, max_size=40),
     st.lists(st.floats(-1e3, 1e3).map(str), min_size=12, max_size=40),
     st.lists(st.sampled_from(["no", "yes", "", "NA"]), min_size=12, max_size=40),
-    st.lists(cells, min_size=1, max_size=40),
+    st.lists(fields, min_size=1, max_size=40),
 )
 
 
 @st.composite
 def csvs(draw) -> bytes:
-    """Mostly a table: a header, columns of one kind each, and sometimes cells, lines and encodings that do not fit."""
+    """Mostly a table: a header, columns of one kind each, and sometimes fields, lines and encodings that do not fit."""
     parts = draw(st.lists(columns, min_size=draw(st.sampled_from([1, 2, 2])), max_size=5))
     rows = max(map(len, parts)) if draw(st.booleans()) else min(map(len, parts))
     usual_names = st.just(["a", "b", "c", "d", "y"][-len(parts) :])
-    names = draw(st.one_of(usual_names, usual_names, usual_names, st.lists(cells, max_size=6)))
+    names = draw(st.one_of(usual_names, usual_names, usual_names, st.lists(fields, max_size=6)))
     lines = [",".join(names)] + [",".join(part[i % len(part)] for part in parts) for i in range(rows)]
     if draw(st.integers(0, 4)) == 0:
-        lines.insert(draw(st.integers(0, len(lines))), draw(st.lists(cells, max_size=7).map(",".join)))
+        lines.insert(draw(st.integers(0, len(lines))), draw(st.lists(fields, max_size=7).map(",".join)))
     text = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"])).join(lines)
     encoding = draw(st.sampled_from([*["utf-8"] * 12, "utf-8-sig", "utf-16", "utf-32", "latin-1"]))
     return text.encode(encoding, "replace")

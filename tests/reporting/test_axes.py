@@ -58,14 +58,14 @@ def test_every_sweep_becomes_a_png_of_readable_size(settings, objectives, tmp_pa
 def test_an_axis_is_logarithmic_where_powers_were_swept_only(values, kind):
     found = axis(pd.Series(values))
     assert found.kind == kind
-    assert (found.places >= 0).all()
-    assert (found.places <= 1).all()
+    assert (found.positions >= 0).all()
+    assert (found.positions <= 1).all()
 
 
 def test_numbers_stand_in_numeric_order():
     found = axis(pd.Series(["10", "9", "1e-05", "100", "9.0"]))
-    assert list(np.argsort(found.places, kind="stable")) == [2, 1, 4, 0, 3]
-    assert found.places[1] == found.places[4]
+    assert list(np.argsort(found.positions, kind="stable")) == [2, 1, 4, 0, 3]
+    assert found.positions[1] == found.positions[4]
     assert [text for _, text in found.ticks] == ["1e-05", "9", "10", "100"]
     assert [text for _, text in axis(pd.Series(["[64,32]", "[8]", "[64,4]"])).ticks] == ["[8]", "[64,4]", "[64,32]"]
     assert [text for _, text in axis(pd.Series(["null", "", "20", "3"])).ticks] == ["not set", "3", "20", "null"]
@@ -82,7 +82,7 @@ def test_a_label_that_would_cover_the_one_before_is_left_out(values):
 
 
 def test_powers_of_ten_are_evenly_spaced():
-    assert axis(pd.Series(["0.1", "0.001", "1", "0.01"])).places == pytest.approx([2 / 3, 0, 1, 1 / 3])
+    assert axis(pd.Series(["0.1", "0.001", "1", "0.01"])).positions == pytest.approx([2 / 3, 0, 1, 1 / 3])
 
 
 @pytest.mark.parametrize(("objective", "best"), [("val/loss", 2), ("val/acc", 1)])
@@ -91,8 +91,8 @@ def test_the_best_run_is_the_last_line_and_of_equal_ones_the_first(objective, be
         {"lr": ["1", "2", "3", "4"], objective: [0.3, 0.9, 0.1, 0.1 if objective == "val/loss" else 0.9]}
     )
     found = parallel_axes(runs, ["lr"], [objective])
-    assert found.places.index[-1] == best
-    assert (found.worth[best], found.worth.min()) == (1, 0)
+    assert found.positions.index[-1] == best
+    assert (found.score[best], found.score.min()) == (1, 0)
 
 
 def test_the_page_and_the_picture_draw_the_same_lines(tmp_path, monkeypatch):

@@ -22,14 +22,14 @@ from backhand.reporting.charts import Figure, Table, label, lines, on_test_split
 from backhand.reporting.comparison import paired
 from backhand.reporting.findings import Findings
 from backhand.reporting.folder import read_sweep
-from backhand.reporting.page import build_page
 from backhand.reporting.report import HERE, embedded, render, write_report
+from backhand.reporting.sections import build_report
 
 EVIL = "</script><script>alert(1)</script>\"'&amp; <b>{{ 7*7 }} {% x %} 😀 %{y} \u2028"
 
 
 class Elements(HTMLParser):
-    """The page's elements as (tag, attributes), its links' targets, and its text outside of scripts and styles."""
+    """The elements of a report as (tag, attributes), its links' targets, and its text outside of scripts and styles."""
 
     def __init__(self, text):
         super().__init__()
@@ -51,11 +51,11 @@ class Elements(HTMLParser):
 
 
 def rendered(folders, beside):
-    return render(build_page(folders, beside))
+    return render(build_report(folders, beside))
 
 
-def charts_of(page):
-    return [json.loads(each) for each in re.findall('<script type="application/json">(.*?)</script>', page, re.DOTALL)]
+def charts_of(html):
+    return [json.loads(each) for each in re.findall('<script type="application/json">(.*?)</script>', html, re.DOTALL)]
 
 
 def strings(value):
@@ -88,8 +88,8 @@ def test_text_from_outside_stays_text_in_a_sweep_and_side_by_side(tmp_path):
     check_no_markup(rendered([folder / "0", folder / "1"], tmp_path))
 
 
-def check_no_markup(page):
-    elements = Elements(page)
+def check_no_markup(html):
+    elements = Elements(html)
     types = [attributes.get("type") for tag, attributes in elements.tags if tag == "script"]
     charts = [attributes for _, attributes in elements.tags if attributes.get("class") == "chart"]
     assert types == ["application/json"] * (len(charts) + 1) + ["text/plain", None]
@@ -97,7 +97,7 @@ def check_no_markup(page):
     assert "alert(1)" in "".join(elements.text)
     assert "{{ 7*7 }}" in "".join(elements.text)
     assert not any(name.startswith("on") for _, attributes in elements.tags for name in attributes)
-    for text in strings(charts_of(page)):
+    for text in strings(charts_of(html)):
         assert set(re.findall(r"<[^>]*>", text)) <= {"<br>", "<extra>", "</extra>"}  # Plotly's own, which are ours
 
 
@@ -113,8 +113,8 @@ def test_a_label_is_read_by_plotly_as_it_was_written():
 
 
 def test_the_page_allows_its_own_scripts_only_and_names_no_address(tmp_path):
-    page = rendered([write_run(tmp_path / "run")], tmp_path)
-    elements = Elements(page)
+    html = rendered([write_run(tmp_path / "run")], tmp_path)
+    elements = Elements(html)
     policy = next(attributes["content"] for tag, attributes in elements.tags if attributes.get("http-equiv"))
     assert "default-src 'none'" in policy
     assert policy.count("'sha256-") == 2
@@ -123,9 +123,9 @@ def test_the_page_allows_its_own_scripts_only_and_names_no_address(tmp_path):
         assert attributes.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")
         assert tag != "link"
         assert not attributes.get("href", "").startswith(("http", "//", "javascript"))
-    packed = page.partition('<script type="text/plain" id="plotly">')[2].partition("</script>")[0]
+    packed = html.partition('<script type="text/plain" id="plotly">')[2].partition("</script>")[0]
     assert gzip.decompress(base64.b64decode(packed)).count(b"Copyright 2012") == 1  # plotly.js with its licence
-    assert len(page) < 1_000_000
+    assert len(html) < 1_000_000
 
 
 def test_the_shipped_script_is_of_the_version_that_plotly_writes_figures_for():
@@ -161,20 +161,20 @@ def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tm
     settings = grid(optimizer__lr=[0.1, 0.3, 0.5], seed=[0, 1, 2, 3])
     # The best run is not of the best setting, and the only run that is left of a setting stands behind the means.
     values = [0.31, 0.28, 0.35, 0.10, 0.2, 0.25, 0.21, None, 0.15, None, None, None]
-    page = build_page([write_sweep(tmp_path / "sweep", settings, values)], tmp_path)
-    assert [section.name for section in page.sections][:3] == ["seeds", "pairs", "compare"]
-    means = page.sections[0].blocks[0].frame
+    report = build_report([write_sweep(tmp_path / "sweep", settings, values)], tmp_path)
+    assert [section.name for section in report.sections][:3] == ["seeds", "pairs", "compare"]
+    means = report.sections[0].blocks[0].frame
     assert list(means["optimizer.lr"]) == ["0.3", "0.1", "0.5"]
     assert means[["runs", "failed"]].to_numpy().tolist() == [[3, 1], [4, 0], [1, 3]]
     assert means["val/loss"].tolist() == pytest.approx([0.22, 0.26, 0.15])
     assert "test/acc" in means
-    labels = {label: (value, note) for label, value, note in page.tiles}
+    labels = {label: (value, note) for label, value, note in report.tiles}
     assert labels["best mean val/loss"] == ("0.22", "optimizer.lr=0.3, 3 seeds")
     assert labels["val/loss of the best run"] == ("0.1", "job 3, optimizer.lr=0.1, seed=3")
-    pairs = page.sections[1].blocks[0].frame
+    pairs = report.sections[1].blocks[0].frame
     assert pairs[["optimizer.lr", "pairs"]].to_numpy().tolist() == [["0.3", 3]]
     assert pairs["val/loss"].tolist() == pytest.approx([np.mean([0.2 - 0.31, 0.25 - 0.28, 0.21 - 0.35])])
-    (figure,) = [block for block in page.sections[2].blocks if block.title == "val/loss against optimizer.lr"]
+    (figure,) = [block for block in report.sections[2].blocks if block.title == "val/loss against optimizer.lr"]
     (trace,) = figure.figure.data
     assert (list(trace.x), list(trace.y)) == (["0.3", "0.1", "0.5"], pytest.approx([0.22, 0.26, 0.15]))
     assert trace.error_y.array.tolist() == pytest.approx(means["± val/loss"].tolist(), nan_ok=True)
@@ -186,33 +186,33 @@ def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tm
     for bound, sign in (("low", -1), ("high", 1)):
         expected = (drawn["val/loss"] + sign * half).tolist()
         assert drawn[f"val/loss {bound}"].tolist() == pytest.approx(expected, nan_ok=True)
-    (lines_of_runs,) = [block for block in blocks(page) if block.kind == "figure" and block.wide]
+    (lines_of_runs,) = [block for block in blocks(report) if block.kind == "figure" and block.wide]
     assert lines_of_runs.note.endswith("2 of 2 settings. 4 runs without a finite objective are not shown.")
 
 
 def test_without_seeds_every_run_is_drawn_and_there_is_no_mean(tmp_path):
-    page = build_page([write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3]), [0.1, 0.2])], tmp_path)
-    assert page.sections[0].name == "compare"
-    figure = page.sections[0].blocks[1]
+    report = build_report([write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3]), [0.1, 0.2])], tmp_path)
+    assert report.sections[0].name == "compare"
+    figure = report.sections[0].blocks[1]
     (trace,) = figure.figure.data
     assert list(trace.y) == [0.1, 0.2]
     assert trace.error_y.array is None
     assert figure.table.frame.to_numpy().tolist() == [["0.1", 0.1, 0.1, 0.1, 1], ["0.3", 0.2, 0.2, 0.2, 1]]
-    assert [value for name, value, _ in page.tiles if name == "test/acc of the best run"] == ["97.41%"]
+    assert [value for name, value, _ in report.tiles if name == "test/acc of the best run"] == ["97.41%"]
 
 
 def test_numbers_that_a_sampler_drew_stand_where_they_lie_and_have_four_digits(tmp_path):
     drawn = ["0.01234567890123", "0.01234999999999", "0.09876543210987"]
-    page = build_page([write_sweep(tmp_path / "sweep", grid(optimizer__lr=drawn), [0.3, 0.1, 0.2])], tmp_path)
-    (trace,) = page.sections[0].blocks[1].figure.data
+    report = build_report([write_sweep(tmp_path / "sweep", grid(optimizer__lr=drawn), [0.3, 0.1, 0.2])], tmp_path)
+    (trace,) = report.sections[0].blocks[1].figure.data
     assert sorted(trace.x) == list(map(float, drawn))
-    assert page.tiles[0][2] == "job 1, optimizer.lr=0.01235"
+    assert report.tiles[0][2] == "job 1, optimizer.lr=0.01235"
 
 
 def test_long_values_that_differ_in_their_middle_only_are_two(tmp_path):
     names = ["[1,1,1,1,1,2,1,1,1,1,1]", "[1,1,1,1,1,3,1,1,1,1,1]"]
-    page = build_page([write_sweep(tmp_path / "sweep", grid(model__hidden=names), [0.3, 0.1])], tmp_path)
-    figure = page.sections[0].blocks[1].figure
+    report = build_report([write_sweep(tmp_path / "sweep", grid(model__hidden=names), [0.3, 0.1])], tmp_path)
+    figure = report.sections[0].blocks[1].figure
     assert sorted(figure.data[0].x) == names
     assert max(map(len, figure.layout.xaxis.ticktext)) == 16
 
@@ -221,33 +221,33 @@ def test_two_sweeps_are_compared_by_the_runs_with_the_same_seeds_of_their_best_s
     one = grid(optimizer__lr=[0.1, 0.3], seed=[0, 1, 2])
     write_sweep(tmp_path / "a", one, [0.1, 0.9, 0.9, 0.3, 0.3, 0.3])
     write_sweep(tmp_path / "b", grid(seed=[1, 2, 3]), [0.2, 0.1, 0.01])
-    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
-    ((name, pairs),) = page.comparisons.items()
+    report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
+    ((name, pairs),) = report.comparisons.items()
     assert name == f"a = {tmp_path / 'a'} (optimizer.lr=0.3), b = {tmp_path / 'b'}"
     loss = pairs.loc["val/loss"]
     assert (loss["pairs"], loss["a"], loss["b"]) == (2, pytest.approx(0.3), pytest.approx(0.15))
     given = [pd.DataFrame({"seed": ["1", "2"], "val/loss": values}) for values in ([0.3, 0.3], [0.2, 0.1])]
     expected = paired(*given, ["val/loss"]).loc["val/loss"]
     pd.testing.assert_series_equal(loss.drop("left_out"), expected.drop("left_out"))
-    assert page.sections[0].name == "pairs"
+    assert report.sections[0].name == "pairs"
     write_sweep(tmp_path / "c", grid(seed=[7, 8]), [0.2, 0.1])
     for file in tmp_path.glob("c/*/result.json"):
         file.write_text(file.read_text().replace('"seconds": 2.7', '"seconds": null'))
-    page = build_page([tmp_path / "a", tmp_path / "c"], tmp_path)
-    assert not page.comparisons
-    assert any("fewer than two seeds in common" in gap for gap in page.gaps)
+    report = build_report([tmp_path / "a", tmp_path / "c"], tmp_path)
+    assert not report.comparisons
+    assert any("fewer than two seeds in common" in gap for gap in report.gaps)
 
 
 def test_seeds_that_failed_are_told_of_in_a_comparison(tmp_path):
     write_sweep(tmp_path / "a", grid(seed=[0, 1, 2, 3, 4]), [0.3, 0.4, None, 0.2, None])
     write_sweep(tmp_path / "b", grid(seed=[0, 1, 2, 3, 4]), [0.3, 0.4, 0.1, 0.2, None])
-    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
-    ((name, pairs),) = page.comparisons.items()
+    report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
+    ((name, pairs),) = report.comparisons.items()
     assert name == f"a = {tmp_path / 'a'}, b = {tmp_path / 'b'}"
     assert pairs.loc["val/loss", ["pairs", "left_out"]].tolist() == [3, 2]
-    assert page.sections[0].blocks[0].frame["left out"][0] == "2"
-    assert page.sections[1].blocks[0].frame["runs"].tolist() == [3, 4]
-    assert f"{tmp_path / 'a'}: means without 2 of 5 runs, which failed" in page.gaps
+    assert report.sections[0].blocks[0].frame["left out"][0] == "2"
+    assert report.sections[1].blocks[0].frame["runs"].tolist() == [3, 4]
+    assert f"{tmp_path / 'a'}: 2 of 5 runs failed and are not averaged" in report.gaps
 
 
 @pytest.mark.parametrize(
@@ -273,12 +273,12 @@ def test_what_makes_metrics_differ_is_said_and_other_data_or_losses_are_not_pair
             record = json.loads((run / "result.json").read_text())
             write_json(run / "result.json", record | {"chosen": chosen if name == "b" else {}})
     said = 0 if chosen.get("model.loss") == "cross_entropy" else 1
-    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
-    assert sum("not the same for all" in gap for gap in page.gaps) == said
-    assert bool(page.comparisons) == paired_too
-    assert sum("no paired difference" in gap for gap in page.gaps) == (not paired_too)
-    page = build_page([tmp_path / "a" / "0", tmp_path / "b" / "0"], tmp_path)
-    assert sum("not the same for all" in gap for gap in page.gaps) == said
+    report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
+    assert sum("metrics may not be comparable" in gap for gap in report.gaps) == said
+    assert bool(report.comparisons) == paired_too
+    assert sum("no paired difference" in gap for gap in report.gaps) == (not paired_too)
+    report = build_report([tmp_path / "a" / "0", tmp_path / "b" / "0"], tmp_path)
+    assert sum("metrics may not be comparable" in gap for gap in report.gaps) == said
 
 
 def test_the_mean_of_curves_ends_with_the_first_run_that_does(tmp_path):
@@ -288,15 +288,15 @@ def test_the_mean_of_curves_ends_with_the_first_run_that_does(tmp_path):
         rows = "".join(f"{epoch},{loss}\n" for epoch, loss in enumerate(losses))
         (tmp_path / "a" / str(seed) / "metrics.csv").write_text("epoch,val/loss\n" + rows)
     (tmp_path / "b" / "1" / "metrics.csv").unlink()
-    page = build_page([tmp_path / "a", tmp_path / "b"], tmp_path)
-    (section,) = [section for section in page.sections if section.name == "curves"]
+    report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
+    (section,) = [section for section in report.sections if section.name == "curves"]
     shown = section.blocks[0].table.frame[str(tmp_path / "a")].dropna()
     assert shown.tolist() == pytest.approx([0.7, 0.6])
-    assert "as long as all of them were trained" in section.note
-    assert f"{tmp_path / 'b'}: its curves are without 1 of 2 runs, whose metrics.csv cannot be read" in page.gaps
+    assert "up to the epoch where the first of them ends" in section.note
+    assert f"{tmp_path / 'b'}: the curves are without 1 of 2 runs: no readable metrics.csv" in report.gaps
     (tmp_path / "a" / "1" / "metrics.csv").write_text("epoch,val/loss\n7,0.1\n")  # no epoch in common
     (tmp_path / "b" / "0" / "metrics.csv").unlink()
-    assert not curves_of(build_page([tmp_path / "a", tmp_path / "b"], tmp_path))
+    assert not curves_of(build_report([tmp_path / "a", tmp_path / "b"], tmp_path))
 
 
 def test_a_run_without_a_metric_leaves_the_colours_of_the_others_as_they_are(tmp_path):
@@ -304,7 +304,7 @@ def test_a_run_without_a_metric_leaves_the_colours_of_the_others_as_they_are(tmp
         write_run(tmp_path / name)
     (tmp_path / "a" / "metrics.csv").write_text("epoch,val/loss\n0,0.1\n1,0.2\n")
     loss, accuracy = (
-        curves_of(build_page([tmp_path / "a", tmp_path / "b"], tmp_path))[name] for name in ("Loss", "Accuracy")
+        curves_of(build_report([tmp_path / "a", tmp_path / "b"], tmp_path))[name] for name in ("Loss", "Accuracy")
     )
     assert [line.name for line in loss.data] == [line.name for line in accuracy.data]
     assert [line.showlegend for line in accuracy.data] == [False, True]
@@ -325,7 +325,7 @@ def test_class_names_are_escaped_once_for_the_page_and_cut_for_the_chart_alone(t
 def test_a_confusion_matrix_that_is_too_large_is_not_left_out_without_a_word():
     classes = [str(place) for place in range(101)]
     (table,) = on_test_split(Findings(classes=classes, confusion=np.eye(101, dtype=int).tolist()))
-    assert "101 classes are too many for the confusion matrix" in table.caption
+    assert "the confusion matrix of 101 classes is too large to show" in table.caption
 
 
 def test_recall_and_precision_are_those_of_scikit_learn():
@@ -345,14 +345,14 @@ def test_recall_and_precision_are_those_of_scikit_learn():
 def test_the_best_run_is_named_and_linked_to_its_report_where_it_has_one(tmp_path):
     folder = write_sweep(tmp_path / "a #1?", grid(seed=[0, 1, 2]), [0.3, 0.1, 0.2])
     write_report([folder / "1"], folder / "1" / "report.html")
-    page = rendered([folder], tmp_path)
-    links = [attributes["href"] for tag, attributes in Elements(page).tags if tag == "a"]
+    html = rendered([folder], tmp_path)
+    links = [attributes["href"] for tag, attributes in Elements(html).tags if tag == "a"]
     assert "a%20%231%3F/1/report.html" in links
     assert "a%20%231%3F/0/" in links
-    assert "job 1, seed=1" in page
+    assert "job 1, seed=1" in html
     runs = next(
         block
-        for section in build_page([folder], tmp_path).sections
+        for section in build_report([folder], tmp_path).sections
         if section.name == "runs"
         for block in section.blocks
     )
@@ -381,9 +381,9 @@ def test_the_epoch_of_the_best_objective_is_the_one_that_the_chart_shows(tmp_pat
     record = json.loads((folder / "result.json").read_text())
     record["objective"]["value"] = best
     write_json(folder / "result.json", record)
-    page = build_page([folder], folder)
-    assert ("best val/loss", f"{best:.4g}", f"epoch {epoch + 1}") in page.tiles  # people count from one
-    (figure,) = [block for block in blocks(page) if isinstance(block, Figure) and block.title == "Loss"]
+    report = build_report([folder], folder)
+    assert ("best val/loss", f"{best:.4g}", f"epoch {epoch + 1}") in report.tiles  # people count from one
+    (figure,) = [block for block in blocks(report) if isinstance(block, Figure) and block.title == "Loss"]
     (line,) = [line for line in figure.figure.data if line.name == "validation"]
     assert line.x[list(line.y).index(best)] == epoch + 1
 
@@ -391,7 +391,7 @@ def test_the_epoch_of_the_best_objective_is_the_one_that_the_chart_shows(tmp_pat
 def test_the_best_epoch_of_tiny_losses_is_the_one_with_the_lowest(tmp_path):
     folder = write_run(tmp_path / "run", value=1e-12)
     (folder / "metrics.csv").write_text("epoch,val/loss\n0,3e-12\n1,1e-12\n2,2e-12\n")
-    assert ("best val/loss", "1e-12", "epoch 2") in build_page([folder], folder).tiles
+    assert ("best val/loss", "1e-12", "epoch 2") in build_report([folder], folder).tiles
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_the_seconds_are_those_of_the_epochs_that_were_trained_here(tmp_path, ep
     folder = write_run(tmp_path / "run", epochs=rows)
     record = json.loads((folder / "result.json").read_text())
     write_json(folder / "result.json", record | {"epochs": epochs, "audit": {"times": 1, "worst": 1e-7}})
-    tiles = build_page([folder], folder).tiles
+    tiles = build_report([folder], folder).tiles
     assert ("training", "2.7 s", told) in tiles
     assert ("worst gradient error", "1e-07", "in 1 audit") in tiles
 
@@ -409,17 +409,17 @@ def test_the_seconds_are_those_of_the_epochs_that_were_trained_here(tmp_path, ep
 def test_settings_that_differ_are_marked_by_a_sign(tmp_path):
     one = write_run(tmp_path / "one")
     two = write_run(tmp_path / "two", settings={"seed": 7})
-    page = rendered([one, two], tmp_path)
-    assert page.count("≠ seed") == 1
-    assert "≠ model" not in page
-    assert "1 setting with different values" in page
+    html = rendered([one, two], tmp_path)
+    assert html.count("≠ seed") == 1
+    assert "≠ model" not in html
+    assert "1 setting with different values" in html
 
 
 def test_names_are_not_doubled_and_a_legend_of_many_has_room_of_its_own(tmp_path):
     folders = [write_run(tmp_path / f"run{place}") for place in range(10)]
-    few, many = build_page(folders[:2], tmp_path), build_page(folders, tmp_path)
+    few, many = build_report(folders[:2], tmp_path), build_report(folders, tmp_path)
     assert few.subtitle == " · ".join(map(str, folders[:2]))
-    heights = [blocks(page)[1].height for page in (few, many)]
+    heights = [blocks(report)[1].height for report in (few, many)]
     assert heights[1] - heights[0] == 8 * 19  # a line a name
 
 
@@ -440,18 +440,18 @@ def test_many_epochs_are_thinned_and_the_page_says_so(tmp_path):
     folder = write_run(tmp_path / "run", epochs=5)
     rows = "".join(f"{epoch},{1 / (epoch + 1)}\n" for epoch in range(100_000))
     (folder / "metrics.csv").write_text("epoch,val/loss\n" + rows)
-    page = rendered([folder], tmp_path)
-    assert len(page) < 1_000_000
-    assert "Of 100,000 epochs the chart shows" in page
+    html = rendered([folder], tmp_path)
+    assert len(html) < 1_000_000
+    assert "Of 100,000 epochs the chart shows" in html
 
 
 @pytest.mark.slow
 def test_a_thousand_runs_fit_into_a_file_that_opens(tmp_path):
     settings = grid(optimizer__lr=[0.01, 0.03, 0.1, 0.3], model__hidden=["[8]", "[16]"], seed=range(125))
     folder = write_sweep(tmp_path / "sweep", settings, list(np.random.default_rng(0).uniform(0.1, 0.2, 1000)))
-    page = rendered([folder], tmp_path)
-    assert len(page.encode()) < 3_000_000
-    assert page.count("</tr>") > 1000
+    html = rendered([folder], tmp_path)
+    assert len(html.encode()) < 3_000_000
+    assert html.count("</tr>") > 1000
 
 
 def test_what_auto_became_is_in_the_headline(tmp_path):
@@ -463,7 +463,7 @@ def test_what_auto_became_is_in_the_headline(tmp_path):
         folder / "result.json",
         record | {"chosen": {"model.loss": "binary_cross_entropy", "model.output_activation": "sigmoid"}},
     )
-    assert "output_activation sigmoid · loss binary_cross_entropy" in build_page([folder], folder).subtitle
+    assert "output_activation sigmoid · loss binary_cross_entropy" in build_report([folder], folder).subtitle
 
 
 def test_a_file_that_is_no_report_is_not_overwritten(tmp_path):
@@ -505,43 +505,43 @@ def test_half_of_a_character_does_not_keep_the_report_from_being_written(tmp_pat
     assert "? broke" in (folder / "report.html").read_text()
 
 
-def blocks(page):
-    return [block for section in page.sections for block in section.blocks]
+def blocks(report):
+    return [block for section in report.sections for block in section.blocks]
 
 
-def curves_of(page):
-    return {block.title.partition(",")[0]: block.figure for block in blocks(page) if isinstance(block, Figure)}
+def curves_of(report):
+    return {block.title.partition(",")[0]: block.figure for block in blocks(report) if isinstance(block, Figure)}
 
 
-def tables(page):
-    return [block for block in blocks(page) if isinstance(block, Table)]
+def tables(report):
+    return [block for block in blocks(report) if isinstance(block, Table)]
 
 
 def test_every_metric_in_a_table_is_of_an_epoch_that_is_named(tmp_path):
     """Test metrics are the best checkpoint's; what stands beside them may be the last epoch's."""
     write_run(tmp_path / "run")
-    page = build_page([tmp_path / "run"], tmp_path)
-    (metrics,) = [table.frame for table in tables(page) if table.frame.columns[0] == "metric"]
+    report = build_report([tmp_path / "run"], tmp_path)
+    (metrics,) = [table.frame for table in tables(report) if table.frame.columns[0] == "metric"]
     loss = metrics[metrics["metric"].str.endswith("loss")].set_index("metric")
     assert loss["best epoch"].to_dict() == {"test/loss": "0.0814", "train/loss": "0.0035", "val/loss": "0.08"}
     assert loss["last epoch"].to_dict() == {"test/loss": "", "train/loss": "0.0014", "val/loss": "0.0827"}
     write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0, 1]), [0.3, 0.2])
     (runs,) = next(
-        section for section in build_page([tmp_path / "sweep"], tmp_path).sections if section.name == "runs"
+        section for section in build_report([tmp_path / "sweep"], tmp_path).sections if section.name == "runs"
     ).blocks
     assert runs.caption == "Validation metrics are of the best epoch, test metrics of its checkpoint"
     assert runs.frame["val/loss"].tolist() == [0.3, 0.2]  # of the last epoch it is 0.0827
     assert set(runs.frame.columns) == {"job", "optimizer.lr", "status", "val/loss", "test/loss", "test/acc", "seconds"}
 
 
-def test_a_cell_is_written_as_its_metric_and_sorted_by_its_number():
+def test_a_number_is_formatted_as_its_metric_and_sorted_by_its_value():
     table = Table("", pd.DataFrame({"name": ["a"], "test/acc": [0.975], "± val/loss": [np.nan], "runs": [3]}))
-    assert table.cells() == [[("a", None), ("97.50%", 0.975), ("", None), ("3", 3.0)]]
+    assert table.rows() == [[("a", None), ("97.50%", 0.975), ("", None), ("3", 3.0)]]
     assert table.numeric == [False, True, True, True]
 
 
 def test_misclassified_samples_are_counted_and_come_with_their_pictures(tmp_path):
     folder = write_run(tmp_path / "run", classes=["a", "b"], confusion=[[8, 2], [1, 9]])
-    (section,) = [section for section in build_page([folder], folder).sections if section.name == "worst"]
+    (section,) = [section for section in build_report([folder], folder).sections if section.name == "worst"]
     assert section.note.startswith("3 of 20 test samples were misclassified")
     assert section.blocks[0].pictures[0][1] == ["3 → 8", "loss 6", "sample 0"]

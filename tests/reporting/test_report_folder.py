@@ -13,13 +13,13 @@ from tests.reporting.report_folders import grid, write_json, write_run, write_sw
 from backhand.errors import UserError
 from backhand.reporting.charts import MOST_EPOCHS, thinned
 from backhand.reporting.folder import RunResult, read_folder, read_run, read_sweep
-from backhand.reporting.page import build_page
 from backhand.reporting.report import render, write_report
 from backhand.reporting.result import read_result
+from backhand.reporting.sections import build_report
 
 
 def rendered(folder):
-    return render(build_page([folder], folder))
+    return render(build_report([folder], folder))
 
 
 def test_a_whole_run_has_no_gap(tmp_path):
@@ -81,8 +81,8 @@ def test_a_damaged_file_is_named_and_the_rest_is_reported(tmp_path, name, damage
     run = read_run(folder)
     cut_yaml = damage is cut and name.startswith(".hydra")  # may be whole YAML, with less in it
     assert cut_yaml or any(gap.startswith(f"{name}: ") for gap in run.gaps)
-    page = rendered(folder)
-    assert all(gap.split(":")[0] in page for gap in run.gaps)
+    html = rendered(folder)
+    assert all(gap.split(":")[0] in html for gap in run.gaps)
     if name != "metrics.csv":
         assert run.epochs["val/loss"].iloc[-1] > 0
     if name != "result.json":
@@ -108,8 +108,8 @@ def test_a_line_without_its_epoch_is_left_out_and_the_page_is_written(tmp_path, 
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     run = read_run(folder)
     assert len(run.epochs["epoch"]) == 29
-    assert "metrics.csv: 1 line without the number of an epoch, left out" in run.gaps
-    assert "without the number of an epoch" in rendered(folder)
+    assert "metrics.csv: 1 line left out: no epoch number" in run.gaps
+    assert "no epoch number" in rendered(folder)
 
 
 def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
@@ -120,8 +120,8 @@ def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
     assert math.isnan(run.epochs["train/loss"][0])
     assert run.epochs["val/acc"][1] == 0.25
     assert "val/loss" not in run.epochs
-    assert any("1 line with more or fewer cells" in gap for gap in run.gaps)
-    assert any("4 cells without a number" in gap for gap in run.gaps)
+    assert "metrics.csv: 1 line left out: not as many fields as the header" in run.gaps
+    assert "metrics.csv: 4 values left out: not a number, or impossible for the metric" in run.gaps
     assert "NaN" not in "".join(re.findall('<script type="application/json">(.*?)</script>', rendered(folder)))
 
 
@@ -153,11 +153,11 @@ def test_what_cannot_be_is_named_and_not_shown(tmp_path):
     write_json(folder / "result.json", record | {"status": "splendid", "parameters": -3, "seconds": -1.5})
     lines = (folder / "metrics.csv").read_text().splitlines()
     place = lines[0].split(",").index("val/acc")
-    cells = lines[4].split(",")
-    lines[4] = ",".join([*cells[:place], "1.5", *cells[place + 1 :]])
+    fields = lines[4].split(",")
+    lines[4] = ",".join([*fields[:place], "1.5", *fields[place + 1 :]])
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     run = read_run(folder)
-    assert "metrics.csv: 1 cell without a number, or with one that cannot be, left out" in run.gaps
+    assert "metrics.csv: 1 value left out: not a number, or impossible for the metric" in run.gaps
     assert math.isnan(run.epochs["val/acc"][3])
     for said in ("status", "parameters", "seconds", "metrics.test/acc"):
         assert any(gap.startswith(f"result.json: {said} is left out") for gap in run.gaps), said
@@ -262,11 +262,11 @@ def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
     pd.testing.assert_frame_equal(
         after.runs[columns].drop(columns="test/acc"), before.runs[columns].drop(columns="test/acc")
     )
-    assert "the sweep: the folders of jobs 1 are not there; sweep.csv tells of them" in after.gaps
+    assert "the sweep: the folders of jobs 1 are missing; sweep.csv is used for them" in after.gaps
     (folder / "sweep.csv").unlink()
     write_json(folder / "sweep.json", {"sweep": {"search": "grid"}, "jobs": ["a", "b", "c", "d"], "overrides": []})
     gaps = read_sweep(folder).gaps
-    assert "the sweep: had 4 jobs; of 1 there is neither a folder nor a row in sweep.csv" in gaps
+    assert "the sweep: had 4 jobs; 1 without a folder and without a row in sweep.csv" in gaps
     write_json(folder / "sweep.json", {"jobs": 4})
     assert "sweep.json: jobs is left out: Input should be a valid list" in read_sweep(folder).gaps
 

@@ -13,9 +13,9 @@ from matplotlib.image import imread
 from backhand.config import files
 from backhand.errors import UserError
 from backhand.reporting import plots
-from backhand.reporting.cells import cell, text_of
-from backhand.reporting.loggers import EpochTable, speaking_name
+from backhand.reporting.loggers import EpochTable, descriptive_name
 from backhand.reporting.result import NOT_HASHED, Result, best_row, config_hash, write_result
+from backhand.reporting.spreadsheet import escape_formula, unescape_formula
 from backhand.reporting.terminal import metrics_table, print_summary
 
 
@@ -161,18 +161,18 @@ def test_the_summary_has_a_column_a_split():
     ],
 )
 def test_a_run_without_a_name_is_called_by_what_it_trains(configured, overrides, name):
-    assert speaking_name(configured(*overrides)) == name
+    assert descriptive_name(configured(*overrides)) == name
 
 
 @pytest.mark.parametrize(
     "text", ["=1+1", "+cmd", "-cmd|'x'!A0", "@SUM(1)", "\t=1", "\r=1", "\n =1", "\uff1d1", "'=1", "''@x"]
 )
-def test_a_cell_that_would_be_a_formula_is_text_and_can_be_read_again(text):
-    assert cell(text) == f"'{text}"
-    assert text_of(cell(text)) == text
+def test_text_that_would_be_a_formula_is_escaped_and_can_be_read_again(text):
+    assert escape_formula(text) == f"'{text}"
+    assert unescape_formula(escape_formula(text)) == text
 
 
 @pytest.mark.parametrize("value", [-1.5, None, "-1.5", "+2e-3", "-inf", "", "a=1", "'quoted'"])
-def test_other_cells_stay_as_they_are(value):
-    assert cell(value) == value
-    assert text_of(str(value)) == str(value)
+def test_other_values_are_not_escaped(value):
+    assert escape_formula(value) == value
+    assert unescape_formula(str(value)) == str(value)

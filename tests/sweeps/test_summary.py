@@ -12,7 +12,7 @@ from scipy import stats
 
 from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
-from backhand.reporting.terminal import number
+from backhand.reporting.terminal import format_metric
 from backhand.sweeps.slurm import submit
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import JobOutcome, Sweep, _raised
@@ -50,8 +50,8 @@ def summary(tmp_path, capsys, monkeypatch):
 
 
 def lines(out):
-    """The cells of the closing table, row by row."""
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
+    """The fields of the closing table, row by row."""
+    return [[each.strip() for each in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
 
 
 def test_jobs_without_settings_or_with_one_setting_are_a_table(summary, tmp_path):
@@ -132,8 +132,8 @@ def test_the_closing_table_has_the_accuracy_or_both_measures_of_numbers(summary,
     assert head.strip("┃").replace("┃", " ").split() == [*before, "val/loss", *heads]
     for name, text in zip(heads, lines(out)[0][3:], strict=True):
         metric = name.removeprefix("test/")
-        spread = "" if key == "name" else f" ± {number(metric, 0.0)}"
-        assert text == f"{number(metric, tested[name])}{spread}"
+        spread = "" if key == "name" else f" ± {format_metric(metric, 0.0)}"
+        assert text == f"{format_metric(metric, tested[name])}{spread}"
 
 
 def test_failed_and_diverged_runs_are_counted_beside_the_mean_of_the_others(summary):

@@ -189,9 +189,9 @@ def number(value: float) -> str:
 
 def _aligned(rows: Sequence[Sequence[float]]) -> list[str]:
     """Each row of numbers as text, the columns under each other."""
-    cells = [[number(value) for value in row] for row in rows]
-    width = max((len(cell) for row in cells for cell in row), default=0)
-    return [f"[ {'  '.join(cell.rjust(width) for cell in row)} ]" for row in cells]
+    entries = [[number(value) for value in row] for row in rows]
+    width = max((len(entry) for row in entries for entry in row), default=0)
+    return [f"[ {'  '.join(entry.rjust(width) for entry in row)} ]" for row in entries]
 
 
 def _matrix(rows: Sequence[Sequence[float]]) -> str:

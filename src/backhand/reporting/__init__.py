@@ -1,1 +1,1 @@
-"""What a run writes for people to read: metrics by epoch, W&B, pictures, result.json and the final table."""
+"""The output of a run: metrics by epoch, W&B, plots, result.json, the summary and the report."""

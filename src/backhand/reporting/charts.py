@@ -1,4 +1,4 @@
-"""The figures of the report, drawn with Plotly Express; their colours are the page's, for light and for dark."""
+"""The figures and tables of the report; figures are drawn with Plotly Express."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from plotly.graph_objects import Figure as PlotlyFigure
 from backhand.reporting.axes import FEW, MOST_TICKS, NOT_SET, axis, natural, parallel_axes
 from backhand.reporting.findings import Findings
 from backhand.reporting.folder import RunFolder, SweepFolder, text
-from backhand.reporting.terminal import counted, number, short
+from backhand.reporting.terminal import counted, format_metric, short
 
-MOST_EPOCHS = 1000  # that a line shows
-MOST_ROWS = 100  # of the table behind a figure
-SHADES = 8  # of the lines of parallel coordinates
-LOG_LOSS = 50  # a loss that falls by more has a logarithmic axis
-ANGLES = "alignment/hidden_"  # of the hidden layers' δ
-# All of them are seen on white and on black.
+MOST_EPOCHS = 1000  # points of a line
+MOST_ROWS = 100  # rows of a figure's data table
+SHADES = 8  # opacities of the lines on parallel axes
+LOG_LOSS = 50  # a loss that falls by a larger factor gets a logarithmic axis
+ANGLES = "alignment/hidden_"  # angles of the hidden layers' δ to backpropagation's
+# Each is visible on white and on black.
 COLOURS = ["#3b82c4", "#d1600f", "#2f9160", "#a05fd0", "#d64577", "#7b8694"]
 BLUE, ORANGE, *_, GREY = COLOURS
 TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance explained)", "mae": "Mean absolute error"}
@@ -27,13 +27,13 @@ TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance e
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first column heads the rows.
+    """A table whose first column contains the row headings.
 
     Attributes:
-        metric: as which the numbers are written; that which their column is named after, unless given.
-        sortable: whether it can be sorted and filtered.
-        marked: the rows that are emphasised; they say so in words, too.
-        links: by row, what its first cell leads to.
+        metric: decides how numbers are formatted; by default the metric that the column is named after.
+        sortable: whether the reader can sort and filter the rows.
+        marked: the rows that are highlighted; their text says why.
+        links: the link of a row's first field, by row number.
     """
 
     caption: str
@@ -46,19 +46,19 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns are numbers."""
+        """Whether each column is numeric."""
         return [dtype.kind in "iuf" for dtype in self.frame.dtypes]
 
-    def cells(self) -> list[list[tuple[str, float | None]]]:
-        """Each row's cells as text, with the number that a cell is sorted by."""
+    def rows(self) -> list[list[tuple[str, float | None]]]:
+        """The fields of each row: text, and the number to sort by, if any."""
         metrics = [self.metric or str(column).rpartition("/")[2] for column in self.frame]
         rows = self.frame.itertuples(index=False, name=None)
-        return [[_cell(*each) for each in zip(metrics, row, strict=True)] for row in rows]
+        return [[_field(*each) for each in zip(metrics, row, strict=True)] for row in rows]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, what is to be seen in it, and its numbers as a table; a `wide` one takes the page's whole width."""
+    """A figure with a note and a data table; a `wide` one takes the full width of the report."""
 
     title: str
     note: str
@@ -69,23 +69,23 @@ class Figure:
     kind: ClassVar[str] = "figure"
 
 
-def _cell(metric: str, value: Any) -> tuple[str, float | None]:
+def _field(metric: str, value: Any) -> tuple[str, float | None]:
     if isinstance(value, str):
         return value, None
     if pd.isna(value):
         return "", None
-    return f"{value}" if isinstance(value, int) else number(metric, value), float(value)
+    return f"{value}" if isinstance(value, int) else format_metric(metric, value), float(value)
 
 
 def templates() -> dict[str, Any]:
-    """Plotly's templates for the system's two colour schemes: ink, grid and surface as in report.css."""
-    found = {}
+    """Plotly's templates for light and dark colour schemes, with the colours of report.css."""
+    templates = {}
     for scheme, ink, grid, surface in (
         ("light", "#1b1f24", "#d9dde3", "#ffffff"),
         ("dark", "#e7eaee", "#353c46", "#191d23"),
     ):
         axis = {"gridcolor": grid, "linecolor": grid, "zeroline": False, "automargin": True, "title": {"standoff": 8}}
-        found[scheme] = {
+        templates[scheme] = {
             "font": {"color": ink, "size": 13, "family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"},
             **{"paper_bgcolor": surface, "plot_bgcolor": surface, "colorway": COLOURS, "xaxis": axis, "yaxis": axis},
             "coloraxis": {"colorscale": [[0, surface], [1, BLUE]], "showscale": False},
@@ -93,120 +93,126 @@ def templates() -> dict[str, Any]:
             "annotationdefaults": {"bgcolor": surface},
             "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         }
-    return {scheme: {"layout": layout} for scheme, layout in found.items()}
+    return {scheme: {"layout": layout} for scheme, layout in templates.items()}
 
 
 def label(text: str, letters: int = 40) -> str:
-    """Text of which Plotly takes nothing for markup, cut in the middle where it is long."""
+    """Escape text for Plotly, which reads some HTML tags, and shorten long text in the middle."""
     if len(text) > letters:
         text = f"{text[: letters // 2]}…{text[-(letters // 2) + 1 :]}"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _styled(figure: PlotlyFigure, **layout: Any) -> PlotlyFigure:
-    """Without the colours of Plotly Express, so that the page's template gives them."""
+    """Remove the colours of Plotly Express; the report's template sets them when it is opened."""
     for trace in figure.select_traces({"type": "scatter"}):
         trace.update(line_color=None, marker_color=None)
     return figure.update_layout(template=None, margin={"l": 50, "r": 14, "t": 10, "b": 40}, legend_title=None, **layout)
 
 
 def thinned(epochs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Of many rows those with a column's lowest and highest value of each stretch, so that peaks stay."""
+    """At most about `MOST_EPOCHS` rows: those with the minimum and the maximum of each interval, which keeps peaks."""
     if len(epochs) <= MOST_EPOCHS:
         return epochs
-    stretch = np.arange(len(epochs)) * (MOST_EPOCHS // 2) // len(epochs)
-    kept = {0, len(epochs) - 1}
+    interval = np.arange(len(epochs)) * (MOST_EPOCHS // 2) // len(epochs)
+    rows = {0, len(epochs) - 1}
     for column in columns:
-        known = epochs[column].reset_index(drop=True).dropna()
-        found = known.groupby(stretch[known.index])
-        kept |= {*found.idxmin(), *found.idxmax()}
-    return epochs.iloc[sorted(kept)]
+        values = epochs[column].reset_index(drop=True).dropna()
+        groups = values.groupby(interval[values.index])
+        rows |= {*groups.idxmin(), *groups.idxmax()}
+    return epochs.iloc[sorted(rows)]
 
 
 def lines(
     epochs: pd.DataFrame, columns: dict[str, str], title: str, note: str = "", metric: str = "", log: bool = False
 ) -> list[Figure]:
-    """Columns of an epoch's metrics against the epoch, each with its name in the legend; none where none is there.
+    """A line chart of metrics by epoch; empty if no epoch has them.
 
-    A loss that falls far has a logarithmic axis, too.
+    Args:
+        epochs: one row per epoch.
+        columns: the legend's name of each metric.
+        title: of the chart.
+        note: a sentence under the title.
+        metric: decides how numbers are formatted.
+        log: whether the vertical axis is logarithmic; a loss that falls by more than `LOG_LOSS` has one by default.
     """
-    there = {column: name for column, name in columns.items() if column in epochs}
-    if not there:
+    columns = {column: name for column, name in columns.items() if column in epochs}
+    if not columns:
         return []
-    frame = epochs[["epoch", *there]].assign(epoch=epochs["epoch"].astype(int) + 1)
-    low, high = frame[list(there)].min().min(), frame[list(there)].max().max()
+    frame = epochs[["epoch", *columns]].assign(epoch=epochs["epoch"].astype(int) + 1)
+    low, high = frame[list(columns)].min().min(), frame[list(columns)].max().max()
     log |= metric in ("loss", "mae") and 0 < LOG_LOSS * low < high
-    shown = thinned(frame, list(there))
+    shown = thinned(frame, list(columns))
     if len(shown) < len(frame):
-        note += f" Of {len(frame):,} epochs the chart shows the lowest and the highest value of each stretch."
-    # By number, for nothing keeps two names from being the same when they are cut.
-    shown = shown.set_axis(["epoch", *range(len(there))], axis=1).melt("epoch", var_name="line")
+        note += f" Of {len(frame):,} epochs the chart shows the lowest and the highest value of each interval."
+    # Lines are numbered because shortened names may be equal.
+    shown = shown.set_axis(["epoch", *range(len(columns))], axis=1).melt("epoch", var_name="line")
     if log:
         shown = shown.assign(value=shown["value"].where(shown["value"] > 0))
     style = {"color": "line", "line_dash": "line", "symbol": "line", "markers": True, "render_mode": "svg"}
     figure = px.line(shown, x="epoch", y="value", log_y=log, **style)
-    for trace, (column, name) in zip(figure.data, there.items(), strict=True):
+    for trace, (column, name) in zip(figure.data, columns.items(), strict=True):
         trace.update(name=label(name), showlegend=bool(frame[column].notna().any()))
     figure.update_traces(connectgaps=True, marker={"size": 6, "maxdisplayed": 12}, hovertemplate="%{y:.4g}")
-    # A label at each power of ten: of fewer there would be others between them, more would cover each other.
+    # A label at each power of ten: with fewer powers Plotly labels values between them, with more the labels overlap.
     powers = log and 100 < high / shown["value"].min() < 1e6
     figure.update_yaxes(title_text="", exponentformat="power", dtick=1 if powers else None)
     if low == high and not log:
-        figure.update_yaxes(range=_room(low, high))
+        figure.update_yaxes(range=_padded(low, high))
     figure.update_yaxes(tickformat=".0%" if metric == "acc" else None)
     rows = np.linspace(0, len(frame) - 1, min(len(frame), MOST_ROWS)).astype(int)
     table = Table(
-        f"{title}: {len(rows):,} of {counted(len(frame), 'epoch')}", frame.iloc[rows].rename(columns=there), metric
+        f"{title}: {len(rows):,} of {counted(len(frame), 'epoch')}", frame.iloc[rows].rename(columns=columns), metric
     )
     height = _height(300, [trace.name for trace in figure.data])
     return [Figure(title, note.strip(), _styled(figure, hovermode="x unified"), table, height=height)]
 
 
 def _height(plot: int, names: Sequence[str]) -> int:
-    """With a row of the legend for names of 7 pixels a letter, as many side by side as a card has room for: 440 px."""
-    beside = max(1, 440 // (45 + 7 * max(map(len, names))))
-    return plot + 19 * ((len(names) - 1) // beside)
+    """The height in pixels of a plot and its legend, whose names take 7 px per letter in a width of 440 px."""
+    per_row = max(1, 440 // (45 + 7 * max(map(len, names))))
+    return plot + 19 * ((len(names) - 1) // per_row)
 
 
-def _room(low: float, high: float) -> list[float]:
-    """An axis with room around what is on it; Plotly's would begin at 0 for what stands side by side."""
-    room = 0.08 * (high - low) or abs(low) / 10 or 1.0
-    return [low - room, high + room]
+def _padded(low: float, high: float) -> list[float]:
+    """The range of an axis with a margin; Plotly's own starts at 0 in grouped charts."""
+    margin = 0.08 * (high - low) or abs(low) / 10 or 1.0
+    return [low - margin, high + margin]
 
 
 def curves(run: RunFolder) -> list[Figure]:
-    """Loss, accuracy, R², … by epoch: training against validation."""
-    found = []
+    """Training and validation loss, accuracy, R², … by epoch."""
+    figures = []
     for metric, title in TITLES.items():
         columns = {f"train/{metric}": "training", f"val/{metric}": "validation"}
-        found += lines(run.epochs, columns, title, metric=metric)
-    return found
+        figures += lines(run.epochs, columns, title, metric=metric)
+    return figures
 
 
 def overlaid(runs: dict[str, pd.DataFrame]) -> list[Figure]:
-    """Each metric's curves of several runs, a figure a split, and their angles to backpropagation."""
+    """The curves of several runs: one figure for each metric and split, and for each hidden layer's angle."""
     splits = {"val": "validation", "train": "training"}
     titles = {f"{split}/{metric}": f"{title}, {of}" for metric, title in TITLES.items() for split, of in splits.items()}
-    known = dict.fromkeys(column for epochs in runs.values() for column in epochs if column.startswith(ANGLES))
-    titles |= {column: f"Angle of δ to backpropagation's, {column.removeprefix('alignment/')}" for column in known}
-    found = []
+    angles = dict.fromkeys(column for epochs in runs.values() for column in epochs if column.startswith(ANGLES))
+    titles |= {column: f"Angle of δ to backpropagation's, {column.removeprefix('alignment/')}" for column in angles}
+    figures = []
     for column, title in titles.items():
-        those = {name: epochs.set_index("epoch")[column] for name, epochs in runs.items() if column in epochs}
-        if those:
-            # A run without this metric has an empty line: each keeps its colour on the whole page.
-            frame = pd.concat(those, axis=1).reindex(columns=list(runs)).sort_index().reset_index()
+        values = {name: epochs.set_index("epoch")[column] for name, epochs in runs.items() if column in epochs}
+        if values:
+            # A run without this metric gets an empty line, so that each run has one colour in all figures.
+            frame = pd.concat(values, axis=1).reindex(columns=list(runs)).sort_index().reset_index()
             metric = column.partition("/")[2]
-            found += lines(frame, {name: name for name in runs}, title, metric=metric if metric in TITLES else "")
-    return found
+            figures += lines(frame, {name: name for name in runs}, title, metric=metric if metric in TITLES else "")
+    return figures
 
 
 def diagnostics(run: RunFolder) -> list[Figure]:
-    """What went through the network: angles, δ, gradients, dead units, the learning rate, the audits with limits."""
+    """Angles, δ, gradient norms, dead and saturated units, the learning rate, and the audits with their limits."""
 
     def named(prefix: str) -> dict[str, str]:
         return {column: column.removeprefix(prefix) for column in run.epochs if column.startswith(prefix)}
 
-    vanishing = "Root mean square: where the lines part, δ vanishes or explodes on its way back."
+    vanishing = "Root mean square. Where the lines diverge, δ vanishes or explodes from layer to layer."
     units = "Share of a layer's units that are dead (0 for every sample) or saturated."
     relative = "Relative error of the hand-derived gradients against autograd in float64; exact ones (0) are not shown."
     audits = lines(run.epochs, named("audit/"), "Gradient audits", relative, log=True)
@@ -218,43 +224,43 @@ def diagnostics(run: RunFolder) -> list[Figure]:
                 ends = run.epochs["epoch"].iloc[[0, -1]] + 1
                 line = {"dash": dash, "color": GREY}
                 audit.figure.add_scatter(x=ends, y=[limit, limit], mode="lines", line=line, name=f"{name} at {limit:g}")
-    angles = "In degrees, the mean of the epoch's audits: 0° is the same direction, 90° none in common."
+    angles = "In degrees, the mean over the epoch's audits: 0° is the same direction, 90° is orthogonal."
     return [
         *lines(run.epochs, named("alignment/"), "Angles to backpropagation", angles),
-        *lines(run.epochs, named("norm_ratio/"), "Norm of the feedback over that of its weight"),
+        *lines(run.epochs, named("norm_ratio/"), "Ratio of the feedback's norm to the weight's"),
         *lines(run.epochs, named("delta/"), "δ by layer", vanishing, log=True),
         *lines(run.epochs, named("grad/"), "Gradient norms", "Of each parameter.", log=True),
-        *lines(run.epochs, named("units/"), "Units that have stopped learning", units, "acc"),
+        *lines(run.epochs, named("units/"), "Dead and saturated units", units, "acc"),
         *lines(run.epochs, {"lr": "learning rate"}, "Learning rate"),
         *audits,
     ]
 
 
 def on_test_split(findings: Findings) -> list[Figure | Table]:
-    """The confusion matrix with each class's recall and precision; or predicted against true values."""
+    """The confusion matrix with recall and precision of each class; or predicted against true values."""
     if findings.scatter is not None:
         return [_scatter(pd.DataFrame(findings.scatter, dtype=float).dropna())]
     if not findings.confusion:
         return []
     counts, names = np.array(findings.confusion), list(map(text, findings.classes or []))
     matrix = [_matrix(counts, names)] if len(names) <= MOST_ROWS else []
-    caption = "Of each class, the least recalled first"
+    caption = "Recall and precision of each class, the lowest recall first"
     if not matrix:
-        caption += f"; {len(names):,} classes are too many for the confusion matrix, which is in findings.json"
+        caption += f"; the confusion matrix of {len(names):,} classes is too large to show, it is in findings.json"
     mistakes = counts - np.diag(counts.diagonal())
-    often = [
+    confused_with = [
         f"{names[most]} ({row[most]})" if row.any() else ""
         for row, most in zip(mistakes, mistakes.argmax(1), strict=True)
     ]
     with np.errstate(invalid="ignore"):
         recall, precision = counts.diagonal() / counts.sum(1), counts.diagonal() / counts.sum(0)
     frame = pd.DataFrame({"class": names, "samples": counts.sum(1), "recall": recall, "precision": precision})
-    frame = frame.assign(**{"most often taken for": often}).sort_values("recall", kind="stable")
+    frame = frame.assign(**{"most often taken for": confused_with}).sort_values("recall", kind="stable")
     return [*matrix, Table(caption, frame, "acc")]
 
 
 def _matrix(counts: np.ndarray, names: list[str]) -> Figure:
-    # Without the square root a mistake in a hundred would look like none.
+    # The square root makes a share of 1 % visible.
     figure = px.imshow(np.sqrt(counts / counts.sum(1, keepdims=True).clip(1)), labels={"x": "predicted", "y": "true"})
     shown = {
         "text": np.where(counts > 0, counts.astype(str), ""),
@@ -267,7 +273,7 @@ def _matrix(counts: np.ndarray, names: list[str]) -> Figure:
     frame = pd.DataFrame(counts, columns=names)
     frame.insert(0, "true", names, allow_duplicates=True)
     note = f"Test split: {counts.trace():,} of {counts.sum():,} right ({counts.trace() / max(counts.sum(), 1):.2%}). "
-    note += "Rows are true classes, columns predicted ones; the shade is the square root of the share of a row."
+    note += "Rows are true classes, columns predicted ones. The shade is the square root of the share of the row."
     figure = _styled(figure, coloraxis={"colorscale": None, "cmin": 0, "cmax": 1})
     return Figure("Confusion matrix", note, figure, Table("Counts", frame), height=470)
 
@@ -276,17 +282,17 @@ def _scatter(frame: pd.DataFrame) -> Figure:
     figure = px.scatter(frame, x="target", y="prediction", opacity=0.7, render_mode="svg")
     ends = [frame.min().min(), frame.max().max()]
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dash"})
-    note = f"Test split: {counted(len(frame), 'sample')}; on the dashed line prediction and truth are the same."
+    note = f"Test split: {counted(len(frame), 'sample')}. On the dashed line the prediction equals the target."
     table = Table(f"The first {min(len(frame), MOST_ROWS)} of {counted(len(frame), 'sample')}", frame[:MOST_ROWS])
     return Figure("Predicted against true value", note, _styled(figure, showlegend=False), table, height=470)
 
 
 def sweep_figures(sweep: SweepFolder, means: pd.DataFrame) -> list[Figure]:
-    """Parallel coordinates, and the objective against each setting; none where there is nothing to compare.
+    """Parallel coordinates, and the objective against each setting; empty for fewer than two runs or no settings.
 
     Args:
-        sweep: the runs, drawn against each setting where no two of them differ in their seed only.
-        means: else these, from `over_seeds`.
+        sweep: its runs are drawn against each setting if no two of them differ only in their seed.
+        means: the means from `over_seeds`, drawn otherwise.
     """
     runs = sweep.ranked
     if len(runs) < 2 or not sweep.settings:
@@ -298,36 +304,36 @@ def sweep_figures(sweep: SweepFolder, means: pd.DataFrame) -> list[Figure]:
 
 
 def _parallel(sweep: SweepFolder, runs: pd.DataFrame) -> Figure:
-    """Lines of an ordinary chart: Plotly's own parallel coordinates need WebGL and a script that writes scripts."""
-    found = parallel_axes(runs, sweep.settings, sweep.objectives)
-    names = list(found.axes)
+    """Parallel coordinates as a line chart: Plotly's own need WebGL and `eval`, which the report's policy forbids."""
+    parallel = parallel_axes(runs, sweep.settings, sweep.objectives)
+    names = list(parallel.axes)
     frame = pd.DataFrame(
         {
             "axis": np.tile([*range(len(names)), np.nan], len(runs)),
-            "place": np.column_stack([found.places, np.full(len(runs), np.nan)]).ravel(),
-            "shade": np.repeat((found.worth * SHADES).clip(0, SHADES - 1).astype(int), len(names) + 1),
-            "run": np.repeat([f"job {job}" for job in runs.loc[found.places.index, "job"]], len(names) + 1),
+            "position": np.column_stack([parallel.positions, np.full(len(runs), np.nan)]).ravel(),
+            "shade": np.repeat((parallel.score * SHADES).clip(0, SHADES - 1).astype(int), len(names) + 1),
+            "run": np.repeat([f"job {job}" for job in runs.loc[parallel.positions.index, "job"]], len(names) + 1),
         }
     )
-    figure = px.line(frame, x="axis", y="place", color="shade", hover_name="run", render_mode="svg")
+    figure = px.line(frame, x="axis", y="position", color="shade", hover_name="run", render_mode="svg")
     figure = _styled(figure, showlegend=False, hovermode="closest")
     figure.update_traces(hovertemplate="%{hovertext}<extra></extra>", line={"color": BLUE, "width": 1.3})
     figure.for_each_trace(lambda trace: trace.update(opacity=0.12 + 0.8 * int(trace.name) / SHADES))
     best = {
-        "y": found.places.iloc[-1],
+        "y": parallel.positions.iloc[-1],
         "marker": {"symbol": "star", "size": 11},
         "line": {"color": ORANGE, "width": 3.5},
     }
     figure.add_scatter(x=list(range(len(names))), mode="lines+markers", hoverinfo="skip", **best)
-    for place, each in enumerate(found.axes.values()):
-        figure.add_vline(place, line={"color": GREY, "width": 1})
-        for at, tick in each.few_ticks():
-            figure.add_annotation(x=place, y=at, text=label(tick, 14), showarrow=False, xanchor="left", xshift=4)
+    for index, each in enumerate(parallel.axes.values()):
+        figure.add_vline(index, line={"color": GREY, "width": 1})
+        for position, tick in each.few_ticks():
+            figure.add_annotation(x=index, y=position, text=label(tick, 14), showarrow=False, xanchor="left", xshift=4)
     heads = [label(name, 30).replace(".", ".<br>") for name in names]
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=heads, side="top", showgrid=False, title_text="")
     figure.update_xaxes(range=[-0.1, len(names) - 0.55]).update_yaxes(visible=False, range=[-0.06, 1.06])
     figure.update_layout(margin={"t": 50, "b": 8})
-    note = f"A line a run ({len(runs):,}), the stronger the better; the best one is thick and has stars. "
+    note = f"One line per run ({len(runs):,}): the more opaque, the better. The best one is thick and has stars. "
     note += f"{len(names) - len(sweep.objectives)} of {counted(len(sweep.settings), 'setting')}."
     if absent := len(sweep.runs) - len(runs):
         note += f" {counted(absent, 'run')} without a finite objective {'is' if absent == 1 else 'are'} not shown."
@@ -335,11 +341,11 @@ def _parallel(sweep: SweepFolder, runs: pd.DataFrame) -> Figure:
 
 
 def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
-    """The first objective of runs, or of means with their intervals, against a setting; few values stand evenly."""
+    """The first objective against a setting, of runs or of means with intervals; few values are evenly spaced."""
     name = sweep.objectives[0]
     across, up = axis(frame[key]), axis(frame[name])
     values = sorted(frame[key].unique(), key=natural)
-    # What a sampler drew stands where it lies, however few there are.
+    # Sampled numbers are on a numeric axis, however few there are.
     few = across.kind == "names" or (len(values) <= FEW and all(short(value) == value for value in values))
     others = [other for other in sweep.settings if other not in (key, "seed")]
     shown = pd.DataFrame({"x": frame[key].map(_category) if few else across.values, "y": frame[name]})
@@ -350,7 +356,7 @@ def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
     colour = "other" if 1 < shown["other"].nunique() <= len(COLOURS) else None
     style: dict[str, Any] = {"color": colour, "symbol": colour, "hover_name": "other", "opacity": 0.75}
     style["category_orders"] = {"other": sorted(set(shown["other"]), key=natural)}
-    if shown["half"].any() and (colour or not others):  # of more settings they would hide each other
+    if shown["half"].any() and (colour or not others):  # with more settings the bars would overlap
         style["error_y"] = "half"
     logs = {"log_x": not few and across.kind == "log", "log_y": up.kind == "log"}
     figure = px.scatter(shown, x="x", y="y", render_mode="svg", **logs, **style)
@@ -365,14 +371,14 @@ def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
         figure.update_xaxes(tickvals=[_category(each) for each in ticks], ticktext=texts)
     if up.kind != "log":
         spread = shown["half"].fillna(0)
-        figure.update_yaxes(range=_room((shown["y"] - spread).min(), (shown["y"] + spread).max()))
+        figure.update_yaxes(range=_padded((shown["y"] - spread).min(), (shown["y"] + spread).max()))
     note = (
         f"Means over the seeds{' with their 95 % intervals' if 'error_y' in style else ''}."
         if shown["half"].any()
         else ""
     )
     if are_means:
-        caption = f"{name} by {key}: means over seeds, their 95 % intervals, and of how many runs"
+        caption = f"{name} by {key}: means over seeds with their 95 % intervals and numbers of runs"
         table = frame.set_index(key).loc[values, [*others, name, *bounds, "runs"]].reset_index()
     else:
         caption = f"{name} by {key}"
@@ -389,5 +395,5 @@ def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
 
 
 def _category(value: str) -> str:
-    """Uncut, for of two long values only the middle may differ."""
+    """The label at full length, because two long values may differ only in the middle."""
     return label(value or NOT_SET, len(value) + len(NOT_SET))

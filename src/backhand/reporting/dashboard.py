@@ -1,4 +1,4 @@
-"""A W&B workspace as code: which panels there are, and what each of them shows."""
+"""A W&B workspace as code: its sections and panels."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ Save a W&B workspace with the project's training curves, gradient flow, sweeps a
   project=NAME         the project; it must exist
   objective=val/loss   the metric that sweeps are compared and runs are sorted by
   settings=[KEY,...]   the keys that the sweeps vary: [optimizer.lr,optimizer.momentum,model.init_scale,model.hidden]
-  name=TEXT            the workspace's; every call saves a new one
+  name=TEXT            the name of the workspace; every call saves a new one
   dry_run=true         print the workspace as JSON; nothing is sent and no key is needed
 """
 METRICS = ("loss", "acc", "r2", "mae")
 OBJECTIVES = tuple(f"{split}/{metric}" for metric in METRICS for split in ("val", "train", "test"))
-OF_CHOICES = [(group, kind) for group, choices in CHOICES.items() for kind in choices.values()]
-SETTINGS = [*keys(TrainConfig), *(f"{group}.{key}" for group, kind in OF_CHOICES for key in keys(kind))]
+GROUPS = [(group, kind) for group, choices in CHOICES.items() for kind in choices.values()]
+SETTINGS = [*keys(TrainConfig), *(f"{group}.{key}" for group, kind in GROUPS for key in keys(kind))]
 
 
 @dataclass
 class DashboardArguments:
-    """What `scripts/dashboard.py` takes."""
+    """The arguments of `scripts/dashboard.py`."""
 
     entity: str = MISSING
     project: WandbName = MISSING
@@ -57,22 +57,22 @@ class DashboardArguments:
 
 @script
 def main(command_line: list[str]) -> int:
-    """The command."""
+    """Run `scripts/dashboard.py`."""
     arguments = parse(DashboardArguments, command_line, USAGE)
-    # wandb reads these when it is imported. Four requests make a dashboard: together they stay under half a minute.
+    # wandb reads these when it is imported. Saving needs four requests, which take less than 30 s in total.
     os.environ.setdefault("WANDB_HTTP_TIMEOUT", "6")
     os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ["WANDB_MODE"] = "online"  # whatever runs are to do: there are no dashboards offline
+    os.environ["WANDB_MODE"] = "online"  # overrides the mode for runs: a dashboard needs the server
     workspace = build(arguments)
     print(json.dumps(described(workspace), indent=2) if arguments.dry_run else save(workspace))
     return 0
 
 
 def build(arguments: DashboardArguments) -> Workspace:
-    """The workspace.
+    """Build the workspace.
 
     Raises:
-        UserError: an unknown objective or setting, a name that W&B would refuse, or the library is missing.
+        UserError: an unknown objective or setting, a name that W&B refuses, or wandb-workspaces is not installed.
     """
     for key, value in (("entity", arguments.entity), ("name", arguments.name)):
         if not value:
@@ -99,11 +99,11 @@ def build(arguments: DashboardArguments) -> Workspace:
             runset_settings=RunsetSettings(order=[best_first], pinned_columns=[f"summary:{best}"]),
         )
     except ValueError:
-        raise UserError(f"name={arguments.name}: W&B takes no emoji in a name") from None
+        raise UserError(f"name={arguments.name}: W&B does not allow emoji in a name") from None
 
 
 def described(workspace: Workspace) -> dict[str, Any]:
-    """The workspace in the terms of `wandb_workspaces`: whose it is, its name, and its panels."""
+    """The workspace as a dict: its entity, project, name and panels."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(type(workspace)).dump_python(workspace, mode="json", exclude_none=True)
@@ -113,10 +113,10 @@ def save(workspace: Workspace) -> str:
     """Send the workspace to W&B.
 
     Returns:
-        Its address.
+        Its URL.
 
     Raises:
-        UserError: no key, no answer, no such project, or W&B refuses.
+        UserError: no API key, no answer, no such project, or W&B refuses the request.
     """
     import wandb
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
@@ -125,7 +125,7 @@ def save(workspace: Workspace) -> str:
     refusals = (wandb.errors.Error, WandbApiFailedError, ValueError)
     try:
         if not wandb.login(prompt=False, verify=False):
-            raise UserError("no W&B key; `wandb login` or WANDB_API_KEY, or dry_run=true")
+            raise UserError("no W&B key; run `wandb login`, set WANDB_API_KEY, or use dry_run=true")
     except refusals as error:
         raise UserError(f"W&B's key cannot be used ({_reason(error)})") from None
     server = without_secrets(wandb.setup().settings.base_url)
@@ -138,7 +138,7 @@ def save(workspace: Workspace) -> str:
     except refusals as error:
         raise UserError(f"W&B at {server} does not answer, or refuses the key ({_reason(error)})") from None
     try:
-        api.project(workspace.project, workspace.entity).id  # noqa: B018  # asks for it
+        api.project(workspace.project, workspace.entity).id  # noqa: B018  # sends a request
     except refusals as error:
         raise UserError(
             f"entity={workspace.entity} project={workspace.project}: no such project ({_reason(error)})"
@@ -151,7 +151,7 @@ def save(workspace: Workspace) -> str:
 
 
 def _best(objective: str) -> str:
-    """What runs are compared by: a metric of the best checkpoint has one value, of the epochs the best one counts."""
+    """The metric that runs are compared by: a test metric has one value, others have a best value over epochs."""
     return objective if objective.startswith("test/") else f"best/{objective}"
 
 
@@ -174,7 +174,7 @@ def _sections(objective: str, settings: list[str]) -> list[Section]:
     from wandb_workspaces.workspaces.interface import Section
 
     def by_layer(title: str, regex: str, **axes: Any) -> LinePlot:
-        # A regular expression, so that one panel is right for every depth of network.
+        # A regular expression, so that one panel fits networks of every depth.
         return LinePlot(title=title, x="epoch", metric_regex=regex, **axes)
 
     best = _best(objective)

@@ -1,4 +1,4 @@
-"""The metrics of every epoch in one array, as a run's checkpoints hold them."""
+"""The metrics of every epoch in one array, as in a run's checkpoints."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, overload
@@ -6,79 +6,76 @@ from typing import Any, Self, overload
 import numpy as np
 import torch
 
-# Columns that are counted; all others are measured.
-COUNTED = ("epoch", "step")
+INTEGER = ("epoch", "step")  # columns of integers; all others are floats
 
 
 class Epochs(Sequence[dict[str, float]]):
-    """Rows of metrics, one an epoch, where a row need not have every column; 9 bytes a number.
+    """Rows of metrics, one per epoch; a row may lack columns. A number takes 9 bytes.
 
-    Each of a run's checkpoints holds all its rows. As a list of dicts, 2,500 rows took longer to write than an epoch of
-    40 steps to train; as an array they take less than a millisecond.
-
-    The metrics may be arrays (K,), one number a run of a population.
+    Each checkpoint contains all rows. As a list of dicts, writing 2,500 rows took longer than training an epoch of 40
+    steps; as an array it takes less than a millisecond.
 
     Args:
-        rows: to begin with.
-        runs: K, or None.
+        rows: the initial rows.
+        runs: K for metrics of shape (K,), one number per run of a population; None for one run.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = (), runs: int | None = None) -> None:
         self.names: list[str] = []
-        self._places: dict[str, int] = {}
+        self._columns: dict[str, int] = {}
         self._length = 0
-        # Both are larger than what is in them, and zero where nothing was given.
+        # Both arrays have spare rows and columns, filled with zeros.
         self._values = np.zeros((0, 0) if runs is None else (0, 0, runs))
         self._given = np.zeros((0, 0), dtype=bool)
         for row in rows:
             self.append(row)
 
     def __len__(self) -> int:
-        """How many epochs there are."""
+        """The number of epochs."""
         return self._length
 
     @overload
-    def __getitem__(self, place: int) -> dict[str, float]: ...
+    def __getitem__(self, index: int) -> dict[str, float]: ...
 
     @overload
-    def __getitem__(self, place: slice) -> list[dict[str, float]]: ...
+    def __getitem__(self, index: slice) -> list[dict[str, float]]: ...
 
-    def __getitem__(self, place: int | slice) -> dict[str, float] | list[dict[str, float]]:
-        """A row, or several; they are copies."""
-        if isinstance(place, slice):
-            return [self._row(each) for each in range(*place.indices(self._length))]
-        return self._row(range(self._length)[place])
+    def __getitem__(self, index: int | slice) -> dict[str, float] | list[dict[str, float]]:
+        """A copy of one row or of several."""
+        if isinstance(index, slice):
+            return [self._row(each) for each in range(*index.indices(self._length))]
+        return self._row(range(self._length)[index])
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add an epoch."""
+        """Append the row of an epoch."""
         self._length += 1
         self.update(row)
 
     def update(self, row: Mapping[str, Any]) -> None:
-        """Add to the last epoch's row, or change what is in it."""
+        """Add metrics to the last row, or replace them."""
         for name in row:
-            if name not in self._places:
-                self._places[name] = len(self.names)
+            if name not in self._columns:
+                self._columns[name] = len(self.names)
                 self.names.append(name)
         self._reserve()
         for name, value in row.items():
-            place = self._length - 1, self._places[name]
-            self._values[place], self._given[place] = value, True
+            index = self._length - 1, self._columns[name]
+            self._values[index], self._given[index] = value, True
 
     def column(self, name: str) -> np.ndarray:
-        """A metric in those epochs that have it, (N,) or (N, K)."""
-        place = self._places.get(name)
-        if place is None:
+        """A metric in the epochs that have it, (N,) or (N, K)."""
+        column = self._columns.get(name)
+        if column is None:
             return np.zeros((0, *self._values.shape[2:]))
-        given = self._given[: self._length, place]
-        return self._values[: self._length, place][given]
+        given = self._given[: self._length, column]
+        return self._values[: self._length, column][given]
 
     def has(self, name: str) -> bool:
         """Whether the last epoch has a metric."""
-        return name in self._places and bool(self._given[self._length - 1, self._places[name]])
+        return name in self._columns and bool(self._given[self._length - 1, self._columns[name]])
 
     def of_run(self, run: int, epochs: int) -> "Epochs":
-        """The first epochs of one run of several; a run may be without an audit in an epoch where others have one."""
+        """The first epochs of one run of a population; NaN of an audit means that this run was not audited."""
         state = self.state()
         values = state["values"][:epochs, :, run]
         may_lack = torch.tensor(
@@ -88,10 +85,10 @@ class Epochs(Sequence[dict[str, float]]):
         return Epochs.of(state | {"values": values, "given": given})
 
     def state(self) -> dict[str, Any]:
-        """The rows as a checkpoint takes them.
+        """The rows for a checkpoint.
 
         Returns:
-            `names` (C), `values` (N, C) or (N, C, K) in float64, and whether each is `given` (N, C).
+            `names` (C), `values` (N, C) or (N, C, K) in float64, and `given` (N, C): whether the row has the column.
         """
         used = np.s_[: self._length, : len(self.names)]
         return {
@@ -102,27 +99,27 @@ class Epochs(Sequence[dict[str, float]]):
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Self:
-        """The rows that `state` was given."""
+        """Restore the rows from `state()`."""
         rows = cls()
         rows._load(state)
         return rows
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.names = list(state["names"])
-        self._places = {name: place for place, name in enumerate(self.names)}
+        self._columns = {name: column for column, name in enumerate(self.names)}
         self._length = len(state["values"])
         self._values, self._given = (state[key].numpy().copy() for key in ("values", "given"))
 
     def _row(self, number: int) -> dict[str, float]:
         values, given = self._values[number].tolist(), self._given[number].tolist()
         return {
-            name: int(value) if name in COUNTED else value
-            for name, value, known in zip(self.names, values, given, strict=False)
-            if known
+            name: int(value) if name in INTEGER else value
+            for name, value, is_given in zip(self.names, values, given, strict=False)
+            if is_given
         }
 
     def _reserve(self) -> None:
-        """Make room for what is to be written, and for as much again."""
+        """Enlarge the arrays for the last row, doubling the number of rows."""
         rows, columns = self._values.shape[:2]
         if self._length <= rows and len(self.names) <= columns:
             return

@@ -18,12 +18,11 @@ WORST = 50
 MOST_POINTS = 2000
 MOST_UNITS = 64
 MOST_PICTURE_LETTERS = 200_000
-# Pictures smaller than this are shown with larger pixels.
-SIDE = 56
+SIDE = 56  # smaller pictures are enlarged by a whole factor to at least this many pixels
 
 
 def _checked_png(encoded: Any) -> str:
-    """The same PNG in base64, spelt anew, so that it is nothing but that."""
+    """Decode and encode a PNG in base64, so that the result contains nothing else."""
     if not isinstance(encoded, str) or len(encoded) > MOST_PICTURE_LETTERS:
         raise ValueError("not a picture, or too large")
     data = base64.b64decode(encoded, validate=True)
@@ -33,13 +32,13 @@ def _checked_png(encoded: Any) -> str:
 
 
 Png = Annotated[str, AfterValidator(_checked_png)]
-Number = Annotated[float, Field(strict=True)]  # JSON has null for what is not finite
+Number = Annotated[float, Field(strict=True)]  # not finite: null in JSON
 Numbers = Annotated[list[Number | None], Field(fail_fast=True)]
 Counts = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]], Field(fail_fast=True)]
 
 
 class Worst(TypedDict):
-    """A sample with a large loss; `probability` is that of its own class."""
+    """A sample with a large loss; `probability` is that of its true class."""
 
     id: Any
     target: Any
@@ -50,15 +49,15 @@ class Worst(TypedDict):
 
 
 class Findings(BaseModel):
-    """Of the best checkpoint on the test split; all of it empty where there is no such split.
+    """The results of the best checkpoint on the test split; empty without a test split.
 
     Attributes:
         classes: their names; None for a regression.
-        confusion: how often each true class (row) was taken for each class (column); None for a regression.
-        scatter: of a regression, `target` and `prediction` in its own units, at most `MOST_POINTS` samples.
-        worst: the samples that were most wrong, at most `WORST`: misclassified ones first, then by their loss.
-        weights: what feeds each of the first hidden units, at most `MOST_UNITS`, where the data are pictures: red
-            counts for the unit, blue against it.
+        confusion: counts by true class (row) and predicted class (column); None for a regression.
+        scatter: for a regression, `target` and `prediction` in the target's units, at most `MOST_POINTS` samples.
+        worst: the worst predictions, at most `WORST`: misclassified samples first, then ordered by loss.
+        weights: for picture data, the weights into each unit of the first hidden layer, at most `MOST_UNITS`: positive
+            weights are red, negative ones blue.
 
     Pictures are PNG files in base64.
     """
@@ -79,7 +78,7 @@ class Findings(BaseModel):
     def _square(cls, counts: list[list[int]] | None, info: ValidationInfo) -> list[list[int]] | None:
         names = info.data.get("classes") or []
         if counts is not None and [len(row) for row in counts] != [len(names)] * len(names):
-            raise ValueError("not a row and a column for each class")
+            raise ValueError("must have one row and one column per class")
         return counts
 
     @field_validator("scatter")
@@ -88,7 +87,7 @@ class Findings(BaseModel):
         if scatter is not None and (
             scatter.keys() != {"target", "prediction"} or len(scatter["target"]) != len(scatter["prediction"])
         ):
-            raise ValueError("not a prediction for each target")
+            raise ValueError("must have one prediction per target")
         return scatter
 
     def write(self, folder: Path) -> None:
@@ -97,7 +96,7 @@ class Findings(BaseModel):
 
 
 def picture(pixels: np.ndarray) -> str:
-    """Pixels (channels, height, width), 0 to 255, as a PNG in base64."""
+    """Encode pixels (channels, height, width), 0 to 255, as a PNG in base64."""
     rows = np.moveaxis(pixels.clip(0, 255).astype(np.uint8), 0, -1)
     image = Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
     larger = max(1, -(-SIDE // max(image.size)))
@@ -108,14 +107,14 @@ def picture(pixels: np.ndarray) -> str:
 
 
 def image(png: str) -> Image.Image:
-    """A picture as it was before `picture` spelt it."""
+    """Decode a picture from `picture`."""
     return Image.open(io.BytesIO(base64.b64decode(png)))
 
 
 def weight_pictures(W: np.ndarray, shape: tuple[int, int, int]) -> list[str]:
-    """What feeds each unit, W (D, H), as pictures of the inputs' shape; all on one scale, white is 0.
+    """The weights W (D, H) into each unit as pictures of the inputs' shape, on one scale with white for 0.
 
-    Of inputs with several channels the mean over them is shown.
+    Channels are averaged.
     """
     planes = W.T[:MOST_UNITS].reshape(-1, *shape).mean(1)
     share = planes / (np.abs(planes).max() or 1.0)
@@ -126,5 +125,5 @@ def weight_pictures(W: np.ndarray, shape: tuple[int, int, int]) -> list[str]:
 
 
 def thinned(values: Sequence[Any]) -> list[Any]:
-    """At most `MOST_POINTS` of them, evenly spaced."""
+    """At most `MOST_POINTS` of the values, evenly spaced."""
     return list(values[:: max(1, -(-len(values) // MOST_POINTS))])

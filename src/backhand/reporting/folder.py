@@ -1,7 +1,7 @@
-"""What can be read of a run's or a sweep's folder, and what is missing.
+"""Read the folder of a run or of a sweep, and list what is missing in it.
 
 A folder may come from another machine, version or person, so nothing in it is trusted: no link is followed out of it,
-no file is read beyond a size, and what has the wrong type counts as missing. Secrets in it are read as ***.
+no file above a size limit is read, and a value of the wrong type counts as missing. Secrets are read as ***.
 """
 
 import csv
@@ -23,58 +23,58 @@ from backhand.config.confidential import masked
 from backhand.config.stored import checked_yaml
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
-from backhand.reporting.cells import text_of
 from backhand.reporting.findings import FINDINGS, Findings
 from backhand.reporting.result import Status
+from backhand.reporting.spreadsheet import unescape_formula
 from backhand.reporting.terminal import counted
 
 RUN_FILES = (".hydra", "metrics.csv", "result.json")
 SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv")
 NO_RESULT = "no result"
-WHOLE = ("classes", "confusion", "scatter")  # entries that are left out as a whole where a part is wrong
+INDIVISIBLE = ("classes", "confusion", "scatter")  # dropped entirely when one part of them is invalid
 JOB = re.compile("[0-9]{1,9}")
 COLUMNS = re.compile(r"(epoch|step|lr|(train|val|delta|grad|audit|alignment|norm_ratio|units)/.*)", re.DOTALL)
 KEY = re.compile(r"(?!(job|runs|failed|status|seconds|error)$)[\w.@-]+")
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 MOST_BYTES = 32 << 20
-MOST_YAML_BYTES = 1 << 20  # its parser takes a second for each MB
-MOST_ENTRIES = 1000  # of settings, metrics and columns
+MOST_YAML_BYTES = 1 << 20  # the YAML parser needs a second per MB
+MOST_ENTRIES = 1000  # settings, metrics or columns
 MOST_JOBS = 5000
 MOST_LETTERS = 2000
 
 
 def text(value: Any) -> str:
-    """Anything as one line of bounded length, as it is written on the command line."""
+    """Any value as one line of at most `MOST_LETTERS`, written as on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list) and not any(isinstance(each, list | dict) for each in value):
         value = f"[{', '.join(map(text, value))}]"
     try:
         value = f"{value:.6g}" if isinstance(value, float) else str(value)
-    except ValueError:  # Python refuses to write an integer of more than 4,300 digits
+    except ValueError:  # Python does not format an integer of more than 4,300 digits
         value = "(a huge number)"
-    # Half of a pair of UTF-16, or a byte of a file's name that is no UTF-8, cannot be written.
+    # A lone surrogate, or a byte of a file name that is not UTF-8, cannot be encoded.
     return INVISIBLE.sub(" ", value[:MOST_LETTERS]).encode("utf-8", "replace").decode()
 
 
 Text = Annotated[str, BeforeValidator(text)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]  # what a float can count
-Few = BeforeValidator(lambda found: dict(islice(found.items(), MOST_ENTRIES)) if isinstance(found, dict) else found)
+Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]  # a float64 represents these exactly
+Few = BeforeValidator(lambda given: dict(islice(given.items(), MOST_ENTRIES)) if isinstance(given, dict) else given)
 Metrics = Annotated[dict[Text, Number | None], Few]
 Texts = Annotated[dict[Text, Text], Few]
 
 
 class Objective(BaseModel):
-    """The metric that chose the best epoch, and its best value."""
+    """The metric that selects the best epoch, and its best value."""
 
     name: Text = ""
     value: Number | None = None
 
 
 class Audit(BaseModel):
-    """How often the gradients were audited, and the worst relative error, or the mean angle to backpropagation's."""
+    """The number of gradient audits, and their worst relative error or mean angle to backpropagation in degrees."""
 
     times: Count = 0
     worst: Number | None = None
@@ -82,7 +82,7 @@ class Audit(BaseModel):
 
 
 class RunResult(BaseModel):
-    """result.json, every entry optional; `backhand.reporting.result.Result` says what they mean."""
+    """result.json with every entry optional; `backhand.reporting.result.Result` documents them."""
 
     status: Status | None = None
     objective: Objective = Objective()
@@ -102,7 +102,7 @@ class RunResult(BaseModel):
 
 
 class SweepClaim(BaseModel):
-    """sweep.json: the jobs that were begun, and the sweep's command line."""
+    """sweep.json: the jobs of the sweep and its command line."""
 
     jobs: list[Any] = []
     overrides: list[Text] = []
@@ -110,13 +110,13 @@ class SweepClaim(BaseModel):
 
 @dataclass
 class RunFolder:
-    """What can be read of a run.
+    """A run as read from its folder.
 
     Attributes:
-        settings: its configuration, nested keys joined with dots, values as text.
-        overrides: what was set on the command line.
-        epochs: metrics.csv as numbers, NaN where there is none; `epoch` counts from 0.
-        gaps: what is missing or damaged, a line each.
+        settings: the configuration, nested keys joined with dots, values as text.
+        overrides: the settings from the command line.
+        epochs: metrics.csv as numbers, NaN for a missing one; `epoch` counts from 0.
+        gaps: one line for each missing or damaged part.
     """
 
     path: Path
@@ -129,22 +129,22 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """As in result.json; `NO_RESULT` where there is none."""
+        """The status in result.json; `NO_RESULT` without one."""
         return self.result.status or NO_RESULT
 
 
 @dataclass
 class SweepFolder:
-    """What can be read of a sweep.
+    """A sweep as read from its folder.
 
     Attributes:
-        runs: a row a job: `job`, the settings (as text), `status`, the metrics (NaN where the run has not finished),
+        runs: one row per job: `job`, the settings (as text), `status`, the metrics (NaN if the run has not finished),
             `seconds`, `error` ("" for none).
-        settings: the columns that differ between the jobs; `seed` is one of them where it was swept.
-        objectives: the metrics that the jobs were judged by, the most important first.
-        metrics: the objectives, then accuracy and the like, validation's of the best epoch and test's.
+        settings: the columns that differ between the jobs, including `seed` if it was swept.
+        objectives: the metrics that the sweep optimizes, the most important first.
+        metrics: the objectives, then validation metrics of the best epoch and test metrics.
         overrides: the sweep's command line.
-        gaps: what is missing or damaged, a line each.
+        gaps: one line for each missing or damaged part.
     """
 
     path: Path
@@ -157,29 +157,29 @@ class SweepFolder:
 
     @property
     def ranked(self) -> pd.DataFrame:
-        """The runs with a value of each objective, best first; of equal ones the earlier."""
+        """The runs that have all objectives, the best first; of equal runs the earlier comes first."""
         if not self.objectives:
             return self.runs.iloc[:0]
         first = self.objectives[0]
-        found = self.runs.dropna(subset=self.objectives)
-        return found.sort_values(first, ascending=not larger_is_better(first), kind="stable")
+        complete = self.runs.dropna(subset=self.objectives)
+        return complete.sort_values(first, ascending=not larger_is_better(first), kind="stable")
 
     def folder_of(self, job: int) -> Path | None:
-        """A job's folder, where it is there and no link that leads elsewhere."""
+        """A job's folder; None if it does not exist or is a link out of the sweep's folder."""
         folder = self.path / str(job)
         return folder if folder.is_dir() and folder.resolve().is_relative_to(self.path.resolve()) else None
 
 
 def is_sweep(path: Path) -> bool:
-    """Whether a folder is a sweep's; else it is a run's.
+    """Whether a folder is a sweep's and not a run's.
 
     Raises:
-        UserError: it is neither, or cannot be read.
+        UserError: the folder is neither, or cannot be read.
     """
     try:
         names = {each.name for each in path.iterdir()}
     except OSError as error:
-        raise UserError(f"{path}: is no folder that can be read ({error.strerror})") from None
+        raise UserError(f"{path}: is not a readable folder ({error.strerror})") from None
     if names.isdisjoint((*RUN_FILES, *SWEEP_FILES)):
         raise UserError(
             f"{path}: neither a run's folder, which has {', '.join(RUN_FILES[:-1])} or {RUN_FILES[-1]}, "
@@ -189,7 +189,7 @@ def is_sweep(path: Path) -> bool:
 
 
 def read_folder(path: Path) -> RunFolder | SweepFolder:
-    """Read what there is.
+    """Read a run's or a sweep's folder.
 
     Raises:
         UserError: the folder is neither a run's nor a sweep's.
@@ -198,72 +198,72 @@ def read_folder(path: Path) -> RunFolder | SweepFolder:
 
 
 def read_run(path: Path) -> RunFolder:
-    """A run's folder, however little of it is there."""
+    """Read a run's folder; missing files are listed in `gaps`."""
     files = _Files(path)
     return RunFolder(
         path,
         _flat(files.yaml(".hydra/config.yaml", dict) or {}),
         _overrides(files, ".hydra/overrides.yaml"),
         _read_epochs(files),
-        _read_result(files, "result.json", "is not there: the run has not ended, or was killed"),
-        files.load(FINDINGS, Findings, "is not there: no confusion matrix or scatter, weights or worst predictions"),
+        _read_result(files, "result.json", "is missing: the run has not ended, or was killed"),
+        files.load(FINDINGS, Findings, "is missing: no confusion matrix or scatter, weights or worst predictions"),
         files.gaps,
     )
 
 
 def read_epochs(path: Path) -> pd.DataFrame:
-    """A run's metrics.csv alone, as `RunFolder.epochs`; empty where it cannot be read."""
+    """Read only a run's metrics.csv, as `RunFolder.epochs`; empty if it cannot be read."""
     return _read_epochs(_Files(path))
 
 
 def read_sweep(path: Path) -> SweepFolder:
-    """A sweep's folder: its runs' own files, and `sweep.csv` for what they do not say."""
+    """Read a sweep's folder: the runs' own files, and `sweep.csv` for what they lack."""
     files = _Files(path)
     claim = files.load("sweep.json", SweepClaim)
-    table = files.table("sweep.csv", "is not there: the sweep has not ended, or was killed")
-    table = table.map(text_of).rename(columns=text_of)
+    table = files.table("sweep.csv", "is missing: the sweep has not ended, or was killed")
+    table = table.map(unescape_formula).rename(columns=unescape_formula)
     rows = {int(row["job"]): row for row in table.to_dict("records") if JOB.fullmatch(row.get("job", ""))}
     folders = {int(each.name) for each in path.iterdir() if JOB.fullmatch(each.name)}
     jobs = sorted(folders | rows.keys())
     if len(rows) < len(table):
-        files.gap("sweep.csv", f"{counted(len(table) - len(rows), 'line')} without a job of their own, left out")
-    if gone := len(set(range(len(claim.jobs))) - set(jobs)):
+        files.gap("sweep.csv", f"{counted(len(table) - len(rows), 'line')} left out: no job number, or a repeated one")
+    if unknown := len(set(range(len(claim.jobs))) - set(jobs)):
         files.gap(
             "the sweep",
-            f"had {counted(len(claim.jobs), 'job')}; of {gone} there is neither a folder nor a row in sweep.csv",
+            f"had {counted(len(claim.jobs), 'job')}; {unknown} without a folder and without a row in sweep.csv",
         )
     if len(jobs) > MOST_JOBS:
-        files.gap("the sweep", f"has {len(jobs)} jobs, of which the first {MOST_JOBS} are shown")
-    if lost := [str(job) for job in jobs if job not in folders]:
-        files.gap("the sweep", f"the folders of jobs {', '.join(lost[:20])} are not there; sweep.csv tells of them")
+        files.gap("the sweep", f"has {len(jobs)} jobs; the first {MOST_JOBS} are shown")
+    if removed := [str(job) for job in jobs if job not in folders]:
+        files.gap("the sweep", f"the folders of jobs {', '.join(removed[:20])} are missing; sweep.csv is used for them")
 
     jobs = jobs[:MOST_JOBS]
     results = {job: _read_result(files, f"{job}/result.json", absent="") for job in jobs}
     given = {job: _overrides(files, f"{job}/.hydra/overrides.yaml", absent="") for job in jobs}
     pairs = {job: dict(each.lstrip("+").partition("=")[::2] for each in own) for job, own in given.items() if own}
-    cells = pd.DataFrame.from_dict(rows, orient="index", dtype=object).reindex(jobs)
-    in_table = list(cells)[1 : list(cells).index("status")] if "status" in cells else []
-    settings = pd.DataFrame.from_dict(pairs, orient="index", dtype=object).fillna("").combine_first(cells[in_table])
-    # Of a job whose folder is gone the table tells what differs; the rest is the same for all.
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=object).reindex(jobs)
+    in_table = list(table)[1 : list(table).index("status")] if "status" in table else []
+    settings = pd.DataFrame.from_dict(pairs, orient="index", dtype=object).fillna("").combine_first(table[in_table])
+    # sweep.csv has the settings that differ between jobs; the others are the same for a job without a folder.
     swept = [key for key in settings if KEY.fullmatch(key) and settings[key].nunique() > 1]
     settings = settings[sorted(swept, key=[*(key for own in pairs.values() for key in own), *in_table].index)]
 
     outcomes = {job: _outcome(result) for job, result in results.items() if result.status is not None}
-    found = pd.DataFrame.from_dict(outcomes, orient="index", dtype=object).combine_first(cells).reindex(jobs)
-    named = [column.removeprefix("best ") for column in cells if column.startswith("best ")]
-    judged = [result.objective.name for result in results.values() if result.objective.name]
-    objectives = list(dict.fromkeys(named or judged[:1]))
-    status = found.get("status", pd.Series(index=jobs, dtype=object)).fillna(NO_RESULT)
+    results_table = pd.DataFrame.from_dict(outcomes, orient="index", dtype=object).combine_first(table).reindex(jobs)
+    of_sweep = [column.removeprefix("best ") for column in table if column.startswith("best ")]
+    of_runs = [result.objective.name for result in results.values() if result.objective.name]
+    objectives = list(dict.fromkeys(of_sweep or of_runs[:1]))
+    status = results_table.get("status", pd.Series(index=jobs, dtype=object)).fillna(NO_RESULT)
     best = {name: f"best {name}" for name in [*objectives, "val/acc", "val/r2"]}
-    tested = {name: name for name in sorted(found) if name.startswith("test/")}
-    wanted = found.reindex(columns=["seconds", *best.values(), *tested])
-    numbers = wanted.apply(pd.to_numeric, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
+    tested = {name: name for name in sorted(results_table) if name.startswith("test/")}
+    texts = results_table.reindex(columns=["seconds", *best.values(), *tested])
+    numbers = texts.apply(pd.to_numeric, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
     numbers = numbers.where(pd.DataFrame({name: _possible(name, numbers[name]) for name in numbers}))
     values = pd.DataFrame(
         {name: numbers[column].where(status == "finished") for name, column in (best | tested).items()}
     )
     metrics = [name for name in values if name in objectives or values[name].notna().any()]
-    error = found.get("error", pd.Series(index=jobs, dtype=object)).fillna("")
+    error = results_table.get("error", pd.Series(index=jobs, dtype=object)).fillna("")
     ends = [numbers["seconds"].rename("seconds"), error.rename("error")]
     runs = pd.concat([settings.reindex(jobs).fillna(""), status.rename("status"), values[metrics], *ends], axis=1)
     runs = runs.loc[:, ~runs.columns.duplicated()].reset_index(names="job")
@@ -274,7 +274,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Files:
-    """The files of one folder; what cannot be read is added to `gaps`."""
+    """The files of one folder; a file that cannot be read is added to `gaps`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -285,95 +285,93 @@ class _Files:
         self.gaps.append(f"{name}: {reason}")
 
     def read(self, name: str, most: int, absent: str) -> str | None:
-        """A file's text; a link is followed within the folder only."""
+        """A file's text; a link is followed only within the folder."""
         try:
             path = (self.root / name).resolve()
             if not path.is_relative_to(self.real):
-                self.gap(name, "is a link out of the folder, and was not followed")
+                self.gap(name, "is a link out of the folder and was not followed")
             elif not path.exists():
                 if absent:
                     self.gap(name, absent)
             elif not path.is_file():
                 self.gap(name, "is not a file")
             elif path.stat().st_size > most:
-                self.gap(name, f"has more than {most >> 20} MB, and was not read")
+                self.gap(name, f"is larger than {most >> 20} MB and was not read")
             else:
                 return path.read_bytes().decode("utf-8-sig", "replace")
-        except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
-            self.gap(name, f"cannot be read ({getattr(error, 'strerror', None) or 'links in a circle'})")
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+            self.gap(name, f"cannot be read ({getattr(error, 'strerror', None) or 'a loop of links'})")
         return None
 
-    def load(self, name: str, model: type[Model], absent: str = "is not there") -> Model:
-        """A JSON file without those of its entries that are of the wrong type, each of which is a gap."""
+    def load(self, name: str, model: type[Model], absent: str = "is missing") -> Model:
+        """A JSON file without its entries of the wrong type, each of which is a gap."""
         record = self._parsed(name, json.loads, dict, self.read(name, MOST_BYTES, absent)) or {}
         while True:
             try:
                 return model.model_validate(record)
             except ValidationError as error:
                 wrong = error.errors(include_url=False, include_context=False, include_input=False)
-            places = [each["loc"][: 1 if each["loc"][0] in WHOLE else 2] for each in wrong]
+            places = [each["loc"][: 1 if each["loc"][0] in INDIVISIBLE else 2] for each in wrong]
             for each, place in zip(wrong, places, strict=True):
                 self.gap(name, f"{text('.'.join(map(str, place)))} is left out: {each['msg']}")
             for *parents, last in reversed(dict.fromkeys(places)):
                 del (record[parents[0]] if parents else record)[last]
 
-    def yaml(self, name: str, kind: type, absent: str = "is not there") -> Any:
-        found = self.read(name, MOST_YAML_BYTES, absent)
-        return self._parsed(name, lambda found: yaml.safe_load(checked_yaml(found)), kind, found)
+    def yaml(self, name: str, kind: type, absent: str = "is missing") -> Any:
+        content = self.read(name, MOST_YAML_BYTES, absent)
+        return self._parsed(name, lambda content: yaml.safe_load(checked_yaml(content)), kind, content)
 
-    def _parsed(self, name: str, parse: Callable[[str], Any], kind: type, found: str | None) -> Any:
-        if found is None:
+    def _parsed(self, name: str, parse: Callable[[str], Any], kind: type, content: str | None) -> Any:
+        if content is None:
             return None
         try:
-            parsed = masked(parse(found))
-        except UserError as error:  # it is larger than it looks, or a value is too long
+            parsed = masked(parse(content))
+        except UserError as error:  # an alias, or a value that is too long
             self.gap(name, text(error))
             return None
         except (ValueError, RecursionError, yaml.YAMLError):
             self.gap(name, "is damaged, or empty")
             return None
         if not isinstance(parsed, kind):
-            self.gap(name, f"is damaged: it holds no {'list' if kind is list else 'entries'}")
+            self.gap(name, f"is damaged: its content is not a {'list' if kind is list else 'mapping'}")
             return None
         return parsed
 
     def table(self, name: str, absent: str) -> pd.DataFrame:
-        """A CSV file's cells as text, without the lines that are not whole."""
-        whole = self.read(name, MOST_BYTES, absent)
-        if whole is None:
+        """A CSV file's fields as text, without incomplete lines."""
+        content = self.read(name, MOST_BYTES, absent)
+        if content is None:
             return pd.DataFrame()
-        if not whole.endswith("\n"):
+        if not content.endswith("\n"):
             self.gap(name, "ends in the middle of a line, which is left out")
-            whole = whole[: whole.rfind("\n") + 1]
+            content = content[: content.rfind("\n") + 1]
         try:
-            # pandas.read_csv would take the first column for an index where the first line has a cell too many.
-            header, *rows = csv.reader(io.StringIO(whole, newline=""))
+            # pandas.read_csv takes the first column for an index if the rows have one field more than the header.
+            header, *rows = csv.reader(io.StringIO(content, newline=""))
         except (ValueError, csv.Error):
             self.gap(name, "is damaged, or empty")
             return pd.DataFrame()
-        lines = [masked([text(cell) for cell in row]) for row in rows if len(row) == len(header)]
+        lines = [masked([text(field) for field in row]) for row in rows if len(row) == len(header)]
         if len(lines) < len(rows):
-            self.gap(
-                name, f"{counted(len(rows) - len(lines), 'line')} with more or fewer cells than the first, left out"
-            )
+            self.gap(name, f"{counted(len(rows) - len(lines), 'line')} left out: not as many fields as the header")
         table = pd.DataFrame(lines, columns=masked([text(column) for column in header]), dtype=object)
         return table.loc[:, ~table.columns.duplicated()].iloc[:, :MOST_ENTRIES]
 
 
 def _read_epochs(files: _Files) -> pd.DataFrame:
     name = "metrics.csv"
-    table = files.table(name, "is not there: no curves (the first epoch had not ended)")
+    table = files.table(name, "is missing: no curves (the first epoch had not ended)")
     table = table[[column for column in table if COLUMNS.fullmatch(column)]]
     numbers = table.apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
     numbers = numbers.where(pd.DataFrame({column: _possible(column, numbers[column]) for column in numbers}))
     if count := int((numbers.isna() & ~table.isin(["", "nan"])).to_numpy().sum()):
-        files.gap(name, f"{counted(count, 'cell')} without a number, or with one that cannot be, left out")
+        files.gap(name, f"{counted(count, 'value')} left out: not a number, or impossible for the metric")
     if "epoch" not in numbers:
         if len(table.columns):
-            files.gap(name, "has no column with the number of the epoch")
+            files.gap(name, "has no column `epoch`")
         return pd.DataFrame()
     if count := int(numbers["epoch"].isna().sum()):
-        files.gap(name, f"{counted(count, 'line')} without the number of an epoch, left out")
+        files.gap(name, f"{counted(count, 'line')} left out: no epoch number")
     numbers = numbers.dropna(subset="epoch").dropna(axis=1, how="all")
     if numbers.empty:
         files.gap(name, "has no epoch")
@@ -383,30 +381,30 @@ def _read_epochs(files: _Files) -> pd.DataFrame:
 
 
 def _possible(name: str, values: Any) -> Any:
-    """Whether a metric can have these values."""
+    """Whether these values are possible for the metric."""
     if name in ("epoch", "step"):
         return (values >= 0) & (values % 1 == 0)
     if name.endswith("/acc") or name.startswith("units/"):
         return (values >= 0) & (values <= 1)
-    return values == values
+    return values == values  # false for NaN only
 
 
 def _read_result(files: _Files, name: str, absent: str) -> RunResult:
     result = files.load(name, RunResult, absent)
     for kind in ("metrics", "best"):
-        found = {key: value for key, value in getattr(result, kind).items() if value is not None}
-        for key in [key for key, value in found.items() if not _possible(key, value)]:
-            files.gap(name, f"{kind}.{key} is left out: {found.pop(key)} cannot be")
-        setattr(result, kind, found)
+        values = {key: value for key, value in getattr(result, kind).items() if value is not None}
+        for key in [key for key, value in values.items() if not _possible(key, value)]:
+            files.gap(name, f"{kind}.{key} is left out: {values.pop(key)} is impossible")
+        setattr(result, kind, values)
     return result
 
 
-def _overrides(files: _Files, name: str, absent: str = "is not there") -> list[str]:
+def _overrides(files: _Files, name: str, absent: str = "is missing") -> list[str]:
     return [text(each) for each in files.yaml(name, list, absent) or []]
 
 
 def _outcome(result: RunResult) -> dict[str, Any]:
-    """What became of a job, in the columns of sweep.csv."""
+    """A job's result in the columns of sweep.csv."""
     values = {"seconds": result.seconds, "parameters": result.parameters} | result.best
     values[result.objective.name] = result.objective.value
     tested = {name: value for name, value in result.metrics.items() if name.startswith("test/")}
@@ -415,7 +413,7 @@ def _outcome(result: RunResult) -> dict[str, Any]:
 
 
 def _flat(config: dict[Any, Any]) -> dict[str, str]:
-    """A nested configuration with its keys joined by dots, and `${a.b}` replaced by what it refers to."""
+    """A nested configuration with its keys joined by dots and `${a.b}` replaced by its value."""
     leaves = pd.json_normalize(config).to_dict("records")[0] if config else {}
-    found = {text(key): text(value) for key, value in islice(leaves.items(), MOST_ENTRIES)}
-    return {key: found.get(value[2:-1], value) if value.startswith("${") else value for key, value in found.items()}
+    flat = {text(key): text(value) for key, value in islice(leaves.items(), MOST_ENTRIES)}
+    return {key: flat.get(value[2:-1], value) if value.startswith("${") else value for key, value in flat.items()}

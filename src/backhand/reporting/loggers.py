@@ -1,4 +1,4 @@
-"""Where the metrics of every epoch go: metrics.csv, TensorBoard, Weights & Biases."""
+"""The loggers of a run: metrics.csv, TensorBoard, Weights & Biases."""
 
 import csv
 import logging
@@ -28,17 +28,17 @@ from backhand.reporting.wandb_server import check_reachable
 
 log = logging.getLogger(__name__)
 
-# Seconds that the end of a run may wait for uploads; what is not uploaded by then is on the disk.
+# Seconds that a run waits for uploads at its end; the files remain on the disk.
 FINISH_TIMEOUT = 60.0
-# The folder that was chosen here, for this process and those that it starts to know it from one that the user chose.
+# Contains the folder that `_stage_in` chose, so that child processes can tell it from one that the user chose.
 STAGED = "BACKHAND_WANDB_DATA_DIR"
 
 
 class EpochTable(Logger):
-    """The metrics as one row an epoch, in memory for the pictures and in a CSV file.
+    """The metrics as one row per epoch, in memory for the plots and in a CSV file.
 
-    Lightning logs an epoch's validation and training metrics in two calls; they are joined here. The file is complete
-    up to the last whole epoch at any moment.
+    Lightning logs an epoch's validation and training metrics in two calls, which are merged here. The file always has
+    all completed epochs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,20 +50,20 @@ class EpochTable(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks for it."""
+        """Part of Lightning's interface; not used."""
         return "epochs"
 
     @property
     def version(self) -> str:
-        """Lightning asks for it."""
+        """Part of Lightning's interface; not used."""
         return ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The configuration is in `.hydra/config.yaml`; there is nothing to add."""
+        """Do nothing: the configuration is in `.hydra/config.yaml`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add to the epoch's row, and write the rows of the epochs before it."""
+        """Add metrics to the epoch's row, and write the rows of earlier epochs."""
         seen = {name: value for name, value in metrics.items() if not name.startswith("test/")}
         if "epoch" not in seen or set(seen) <= {"epoch"}:  # the loss of a step, or of the test split
             return
@@ -74,7 +74,7 @@ class EpochTable(Logger):
         self.rows.update({**seen, "epoch": epoch, "step": step or 0})
 
     def restore(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Begin with the rows of a resumed run."""
+        """Start with the rows of a resumed run."""
         self.rows, self._written, self._columns = Epochs(rows), 0, []
 
     @rank_zero_only
@@ -91,10 +91,10 @@ class EpochTable(Logger):
             if columns == self._columns:
                 with self.path.open("a", newline="") as file:
                     csv.DictWriter(file, columns).writerows(new)
-            else:  # the first row, or one with a metric that was not there before
-                # A new file has nothing to lose, and the wait for the disk, 5 ms, is for each run of a population.
-                place = replacing(self.path) if self.path.exists() else nullcontext(self.path)
-                with place as path, path.open("w", newline="") as file:
+            else:  # the first row, or a row with a new metric
+                # A new file needs no atomic replacement, which takes 5 ms for each run of a population.
+                target = replacing(self.path) if self.path.exists() else nullcontext(self.path)
+                with target as path, path.open("w", newline="") as file:
                     writer = csv.DictWriter(file, columns)
                     writer.writeheader()
                     writer.writerows(self.rows)
@@ -106,16 +106,19 @@ class EpochTable(Logger):
 def build_loggers(
     config: TrainConfig, folder: Path, rows: Sequence[Mapping[str, float]] = (), wandb_id: str | None = None
 ) -> tuple[list[Logger], EpochTable]:
-    """The table of epochs, which every run writes and the pictures are drawn from, and the loggers of `config.logger`.
+    """Build the table of epochs, which every run writes, and the loggers of `config.logger`.
 
     Args:
         config: the configuration.
-        folder: the run's.
-        rows: the epochs that the run has behind it, where it goes on in its own folder.
-        wandb_id: of the W&B run that it then goes on with.
+        folder: the folder of the run.
+        rows: the completed epochs, if the run is resumed in its own folder.
+        wandb_id: the id of the W&B run to resume.
+
+    Returns:
+        All loggers, and the table of epochs, which is one of them.
 
     Raises:
-        UserError: a package is missing; or a `_target_` is no logger, or cannot be made.
+        UserError: a package is missing, or a `_target_` is not a logger or cannot be constructed.
     """
     table = EpochTable(folder / "metrics.csv")
     loggers: list[Logger] = [table]
@@ -133,7 +136,7 @@ def build_loggers(
 
 
 def _own_logger(key: str, settings: dict[str, Any], config: TrainConfig, folder: Path) -> Logger:
-    """A logger that the configuration names by `_target_`; its `save_dir` is the run's folder unless it is given."""
+    """A logger that the configuration names by `_target_`; its default `save_dir` is the run's folder."""
     kind = class_of(settings, key, Logger)
     own = {"save_dir": str(folder)} if takes(kind, "save_dir") else {}
     logger = make(own | settings, key, kind)
@@ -142,25 +145,25 @@ def _own_logger(key: str, settings: dict[str, Any], config: TrainConfig, folder:
 
 
 def wandb_id(loggers: Sequence[Logger]) -> str | None:
-    """The W&B run's, where there is one."""
+    """The id of the W&B run, if there is one."""
     return next((str(logger.experiment.id) for logger in loggers if isinstance(logger, WandbLogger)), None)
 
 
 def close_loggers(loggers: list[Logger], exit_code: int, summary: Mapping[str, Any]) -> None:
-    """End the W&B run, where there is one, with the status that its page shows: finished (0) or failed.
+    """End the W&B run, if there is one.
 
     Args:
-        loggers: the run's.
-        exit_code: of the run.
-        summary: what is known of it beside its metrics.
+        loggers: the loggers of the run.
+        exit_code: 0 for a finished run; W&B shows any other as failed.
+        summary: values for the summary besides the metrics.
     """
     for run in wandb_runs(loggers):
         run.summary.update(summary)
         run.finish(exit_code=exit_code)
 
 
-def speaking_name(config: TrainConfig) -> str:
-    """What a run is called that has no name, as in `digits 64 tanh sgd lr=0.1 seed=0`."""
+def descriptive_name(config: TrainConfig) -> str:
+    """The default name of a run, such as `digits 64 tanh sgd lr=0.1 seed=0`."""
     model, optimizer = config.model, asdict(config.optimizer)
     activations = model.hidden_activation
     words = [
@@ -175,7 +178,7 @@ def speaking_name(config: TrainConfig) -> str:
 
 
 def _without_null(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What is set, at any depth."""
+    """The settings that are not null, at any depth."""
     return {
         key: _without_null(value) if isinstance(value, Mapping) else value
         for key, value in tree.items()
@@ -195,7 +198,7 @@ def _wandb_logger(
         "project": settings.project,
         "entity": settings.entity,
         "group": settings.group or os.environ.get("WANDB_RUN_GROUP"),
-        "name": config.name or os.environ.get("WANDB_NAME") or speaking_name(config),
+        "name": config.name or os.environ.get("WANDB_NAME") or descriptive_name(config),
         "notes": os.environ.get("WANDB_NOTES"),
         "tags": config.tags,
         "job_type": "train",
@@ -212,7 +215,7 @@ def _wandb_logger(
 
 
 def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
-    """Begin a W&B run, offline where there is no answer from the server."""
+    """Start a W&B run; it is offline if the server does not answer."""
     import wandb
 
     remote = git("remote", "get-url", "origin")
@@ -221,11 +224,11 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
         console="off",
         init_timeout=20,
         finish_timeout=FINISH_TIMEOUT,
-        # This project's commit, and the changes to it, wherever the command is run from; the code itself is not copied.
+        # The commit of this project and its uncommitted changes, whatever the current directory; no code is uploaded.
         git_root=str(CONF.parent),
-        # W&B leaves out a password, and not a user's name, which may be a token.
+        # W&B removes a password but not a user name, which may be a token.
         git_remote_url=remote and without_secrets(USER_AND_AT.sub("", remote)),
-        git_commit=git("rev-parse", "HEAD"),  # where it is told the one, W&B does not look for the other
+        git_commit=git("rev-parse", "HEAD"),  # W&B looks up neither the URL nor the commit if one of them is given
         save_code=True,
         disable_code=True,
     )
@@ -238,23 +241,23 @@ def _start(arguments: Mapping[str, Any], mode: str, resumed: bool) -> Any:
         except (OSError, wandb.errors.Error) as error:
             reason = without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
             log.warning("W&B cannot be reached (%s); this run is logged offline, under %s", reason, folder)
-            for begun in set(folder.glob("run-*")) - before:
-                shutil.rmtree(begun, ignore_errors=True)
+            for started in set(folder.glob("run-*")) - before:
+                shutil.rmtree(started, ignore_errors=True)
         mode = "offline"
     return wandb.init(**arguments, mode=mode, settings=settings)  # type: ignore[arg-type]
 
 
 def _stage_in(folder: Path) -> None:
-    """Let W&B keep what it has yet to upload in the run's folder, unless the user has named another."""
+    """Let W&B keep files for upload in the run's folder, unless the user has set another."""
     if os.environ.get("WANDB_DATA_DIR") in (None, os.environ.get(STAGED)):
         os.environ["WANDB_DATA_DIR"] = os.environ[STAGED] = str(folder)
 
 
 def _logged_in() -> bool:
-    """Whether there is a key, without asking for one and without the network."""
+    """Whether there is an API key; neither prompts for one nor uses the network."""
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))  # else it tells where it has the key from
+    wandb.setup(wandb.Settings(silent=True))  # otherwise it prints where the key was found
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

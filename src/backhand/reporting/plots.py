@@ -1,4 +1,4 @@
-"""The pictures of a run and of a sweep as PNG files. They are drawn on matplotlib's Figure, which needs no screen."""
+"""The plots of a run and of a sweep as PNG files, drawn on matplotlib's `Figure`, which needs no display."""
 
 import io
 import warnings
@@ -18,7 +18,7 @@ TITLES = {"loss": "Loss", "acc": "Accuracy", "r2": "R² (share of the variance e
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Loss, and accuracy or R², by epoch: training against validation."""
+    """Plot training and validation loss, and accuracy or R², by epoch."""
     table = pd.DataFrame(list(rows))
     table = table.set_index(table["epoch"].rename("epoch") + 1)
     metrics = [metric for metric in TITLES if metric == "loss" or f"val/{metric}" in table]
@@ -31,7 +31,7 @@ def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], path: Path) -> None:
-    """How often each true class (row) was taken for each class (column) on the test split."""
+    """Plot the confusion matrix of the test split: true classes in rows, predicted ones in columns."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
     size = max(4, 0.5 * len(names) + 1.6)
@@ -45,7 +45,7 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], path: Path)
 
 
 def predictions(target: Sequence[float | None], predicted: Sequence[float | None], path: Path) -> None:
-    """Predicted against true value on the test split, in the target's own units."""
+    """Plot predicted against true values of the test split, in the target's units."""
     from sklearn.metrics import PredictionErrorDisplay
 
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
@@ -57,37 +57,37 @@ def predictions(target: Sequence[float | None], predicted: Sequence[float | None
 
 
 def sweep_plot(runs: pd.DataFrame, settings: list[str], objectives: list[str], path: Path) -> None:
-    """Every run of a sweep as a line through its settings to its objectives, the best in orange."""
-    lines = parallel_axes(runs, settings, objectives)
-    figure = Figure(figsize=(max(7, 1.6 * len(lines.axes)), 4.6), layout="constrained")
+    """Plot the runs of a sweep on parallel axes of settings and objectives, the best run in orange."""
+    parallel = parallel_axes(runs, settings, objectives)
+    figure = Figure(figsize=(max(7, 1.6 * len(parallel.axes)), 4.6), layout="constrained")
     axes = figure.subplots()
-    for places, worth in zip(lines.places.to_numpy(), lines.worth, strict=True):
-        axes.plot(places, color=BLUE, alpha=0.1 + 0.6 * worth, lw=1.3)
-    axes.plot(lines.places.to_numpy()[-1], color=ORANGE, lw=2.5)
-    for number, each in enumerate(lines.axes.values()):
-        axes.axvline(number, color="#404348", lw=1)
-        for place, label in each.few_ticks():
+    for positions, score in zip(parallel.positions.to_numpy(), parallel.score, strict=True):
+        axes.plot(positions, color=BLUE, alpha=0.1 + 0.6 * score, lw=1.3)
+    axes.plot(parallel.positions.to_numpy()[-1], color=ORANGE, lw=2.5)
+    for index, each in enumerate(parallel.axes.values()):
+        axes.axvline(index, color="#404348", lw=1)
+        for position, label in each.few_ticks():
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
-            axes.text(number + 0.03, place, printable(label, 16), va="center", fontsize=8, bbox=box)
-    best = runs.loc[lines.places.index[-1], objectives[0]]
+            axes.text(index + 0.03, position, printable(label, 16), va="center", fontsize=8, bbox=box)
+    best = runs.loc[parallel.positions.index[-1], objectives[0]]
     axes.set_title(printable(f"{len(runs)} runs; the best, {objectives[0]} = {best:.4g}, in orange", 200))
-    axes.set_xticks(range(len(lines.axes)), [printable(name, 18) for name in lines.axes], fontsize=8.5)
-    axes.set(xlim=(-0.1, len(lines.axes) - 0.5), yticks=[])
+    axes.set_xticks(range(len(parallel.axes)), [printable(name, 18) for name in parallel.axes], fontsize=8.5)
+    axes.set(xlim=(-0.1, len(parallel.axes) - 0.5), yticks=[])
     axes.spines[:].set_visible(False)
     _save(figure, path)
 
 
 def printable(text: str, letters: int) -> str:
-    """Text cut in its middle, of which matplotlib takes nothing for a formula, and in which all can be seen."""
+    """Shorten text in the middle, escape it for matplotlib's formulas, and replace characters that cannot be drawn."""
     if len(text) > letters:
         text = f"{text[: letters // 2]}…{text[-(letters // 2) + 1 :]}"
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text).replace("$", r"\$")
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text).replace("$", r"\$")
 
 
 def _save(figure: Figure, path: Path) -> None:
     drawn = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it, and names are the user's
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # matplotlib draws a box for it
         figure.savefig(drawn, dpi=100)
-    with replacing(path) as aside:  # 64 colours: a third of the size
-        Image.open(drawn).convert("RGB").quantize(64).save(aside, "PNG", optimize=True)
+    with replacing(path) as temporary:  # 64 colours: a third of the size
+        Image.open(drawn).convert("RGB").quantize(64).save(temporary, "PNG", optimize=True)

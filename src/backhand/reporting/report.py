@@ -1,4 +1,4 @@
-"""The local report: `python scripts/report.py FOLDER` makes one HTML file of a run, a sweep or several of them."""
+"""`python scripts/report.py FOLDER` writes the report of a run, a sweep or several of them as one HTML file."""
 
 import base64
 import gzip
@@ -15,99 +15,99 @@ from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.files import atomic_write
 from backhand.errors import UserError
-from backhand.reporting.terminal import print_table, shown
+from backhand.reporting.terminal import print_table, relative_to_cwd
 
 if TYPE_CHECKING:
-    from backhand.reporting.page import Page
+    from backhand.reporting.sections import Report
 
 USAGE = """
-Make a report of a run or of a sweep: one HTML file that needs no network.
+Write a report of a run or of a sweep: one HTML file that needs no network.
 
   python scripts/report.py outputs/2026-01-31/12-00-00
   python scripts/report.py outputs/2026-01-31/12-00-00 outputs/2026-02-01/09-30-00
 
-  FOLDER ...      a run's folder, a sweep's, or several, which are put side by side (of a sweep its best setting)
-  out=FILE        report.html in the folder by default, or here for several; an earlier report is replaced
+  FOLDER ...      a run's or a sweep's folder, or several to compare (of a sweep its best setting)
+  out=FILE        default: report.html in the folder, or in the current one for several; an earlier report is replaced
 """
 
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-# How a file of ours is known again, and may be replaced.
+# A file that contains this is an earlier report and may be replaced.
 GENERATOR = '<meta name="generator" content="backhand report">'
 
 
 @dataclass
 class ReportArguments:
-    """What `scripts/report.py` takes beside folders."""
+    """The arguments of `scripts/report.py` other than folders."""
 
     out: str | None = None
 
 
 @script
 def main(command_line: list[str]) -> int:
-    """The command."""
-    # A folder's name may have an equals sign in it. os.path's `isdir` has an answer for a name that is too long, too.
+    """Run `scripts/report.py`."""
+    # The name of a folder may contain an equals sign. Unlike pathlib, `os.path.isdir` accepts a name that is too long.
     settings = [each for each in command_line if "=" in each and not os.path.isdir(each)]  # noqa: PTH112
     given = [each for each in command_line if each in (*settings, "--help", "-h")]
     folders = [each for each in command_line if each not in given]
     arguments = parse(ReportArguments, given, USAGE)
     if not folders:
-        raise UserError("name the folder of a run or of a sweep, as in outputs/2026-01-31/12-00-00; see --help")
+        raise UserError("give the folder of a run or of a sweep, as in outputs/2026-01-31/12-00-00; see --help")
     out = Path(arguments.out or Path(folders[0] if len(folders) == 1 else "", "report.html"))
-    page = write_report(folders, out)
-    if page.comparisons:
-        from backhand.reporting.page import written_pairs
+    report = write_report(folders, out)
+    if report.comparisons:
+        from backhand.reporting.sections import format_pairs
 
-        for title, pairs in written_pairs(page.comparisons):
+        for title, pairs in format_pairs(report.comparisons):
             print_table(title, pairs)
-    for line in page.remarks:
+    for line in report.remarks:
         print(line)
-    print(shown(out.absolute()))
+    print(relative_to_cwd(out.absolute()))
     return 0
 
 
-def write_report(folders: Sequence[Path | str], out: Path | str) -> "Page":
+def write_report(folders: Sequence[Path | str], out: Path | str) -> "Report":
     """Write the report of a run, of a sweep, or of several folders as one HTML file.
 
     Args:
-        folders: the runs' and sweeps'.
-        out: the file; an earlier report is replaced, anything else is not.
+        folders: folders of runs and of sweeps.
+        out: the HTML file; an earlier report is replaced, any other file is not.
 
     Returns:
-        What is on the page.
+        The content of the report.
 
     Raises:
-        UserError: a folder is neither a run's nor a sweep's, or named twice, or the file cannot be written.
+        UserError: a folder is neither a run's nor a sweep's or is given twice, or the file cannot be written.
     """
     paths, file = [Path(each) for each in folders], Path(out)
     _check_folders(paths)
     _check_out(file)
-    from backhand.reporting.page import build_page  # pandas and Plotly: only when the arguments are right
+    from backhand.reporting.sections import build_report  # pandas and Plotly, imported only for valid arguments
 
-    page = build_page(paths, file.parent)
+    report = build_report(paths, file.parent)
     try:
-        atomic_write(file, render(page))
+        atomic_write(file, render(report))
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
-    return page
+    return report
 
 
-def leave_report(folder: Path) -> None:
-    """Write the report of a run or of a sweep that has just ended; where the disk is full, all else is there."""
+def write_report_or_warn(folder: Path) -> None:
+    """Write the report of a run or sweep that has just ended; log a warning if it cannot be written."""
     try:
         write_report([folder], folder / "report.html")
     except UserError as error:
         log.warning("no report: %s", error)
 
 
-def render(page: "Page") -> str:
-    """The HTML of a page, with its style, its scripts and Plotly's in it."""
+def render(report: "Report") -> str:
+    """Render a report as HTML that contains its style, its script and Plotly."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     from backhand.reporting.charts import templates
-    from backhand.reporting.page import SIGNS
+    from backhand.reporting.sections import SIGNS
 
     packed, script = (HERE / "plotly-cartesian.min.js.gz").read_bytes(), (HERE / "report.js").read_text("utf-8")
     environment = Environment(
@@ -115,20 +115,20 @@ def render(page: "Page") -> str:
     )
     environment.filters["embedded"] = lambda text: Markup(embedded(text))
     return environment.get_template("report.html.j2").render(
-        page=page,
+        report=report,
         signs=SIGNS,
         generator=Markup(GENERATOR),
         style=Markup((HERE / "report.css").read_text("utf-8")),
         script=Markup(script),
         templates=json.dumps(templates(), separators=(",", ":")),
         plotly=base64.b64encode(packed).decode(),
-        # The page's script unpacks Plotly's and inserts it, which the policy allows by its hash as well.
+        # The report's script unpacks Plotly and inserts it, so the policy needs the hashes of both.
         policy=" ".join(f"'sha256-{_digest(each)}'" for each in (script.encode(), gzip.decompress(packed))),
     )
 
 
 def embedded(text: str) -> str:
-    """JSON as a script element may hold it: nothing in it ends the element or begins a comment."""
+    """Escape JSON for a script element, so that nothing in it ends the element or begins a comment."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
 
 
@@ -139,26 +139,26 @@ def _digest(data: bytes) -> str:
 def _check_folders(folders: Sequence[Path]) -> None:
     from backhand.reporting.folder import is_sweep
 
-    for place, folder in enumerate(folders):
-        is_sweep(folder)  # raises where it is neither
-        if folder.resolve() in [each.resolve() for each in folders[:place]]:
-            raise UserError(f"{folder}: is named twice")
+    for index, folder in enumerate(folders):
+        is_sweep(folder)  # raises UserError if it is neither
+        if folder.resolve() in [each.resolve() for each in folders[:index]]:
+            raise UserError(f"{folder}: is given twice")
 
 
 def _check_out(out: Path) -> None:
-    where = f"out={out}"
+    argument = f"out={out}"
     try:
         if out.is_dir():
-            raise UserError(f"{where}: is a folder; name a file in it")
+            raise UserError(f"{argument}: is a folder; give a file in it")
         if not out.absolute().parent.is_dir():
-            raise UserError(f"{where}: there is no folder {out.parent}")
+            raise UserError(f"{argument}: the folder {out.parent} does not exist")
         if not out.exists():
             return
         if not out.is_file():
-            raise UserError(f"{where}: is not a file, but a pipe, a socket or a device")
+            raise UserError(f"{argument}: is not a file, but a pipe, a socket or a device")
         with out.open("rb") as file:
-            ours = GENERATOR.encode() in file.read(1000)
+            is_report = GENERATOR.encode() in file.read(1000)
     except OSError as error:
-        raise UserError(f"{where}: cannot be written ({error.strerror})") from None
-    if not ours:
-        raise UserError(f"{where}: exists already, and is no report; nothing is overwritten")
+        raise UserError(f"{argument}: cannot be written ({error.strerror})") from None
+    if not is_report:
+        raise UserError(f"{argument}: already exists and is not a report; nothing is overwritten")

@@ -1,4 +1,4 @@
-"""result.json: what became of a run. It is the last file that a run writes."""
+"""result.json, the result of a run and the last file that it writes."""
 
 import functools
 import hashlib
@@ -23,15 +23,14 @@ from backhand.config.imports import file_and_name
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
 
-# What the gradients of a run come from, and what of it changes none of them.
-CALCULUS = Path(backhand.__file__).parent / "calculus"
-UNIMPORTANT = (tokenize.COMMENT, tokenize.NL)
-BEGINS = (tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+CALCULUS = Path(backhand.__file__).parent / "calculus"  # the code that computes the gradients
+IGNORED = (tokenize.COMMENT, tokenize.NL)
+STATEMENT_STARTS = (tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)  # a statement follows
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
-# Settings that change no number of the result: where a run is resumed from, what is shown, logged, drawn, profiled or
-# audited, and where the data are kept. A run may be resumed with others. `data.dir` is hashed: it names what is read.
+# Settings that change no number in the result: what is resumed, displayed, logged, plotted, profiled or audited, and
+# the device of the data. A run may be resumed with other values. `data.dir` is hashed because it selects the data.
 NOT_HASHED = (
     *("ckpt_path", "checkpoint", "plots", "report", "name", "tags", "logger", "sweep", "on_divergence"),
     *("callbacks.progress_bar", "callbacks.audit", "callbacks.flow", "data.device"),
@@ -42,24 +41,23 @@ NOT_HASHED = (
 
 @dataclass
 class Result:
-    """The outcome of a run.
+    """The result of a run.
 
     Attributes:
-        status: `finished`; `diverged` (a loss or a gradient was not finite, or the training loss 10,000 times the first
-            step's); `failed`; `interrupted`.
-        objective: the metric that chose the best checkpoint, and its best value.
-        metrics: the last epoch's training and validation metrics, and the best checkpoint's on the test split.
-        best: the metrics of the epoch whose checkpoint is the best one.
-        parameters: how many numbers the network has to learn.
-        seconds: of training, validation included, set-up and test left out; of a population, the run's share.
-        population: how many runs were trained in the same tensors; 1 for a run of its own.
-        steps, epochs: completed, those before it was resumed included.
-        skipped: steps whose update was left out, because it was not finite.
-        audit: how often the gradients were audited, the worst relative error, whose it was, and torch's own
-            there where it was looked at; or of another backward pass the mean angle to backpropagation in degrees;
-            None for never.
-        error: why it failed or diverged.
-        chosen: what became of each setting that was `auto`.
+        status: `finished`; `diverged` (a loss or a gradient was not finite, or the training loss exceeded 10,000 times
+            that of the first step); `failed`; `interrupted`.
+        objective: the metric that selects the best checkpoint, and its best value.
+        metrics: the last epoch's training and validation metrics, and the best checkpoint's test metrics.
+        best: the metrics of the epoch of the best checkpoint.
+        parameters: the number of trainable parameters.
+        seconds: of training and validation, without set-up and test; in a population, the run's share.
+        population: the number of runs that were trained in the same tensors.
+        steps, epochs: completed, including those before the run was resumed.
+        skipped: steps without an update because the loss or a gradient was not finite.
+        audit: the number of gradient audits, the worst relative error with its parameter and, if measured, torch's own
+            error there; for other backward passes the mean angle to backpropagation in degrees; None without audits.
+        error: why the run failed or diverged.
+        chosen: the value of each setting that was `auto`.
     """
 
     status: Status
@@ -79,16 +77,13 @@ class Result:
 
 
 def chosen(composed: TrainConfig, settled: TrainConfig) -> dict[str, str]:
-    """What became of the settings that were `auto`, by key."""
+    """The values of the settings that were `auto`, by key."""
     names = ("loss", "output_activation")
     return {f"model.{name}": getattr(settled.model, name) for name in names if getattr(composed.model, name) == "auto"}
 
 
 def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
-    """Write `folder/result.json`.
-
-    A number that is not finite becomes null, for JSON has no other word for it, and a secret ***.
-    """
+    """Write `folder/result.json`, with null for a number that is not finite and *** for a secret."""
     record = {
         **asdict(result),
         "config_hash": config_hash(config),
@@ -104,21 +99,21 @@ def write_result(result: Result, config: TrainConfig, folder: Path) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """What `folder/result.json` says; None where there is none, or what is there is not one."""
+    """Read `folder/result.json`; None if it does not exist or is not a result."""
     record = read_json(folder / "result.json")
     known = isinstance(record, dict) and record.get("status") in get_args(Status)
     return record if known and isinstance(record.get("objective"), dict) else None
 
 
 def is_complete(record: dict[str, Any] | None) -> bool:
-    """Whether there is nothing left to do for the run: a diverged one would diverge again."""
+    """Whether the run need not be repeated; a diverged run would diverge again."""
     return record is not None and record["status"] in ("finished", "diverged")
 
 
 def objective_of(record: dict[str, Any]) -> float:
-    """The objective's value; the worst there is where it has none, or where the run diverged.
+    """The value of the objective, or `worst_objective` if it has none or the run diverged.
 
-    Before it does, or where the numbers of a lost run overflow to a loss of 0, its best epoch may look good.
+    The best epoch of a diverged run may look good: it precedes the divergence, or an overflow led to a loss of 0.
     """
     value = record["objective"].get("value")
     if value is None or record["status"] == "diverged":
@@ -127,12 +122,12 @@ def objective_of(record: dict[str, Any]) -> float:
 
 
 def worst_objective(name: str) -> float:
-    """Beyond any value that a run could have."""
+    """Infinity, with the sign that is worse than any value of the metric."""
     return -math.inf if larger_is_better(name) else math.inf
 
 
 def best_objective(rows: Sequence[Mapping[str, float]], name: str) -> float:
-    """The objective's best value among the epochs, or the worst there is where no epoch had a finite one."""
+    """The best value of the objective over the epochs, or `worst_objective` if none is finite."""
     finite = [row[name] for row in rows if name in row and math.isfinite(row[name])]
     if not finite:
         return worst_objective(name)
@@ -140,13 +135,13 @@ def best_objective(rows: Sequence[Mapping[str, float]], name: str) -> float:
 
 
 def best_row(rows: Sequence[Mapping[str, float]], name: str) -> Mapping[str, float] | None:
-    """The first epoch that has the objective's best value; None where no epoch has a finite one."""
+    """The first epoch with the best value of the objective; None if no value is finite."""
     best = best_objective(rows, name)
     return next((row for row in rows if row.get(name) == best and math.isfinite(best)), None)
 
 
 def best_epoch(rows: Sequence[Mapping[str, float]], name: str) -> dict[str, float]:
-    """The metrics of `best_row`; none where there is none."""
+    """The metrics of `best_row`; empty without one."""
     row = best_row(rows, name)
     return {} if row is None else metrics_of(row)
 
@@ -157,17 +152,17 @@ def metrics_of(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def config_hash(config: TrainConfig) -> str:
-    """SHA-256 of the settings that decide what a run computes, and of the source of its backward pass."""
+    """SHA-256 of the settings that affect the result, and of the source of the backward pass."""
     decisive = settings_without(config, NOT_HASHED) | {"backward_pass": backward_pass(config)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def is_another(stored: Mapping[str, Any], config: TrainConfig) -> str | None:
-    """Whose a result.json or a checkpoint is, if not this configuration's: half a sentence; None where it is.
+def mismatch(stored: Mapping[str, Any], config: TrainConfig) -> str | None:
+    """The run that a result.json or a checkpoint belongs to, for a message; None if it is this configuration's.
 
     Args:
-        stored: with `config_hash` and `backward_pass`.
-        config: the run's.
+        stored: a record with `config_hash` and `backward_pass`.
+        config: the configuration of the run.
     """
     if stored.get("config_hash") == config_hash(config):
         return None
@@ -177,9 +172,9 @@ def is_another(stored: Mapping[str, Any], config: TrainConfig) -> str | None:
 
 
 def backward_pass(config: TrainConfig) -> str:
-    """A digest of the code that the gradients come from: this package's calculus, and the file of a rule of one's own.
+    """A digest of the code that computes the gradients: `backhand.calculus` and the file of `model.gradient`.
 
-    Comments, docstrings and blank lines do not count. A file that is not there counts as empty.
+    Comments, docstrings and blank lines are ignored. A missing file counts as empty.
     """
     own = file_and_name(config.model.gradient)
     files = [*sorted(CALCULUS.glob("*.py")), *([own[0]] if own is not None else [])]
@@ -190,7 +185,7 @@ def code_of(file: Path) -> str:
     """The file's tokens without comments, docstrings and blank lines."""
     if not file.is_file():
         return ""
-    # A file that is changed while the program runs has been imported as it was.
+    # Cached: if the file changes while the program runs, the imported code is still the old one.
     return _code(str(file.absolute()))
 
 
@@ -198,28 +193,28 @@ def code_of(file: Path) -> str:
 def _code(path: str) -> str:
     source = Path(path).read_bytes()
     try:
-        tokens = [each for each in tokenize.tokenize(io.BytesIO(source).readline) if each.type not in UNIMPORTANT]
+        tokens = [each for each in tokenize.tokenize(io.BytesIO(source).readline) if each.type not in IGNORED]
     except (tokenize.TokenError, SyntaxError):
         return source.decode("utf-8", "replace")
-    kept = [tokens[0]]
+    code = [tokens[0]]
     for token in tokens[1:]:
-        # At the beginning of a statement a string is a docstring, and an end of line what is left of one.
-        if kept[-1].type not in BEGINS or token.type not in (tokenize.STRING, tokenize.NEWLINE):
-            kept.append(token)
-    return "".join(token.string for token in kept)
+        # A string at the start of a statement is a docstring; the end of its line is removed with it.
+        if code[-1].type not in STATEMENT_STARTS or token.type not in (tokenize.STRING, tokenize.NEWLINE):
+            code.append(token)
+    return "".join(token.string for token in code)
 
 
-def differences(ours: TrainConfig, theirs: TrainConfig) -> str:
-    """Which settings make their `config_hash` another, in words; the first three of them."""
+def describe_differences(ours: TrainConfig, theirs: TrainConfig) -> str:
+    """The first three settings that make the `config_hash` of two configurations differ, for a message."""
     here, there = (dict(leaves(settings_without(each, NOT_HASHED))) for each in (ours, theirs))
     keys = [key for key in here | there if here.get(key) != there.get(key)]
-    told = [f"{key} is {there.get(key)} there, {here.get(key)} here" for key in keys[:3]]
+    first = [f"{key} is {there.get(key)} there, {here.get(key)} here" for key in keys[:3]]
     more = [f"{len(keys) - 3} more"] if len(keys) > 3 else []
-    return ", ".join([*told, *more])
+    return ", ".join([*first, *more])
 
 
 def settings_without(config: TrainConfig, keys: Sequence[str]) -> dict[str, Any]:
-    """The configuration without some of its keys."""
+    """The configuration as a dict without some of its keys."""
     settings = asdict(config)
     for key in keys:
         *parents, last = key.split(".")
@@ -229,7 +224,7 @@ def settings_without(config: TrainConfig, keys: Sequence[str]) -> dict[str, Any]
 
 @functools.cache
 def git(*arguments: str) -> str | None:
-    """What git says of the code that this process runs; None where it says nothing."""
+    """The output of a git command in this project's repository; None if it fails."""
     command = ["git", "-C", str(CONF.parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""What a command prints when it is done."""
+"""The summary that a command prints at its end, and how numbers and settings are formatted in it."""
 
 import os
 import shlex
@@ -14,18 +14,18 @@ from backhand.reporting.result import Result
 
 
 def print_summary(result: Result, folder: Path, best: int | None) -> None:
-    """Print the end of a run: the metrics of its best epoch, how long it took, and where the files are.
+    """Print the summary of a run: the metrics of its best epoch, its duration and its folder.
 
     Args:
-        result: the run's.
-        folder: the run's.
-        best: the epoch, from 1, whose checkpoint was tested; None where there is no such checkpoint: the table then has
-            the last epoch's metrics, and the tested weights were the last.
+        result: the result of the run.
+        folder: the folder of the run.
+        best: the epoch, counted from 1, whose checkpoint was tested; None without such a checkpoint: the metrics are
+            then the last epoch's, and the last weights were tested.
     """
     tested = {name: value for name, value in result.metrics.items() if name.startswith("test/")}
     table = metrics_table(result.metrics if best is None else result.best | tested)
     table.add_section()
-    table.add_row("seconds", number("seconds", result.seconds))
+    table.add_row("seconds", format_metric("seconds", result.seconds))
     if best is None:
         table.add_row("epochs", str(result.epochs))
     else:
@@ -35,26 +35,26 @@ def print_summary(result: Result, folder: Path, best: int | None) -> None:
     console.print(table)
     if result.skipped:
         steps = "1 step was" if result.skipped == 1 else f"{result.skipped:,} steps were"
-        console.print(f"{steps} left out: a loss or a gradient was not finite", highlight=False)
+        console.print(f"{steps} skipped: a loss or a gradient was not finite", highlight=False)
     if result.audit is not None and "angle" in result.audit:
-        of = f"of the hidden layers' δ, {counted(result.audit['times'], 'audit')}"
-        line = f"not backpropagation: angle to it {result.audit['angle']:.0f}° on average ({of})"
+        source = f"of the hidden layers' δ, {counted(result.audit['times'], 'audit')}"
+        line = f"not backpropagation: angle to it {result.audit['angle']:.0f}° on average ({source})"
         console.print(line, highlight=False)
     elif result.audit is not None:
         times, worst, torchs = (result.audit[key] for key in ("times", "worst", "torch"))
         line = f"gradients audited: {times} {'time' if times == 1 else 'times'}, worst relative error {worst:.0e}"
         console.print(line + (f" (torch's own: {torchs:.0e})" if torchs is not None else ""), highlight=False)
-    if (command := upload_command(Path(shown(folder)))) is not None:
+    if (command := upload_command(Path(relative_to_cwd(folder)))) is not None:
         console.print(Text(f"upload: {command}"), soft_wrap=True)
-    # Not a cell of the table: a path that is cut off or wrapped cannot be copied.
-    console.print(Text(f"files: {shown(folder)}"), soft_wrap=True)
+    # Outside the table, which would truncate or wrap a long path.
+    console.print(Text(f"files: {relative_to_cwd(folder)}"), soft_wrap=True)
 
 
 def upload_command(folder: Path) -> str | None:
-    """What uploads the folder's W&B runs that are not on a server; None where there are none.
+    """The command that uploads the folder's offline W&B runs; None without any.
 
     Args:
-        folder: of a run or of a sweep, as it is to be typed.
+        folder: of a run or of a sweep, as the command should name it.
     """
     for pattern in ("wandb/offline-run-*", "*/wandb/offline-run-*"):
         if any(folder.glob(pattern)):
@@ -63,7 +63,7 @@ def upload_command(folder: Path) -> str | None:
 
 
 def metrics_table(metrics: Mapping[str, float]) -> Table:
-    """A row a metric (loss, acc, …), a column a split that has one."""
+    """One row per metric (loss, acc, …) and one column per split."""
     table = Table()
     splits = [split for split in ("train", "val", "test") if any(name.startswith(f"{split}/") for name in metrics)]
     table.add_column("")
@@ -71,20 +71,20 @@ def metrics_table(metrics: Mapping[str, float]) -> Table:
         table.add_column(split, justify="right")
     for metric in dict.fromkeys(name.partition("/")[2] for name in metrics):
         row = [metrics.get(f"{split}/{metric}") for split in splits]
-        table.add_row(metric, *("" if value is None else number(metric, value) for value in row))
+        table.add_row(metric, *("" if value is None else format_metric(metric, value) for value in row))
     return table
 
 
-def shown(path: Path) -> str:
-    """The path as short as it can be typed from here."""
+def relative_to_cwd(path: Path) -> str:
+    """The path relative to the current directory, or unchanged if it lies outside."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
 
 
-def number(metric: str, value: float) -> str:
-    """A metric's value as people read it."""
+def format_metric(metric: str, value: float) -> str:
+    """A metric's value for display: accuracy in percent, others with 4 significant digits."""
     if metric == "acc":
         return f"{value:.2%}"
     if metric == "seconds" and value >= 1:
@@ -98,7 +98,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def short(setting: str) -> str:
-    """A setting as people read it: a number that a sampler drew has more digits than anybody compares."""
+    """A setting for display: a sampled number has 4 significant digits."""
     try:
         return f"{float(setting):.4g}" if len(setting) > 8 and not setting.isdecimal() else setting
     except ValueError:
@@ -106,12 +106,12 @@ def short(setting: str) -> str:
 
 
 def print_table(title: str, frame: Any, numbers: Sequence[str] = ()) -> None:
-    """Print a data frame of text; where the table is wider than the terminal, a line a row.
+    """Print a data frame of text as a table, or one line per row if the terminal is too narrow.
 
     Args:
-        title: above the table.
-        frame: as Text, for a user's own brackets are no markup.
-        numbers: the columns that stand at the right.
+        title: printed above the table.
+        frame: strings; brackets in them are not markup.
+        numbers: the columns that are aligned right.
     """
     console, table = Console(), Table(title=Text(title), title_justify="left")
     for column in frame:
@@ -124,5 +124,5 @@ def print_table(title: str, frame: Any, numbers: Sequence[str] = ()) -> None:
         return
     console.print(Text(title))
     for row in rows:
-        told = ", ".join(f"{column} {value}" for column, value in zip(frame, row, strict=True) if value)
-        console.print(Text(f"- {told}"), soft_wrap=True)
+        line = ", ".join(f"{column} {value}" for column, value in zip(frame, row, strict=True) if value)
+        console.print(Text(f"- {line}"), soft_wrap=True)

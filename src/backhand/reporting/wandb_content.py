@@ -1,4 +1,4 @@
-"""What a run tells W&B beside its metrics."""
+"""What a run logs to W&B besides its metrics."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from backhand.reporting.result import metrics_of
 
 
 class Histogram(NamedTuple):
-    """Counts in bins of one width, from `start` up."""
+    """Counts in bins of equal width, the first of which begins at `start`."""
 
     counts: list[int]
     start: float
@@ -24,15 +24,15 @@ class Histogram(NamedTuple):
 
 
 class EpochLogger(WandbLogger):
-    """Lightning's, which also keeps the best value so far of each training and validation metric: `best/val/loss`.
+    """Lightning's logger, which also logs the best value so far of each metric, such as `best/val/loss`.
 
-    It is a metric of its own, for W&B's own best values (`summary="min"`) take the last one's place in tables, sweeps
-    and panels, which then find no number there.
+    W&B's own best values (`summary="min"`) replace the last value by a dict, in which tables, sweeps and panels find no
+    number.
 
     Args:
         run: the W&B run, or None in a process that does not write it.
-        folder: the run's.
-        rows: the epochs that it has behind it.
+        folder: the folder of the run.
+        rows: the completed epochs of a resumed run.
     """
 
     def __init__(self, run: Any, folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -43,29 +43,29 @@ class EpochLogger(WandbLogger):
             run.define_metric("trainer/global_step")
             run.define_metric("*", step_metric="epoch")
         for row in rows:
-            if run is not None and run.offline:  # what is uploaded under the same id later replaces what was before
+            if run is not None and run.offline:  # its upload will replace what is stored under the same id
                 self.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
             else:
                 self._improved(row)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log, and with it what is now the best."""
+        """Log the metrics and their best values so far."""
         super().log_metrics({**metrics, **self._improved(metrics)}, step)
 
     def _improved(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The best values that these metrics have a part in."""
-        found = {}
+        """Update the best values of these metrics, and return them."""
+        best = {}
         for name, value in metrics_of(metrics).items():
             better = max if larger_is_better(name) else min
             if math.isfinite(value):
                 self._best[name] = better(value, self._best.get(name, value))
             if name in self._best:
-                found[f"best/{name}"] = self._best[name]
-        return found
+                best[f"best/{name}"] = self._best[name]
+        return best
 
 
 def wandb_runs(loggers: Sequence[Logger]) -> Iterator[Any]:
-    """The W&B run, where there is one and this process writes it."""
+    """The W&B run, if there is one and this process writes it."""
     for logger in loggers:
         if isinstance(logger, WandbLogger) and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             yield logger.experiment
@@ -74,7 +74,7 @@ def wandb_runs(loggers: Sequence[Logger]) -> Iterator[Any]:
 def log_histograms(loggers: Sequence[Logger], histograms: Mapping[str, Histogram], epoch: int, step: int) -> None:
     """Log an epoch's histograms."""
     for run in wandb_runs(loggers):
-        import wandb  # a second that other runs do without
+        import wandb  # its import takes a second
 
         shown = {
             name: wandb.Histogram(np_histogram=(np.array(each.counts), _edges(each)))
@@ -86,16 +86,16 @@ def log_histograms(loggers: Sequence[Logger], histograms: Mapping[str, Histogram
 def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path, metrics: Mapping[str, float]) -> None:
     """Log the confusion matrix, the worst predictions, the first layer's weights, and the best checkpoint.
 
-    The summary says how many samples were misclassified in all, for the worst are a few of them.
+    The summary has the total number of misclassified samples.
 
     Args:
-        loggers: the run's.
-        findings: what to show.
-        checkpoint: the best one, which stays where it is.
-        metrics: the number of its epoch, and the metrics there and on the test split: the artifact's metadata.
+        loggers: the loggers of the run.
+        findings: what to log.
+        checkpoint: the best checkpoint; the file is not moved.
+        metrics: metadata of the artifact: the number of the checkpoint's epoch, its metrics and the test metrics.
     """
     for run in wandb_runs(loggers):
-        import wandb  # a second that other runs do without
+        import wandb  # its import takes a second
 
         shown: dict[str, Any] = {"worst_predictions": _worst(findings)}
         if findings.classes is not None and findings.confusion is not None:
@@ -107,7 +107,7 @@ def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path
             table = wandb.Table(["Actual", "Predicted", "nPredictions"], rows)
             fields: dict[str, Any] = {name: name for name in ("Actual", "Predicted", "nPredictions")}
             run.summary["misclassified"] = sum(map(sum, findings.confusion)) - sum(
-                counts[place] for place, counts in enumerate(findings.confusion)
+                counts[index] for index, counts in enumerate(findings.confusion)
             )
             shown["confusion_matrix"] = wandb.plot_table(
                 "wandb/confusion_matrix/v1", table, fields, {"title": "Confusion matrix, test split"}
@@ -117,9 +117,9 @@ def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path
         run.log(shown)
         if not checkpoint.exists():  # no epoch had a finite objective
             continue
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # as W&B's JSON wants it
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # W&B's JSON has no NaN
         artifact = wandb.Artifact(f"best-{run.id}", "model", metadata=finite)
-        # It is not changed any more: there is no need of a second copy of it.
+        # The file does not change any more, so W&B needs no copy.
         artifact.add_file(str(checkpoint.absolute()), policy="immutable", skip_cache=True)
         run.log_artifact(artifact, aliases=["best"])
 
@@ -132,8 +132,8 @@ def _worst(findings: Findings) -> Any:
     rows = [
         [
             each["id"],
-            _cell(each["target"]),
-            _cell(each["prediction"]),
+            _scalar(each["target"]),
+            _scalar(each["prediction"]),
             each["loss"],
             each["probability"],
             *([wandb.Image(image(each["picture"]))] if pictures else []),
@@ -143,7 +143,7 @@ def _worst(findings: Findings) -> Any:
     return wandb.Table(columns, rows)
 
 
-def _cell(value: Any) -> Any:
+def _scalar(value: Any) -> Any:
     return str(value) if isinstance(value, list) else value
 
 
@@ -152,10 +152,10 @@ def _edges(histogram: Histogram) -> np.ndarray:
 
 
 def _sheet(pictures: Sequence[Image.Image]) -> Image.Image:
-    """All of them in one, as square as they go, with a line between."""
+    """All pictures in a grid that is nearly square, with lines between them."""
     columns = int(np.ceil(np.sqrt(len(pictures))))
     width, height = (side + 2 for side in pictures[0].size)
     sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "#8a8f98")
-    for place, each in enumerate(pictures):
-        sheet.paste(each, (place % columns * width + 1, place // columns * height + 1))
+    for index, each in enumerate(pictures):
+        sheet.paste(each, (index % columns * width + 1, index // columns * height + 1))
     return sheet

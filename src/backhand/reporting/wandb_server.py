@@ -1,4 +1,4 @@
-"""Whether W&B's server is there."""
+"""A check that W&B's server can be reached."""
 
 import socket
 import urllib.parse
@@ -6,12 +6,12 @@ import urllib.request
 
 
 def check_reachable(url: str) -> None:
-    """Fail fast if the server does not answer; W&B itself waits for it much longer.
+    """Fail fast if the server does not answer; W&B itself waits much longer.
 
     Raises:
-        OSError: it does not.
+        OSError: the server does not answer within 5 s.
     """
-    if {"http", "https", "all"} & urllib.request.getproxies().keys():  # then it is not us who is to reach it
+    if {"http", "https", "all"} & urllib.request.getproxies().keys():  # a proxy connects to the server
         return
     parts = urllib.parse.urlsplit(url)
     port = parts.port or (80 if parts.scheme == "http" else 443)

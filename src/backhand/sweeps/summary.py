@@ -14,11 +14,11 @@ from backhand.config.confidential import masked, without_secrets
 from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
-from backhand.reporting.cells import cell
 from backhand.reporting.comparison import against_first, over_seeds
 from backhand.reporting.plots import sweep_plot
-from backhand.reporting.report import leave_report
-from backhand.reporting.terminal import number, print_table, short, shown, upload_command
+from backhand.reporting.report import write_report_or_warn
+from backhand.reporting.spreadsheet import escape_formula
+from backhand.reporting.terminal import format_metric, print_table, relative_to_cwd, short, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
 
 # What the closing table shows of the test split: of classes the first, of numbers the others.
@@ -52,7 +52,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
             f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are there"
         ) from None
     if sweep.config.report is not False:
-        leave_report(sweep.folder)
+        write_report_or_warn(sweep.folder)
 
     console = Console()
     if len(finite):
@@ -70,9 +70,9 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
         given = " ".join(f"{key}={each.settings.get(key, '')}" for key in settings)
         line = without_secrets(f"  job {each.number} ({given}) {each.record['status']}: {each.error}")
         console.print(Text(line), soft_wrap=True)
-    if (command := upload_command(Path(shown(sweep.folder)))) is not None:
+    if (command := upload_command(Path(relative_to_cwd(sweep.folder)))) is not None:
         console.print(Text(f"upload: {command}"), soft_wrap=True)
-    console.print(Text(f"files: {shown(sweep.folder)}"), soft_wrap=True)
+    console.print(Text(f"files: {relative_to_cwd(sweep.folder)}"), soft_wrap=True)
 
     allowed = sweep.config.sweep.max_failures
     if len(failed) == len(outcomes) or (allowed is not None and len(failed) > allowed):
@@ -89,7 +89,7 @@ def write_table(path: Path, outcomes: Sequence[JobOutcome], settings: Any, value
         pd.DataFrame([each.record.get("metrics", {}) for each in outcomes]),
         pd.DataFrame([(each.record.get("seconds"), each.error) for each in outcomes], columns=["seconds", "error"]),
     ]
-    table = pd.concat(columns, axis=1).rename(columns=cell).map(cell)
+    table = pd.concat(columns, axis=1).rename(columns=escape_formula).map(escape_formula)
     atomic_write(path, table.to_csv(index=False))
 
 
@@ -157,4 +157,4 @@ def _print(title: str, keys: Sequence[str], rows: Any) -> None:
 
 
 def _written(name: str, value: float) -> str:
-    return "" if np.isnan(value) else number(name.rpartition("/")[2], value)
+    return "" if np.isnan(value) else format_metric(name.rpartition("/")[2], value)

@@ -26,7 +26,7 @@ from backhand.data.dataset import Dataset
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.loggers import wandb_id
-from backhand.reporting.result import backward_pass, config_hash, is_another
+from backhand.reporting.result import backward_pass, config_hash, mismatch
 from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any
     contents = read(path)
     with made_here(path):
         state = contents["own_folder"]
-        if whose := is_another({name: state[name] for name in ("config_hash", "backward_pass")}, config):
+        if whose := mismatch({name: state[name] for name in ("config_hash", "backward_pass")}, config):
             raise UserError(f"{path}: is of {whose}, and nothing is overwritten; name another folder")
         same = contents["hyper_parameters"].get("preprocessing") == dataset.preprocessing
         if not same or state["data"] != dataset.digest:

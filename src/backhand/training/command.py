@@ -26,14 +26,14 @@ from backhand.errors import UserError
 from backhand.reporting.result import (
     Result,
     config_hash,
-    differences,
-    is_another,
+    describe_differences,
     is_complete,
+    mismatch,
     objective_of,
     read_result,
     write_result,
 )
-from backhand.reporting.terminal import shown
+from backhand.reporting.terminal import relative_to_cwd
 from backhand.training.evaluate import read_config
 from backhand.training.interruption import command_to_go_on, ending_at_once
 from backhand.training.processes import is_first, refuse_sweep, shared_folder, without_a_folder
@@ -53,13 +53,13 @@ def main(cfg: DictConfig) -> Any:
     alone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
     folder = shared_folder(own_folder)  # of another process than the first, its own is a temporary one
     record = read_result(folder) if not alone or config.ckpt_path == AUTO else None
-    if record is not None and (whose := is_another(record, config)):
+    if record is not None and (whose := mismatch(record, config)):
         raise UserError(f"{folder}: holds {whose}, and nothing is overwritten; name another folder")
     if record is not None and is_complete(record):
         if is_first():
             log.info("complete already: %s", folder)
         if is_first() and alone:
-            print(f"complete already: {shown(folder)}")
+            print(f"complete already: {relative_to_cwd(folder)}")
             tell_divergence(record, config)
         return objective_of(record)
     alone_and_first = alone and is_first()
@@ -205,7 +205,7 @@ def _check_same(folder: Path, config: TrainConfig) -> None:
         return  # it was cut off as its configuration was written, and there is nothing else of it
     if config_hash(theirs) != config_hash(config):
         raise UserError(
-            f"hydra.run.dir={folder}: holds another configuration's run ({differences(config, theirs)}), "
+            f"hydra.run.dir={folder}: holds another configuration's run ({describe_differences(config, theirs)}), "
             "and nothing is overwritten; name another folder"
         )
     if theirs.ckpt_path not in (None, AUTO) and not (folder / "checkpoints").exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from backhand.config.schema import AUTO
-from backhand.reporting.terminal import shown
+from backhand.reporting.terminal import relative_to_cwd
 
 # Seconds that the step at hand has to come to its end.
 PATIENCE = 3.0
@@ -110,7 +110,7 @@ class Interruption:
 def command_to_go_on(folder: Path) -> str:
     """What makes a run that was cut off go on in its folder."""
     arguments = [each for each in sys.argv[1:] if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
-    where = shown(folder)
+    where = relative_to_cwd(folder)
     # Hydra reads it as well as the shell, and takes some words and numbers for what they mean.
     if not re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z/][\w./:-]*", where, re.ASCII | re.IGNORECASE):
         escaped = re.sub(r"(\\+)('|\$\{|$)", r"\1\1\2", where)  # of a backslash, what would be part of a sign's own

@@ -16,7 +16,7 @@ from backhand.data.own import OwnData
 from backhand.errors import UserError
 from backhand.reporting.findings import Findings
 from backhand.reporting.loggers import close_loggers
-from backhand.reporting.report import leave_report
+from backhand.reporting.report import write_report_or_warn
 from backhand.reporting.result import (
     Result,
     Status,
@@ -115,7 +115,7 @@ class Outcome:
         if is_first:
             log_end(result, self.rows, self.config)
         if is_first and status != "interrupted" and self._wants(self.config.report):
-            leave_report(self.folder)
+            write_report_or_warn(self.folder)
         return result
 
     @property

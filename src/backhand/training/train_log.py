@@ -15,7 +15,7 @@ from backhand.config.confidential import without_secrets
 from backhand.config.schema import TrainConfig
 from backhand.data.module import RunData
 from backhand.reporting.result import Result, best_row
-from backhand.reporting.terminal import number
+from backhand.reporting.terminal import format_metric
 from backhand.training.module import LightningMLP
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def log_end(result: Result, rows: Sequence[Mapping[str, float]], config: TrainCo
 def in_words(row: Mapping[str, float], names: Sequence[str]) -> str:
     """Those of the metrics that the row has, as in `train/loss 0.053, val/acc 96.67%`."""
     present = [name for name in dict.fromkeys(names) if name in row]
-    return ", ".join(f"{name} {number(name.partition('/')[2], row[name])}" for name in present)
+    return ", ".join(f"{name} {format_metric(name.partition('/')[2], row[name])}" for name in present)
 
 
 def _reason(result: Result, config: TrainConfig) -> str:
