@@ -201,15 +201,37 @@ def test_without_seeds_every_run_is_drawn_and_there_is_no_mean(tmp_path):
     assert [value for name, value, _ in report.tiles if name == "test/acc of the best run"] == ["97.41%"]
 
 
-def test_numbers_that_a_sampler_drew_stand_where_they_lie_and_have_four_digits(tmp_path):
-    drawn = ["0.01234567890123", "0.01234999999999", "0.09876543210987"]
-    report = build_report([write_sweep(tmp_path / "sweep", grid(optimizer__lr=drawn), [0.3, 0.1, 0.2])], tmp_path)
+SAMPLED = ["0.01234567890123", "0.01234999999999", "0.09876543210987"]
+
+
+def test_sampled_numbers_are_on_a_numeric_axis_and_have_four_digits(tmp_path):
+    report = build_report([write_sweep(tmp_path / "sweep", grid(optimizer__lr=SAMPLED), [0.3, 0.1, 0.2])], tmp_path)
     (trace,) = report.sections[0].blocks[1].figure.data
-    assert sorted(trace.x) == list(map(float, drawn))
+    assert sorted(trace.x) == list(map(float, SAMPLED))
     assert report.tiles[0][2] == "job 1, optimizer.lr=0.01235"
 
 
-def test_long_values_that_differ_in_their_middle_only_are_two(tmp_path):
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]], ids=["single runs", "means over seeds"])
+def test_every_table_of_a_sweep_shows_sampled_numbers_with_four_digits(tmp_path, seeds):
+    settings = grid(optimizer__lr=SAMPLED, model__init_scale=["0.1", "1.23456789"], seed=seeds)
+    values = [0.1 + 0.01 * run for run in range(len(settings) - 1)]
+    report = build_report([write_sweep(tmp_path / "sweep", settings, [*values, None])], tmp_path)
+    figures = [block.table for block in blocks(report) if isinstance(block, Figure) and block.table]
+    shown = [table.frame["optimizer.lr"] for table in [*tables(report), *figures] if "optimizer.lr" in table.frame]
+    assert len(shown) == (6 if len(seeds) > 1 else 3)
+    assert set(pd.concat(shown)) == {"0.01235", "0.09877"}
+    html = rendered([tmp_path / "sweep"], tmp_path)
+    assert not [number for number in (*SAMPLED, "1.23456789") if f">{number}<" in html or f"={number}" in html]
+
+
+def test_the_settings_of_a_run_keep_all_their_digits(tmp_path):
+    folder = write_run(tmp_path / "run", settings={"optimizer": {"name": "sgd", "lr": SAMPLED[0]}})
+    assert SAMPLED[0] in set(
+        next(table.frame for table in tables(build_report([folder], folder)) if "key" in table.frame)["value"]
+    )
+
+
+def test_long_values_that_differ_only_in_the_middle_stay_apart(tmp_path):
     names = ["[1,1,1,1,1,2,1,1,1,1,1]", "[1,1,1,1,1,3,1,1,1,1,1]"]
     report = build_report([write_sweep(tmp_path / "sweep", grid(model__hidden=names), [0.3, 0.1])], tmp_path)
     figure = report.sections[0].blocks[1].figure
@@ -235,10 +257,10 @@ def test_two_sweeps_are_compared_by_the_runs_with_the_same_seeds_of_their_best_s
         file.write_text(file.read_text().replace('"seconds": 2.7', '"seconds": null'))
     report = build_report([tmp_path / "a", tmp_path / "c"], tmp_path)
     assert not report.comparisons
-    assert any("fewer than two seeds in common" in gap for gap in report.gaps)
+    assert any("fewer than two seeds in common" in remark for remark in report.remarks)
 
 
-def test_seeds_that_failed_are_told_of_in_a_comparison(tmp_path):
+def test_a_comparison_remarks_on_failed_seeds(tmp_path):
     write_sweep(tmp_path / "a", grid(seed=[0, 1, 2, 3, 4]), [0.3, 0.4, None, 0.2, None])
     write_sweep(tmp_path / "b", grid(seed=[0, 1, 2, 3, 4]), [0.3, 0.4, 0.1, 0.2, None])
     report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
@@ -247,7 +269,61 @@ def test_seeds_that_failed_are_told_of_in_a_comparison(tmp_path):
     assert pairs.loc["val/loss", ["pairs", "left_out"]].tolist() == [3, 2]
     assert report.sections[0].blocks[0].frame["left out"][0] == "2"
     assert report.sections[1].blocks[0].frame["runs"].tolist() == [3, 4]
-    assert f"{tmp_path / 'a'}: 2 of 5 runs failed and are not averaged" in report.gaps
+    assert report.remarks == [
+        f"{tmp_path / name}: {failed} of 5 runs failed and are not averaged" for name, failed in (("a", 2), ("b", 1))
+    ]
+
+
+def test_remarks_on_a_comparison_have_their_own_heading(tmp_path):
+    for name in ("a", "b"):
+        write_sweep(tmp_path / name, grid(seed=[0, 1, 2]), [0.3, 0.4, None])
+    (tmp_path / "b" / "sweep.csv").unlink()
+    report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
+    assert any("1 of 3 runs failed" in remark for remark in report.remarks)
+    assert any("sweep.csv" in gap for gap in report.gaps)
+    assert not set(report.remarks) & set(report.gaps)
+    limits, missing = "Limits of this comparison", "What is missing here"
+    html = rendered([tmp_path / "a", tmp_path / "b"], tmp_path)
+    between = html.partition(f">{limits}</h2>")[2].partition(f">{missing}</h2>")[0]
+    assert "1 of 3 runs failed" in between
+    assert "sweep.csv" not in between
+    single = rendered([tmp_path / "a"], tmp_path)
+    assert limits not in single
+    assert missing not in single
+
+
+@pytest.mark.parametrize(
+    ("names", "title"),
+    [
+        ("ab", "Comparison of 2 sweeps"),
+        ("xy", "Comparison of 2 runs"),
+        ("xab", "Comparison of 1 run and 2 sweeps"),
+    ],
+)
+def test_the_title_of_a_comparison_counts_runs_and_sweeps(tmp_path, names, title):
+    for name in names:
+        if name in "xy":
+            write_run(tmp_path / name)
+        else:
+            write_sweep(tmp_path / name, grid(seed=[0, 1]), [0.3, 0.4])
+    assert build_report([tmp_path / name for name in names], tmp_path).title == title
+
+
+def test_every_section_with_curves_says_that_epochs_are_counted_from_one(tmp_path):
+    run, sweep = write_run(tmp_path / "run"), write_sweep(tmp_path / "sweep", grid(lr=[1, 2], seed=[0, 1]), [0.1] * 4)
+    for folders, counted in (([run], 1), ([sweep], 2), ([run, sweep], 1)):
+        report = build_report(folders, tmp_path)
+        with_curves = [
+            section
+            for section in report.sections
+            if any(block.title.startswith("Loss") for block in section.blocks if isinstance(block, Figure))
+        ]
+        assert len(with_curves) == counted
+        for section in with_curves:
+            assert section.note.endswith("counted from 1 in this report and from 0 in metrics.csv.")
+            for figure in section.blocks:
+                assert figure.table.frame["epoch"].iloc[0] == 1
+                assert all(line.x[0] == 1 for line in figure.figure.data)
 
 
 @pytest.mark.parametrize(
@@ -274,11 +350,11 @@ def test_what_makes_metrics_differ_is_said_and_other_data_or_losses_are_not_pair
             write_json(run / "result.json", record | {"chosen": chosen if name == "b" else {}})
     said = 0 if chosen.get("model.loss") == "cross_entropy" else 1
     report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
-    assert sum("metrics may not be comparable" in gap for gap in report.gaps) == said
+    assert sum("metrics may not be comparable" in remark for remark in report.remarks) == said
     assert bool(report.comparisons) == paired_too
-    assert sum("no paired difference" in gap for gap in report.gaps) == (not paired_too)
+    assert sum("no paired difference" in remark for remark in report.remarks) == (not paired_too)
     report = build_report([tmp_path / "a" / "0", tmp_path / "b" / "0"], tmp_path)
-    assert sum("metrics may not be comparable" in gap for gap in report.gaps) == said
+    assert sum("metrics may not be comparable" in remark for remark in report.remarks) == said
 
 
 def test_the_mean_of_curves_ends_with_the_first_run_that_does(tmp_path):
@@ -382,7 +458,7 @@ def test_the_epoch_of_the_best_objective_is_the_one_that_the_chart_shows(tmp_pat
     record["objective"]["value"] = best
     write_json(folder / "result.json", record)
     report = build_report([folder], folder)
-    assert ("best val/loss", f"{best:.4g}", f"epoch {epoch + 1}") in report.tiles  # people count from one
+    assert ("best val/loss", f"{best:.4g}", f"epoch {epoch + 1}") in report.tiles
     (figure,) = [block for block in blocks(report) if isinstance(block, Figure) and block.title == "Loss"]
     (line,) = [line for line in figure.figure.data if line.name == "validation"]
     assert line.x[list(line.y).index(best)] == epoch + 1

@@ -195,10 +195,10 @@ def _aligned(rows: Sequence[Sequence[float]]) -> list[str]:
 
 
 def _matrix(rows: Sequence[Sequence[float]]) -> str:
-    cells = [[re.sub(r"e([+-])0*(\d+)", r" \\cdot 10^{\1\2}", number(value)) for value in row] for row in rows]
+    entries = [[re.sub(r"e([+-])0*(\d+)", r" \\cdot 10^{\1\2}", number(value)) for value in row] for row in rows]
     if len(rows) == 1 and len(rows[0]) == 1:
-        return cells[0][0]
-    lines = r" \\ ".join(" & ".join(row) for row in cells)
+        return entries[0][0]
+    lines = r" \\ ".join(" & ".join(row) for row in entries)
     return rf"\begin{{pmatrix}} {lines} \end{{pmatrix}}"
 
 

@@ -77,6 +77,11 @@ def _field(metric: str, value: Any) -> tuple[str, float | None]:
     return f"{value}" if isinstance(value, int) else format_metric(metric, value), float(value)
 
 
+def rounded(frame: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
+    """The table with sampled numbers among the settings shown with 4 significant digits."""
+    return frame.assign(**{key: frame[key].map(short) for key in settings})
+
+
 def templates() -> dict[str, Any]:
     """Plotly's templates for light and dark colour schemes, with the colours of report.css."""
     templates = {}
@@ -379,17 +384,20 @@ def _against(frame: pd.DataFrame, key: str, sweep: SweepFolder) -> Figure:
     )
     if are_means:
         caption = f"{name} by {key}: means over seeds with their 95 % intervals and numbers of runs"
-        table = frame.set_index(key).loc[values, [*others, name, *bounds, "runs"]].reset_index()
+        table, settings = (
+            frame.set_index(key).loc[values, [*others, name, *bounds, "runs"]].reset_index(),
+            [key, *others],
+        )
     else:
         caption = f"{name} by {key}"
         columns = {f"mean {name}": "mean", f"lowest {name}": "min", f"highest {name}": "max", "runs": "count"}
-        table = frame.groupby(key)[name].agg(**columns).loc[values].reset_index()
+        table, settings = frame.groupby(key)[name].agg(**columns).loc[values].reset_index(), [key]
     layout = {"hovermode": "closest", "scattermode": "group" if few else None, "showlegend": colour is not None}
     return Figure(
         f"{name} against {key}",
         f"{note} Colours: {', '.join(others)}." if colour else note,
         _styled(figure, **layout),
-        Table(caption, table[:MOST_ROWS], name.rpartition("/")[2]),
+        Table(caption, rounded(table[:MOST_ROWS], settings), name.rpartition("/")[2]),
         height=_height(320, sorted(set(shown["other"])) if colour else [""]),
     )
 

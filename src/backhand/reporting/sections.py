@@ -30,6 +30,7 @@ from backhand.reporting.folder import (
 )
 from backhand.reporting.terminal import counted, format_metric, short
 
+EPOCHS = "Epochs are counted from 1 in this report and from 0 in metrics.csv."
 MOST_GAPS = 40
 MOST_FAILURES = 200
 TASK = ("data.name", "model.loss")  # runs that differ in one of them are not paired
@@ -66,7 +67,7 @@ class Report:
         tiles: the most important numbers: label, value and a note.
         gaps: what could not be read, a line each.
         comparisons: paired differences of sweeps by their names.
-        remarks: the limits of a comparison, a line each; they are among the gaps, too.
+        remarks: the limits of a comparison, a line each.
     """
 
     title: str
@@ -134,7 +135,7 @@ def _run_report(run: RunFolder) -> Report:
         [
             Section("error", "Why it failed", note=run.result.error or ""),
             Section("metrics", "Metrics", _metrics(run)),
-            Section("curves", "Learning curves", charts.curves(run)),
+            _curves("Learning curves", charts.curves(run)),
             Section("test", "On the test split", charts.on_test_split(findings)),
             Section("worst", "Worst predictions", *_worst(findings)),
             Section("weights", "The weights into each hidden unit", [Pictures(weights, small=True)] if weights else []),
@@ -259,7 +260,7 @@ def _sweep_report(sweep: SweepFolder, report_folder: Path) -> Report:
     tiles.append(("training", f"{_formatted('seconds', runs['seconds'].sum())} s", "all runs together"))
     directions = [f"{name}, {'higher' if larger_is_better(name) else 'lower'} is better" for name in sweep.objectives]
     swept = f"a sweep of {counted(len(runs), 'run')} over {', '.join(sweep.settings) or 'no settings'}"
-    reasons = failed[["job", *sweep.settings, "status"]].assign(
+    reasons = charts.rounded(failed[["job", *sweep.settings, "status"]], sweep.settings).assign(
         reason=failed["error"].replace("", "no finite value of the objective")
     )
     caption = f"{len(failed)} of {len(runs)} failed; at most {MOST_FAILURES} are shown"
@@ -273,13 +274,18 @@ def _sweep_report(sweep: SweepFolder, report_folder: Path) -> Report:
             Section("seeds", "Means over seeds", _means_table(sweep, means)),
             Section("pairs", "Differences by seed", _differences_table(sweep, means)),
             Section("compare", "Effect of each setting", charts.sweep_figures(sweep, means)),
-            Section("curves", "Learning curves, means over seeds", _mean_curves(sweep, means)),
-            Section("best", "The best run", curves),
+            _curves("Learning curves, means over seeds", _mean_curves(sweep, means)),
+            _curves("The best run", curves, name="best"),
             Section("runs", "All runs", _runs_table(sweep, report_folder)),
             Section("failures", "Failed runs", [Table(caption, reasons[:MOST_FAILURES])] if len(failed) else []),
             Section("settings", "Command line", note=" ".join(sweep.overrides)),
         ],
     )
+
+
+def _curves(title: str, figures: Sequence[Figure], note: str = "", name: str = "curves") -> Section:
+    """Curves by epoch with the note on how epochs are counted."""
+    return Section(name, title, figures, f"{note} {EPOCHS}".strip() if figures else "")
 
 
 def _without_seed(sweep: SweepFolder) -> list[str]:
@@ -298,7 +304,7 @@ def _means(sweep: SweepFolder) -> pd.DataFrame:
 def _means_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
     if means.empty or means["runs"].max() < 2:
         return []
-    frame = means[[*_without_seed(sweep), "runs", "failed"]].copy()
+    frame = charts.rounded(means[[*_without_seed(sweep), "runs", "failed"]], _without_seed(sweep))
     for metric in sweep.metrics:
         frame[metric], frame[f"± {metric}"] = means[metric], means[f"{metric} high"] - means[metric]
     caption = "Means of the runs that differ only in their seed, the best first; ± is half of the 95 % t-interval"
@@ -312,10 +318,10 @@ def _differences_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
     differences = against_first(ended, sweep.settings, sweep.metrics)
     if differences.empty:
         return []
-    frame = differences[[*_without_seed(sweep), "pairs"]].copy()
+    frame = charts.rounded(differences[[*_without_seed(sweep), "pairs"]], _without_seed(sweep))
     for metric in sweep.metrics:
         frame[metric], frame[f"± {metric}"] = differences[metric], differences[f"{metric} high"] - differences[metric]
-    first = ", ".join(f"{key}={ended[key].iloc[0]}" for key in _without_seed(sweep))
+    first = ", ".join(f"{key}={short(ended[key].iloc[0])}" for key in _without_seed(sweep))
     caption = f"Each setting minus {first}, over the pairs of runs with the same seed; ± is half of the 95 % t-interval"
     return [Table(caption, frame, sortable=True)]
 
@@ -342,7 +348,8 @@ def _of_setting(sweep: SweepFolder, setting: pd.Series) -> pd.DataFrame:
 
 
 def _runs_table(sweep: SweepFolder, report_folder: Path) -> list[Table]:
-    frame = sweep.runs.drop(columns="error").assign(status=sweep.runs["status"].map(_with_sign))
+    frame = charts.rounded(sweep.runs.drop(columns="error"), sweep.settings)
+    frame["status"] = frame["status"].map(_with_sign)
     best = list(sweep.ranked.index[:1])
     frame.loc[best, "status"] += "\u00a0★\u00a0best"
     links = {
@@ -409,16 +416,18 @@ def _comparison(folders: Sequence[RunFolder | SweepFolder]) -> Report:
     )
     curves = charts.overlaid({name: run.epochs for name, run in runs.items()})
     of_means = "A sweep's curve is the mean over its best setting's runs, up to the epoch where the first of them ends."
+    sweeps = sum(isinstance(each, SweepFolder) for each in folders)
+    kinds = {"run": len(folders) - sweeps, "sweep": sweeps}
     return Report(
-        f"{len(runs)} side by side",
+        f"Comparison of {' and '.join(counted(count, kind) for kind, count in kinds.items() if count)}",
         " · ".join(runs),
         Counter(run.status for run in runs.values()),
         [],
-        gaps + remarks,
+        gaps,
         [
             Section("pairs", "Paired differences", [Table(*each) for each in format_pairs(compared)], pairs),
             Section("metrics", "Metrics", [Table(caption, frame, sortable=True)] if runs else []),
-            Section("curves", "Learning curves", curves, of_means if seeds and curves else ""),
+            _curves("Learning curves", curves, of_means if seeds else ""),
             Section("settings", "Settings", _compared(runs)),
         ],
         compared,
