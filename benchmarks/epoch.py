@@ -1,4 +1,4 @@
-"""Epochs of training as a user has them, beside a bare loop, what most people write, and scikit-learn."""
+"""Epochs of training with `train.py`, a bare torch loop, a typical LightningModule, and scikit-learn."""
 
 import struct
 import tempfile
@@ -27,7 +27,7 @@ from backhand.config.validation import can_compile, typed
 from backhand.data.module import EVALUATION_BATCH, InMemoryData
 from backhand.training.optimizers import build_optimizer
 from backhand.training.train import Run, quiet_lightning, threads_for
-from report import TRAIN, Report, arguments, check_equal, in_turn, positive, process
+from measuring import TRAIN, BenchmarkTable, arguments, check_equal, in_turn, positive, process
 from step import logits
 
 OURS, AUTOGRAD, COMPILED = "train.py without logging", "train.py, model.gradient=autograd", "train.py, compile=true"
@@ -37,7 +37,7 @@ NOTHING = "train.py logger=none callbacks=quiet plots=false"
 
 
 class Work(NamedTuple):
-    """What a contender has done: rows that it was shown, optimizer steps, and the last epoch's training loss."""
+    """The work of a contender: training samples, optimizer steps, and the last epoch's training loss."""
 
     rows: int
     steps: int
@@ -45,31 +45,33 @@ class Work(NamedTuple):
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark."""
     parser = arguments(__doc__, rounds=5)
-    parser.add_argument("--pictures", type=positive, default=60_000, help="MNIST-shaped ones, a tenth to validate on")
+    parser.add_argument(
+        "--pictures", type=positive, default=60_000, help="number of MNIST-shaped images; a tenth is for validation"
+    )
     parser.add_argument("--epochs", type=positive, default=30, help="of digits")
     given = parser.parse_args()
-    report = Report("Epochs of training, validation included", given)
+    table = BenchmarkTable("Epochs of training, validation included", given)
     trainer = f"trainer={'gpu' if given.device == 'cuda' else 'cpu'}"
     with tempfile.TemporaryDirectory() as files:
         write_mnist_shaped(Path(files), given.pictures, given.pictures // 6)
         mnist = ("data=mnist", f"data.dir={files}", "model.hidden=[256]", "optimizer=adam", "trainer.max_epochs=1")
         times = compare(given.rounds, trainer, *mnist)
     case = f"1 epoch of {given.pictures:,} MNIST-shaped pictures, hidden 256, batch 128, Adam"
-    report.add(case, "s", times, {AUTOGRAD: 1.12, BARE: 1.5, USUAL: 0.20})
+    table.add(case, "s", times, {AUTOGRAD: 1.12, BARE: 1.5, USUAL: 0.20})
     digits = (trainer, f"trainer.max_epochs={given.epochs}")
     case = f"{given.epochs} epochs of digits, hidden 64, batch 32, SGD"
-    report.add(case, "s", compare(given.rounds, *digits), {AUTOGRAD: 1.12, BARE: 2.5})
+    table.add(case, "s", compare(given.rounds, *digits), {AUTOGRAD: 1.12, BARE: 2.5})
     whole, bare = partial(process, TRAIN, *digits), partial(process, TRAIN, *digits, *NOTHING.split()[1:])
     times = in_turn({"train.py": whole, NOTHING: bare}, given.rounds)
-    # Logging, audit and pictures may be a quarter of the whole.
-    report.add(f"{case}: the whole command", "s", times, {NOTHING: 1 / 0.75})
-    report.write("epoch")
+    # Logging, audits and plots may take a quarter of the total.
+    table.add(f"{case}: the whole command", "s", times, {NOTHING: 1 / 0.75})
+    table.write("epoch")
 
 
 def compare(rounds: int, *overrides: str) -> dict[str, list[float]]:
-    """Time the contenders' training, and not what they begin with, such as reading the data."""
+    """Time the training of the contenders without their preparation, such as reading the data."""
     work: dict[str, Work] = {}
 
     def measure(name: str, begin: Callable[[], Any]) -> float:
@@ -82,14 +84,18 @@ def compare(rounds: int, *overrides: str) -> dict[str, list[float]]:
 
 
 def check_equal_work(work: dict[str, Work]) -> None:
-    """Refuse contenders that were shown another number of rows, took other steps, or end with another loss."""
+    """Check that the contenders have trained on as many samples, in as many steps, to the same loss.
+
+    Raises:
+        AssertionError: they have not.
+    """
     check_equal({name: each[:2] for name, each in work.items()}, 0)
-    # float32, and a few thousand steps in which it adds up; scikit-learn has weights and an order of its own.
+    # Rounding errors of float32 grow over thousands of steps; scikit-learn has other initial weights and batches.
     check_equal({name: [each.loss] for name, each in work.items() if name != SCIKIT_LEARN}, 1e-2)
 
 
 def contenders(*overrides: str) -> dict[str, Callable[[], "Start"]]:
-    """What begins each contender's training."""
+    """The constructor of each contender."""
     ours = partial(Ours, *overrides)
     found: dict[str, Callable[[], Start]] = {
         OURS: ours,
@@ -105,18 +111,18 @@ def contenders(*overrides: str) -> dict[str, Callable[[], "Start"]]:
 
 
 class Start:
-    """What a contender begins with: a run as `train.py` makes it, its data, and its network and optimizer in torch."""
+    """What all contenders share: a run as in `train.py`, its data, and its network and optimizer in torch."""
 
     def __init__(self, *overrides: str) -> None:
         quiet_lightning()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             # No logging, audit or pictures; checkpoints as always.
             self.config = typed(compose("train", [*overrides, "logger=none", "callbacks=quiet"]))
-        self.folder = tempfile.TemporaryDirectory()  # which goes when nobody has it any more
+        self.folder = tempfile.TemporaryDirectory()  # removed with this object
         self.run = Run(self.config, Path(self.folder.name))
         assert isinstance(self.run.data, InMemoryData)
         self.data, self.device = self.run.data, self.run.trainer.strategy.root_device
-        self.data.trainer = self.run.trainer  # which says where the batches are to be
+        self.data.trainer = self.run.trainer  # its device is the batches'
         self.epochs = self.config.trainer.max_epochs or 1
         self.net = logits(self.run.module.model).to(self.device)
         self.optimizer = build_optimizer(self.net.parameters(), asdict(self.config.optimizer))
@@ -134,7 +140,7 @@ class Ours(Start):
 
 
 class Bare(Start):
-    """The same network on the same batches in a loop with autograd, with the same validation and nothing else."""
+    """The same network, batches and validation in a plain loop with autograd."""
 
     def __call__(self) -> Work:
         net, optimizer, steps = self.net, self.optimizer, 0
@@ -158,7 +164,7 @@ class Bare(Start):
 
 
 class UsualModule(L.LightningModule):
-    """A classifier as most people write it."""
+    """A typical classifier in Lightning."""
 
     def __init__(self, net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         super().__init__()
@@ -181,7 +187,7 @@ class UsualModule(L.LightningModule):
 
 
 class Usual(Start):
-    """The same rows in the first epoch's order, through torchvision's data set and transforms, sample by sample."""
+    """The first epoch's samples in the same order, through torchvision's dataset and transforms, one at a time."""
 
     def __init__(self, *overrides: str) -> None:
         super().__init__(*overrides)
@@ -209,14 +215,14 @@ class Usual(Start):
 
 
 class ScikitLearn(Start):
-    """The same rows, sizes, optimizer and batch size; weights and order are its own, and it does not validate."""
+    """The same samples, sizes, optimizer and batch size, with other weights and batches and without validation."""
 
     def __init__(self, *overrides: str) -> None:
         super().__init__(*overrides)
         batches = list(self.data.evaluation_dataloader("train"))
         self.x = torch.cat([batch.x for batch in batches]).cpu().numpy()
         self.y = torch.cat([batch.y for batch in batches]).cpu().numpy()
-        # It, too, is to stop after these epochs.
+        # It stops after as many epochs as the others.
         warnings.filterwarnings("ignore", "Stochastic Optimizer: Maximum iterations")
 
     def __call__(self) -> Work:
@@ -238,7 +244,7 @@ class ScikitLearn(Start):
 
 
 def write_mnist_shaped(folder: Path, train: int, test: int) -> None:
-    """Files in MNIST's own format: scikit-learn's digits, three times as large, with noise."""
+    """Write files in MNIST's format: scikit-learn's digits, enlarged three times, with noise."""
     rng, digits = np.random.default_rng(0), load_digits()
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The peak of activations and gradients of a step whose output layer is what memory goes to."""
+"""Peak memory of activations and gradients in a training step with a large output layer."""
 
 import json
 import tempfile
@@ -9,34 +9,34 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from report import Report, arguments, check_equal, checked_case
+from measuring import BenchmarkTable, arguments, check_equal, checked_case
 from step import AUTOGRAD, HAND, begin, gradient_steps
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark."""
     parser = arguments(__doc__, rounds=1)
     parser.add_argument(
-        "--case", type=checked_case, default="4096,512-512-10000", help="rows of the batch, and units of each layer"
+        "--case", type=checked_case, default="4096,512-512-10000", help="batch size, and units of each layer"
     )
     given = parser.parse_args()
     steps = gradient_steps(*begin(given.case, given.device))
     steps = {name: steps[name] for name in (HAND, AUTOGRAD)}
     check_equal({name: [float(step())] for name, step in steps.items()}, 1e-5)
     peaks = {name: [peak(step, given.device) / 1e6 for _ in range(given.rounds)] for name, step in steps.items()}
-    report = Report("Peak memory of activations and gradients", given)
-    report.add(given.case, "MB", peaks, {AUTOGRAD: 0.50})
-    report.write("memory")
+    table = BenchmarkTable("Peak memory of activations and gradients", given)
+    table.add(given.case, "MB", peaks, {AUTOGRAD: 0.50})
+    table.write("memory")
 
 
 def peak(step: Callable[[], object], device: str) -> int:
-    """Bytes at the highest point of a step, above what there was before."""
+    """Peak memory of a step in bytes, minus the memory allocated before it."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    # The trace of torch's profiler has every allocation and release.
+    # The trace of torch's profiler contains every allocation and deallocation.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
-"""From the command to the first training step, beside the imports that nobody can do without."""
+"""Time from the command to the first training step, compared with the imports that it needs."""
 
 from functools import partial
 
-from report import TRAIN, Report, arguments, in_turn, process
+from measuring import TRAIN, BenchmarkTable, arguments, in_turn, process
 
 IMPORTS = "import torch, lightning, hydra, wandb"
-# The command as it is, ended where the first step would begin.
+# Runs the command unchanged until the first training step.
 UNTIL_FIRST_STEP = """
 import os, runpy, sys
 import backhand.training.module as module
@@ -16,7 +16,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark."""
     given = arguments(__doc__, rounds=5).parse_args()
     train = ("-c", UNTIL_FIRST_STEP, TRAIN, f"trainer={'gpu' if given.device == 'cuda' else 'cpu'}")
     contenders = {
@@ -24,9 +24,9 @@ def main() -> None:
         "the same with logger=none": partial(process, *train, "logger=none"),
         IMPORTS: partial(process, "-c", IMPORTS),
     }
-    report = Report("Start-up", given)
-    report.add("a whole process", "s", in_turn(contenders, given.rounds), {IMPORTS: 1.25})
-    report.write("startup")
+    table = BenchmarkTable("Start-up", given)
+    table.add("a whole process", "s", in_turn(contenders, given.rounds), {IMPORTS: 1.25})
+    table.write("startup")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One training step beside autograd, torch.compile and JAX; a population's beside JAX and its matrix products alone."""
+"""A training step compared with autograd, torch.compile, JAX and its matrix products, also of a population."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
 from backhand.training.compiled import CompiledStep
 from backhand.training.optimizers import RunsOptimizer
-from report import Report, arguments, call, check_equal, checked_case, in_turn
+from measuring import BenchmarkTable, arguments, call, check_equal, checked_case, in_turn
 
 Step = Callable[[], Any]
 LOSS, LR, MOMENTUM = "cross_entropy", 0.01, 0.9
 
 HAND, AUTOGRAD, COMPILED = "by hand", "autograd", "autograd, torch.compile"
 WHOLE, HAND_SGD, AUTOGRAD_SGD = "by hand + SGD, compiled whole", "by hand + SGD", "autograd + SGD"
-COMPILED_SGD, JAX, FLOOR = "autograd + SGD, torch.compile", "JAX + SGD, jitted", "matrix products alone"
-# Rows of a batch, units of each layer, and the networks of a population; and what a case's first contender should take
-# at most beside others.
+COMPILED_SGD, JAX, FLOOR = "autograd + SGD, torch.compile", "JAX + SGD, jitted", "matrix products only"
+# By case (batch size, units of each layer, networks of a population): the largest ratio of the first contender's time
+# to that of another.
 GOALS: dict[str, dict[str, float]] = {
     "32,64-32-10": {AUTOGRAD: 1.15, AUTOGRAD_SGD: 0.35, JAX: 1.15},
     "128,784-256-10": {AUTOGRAD: 1.08, COMPILED_SGD: 1.03, FLOOR: 1.25},
@@ -34,19 +34,19 @@ GOALS: dict[str, dict[str, float]] = {
     "32,64-32-10,256": {JAX: 0.65, FLOOR: 2.0},
 }
 
-# The gradients by another backward pass beside backpropagation's.
+# The same for the other backward passes compared with backpropagation.
 SMALLEST = "32,64-32-10"
 RULE_GOALS = {f"gradients, {rule}": {HAND: 1.5 if rule == "kolen_pollack" else 1.3} for rule in RULES}
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark."""
     parser = arguments(__doc__, rounds=15)
     parser.add_argument(
         "--cases", nargs="+", type=checked_case, default=list(GOALS), help="BATCH,UNITS-OF-EACH-LAYER[,NETWORKS]"
     )
     given = parser.parse_args()
-    report = Report("A training step", given)
+    table = BenchmarkTable("A training step", given)
     for case in given.cases:
         start, x, y = begin(case, given.device)
         networks, unit = (1, "µs") if x.dim() == 2 else (len(x), "µs a network")
@@ -55,17 +55,17 @@ def main() -> None:
         if case == SMALLEST:
             works |= rule_steps(start.sizes, x, y)
         for work, steps in works.items():
-            # With an update, a loss after the first is of parameters that it has changed.
+            # Later losses depend on the updates, so that these are compared, too.
             losses = {name: [float(step().mean()) for _ in range(5)] for name, step in steps.items() if name != FLOOR}
             check_equal(losses, 1e-4)
             times = in_turn({name: partial(call, step) for name, step in steps.items()}, given.rounds)
             by_network = {name: [1e6 * seconds / networks for seconds in each] for name, each in times.items()}
-            report.add(f"{case}: {work}", unit, by_network, RULE_GOALS.get(work) or GOALS.get(case, {}))
-    report.write("step")
+            table.add(f"{case}: {work}", unit, by_network, RULE_GOALS.get(work) or GOALS.get(case, {}))
+    table.write("step")
 
 
 def begin(case: str, device: str) -> tuple[MLP, Tensor, Tensor]:
-    """The network that every contender begins with, and a batch; or a population, with a batch for each run."""
+    """The initial network of all contenders and a batch; for a population, a batch for each run."""
     batch, units, *networks = case.split(",")
     sizes, shape = [int(size) for size in units.split("-")], (*map(int, networks), int(batch))
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def begin(case: str, device: str) -> tuple[MLP, Tensor, Tensor]:
 
 
 def gradient_steps(model: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:
-    """Loss and gradients, which are thrown away."""
+    """Steps that compute loss and gradients and discard the gradients."""
     net = logits(model)
     return {
         HAND: take_step(lambda: model.loss(x, y, LOSS), model),
@@ -87,8 +87,8 @@ def gradient_steps(model: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:
 
 
 def rule_steps(sizes: Sequence[int], x: Tensor, y: Tensor) -> dict[str, dict[str, Step]]:
-    """Loss and gradients by each rule, and by hand, of networks of the same size."""
-    found = {}
+    """Loss and gradients by each backward pass and by backpropagation, of networks of the same size."""
+    steps_of = {}
     for rule, entry in RULES.items():
         g = "sign" if entry.flat else "tanh"
         other, hand = MLP(sizes, g, gradient=rule), MLP(sizes, g)
@@ -96,12 +96,12 @@ def rule_steps(sizes: Sequence[int], x: Tensor, y: Tensor) -> dict[str, dict[str
         steps = {
             name: take_step(partial(model.loss, x, y, LOSS), model) for name, model in ((rule, other), (HAND, hand))
         }
-        found[f"gradients, {rule}"] = steps
-    return found
+        steps_of[f"gradients, {rule}"] = steps
+    return steps_of
 
 
 def update_steps(start: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:
-    """The whole step, from parameters of each contender's own that begin alike; a population has an lr for each run."""
+    """Complete steps on equal copies of the parameters; a population has a learning rate for each run."""
     is_one = x.dim() == 2
     rates = [LR] if is_one else torch.linspace(LR / 2, 2 * LR, len(x)).tolist()
     settings = [{"name": "sgd", "lr": lr, "momentum": MOMENTUM, "weight_decay": 0.0} for lr in rates]
@@ -123,7 +123,7 @@ def update_steps(start: MLP, x: Tensor, y: Tensor) -> dict[str, Step]:
 
 
 def take_step(loss: Callable[[], Tensor], model: nn.Module, optimizer: Optimizer | None = None) -> Step:
-    """A step that returns its loss; without an optimizer the gradients are thrown away."""
+    """A step that returns its loss; without an optimizer the gradients are discarded."""
     parameters = list(model.parameters())
 
     def step() -> Tensor:
@@ -139,7 +139,7 @@ def take_step(loss: Callable[[], Tensor], model: nn.Module, optimizer: Optimizer
 
 
 def torch_loss(net: nn.Module, x: Tensor, y: Tensor, compiled: bool = False) -> Callable[[], Tensor]:
-    """The loss of a network of `torch.nn`; compiled on a GPU, CUDA graphs are replayed."""
+    """The loss of a network of `torch.nn`; compiled on a GPU, it uses CUDA graphs."""
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(net(x), y)
@@ -149,15 +149,15 @@ def torch_loss(net: nn.Module, x: Tensor, y: Tensor, compiled: bool = False) -> 
 
 
 def compiled_step(model: MLP, optimizer: Optimizer, x: Tensor, y: Tensor) -> Step:
-    """What `compile=true` runs."""
-    for parameter in model.parameters():  # the first ordinary step of a run would make it
+    """The step of `compile=true`."""
+    for parameter in model.parameters():  # in a run, the first step is not compiled and creates the buffer
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     whole, batch = CompiledStep(model, Criterion(LOSS), None, optimizer), Batch(x, y)
     return lambda: whole(batch)[0]
 
 
 def jax_step(start: MLP, x: Tensor, y: Tensor, lr: float | Sequence[float]) -> dict[str, Step]:
-    """The same in JAX, jitted and with its buffers given up; a population's is vmapped. Empty without JAX."""
+    """The same step in JAX, jitted with donated buffers, and vmapped for a population; empty without JAX."""
     try:
         import jax
         import jax.numpy as jnp
@@ -192,7 +192,7 @@ def jax_step(start: MLP, x: Tensor, y: Tensor, lr: float | Sequence[float]) -> d
 
 
 def floor(start: MLP, x: Tensor) -> Step:
-    """The step's matrix products, of a population the batched ones, into places for their results made beforehand."""
+    """The matrix products of a step, batched for a population, into preallocated tensors."""
     product = torch.mm if x.dim() == 2 else torch.bmm
     weights = [each.detach() for each in start.parameters()][::2]
     values = [x, *(torch.randn(*x.shape[:-1], n, device=x.device) for n in start.sizes[1:])]  # h, and as large, its δ
@@ -210,7 +210,7 @@ def floor(start: MLP, x: Tensor) -> Step:
 
 
 def logits(model: MLP) -> nn.Sequential:
-    """The network in `torch.nn` up to z_O, which `F.cross_entropy` takes."""
+    """The network in `torch.nn` up to z_O, the input of `F.cross_entropy`."""
     return model.to_sequential()[:-1]
 
 

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 import epoch
+import measuring
 import memory
-import report
 import startup
 import step
 import sweep
@@ -36,8 +36,8 @@ def left(monkeypatch, tmp_path):
 
 
 def test_ratios_are_taken_round_by_round_and_a_miss_is_called_one(tmp_path):
-    given = report.arguments("", 1).parse_args(["--output", str(tmp_path)])
-    table = report.Report("A step", given)
+    given = measuring.arguments("", 1).parse_args(["--output", str(tmp_path)])
+    table = measuring.BenchmarkTable("A step", given)
     table.add("case", "s", {"a": [1.0, 20.0, 3.0], "b": [2.0, 10.0, 3.0], "c": [1.0, 40.0, 6.0]}, {"b": 0.9, "c": 0.5})
     a, b, c = table.rows
     assert (a["low"], a["median"], a["high"], a["ratio"]) == (2.0, 3.0, 11.5, None)
@@ -51,16 +51,16 @@ def test_ratios_are_taken_round_by_round_and_a_miss_is_called_one(tmp_path):
 def test_each_contender_has_its_turn_in_every_round_and_the_first_is_not_counted():
     turns = []
     contenders = {name: lambda name=name: turns.append(name) or float(len(turns)) for name in "ab"}
-    assert report.in_turn(contenders, rounds=2) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert measuring.in_turn(contenders, rounds=2) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
     assert turns == list("ababab")
 
 
 def test_other_work_is_not_compared():
-    report.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.001]}, 1e-2)
+    measuring.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.001]}, 1e-2)
     with pytest.raises(AssertionError, match="b and a: not equal work"):
-        report.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.1]}, 1e-2)
+        measuring.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.1]}, 1e-2)
     with pytest.raises(AssertionError, match="nan"):
-        report.check_equal({"a": [1.0], "b": [float("nan")]}, 1e-2)
+        measuring.check_equal({"a": [1.0], "b": [float("nan")]}, 1e-2)
     equal = {epoch.OURS: epoch.Work(540, 5, 0.3), epoch.SCIKIT_LEARN: epoch.Work(540, 5, 0.9)}
     epoch.check_equal_work(equal)
     for other in (epoch.Work(40, 5, 0.3), epoch.Work(540, 4, 0.3)):
@@ -73,7 +73,7 @@ def test_other_work_is_not_compared():
 @pytest.mark.parametrize("argument", ["--rounds=0", "--rounds=many", "--device=cuda0"])
 def test_a_wrong_argument_is_refused(argument, capsys):
     with pytest.raises(SystemExit):
-        report.arguments("", 1).parse_args([argument])
+        measuring.arguments("", 1).parse_args([argument])
     assert "invalid" in capsys.readouterr().err
 
 
@@ -110,7 +110,7 @@ def test_a_populations_contenders_do_the_work_of_separate_runs(monkeypatch):
     steps = step.update_steps(start, x, y)
     found = {name: [float(each().mean()) for _ in range(4)] for name, each in steps.items() if name != step.FLOOR}
     assert {step.WHOLE, step.HAND_SGD} <= found.keys()
-    report.check_equal({"one by one": expected, **found}, 1e-4)
+    measuring.check_equal({"one by one": expected, **found}, 1e-4)
     assert expected[-1] < expected[0]
 
 
@@ -183,7 +183,7 @@ def test_whole_commands_leave_their_figures(left, monkeypatch, module, arguments
     monkeypatch.setattr(module, "process", lambda *command: commands.append(command) or float(len(commands)))
     rows = left(module, "--rounds=2", *arguments)
     assert all(len(row["rounds"]) == 2 for row in rows)
-    assert report.process(*commands[0]) > 0  # one that fails is an error
+    assert measuring.process(*commands[0]) > 0  # one that fails is an error
 
 
 @pytest.mark.parametrize("can_compile", [True, False])

@@ -87,7 +87,7 @@ def test_two_sweeps_are_compared_on_the_terminal(command, tmp_path):
     found = command("scripts/report.py", "b", "c", COLUMNS="100")
     assert found.stdout.splitlines() == [
         "c: 2 of 3 runs failed and are not averaged",
-        "b and c: no paired difference, for they have fewer than two seeds in common",
+        "b and c: no paired difference, because they have fewer than two seeds in common",
         "report.html",
     ]
 

@@ -1,14 +1,14 @@
 "use strict";
 (async () => {
   const templates = JSON.parse(document.getElementById("templates").textContent);
-  const charts = [...document.querySelectorAll(".chart")].map((place) => [place, JSON.parse(place.textContent)]);
+  const charts = [...document.querySelectorAll(".chart")].map((element) => [element, JSON.parse(element.textContent)]);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const touch = matchMedia("(pointer: coarse)").matches;
 
-  // An empty cell comes last in either direction; numbers, also those that are text, before words.
-  const worth = (cell) => cell.textContent.trim() === "" ? NaN : Number(cell.dataset.value ?? cell.textContent);
+  // In both directions empty cells come last and numbers, also those written as text, come before words.
+  const numeric = (cell) => cell.textContent.trim() === "" ? NaN : Number(cell.dataset.value ?? cell.textContent);
   function compare(one, other, sign) {
-    const [a, b] = [worth(one), worth(other)];
+    const [a, b] = [numeric(one), numeric(other)];
     if (!isNaN(a) && !isNaN(b)) return sign * (a - b);
     if (isNaN(a) !== isNaN(b)) return isNaN(a) - isNaN(b);
     const [first, second] = [one.textContent, other.textContent];
@@ -44,9 +44,9 @@
   script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   document.head.append(script);
 
-  function draw([place, { data, layout }], scheme, width) {
-    const whole = { dragmode: touch ? false : "zoom", ...layout, template: templates[scheme], width };
-    return Plotly.react(place, data, structuredClone(whole), { displayModeBar: false, responsive: true });
+  function draw([element, { data, layout }], scheme, width) {
+    const themed = { dragmode: touch ? false : "zoom", ...layout, template: templates[scheme], width };
+    return Plotly.react(element, data, structuredClone(themed), { displayModeBar: false, responsive: true });
   }
   const scheme = () => dark.matches ? "dark" : "light";
   dark.addEventListener("change", () => charts.forEach((chart) => draw(chart, scheme())));
@@ -55,6 +55,6 @@
   for (const chart of charts) {
     chart[0].textContent = "";
     await draw(chart, scheme());
-    await new Promise((resolve) => setTimeout(resolve)); // the page can be read meanwhile
+    await new Promise((resolve) => setTimeout(resolve)); // keeps the report responsive between charts
   }
 })();

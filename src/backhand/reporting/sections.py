@@ -450,7 +450,7 @@ def _paired(runs: dict[str, RunFolder], seeds: dict[str, pd.DataFrame]) -> tuple
         else:
             compared[f"a = {a}, b = {b}"] = paired(seeds[a], seeds[b], metrics)
             continue
-        unpaired.append(f"{a} and {b}: no paired difference, for they {reason}")
+        unpaired.append(f"{a} and {b}: no paired difference, because they {reason}")
     return compared, unpaired
 
 

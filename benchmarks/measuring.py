@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, contenders that take turns, and the table and the JSON file that they leave."""
+"""Arguments, timing and result tables of the benchmarks."""
 
 import argparse
 import json
@@ -26,37 +26,37 @@ PACKAGES = ("torch", "torchvision", "lightning", "scikit-learn", "jax")
 
 
 def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
-    """The arguments of every benchmark."""
+    """A parser with the arguments that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    parser.add_argument("--rounds", type=positive, default=rounds, help="how often each contender has its turn")
-    parser.add_argument("--device", choices=devices, default=devices[-1], help="where the networks are")
-    parser.add_argument("--output", type=Path, default="outputs/benchmarks", help="folder of the JSON and the table")
+    parser.add_argument("--rounds", type=positive, default=rounds, help="how often each contender is measured")
+    parser.add_argument("--device", choices=devices, default=devices[-1], help="device of the networks")
+    parser.add_argument("--output", type=Path, default="outputs/benchmarks", help="folder of the table and the JSON")
     return parser
 
 
 def positive(text: str) -> int:
-    """A whole number, 1 or more; argparse refuses what is not."""
+    """Parse an integer of at least 1 for argparse."""
     if int(text) < 1:
         raise ValueError
     return int(text)
 
 
 def checked_case(text: str) -> str:
-    """A batch, the units of each layer, and perhaps a number of networks."""
+    """Check a case for argparse: batch size, units of each layer, and optionally a number of networks."""
     if not re.fullmatch(r"[1-9]\d*,[1-9]\d*(-[1-9]\d*)+(,[1-9]\d*)?", text):
         raise argparse.ArgumentTypeError(f"{text}: must be like 32,64-32-10 or 32,64-32-10,64")
     return text
 
 
 def call(job: Callable[[], object]) -> float:
-    """Seconds that a short call takes, with the threads that torch uses by default and not with one."""
+    """Median seconds of a short call, with torch's default number of threads instead of one."""
     timer = Timer("job()", globals={"job": job}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=0.1).median
 
 
 def process(*command: str) -> float:
-    """Seconds that a whole Python process takes, in an empty folder and with nothing sent to W&B."""
+    """Seconds of a Python process, started in an empty folder with W&B offline."""
     environment = {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "120"}
     with tempfile.TemporaryDirectory() as folder:
         run = partial(subprocess.run, [sys.executable, *command], cwd=folder, env=environment)
@@ -64,23 +64,31 @@ def process(*command: str) -> float:
 
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """The figures of each contender, which has its turn in every round; the first round is not counted.
+    """Measure the contenders in turn, once per round.
 
-    A machine that slows down then slows all of them, and caches and compilers have had their chance.
+    A machine that slows down then slows all of them. The first round is a warm-up of caches and compilers and is
+    dropped.
+
+    Returns:
+        The measurements of each contender, one per round.
     """
     found = [{name: measure() for name, measure in contenders.items()} for _ in range(rounds + 1)]
     return {name: [each[name] for each in found[1:]] for name in contenders}
 
 
 def check_equal(found: Mapping[str, Sequence[float]], relative: float) -> None:
-    """Refuse contenders whose figures, such as losses, differ by more than the relative tolerance."""
+    """Check that the contenders' numbers, such as losses, agree within the relative tolerance.
+
+    Raises:
+        AssertionError: they differ.
+    """
     (reference, expected), *others = found.items()
     for name, each in others:
         np.testing.assert_allclose(each, expected, relative, err_msg=f"{name} and {reference}: not equal work")
 
 
-class Report:
-    """A benchmark's table, for its arguments."""
+class BenchmarkTable:
+    """The results of a benchmark as a table."""
 
     def __init__(self, title: str, given: argparse.Namespace) -> None:
         self.title, self.output, self.rows = title, given.output, list[dict[str, Any]]()
@@ -88,17 +96,24 @@ class Report:
         self.measured_on = machine(given.device)
 
     def add(self, case: str, unit: str, measured: Mapping[str, Sequence[float]], goals: Mapping[str, float]) -> None:
-        """Add a case: its first contender beside the others, with the ratios to some of them that are the goal."""
+        """Add a case.
+
+        Args:
+            case: its name.
+            unit: of the measurements.
+            measured: one measurement per round of each contender; ratios are those of the first to the others.
+            goals: the largest ratio allowed, by the name of the other contender.
+        """
         first = next(iter(measured.values()))
         for name, values in measured.items():
             low, median, high = np.percentile(values, [25, 50, 75])
             row = {"case": case, "name": name, "unit": unit, "median": median, "low": low, "high": high}
-            # Taken round by round: what slows a round slows both.
+            # A ratio per round: what slows a round slows both contenders.
             ratio = None if values is first else float(np.median(np.divide(first, values)))
             self.rows.append({**row, "rounds": list(values), "ratio": ratio, "at_most": goals.get(name)})
 
     def markdown(self) -> str:
-        """The table, in which a ratio is the first contender's figure over that of the row."""
+        """The table in Markdown; a ratio is the first contender's number divided by that of the row."""
         lines = [f"{self.title}. {self.measured_on}", ""]
         lines += ["| case | | median | quartiles | ratio | at most |", "|---|---|---:|---:|---:|---:|"]
         for row in self.rows:
@@ -111,7 +126,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def write(self, name: str) -> None:
-        """Print the table; write it as NAME.md, and everything that was measured as NAME.json."""
+        """Print the table, and write it as NAME.md and all measurements as NAME.json."""
         print(self.markdown())
         command = shlex.join(["python", *sys.argv])
         contents = {"benchmark": name, "command": command, "measured_on": self.measured_on, "rows": self.rows}
@@ -120,12 +135,12 @@ class Report:
 
 
 def format_figure(value: float) -> str:
-    """Three digits, or all of them before the point."""
+    """Three significant digits, or an integer with thousands separators from 100 on."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def machine(device: str) -> str:
-    """The device, the day and the versions."""
+    """The device, the date and the versions of the packages, for the caption of a table."""
     information = Path("/proc/cpuinfo")
     processor = re.search(r"model name\s*:\s*(.+)", information.read_text()) if information.exists() else None
     name = processor[1] if processor else platform.machine()
