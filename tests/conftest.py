@@ -1,4 +1,4 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures for several folders of tests."""
 
 import gc
 import os
@@ -15,8 +15,8 @@ from backhand.config.schema import TrainConfig
 from backhand.config.validation import typed
 from backhand.data.module import InMemoryData, load
 
-# The suite runs on all cores already, and nothing here may reach W&B's servers or a user's login. What a shell, a
-# cluster or a CI system has set would change what a command prints, or make it take part in somebody's run.
+# The tests run in one process per core. Variables of a shell, a cluster or a CI system could change what a command
+# prints, make it join another run, or let it use W&B's server with a user's login.
 torch.set_num_threads(1)
 FOREIGN = re.compile(
     r"(SLURM|TORCHELASTIC|WANDB)_\w+|(LOCAL_|NODE_|GROUP_)?RANK|WORLD_SIZE|MASTER_(ADDR|PORT)|FORCE_COLOR|HYDRA_FULL_ERROR"
@@ -27,23 +27,23 @@ os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "WANDB_SILENT": 
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """For `-n auto`: a worker a core, and half as many again where slow tests run, some of which wait."""
+    """For `-n auto`: one worker per core, and 50 % more with slow tests, because some of them wait."""
     cores = os.cpu_count() or 1
     return cores if "not slow" in config.option.markexpr else cores + (cores + 1) // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long begins first, so that no worker is left with it at the end."""
+    """Run slow tests first, so that none is the last one of a worker."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported and collected by now stays: the garbage collector need not look at it again."""
+    """Exclude imported modules and collected tests from garbage collection."""
     gc.freeze()
 
 
 def pytest_unconfigure() -> None:
-    """Libraries that count what they have made complain of what is left."""
+    """Undo `gc.freeze`: some libraries warn of objects that are never freed."""
     gc.unfreeze()
 
 
@@ -54,14 +54,14 @@ def seeded() -> None:
 
 @pytest.fixture
 def configured() -> Iterator[Callable[..., TrainConfig]]:
-    """The configuration that `python train.py` would have with the given overrides."""
+    """Compose the configuration of `python train.py` with the given overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield lambda *overrides: typed(compose("train", list(overrides)))
 
 
 @pytest.fixture
 def trained(configured: Callable[..., TrainConfig], tmp_path: Path) -> Callable[..., Path]:
-    """Train in this process with the given overrides, quietly; returns the run's folder."""
+    """Train in this process with the given overrides, without output; returns the run's folder."""
     from backhand.training.train import Run
 
     def run(*overrides: str) -> Path:
@@ -75,7 +75,7 @@ def trained(configured: Callable[..., TrainConfig], tmp_path: Path) -> Callable[
 
 @pytest.fixture
 def loaded(configured: Callable[..., TrainConfig]) -> Callable[..., InMemoryData]:
-    """The data that `python train.py` would train on with the given overrides."""
+    """Load the data of `python train.py` with the given overrides."""
     from backhand.training.parts import build_data
 
     def load_configured(*overrides: str) -> InMemoryData:

@@ -1,4 +1,4 @@
-"""The most memory that something takes in this process."""
+"""The peak memory of a block of code in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,23 +9,23 @@ PROCESS = Path("/proc/self")
 
 
 def _status(name: str) -> int:
-    """In KiB, as the system counts it."""
+    """An entry of /proc/self/status in KiB."""
     line = next(line for line in (PROCESS / "status").read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1])
 
 
 @contextmanager
 def peak_memory() -> Iterator[SimpleNamespace]:
-    """Take the most memory that the process has in the body, beyond what it began with, as `kib`.
+    """Measure the peak memory of the body in KiB, minus the memory before it, as `kib`.
 
-    What the process has had at most is forgotten first, or an earlier test's peak would hide this one's. Linux alone
-    can do that; elsewhere the peak is 0.
+    The peak of the process is reset first, because an earlier one could be higher. Only Linux can do that; elsewhere
+    the result is 0.
     """
     peak = SimpleNamespace(kib=0)
-    counts = (PROCESS / "clear_refs").exists()
-    if counts:
+    can_reset = (PROCESS / "clear_refs").exists()
+    if can_reset:
         (PROCESS / "clear_refs").write_text("5")
         before = _status("VmRSS")
     yield peak
-    if counts:
+    if can_reset:
         peak.kib = _status("VmHWM") - before

@@ -1,4 +1,4 @@
-"""Which cases of a slow test the quick suite takes, too."""
+"""Selection of cases of a slow test for the quick suite."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,5 +7,5 @@ import pytest
 
 
 def smoke(cases: Iterable[Any], *chosen: Any) -> list[Any]:
-    """The cases of a slow test as parameters; those that are chosen are marked for the quick suite."""
+    """The cases of a slow test as parameters; the chosen ones are marked for the quick suite."""
     return [pytest.param(case, marks=[pytest.mark.smoke] * (case in chosen)) for case in cases]

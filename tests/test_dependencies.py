@@ -1,4 +1,4 @@
-"""What the project declares that it needs, beside what its code imports and what the installed packages need."""
+"""The declared dependencies agree with the imports and with the requirements of the installed packages."""
 
 import ast
 import functools
@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# What is needed and never imported: by whom, and the text of the project that says so.
+# Dependencies without an import: who uses them, and the file and text in the project that show it.
 NOT_IMPORTED = {
     "hydra-joblib-launcher": (
         "Hydra finds it by its name on the command line",
@@ -48,7 +48,7 @@ def parsed(file: Path) -> ast.Module:
 
 
 def imported(file: Path, at_once: bool = False) -> Iterator[str]:
-    """The modules that a file imports; with `at_once`, those that it needs to be imported itself."""
+    """The modules that a file imports; with `at_once`, only those imported together with the file."""
     todo: list[ast.AST] = [parsed(file)]
     while todo:
         node = todo.pop()
@@ -57,7 +57,7 @@ def imported(file: Path, at_once: bool = False) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif at_once and isinstance(node, ast.FunctionDef | ast.If | ast.Try):
-            continue  # `if TYPE_CHECKING`, and what is imported when it is asked for
+            continue  # `if TYPE_CHECKING`, and imports inside functions
         else:
             todo.extend(ast.iter_child_nodes(node))
 
@@ -67,25 +67,25 @@ DISTRIBUTIONS = packages_distributions()
 
 @functools.cache
 def providers(module: str) -> set[str]:
-    """The distributions that a module may come from; itself where none that is installed has it."""
+    """The installed distributions that provide a module; the module's own name if there is none."""
     top, _, rest = module.partition(".")
     found = {canonicalize_name(each) for each in DISTRIBUTIONS.get(top, [top])}
-    if len(found) > 1:  # one name that several share, as Hydra's plugins do: who has the file?
+    if len(found) > 1:  # a namespace package, such as Hydra's plugins: look for the file
         part = f"{top}/{rest.partition('.')[0]}"
-        having = {each for each in found if any(str(file).startswith(part) for file in distribution(each).files or ())}
-        found = having or found
+        owners = {each for each in found if any(str(file).startswith(part) for file in distribution(each).files or ())}
+        found = owners or found
     return found
 
 
 @functools.cache
 def third_party(*folders: str, at_once: bool = False) -> dict[str, set[str]]:
-    """Each foreign module that the files in the folders import, and who imports it."""
+    """The third-party modules that the files in the folders import, and the importing files."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         path = ROOT / folder
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             if "brought" in file.parts:
-                continue  # programs of other people, which are read and not imported
+                continue  # programs for the mistake finder, which are never imported
             for module in imported(file, at_once):
                 if module.partition(".")[0] not in {*sys.stdlib_module_names, *OWN}:
                     found.setdefault(module, set()).add(str(file.relative_to(ROOT)))
@@ -105,12 +105,12 @@ OWN = {"backhand", "tests", *(file.stem for file in (ROOT / "benchmarks").glob("
         pytest.param(("tests",), False, DECLARED | OPTIONAL | DEV, id="the tests"),
     ],
 )
-def test_what_is_imported_is_declared(folders, at_once, allowed):
+def test_every_import_is_declared(folders, at_once, allowed):
     undeclared = {m: files for m, files in third_party(*folders, at_once=at_once).items() if not providers(m) & allowed}
     assert not undeclared
 
 
-def test_what_is_declared_is_used():
+def test_every_declared_dependency_is_used():
     by_program = {name for module in third_party(*PROGRAM) for name in providers(module)}
     by_benchmarks = {name for module in third_party("benchmarks") for name in providers(module)}
     by_tests = {name for module in third_party("tests") for name in providers(module)}
@@ -120,7 +120,7 @@ def test_what_is_declared_is_used():
 
 
 @pytest.mark.parametrize("name", NOT_IMPORTED)
-def test_what_is_used_without_an_import_is_so_still(name):
+def test_dependencies_without_an_import_are_still_used(name):
     reason, file, text = NOT_IMPORTED[name]
     assert name in DECLARED | OPTIONAL | DEV
     assert text in (ROOT / file).read_text(), f"{name}: {reason}; not any more?"
@@ -128,7 +128,7 @@ def test_what_is_used_without_an_import_is_so_still(name):
 
 
 def needed(requirements: list[str]) -> tuple[set[str], set[str]]:
-    """The distributions that these need here, and theirs, and so on: those that are installed, those that are not."""
+    """All direct and indirect requirements: those that are installed and those that are not."""
     seen: set[tuple[str, frozenset[str]]] = set()
     missing = set()
     todo = [Requirement(each) for each in requirements]
@@ -155,7 +155,7 @@ def constraints() -> dict[str, str]:
     return {canonicalize_name(name): number for name, _, number in (line.partition("==") for line in lines)}
 
 
-def test_constraints_are_names_and_versions_and_nothing_else():
+def test_constraints_are_only_names_and_versions():
     first, *lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert first.startswith("# ")
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
@@ -166,7 +166,7 @@ def test_constraints_are_names_and_versions_and_nothing_else():
     (sys.platform, platform.machine(), sys.version_info[:2]) != ("linux", "x86_64", (3, 11)),
     reason="constraints.txt is of Linux, x86-64 and Python 3.11",
 )
-def test_constraints_are_what_is_needed_and_no_more():
+def test_constraints_are_exactly_the_installed_requirements():
     installed, missing = needed([*PROJECT["dependencies"], *(each for needs in EXTRAS.values() for each in needs)])
     constrained = set(constraints())
     assert (installed | missing) - constrained == set()
@@ -182,8 +182,8 @@ def is_installed(name: str) -> bool:
 
 
 @pytest.mark.slow
-def test_the_calculus_needs_torch_and_nothing_else(tmp_path):
-    """In a Python that has no other packages than torch, what torch needs, and numpy."""
+def test_the_calculus_needs_only_torch(tmp_path):
+    """Run in a Python with only torch, its requirements and numpy."""
     bare = tmp_path / "packages"
     bare.mkdir()
     installed, _ = needed(["torch", "numpy"])
@@ -220,7 +220,7 @@ assert losses[0] > losses[1] > losses[2], losses
 
 exact = MLP([5, 4, 3], dtype=torch.float64)
 assert torch.autograd.gradcheck(lambda x: exact.loss(x, y, "cross_entropy"), x.double().requires_grad_())
-print("trained and proven")
+print("trained and checked")
 """
     run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=120)
-    assert run.stdout == "trained and proven\n", run.stderr
+    assert run.stdout == "trained and checked\n", run.stderr

@@ -1,4 +1,4 @@
-"""The code in the pages of docs/, run as it stands there, and their formulas."""
+"""The code in docs/ runs, and its formulas are those of the code."""
 
 import importlib
 import re
@@ -17,9 +17,9 @@ from backhand.calculus.losses import LOSSES
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def code(page, section):
-    """The Python block of a page's section."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+def code(file, section):
+    """The Python block in a section of a Markdown file."""
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", (DOCS / file).read_text(encoding="utf-8"), re.M | re.S)
     (block,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     return block
 
@@ -39,7 +39,7 @@ def test_the_network_trains_in_ones_own_lightning_module(own_module, tmp_path):
     assert float(ran.stdout.split("val/acc ")[-1]) > 0.9
 
 
-def test_its_gradients_are_the_hand_derived_ones_and_equal_to_autograds(own_module):
+def test_its_gradients_are_hand_derived_and_equal_to_autograds(own_module):
     module = runpy.run_path(str(own_module))["Digits"]().double()
     x, y = torch.randn(7, 64, dtype=torch.float64), torch.randint(10, (7,))
     plain = module.net.to_sequential()
@@ -52,13 +52,13 @@ def test_its_gradients_are_the_hand_derived_ones_and_equal_to_autograds(own_modu
         torch.testing.assert_close(layer.bias.grad, linear.bias.grad, rtol=1e-10, atol=1e-14)
 
 
-def test_the_example_of_the_derivation_prints_what_stands_on_paper(tmp_path, capsys):
+def test_the_example_of_the_derivation_prints_the_numbers_on_paper(tmp_path, capsys):
     path = tmp_path / "example.py"
     path.write_text(code("derivation.md", "An example to check by hand"), encoding="utf-8")
     runpy.run_path(str(path))
     printed = {round(float(number), 4) for number in re.findall(r"-?\d+\.\d+(?:e-\d+)?", capsys.readouterr().out)}
-    page = (DOCS / "derivation.md").read_text(encoding="utf-8")
-    paper = re.search(r"^On paper: (.*?)^## ", page, re.M | re.S)[1]
+    derivation = (DOCS / "derivation.md").read_text(encoding="utf-8")
+    paper = re.search(r"^On paper: (.*?)^## ", derivation, re.M | re.S)[1]
     for name in (r"\hat y", r"\delta_O", r"\delta_I"):
         numbers = re.search(rf"{re.escape(name)} = \((-?0\.\d+), (-?0\.\d+)\)", paper).groups()
         assert set(map(float, numbers)) <= printed
@@ -67,11 +67,11 @@ def test_the_example_of_the_derivation_prints_what_stands_on_paper(tmp_path, cap
 
 
 def equations(section):
-    """By the first cell of its row, the formulas in a table of the derivation."""
-    page = (DOCS / "derivation.md").read_text(encoding="utf-8")
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+    """The formulas in each row of a table in derivation.md."""
+    derivation = (DOCS / "derivation.md").read_text(encoding="utf-8")
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", derivation, re.M | re.S)
     rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in text.splitlines() if line.startswith("| `")]
-    return [[re.findall(r"`(.*?)`", cell.replace(r"\|", "|")) for cell in row] for row in rows]
+    return [[re.findall(r"`(.*?)`", column.replace(r"\|", "|")) for column in row] for row in rows]
 
 
 def test_the_derivations_table_has_each_line_with_its_function():

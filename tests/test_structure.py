@@ -1,4 +1,4 @@
-"""How the parts may depend on each other, read from the code's own imports."""
+"""The rules for the code: which imports, private names and unsafe calls are allowed."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "backhand"
-# Each package and what it may import; `calculus` is torch alone.
+# The packages that each package may import; `calculus` imports only torch.
 ALLOWED = {
     "calculus": {"calculus"},
     "config": {"calculus", "config"},
@@ -44,7 +44,7 @@ def test_imports_run_one_way(file):
 
 
 @pytest.mark.parametrize("file", sorted((SOURCE / "calculus").glob("*.py")), ids=lambda file: file.name)
-def test_the_calculus_is_torch_and_nothing_else(file):
+def test_the_calculus_imports_only_torch(file):
     assert not {name.partition(".")[0] for name in imports(file)} & FOREIGN_TO_CALCULUS
 
 
@@ -53,19 +53,19 @@ def test_the_tables_of_names_import_no_torch(file):
     assert "torch" not in {name.partition(".")[0] for name in imports(file, top_level_only=True)}
 
 
-# What is documented for users: the end of a process without the clean-up of another thread's, a NamedTuple's copy with
-# other values, the switch of the standard library's logging.
+# Documented despite the underscore: exit without clean-up, a copy of a NamedTuple with other values; and a switch of
+# the standard library's logging.
 PUBLIC = {"os._exit", "batch._replace", "logging.raiseExceptions = …"}
-OURS_ALONE = [
+CHECKED = [
     file
     for part in ("calculus", "checking", "config", "data", "derivations", "reporting", "training", "sweeps")
     for file in sorted((SOURCE / part).glob("*.py"))
 ]
-OURS_ALONE += sorted((SOURCE.parent / "hydra_plugins").glob("*.py"))
+CHECKED += sorted((SOURCE.parent / "hydra_plugins").glob("*.py"))
 
 
 def private_names(text: str) -> set[str]:
-    """Names with a leading underscore that a file takes from others, and what it replaces in their modules."""
+    """The names with a leading underscore that a file uses of other modules, and the names that it replaces in them."""
     tree = ast.parse(text)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     foreign = set()
@@ -100,8 +100,8 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("_")  # `_target_` is Hydra's public word
 
 
-@pytest.mark.parametrize("file", OURS_ALONE, ids=lambda file: file.name)
-def test_other_libraries_are_used_by_their_public_names_and_nothing_of_them_is_replaced(file):
+@pytest.mark.parametrize("file", CHECKED, ids=lambda file: file.name)
+def test_only_public_names_of_other_libraries_are_used_and_none_is_replaced(file):
     assert private_names(file.read_text()) == set()
 
 
@@ -112,18 +112,18 @@ def test_other_libraries_are_used_by_their_public_names_and_nothing_of_them_is_r
         "f(_return_value=3)", "import wandb.util; wandb.util.working_set = 3", "super()._load()",
     ],
 )  # fmt: skip
-def test_a_private_name_would_be_found(line):
+def test_a_private_name_is_detected(line):
     assert private_names(line)
 
 
 def test_no_test_asserts_how_long_something_takes():
-    """What waits has a time limit, read from `time.monotonic`; how fast anything is, benchmarks measure."""
+    """Tests may only limit a wait with `time.monotonic`; speed is measured by the benchmarks."""
     clocks = ("process_time", "perf_counter", "os.times", "ru_utime", "ru_stime", "timeit")
     for file in (REPOSITORY / "tests").rglob("*.py"):
         assert file.name == Path(__file__).name or not [clock for clock in clocks if clock in file.read_text()], file
 
 
-# Calls that run what they read, and where one of them is right.
+# Calls that can run code from a file, and the files that may use one of them.
 RUN = {"eval", "exec", "compile", "__import__"}
 UNPICKLE = {
     "pickle": {"load", "loads", "Unpickler"},
@@ -139,10 +139,10 @@ UNPICKLE = {
     "runpy": {"run_path", "run_module"},
 }
 EXCEPTIONS = {
-    # The user names the file whose function is to be checked, to have it run; it is in a process of its own.
+    # The user asks to run the file that is checked; it runs in a separate process.
     "derivations/loading.py": {"exec", "compile"},
     "derivations/asking.py": {"exec", "eval", "compile"},
-    # model.gradient=FILE.py:NAME of a command line; an evaluation takes no rule.
+    # model.gradient=FILE.py:NAME on a command line; an evaluation does not use it.
     "config/imports.py": {"exec_module"},
 }
 REPOSITORY = SOURCE.parents[1]
@@ -151,7 +151,7 @@ FILES = [REPOSITORY / "train.py", *(file for folder in FOLDERS for file in folde
 
 
 def unsafe_calls(text: str) -> set[str]:
-    """The calls in a program that could run what is in a file."""
+    """The calls in a program that can run code from a file."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Call):
@@ -174,7 +174,7 @@ def unsafe_calls(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("file", sorted(FILES), ids=lambda file: str(file.relative_to(REPOSITORY)))
-def test_nothing_that_is_read_is_run(file):
+def test_no_file_that_is_read_can_run_code(file):
     place = str(file.relative_to(SOURCE)) if file.is_relative_to(SOURCE) else ""
     assert unsafe_calls(file.read_text()) <= EXCEPTIONS.get(place, set())
 
@@ -196,5 +196,5 @@ def test_nothing_that_is_read_is_run(file):
         "trainer.fit(module, ckpt_path=path)",
     ],
 )
-def test_what_would_be_run_is_seen(line):
+def test_an_unsafe_call_is_detected(line):
     assert unsafe_calls(line)

@@ -1,4 +1,4 @@
-"""The tutorial, whose notebook is run from the first cell to the last."""
+"""The tutorial's notebook is up to date and runs."""
 
 import os
 import runpy
@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = nbformat.read(ROOT / "docs" / "tutorial.ipynb", as_version=4)
 
 
-def test_the_notebook_is_the_page():
+def test_the_notebook_is_generated_from_tutorial_md():
     make = runpy.run_path(str(ROOT / "docs" / "make_notebook.py"))["notebook"]
     assert make((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")) == NOTEBOOK
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_and_shows_what_the_page_says(tmp_path, monkeypatch):
+def test_the_notebook_runs_and_prints_the_lines_of_tutorial_md(tmp_path, monkeypatch):
     for name in ("train.py", "scripts", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

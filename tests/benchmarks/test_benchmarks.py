@@ -1,4 +1,4 @@
-"""What the benchmarks compare is equal work, and what they leave is whole. How fast anything is, no test says."""
+"""The benchmarks compare equal work and write complete results. No test asserts a speed."""
 
 import json
 
@@ -16,8 +16,8 @@ from backhand import MLP
 
 
 @pytest.fixture
-def left(monkeypatch, tmp_path):
-    """What the benchmark of a module leaves when it is called with these arguments, and what it prints."""
+def results(monkeypatch, tmp_path):
+    """Run the benchmark of a module with these arguments; returns the rows that it writes."""
 
     def run(module, *arguments):
         monkeypatch.setattr("sys.argv", [f"{module.__name__}.py", "--output", str(tmp_path / "out"), *arguments])
@@ -35,7 +35,7 @@ def left(monkeypatch, tmp_path):
     return run
 
 
-def test_ratios_are_taken_round_by_round_and_a_miss_is_called_one(tmp_path):
+def test_ratios_are_computed_per_round_and_a_missed_goal_is_marked(tmp_path):
     given = measuring.arguments("", 1).parse_args(["--output", str(tmp_path)])
     table = measuring.BenchmarkTable("A step", given)
     table.add("case", "s", {"a": [1.0, 20.0, 3.0], "b": [2.0, 10.0, 3.0], "c": [1.0, 40.0, 6.0]}, {"b": 0.9, "c": 0.5})
@@ -48,14 +48,14 @@ def test_ratios_are_taken_round_by_round_and_a_miss_is_called_one(tmp_path):
     assert lines[2].endswith("| 0.50 | 0.50 |")
 
 
-def test_each_contender_has_its_turn_in_every_round_and_the_first_is_not_counted():
+def test_contenders_are_measured_in_turn_and_the_first_round_is_dropped():
     turns = []
     contenders = {name: lambda name=name: turns.append(name) or float(len(turns)) for name in "ab"}
     assert measuring.in_turn(contenders, rounds=2) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
     assert turns == list("ababab")
 
 
-def test_other_work_is_not_compared():
+def test_unequal_work_is_an_error():
     measuring.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.001]}, 1e-2)
     with pytest.raises(AssertionError, match="b and a: not equal work"):
         measuring.check_equal({"a": [1.0, 2.0], "b": [1.0, 2.1]}, 1e-2)
@@ -71,21 +71,21 @@ def test_other_work_is_not_compared():
 
 
 @pytest.mark.parametrize("argument", ["--rounds=0", "--rounds=many", "--device=cuda0"])
-def test_a_wrong_argument_is_refused(argument, capsys):
+def test_an_invalid_argument_is_an_error(argument, capsys):
     with pytest.raises(SystemExit):
         measuring.arguments("", 1).parse_args([argument])
     assert "invalid" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("case", "product"), [("7,6-5-4", "mm"), ("7,6-5-4,2", "bmm")])
-def test_the_floor_is_the_steps_own_products(monkeypatch, case, product):
+def test_the_floor_computes_the_matrix_products_of_a_step(monkeypatch, case, product):
     done = []
     original = getattr(torch, product)
     noted = lambda a, b, out: done.append((*a.shape, b.shape[-1])) or original(a, b, out=out)  # noqa: E731
     monkeypatch.setattr(torch, product, noted)
     start, x, _ = step.begin(case, "cpu")
     step.floor(start, x)()
-    # z_I, z_O, ∇W_O, what goes down, ∇W_I; there is no ∇x
+    # z_I, z_O, ∇W_O, ∂L/∂h, ∇W_I; no ∇x
     products = ((7, 6, 5), (7, 5, 4), (5, 7, 4), (7, 4, 5), (6, 7, 5))
     assert done == [(*x.shape[:-2], *shape) for shape in products]
 
@@ -93,18 +93,18 @@ def test_the_floor_is_the_steps_own_products(monkeypatch, case, product):
 def test_a_populations_contenders_do_the_work_of_separate_runs(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     start, x, y = step.begin("5,6-4-3,3", "cpu")
-    alone = [MLP([6, 4, 3], "relu") for _ in range(3)]
-    for run, model in enumerate(alone):
+    models = [MLP([6, 4, 3], "relu") for _ in range(3)]
+    for run, model in enumerate(models):
         for own, value in zip(model.parameters(), start.parameters(), strict=True):
             own.data = value[run].detach().clone()
     rates = torch.linspace(step.LR / 2, 2 * step.LR, 3).tolist()
-    optimizers = [torch.optim.SGD(model.parameters(), lr, 0.9) for model, lr in zip(alone, rates, strict=True)]
+    optimizers = [torch.optim.SGD(model.parameters(), lr, 0.9) for model, lr in zip(models, rates, strict=True)]
     expected = []
     for _ in range(4):
-        losses = [F.cross_entropy(step.logits(alone[run])(x[run]), y[run]) for run in range(3)]
+        losses = [F.cross_entropy(step.logits(models[run])(x[run]), y[run]) for run in range(3)]
         expected.append(torch.stack(losses).mean().item())
         for run in range(3):
-            alone[run].loss(x[run], y[run], "cross_entropy").backward()
+            models[run].loss(x[run], y[run], "cross_entropy").backward()
             optimizers[run].step()
             optimizers[run].zero_grad()
     steps = step.update_steps(start, x, y)
@@ -114,7 +114,7 @@ def test_a_populations_contenders_do_the_work_of_separate_runs(monkeypatch):
     assert expected[-1] < expected[0]
 
 
-def test_the_peak_is_what_is_alive_at_once():
+def test_the_peak_is_the_memory_that_is_allocated_at_the_same_time():
     megabyte = 2**20
 
     def allocate():
@@ -126,8 +126,8 @@ def test_the_peak_is_what_is_alive_at_once():
     assert memory.peak(allocate, "cpu") == pytest.approx(4 * megabyte, rel=0.01)
 
 
-def test_memory_leaves_its_figures(left):
-    rows = left(memory, "--case", "64,8-8-50")
+def test_memory_writes_its_results(results):
+    rows = results(memory, "--case", "64,8-8-50")
     assert [(row["name"], row["unit"]) for row in rows] == [(step.HAND, "MB"), (step.AUTOGRAD, "MB")]
     assert all(row["median"] > 0 for row in rows)
 
@@ -142,12 +142,12 @@ def test_epochs_of_digits_are_equal_work():
     epoch.check_equal_work(work)
     rows, steps, _ = work[epoch.OURS]
     per_epoch = rows // 2
-    assert 1000 < per_epoch < 1797  # scikit-learn ships 1,797, some of which are for validation and test
+    assert 1000 < per_epoch < 1797  # scikit-learn's 1,797 include validation and test samples
     assert steps == 2 * -(-per_epoch // 32)
 
 
 @pytest.mark.slow
-def test_an_epoch_of_pictures_is_equal_work(tmp_path, monkeypatch):
+def test_an_epoch_of_images_is_equal_work(tmp_path, monkeypatch):
     monkeypatch.setattr(epoch, "can_compile", lambda: False)
     epoch.write_mnist_shaped(tmp_path, 6000, 100)
     pictures = ("data=mnist", f"data.dir={tmp_path}", "model.hidden=[16]", "optimizer=adam", "trainer.max_epochs=1")
@@ -158,17 +158,17 @@ def test_an_epoch_of_pictures_is_equal_work(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_step_leaves_its_figures(left):
-    names = [row["name"] for row in left(step, "--rounds=1", "--cases", "4,8-6-3")]
+def test_step_writes_its_results(results):
+    names = [row["name"] for row in results(step, "--rounds=1", "--cases", "4,8-6-3")]
     assert names[:4] == [step.HAND, step.AUTOGRAD, step.COMPILED, step.WHOLE]
     assert names[-1] == step.FLOOR
 
 
 @pytest.mark.slow
-def test_epoch_leaves_its_figures(left, monkeypatch):
+def test_epoch_writes_its_results(results, monkeypatch):
     monkeypatch.setattr(epoch, "process", lambda *command: 1.0)
     monkeypatch.setattr(epoch, "can_compile", lambda: False)
-    rows = left(epoch, "--rounds=1", "--pictures=600", "--epochs=1")
+    rows = results(epoch, "--rounds=1", "--pictures=600", "--epochs=1")
     assert [row["name"] for row in rows if row["ratio"] is None] == [epoch.OURS, epoch.OURS, "train.py"]
 
 
@@ -178,23 +178,23 @@ def test_epoch_leaves_its_figures(left, monkeypatch):
     [(startup, []), (sweep, ["--runs", "2", "3", "--one-by-one", "1", "2", "--epochs=1"])],
     ids=["startup", "sweep"],
 )
-def test_whole_commands_leave_their_figures(left, monkeypatch, module, arguments):
+def test_complete_commands_write_their_results(results, monkeypatch, module, arguments):
     commands = []
     monkeypatch.setattr(module, "process", lambda *command: commands.append(command) or float(len(commands)))
-    rows = left(module, "--rounds=2", *arguments)
+    rows = results(module, "--rounds=2", *arguments)
     assert all(len(row["rounds"]) == 2 for row in rows)
-    assert measuring.process(*commands[0]) > 0  # one that fails is an error
+    assert measuring.process(*commands[0]) > 0  # raises if the command fails
 
 
 @pytest.mark.parametrize("can_compile", [True, False])
-def test_one_more_run_is_the_difference_between_two_sweeps(left, monkeypatch, can_compile):
+def test_one_more_run_is_the_difference_between_two_sweeps(results, monkeypatch, can_compile):
     def seconds(*command):
         count = int(next(word for word in command if word.startswith("seed="))[len("seed=range(") : -1])
         return 5 + count * (0.1 if sweep.POPULATION in command else 1.0)
 
     monkeypatch.setattr(sweep, "process", seconds)
     monkeypatch.setattr(sweep, "can_compile", lambda: can_compile)
-    rows = {row["name"]: row["median"] for row in left(sweep) if row["case"].endswith("one more run")}
+    rows = {row["name"]: row["median"] for row in results(sweep) if row["case"].endswith("one more run")}
     expected = {sweep.POPULATION: 0.1, sweep.COMPILED: 0.1, sweep.ONE_BY_ONE: 1.0}
     assert rows == pytest.approx({name: expected[name] for name in rows})
     assert (sweep.COMPILED in rows) is can_compile

@@ -1,4 +1,4 @@
-"""Folders as runs and sweeps leave them, for the report's tests: every file, with numbers of the right kind."""
+"""Folders of runs and sweeps for the tests of the report, with all files and plausible numbers."""
 
 import base64
 import csv
@@ -44,7 +44,7 @@ def epoch_rows(epochs, generator):
 def write_run(
     folder: Path, epochs=30, settings=None, overrides=(), status="finished", value=0.08, error=None, **findings
 ):
-    """A finished run on pictures of digits; `findings` replaces entries of findings.json."""
+    """Write the folder of a run on pictures of digits; `findings` replaces entries of findings.json."""
     generator = np.random.default_rng(len(overrides) + epochs)
     (folder / ".hydra").mkdir(parents=True)
     config = {
@@ -120,7 +120,7 @@ def write_run(
 
 
 def write_sweep(folder: Path, settings, values, complete=True):
-    """A sweep whose job n set `settings[n]` and came to `values[n]`; None is a job that failed."""
+    """Write a sweep whose job n has `settings[n]` and the objective `values[n]`; None is a failed job."""
     folder.mkdir(parents=True)
     rows = []
     for number, (own, value) in enumerate(zip(settings, values, strict=True)):
@@ -160,8 +160,8 @@ def write_json(path: Path, record):
 
 
 def grid(**choices):
-    """Every combination, the last setting changing fastest."""
-    whole = [{}]
+    """All combinations of the choices; the last setting changes fastest."""
+    combinations = [{}]
     for key, values in choices.items():
-        whole = [{**one, key.replace("__", "."): str(value)} for one in whole for value in values]
-    return whole
+        combinations = [{**one, key.replace("__", "."): str(value)} for one in combinations for value in values]
+    return combinations

@@ -1,4 +1,4 @@
-"""The parallel axes of a sweep: where values stand on them, and that the page and the picture draw the same."""
+"""The parallel axes of a sweep: positions of values, and equal lines in the report and in the plot."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ SWEEPS = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("settings", "objectives"), SWEEPS.values(), ids=SWEEPS.keys())
-def test_every_sweep_becomes_a_png_of_readable_size(settings, objectives, tmp_path):
+def test_every_sweep_is_plotted_as_a_png_of_readable_size(settings, objectives, tmp_path):
     sweep_plot(pd.DataFrame({**settings, **objectives}), list(settings), list(objectives), tmp_path / "sweep.png")
     with Image.open(tmp_path / "sweep.png") as image:
         assert image.format == "PNG"
@@ -55,14 +55,14 @@ def test_every_sweep_becomes_a_png_of_readable_size(settings, objectives, tmp_pa
         (["0.1", "0.1"], "names"),
     ],
 )
-def test_an_axis_is_logarithmic_where_powers_were_swept_only(values, kind):
+def test_an_axis_is_logarithmic_only_for_powers(values, kind):
     found = axis(pd.Series(values))
     assert found.kind == kind
     assert (found.positions >= 0).all()
     assert (found.positions <= 1).all()
 
 
-def test_numbers_stand_in_numeric_order():
+def test_numbers_are_in_numeric_order():
     found = axis(pd.Series(["10", "9", "1e-05", "100", "9.0"]))
     assert list(np.argsort(found.positions, kind="stable")) == [2, 1, 4, 0, 3]
     assert found.positions[1] == found.positions[4]
@@ -74,7 +74,7 @@ def test_numbers_stand_in_numeric_order():
 @pytest.mark.parametrize(
     "values", [["1", "2", "2.1", "50"], [str(place) for place in range(100)], list("abcdefghijklmnopqrst")]
 )
-def test_a_label_that_would_cover_the_one_before_is_left_out(values):
+def test_a_label_that_would_overlap_the_one_before_is_left_out(values):
     places = [place for place, _ in axis(pd.Series(values)).few_ticks()]
     assert places[0] == 0
     assert len(places) > 1
@@ -86,7 +86,7 @@ def test_powers_of_ten_are_evenly_spaced():
 
 
 @pytest.mark.parametrize(("objective", "best"), [("val/loss", 2), ("val/acc", 1)])
-def test_the_best_run_is_the_last_line_and_of_equal_ones_the_first(objective, best):
+def test_the_best_run_is_the_last_line_and_the_first_of_equal_runs(objective, best):
     runs = pd.DataFrame(
         {"lr": ["1", "2", "3", "4"], objective: [0.3, 0.9, 0.1, 0.1 if objective == "val/loss" else 0.9]}
     )
@@ -95,7 +95,7 @@ def test_the_best_run_is_the_last_line_and_of_equal_ones_the_first(objective, be
     assert (found.score[best], found.score.min()) == (1, 0)
 
 
-def test_the_page_and_the_picture_draw_the_same_lines(tmp_path, monkeypatch):
+def test_the_report_and_the_plot_draw_the_same_lines(tmp_path, monkeypatch):
     drawn = []
     save = Figure.savefig
     monkeypatch.setattr(
@@ -106,7 +106,7 @@ def test_the_page_and_the_picture_draw_the_same_lines(tmp_path, monkeypatch):
     sweep_plot(sweep.ranked, sweep.settings, sweep.objectives, tmp_path / "sweep.png")
     *lines, best = [line.get_ydata() for line in drawn[0].axes[0].lines if len(line.get_xdata()) == 3]
     *shades, star = sweep_figures(sweep, sweep.ranked.assign(runs=1))[0].figure.data
-    on_page = np.concatenate([np.reshape(shade.y, (-1, 4))[:, :3] for shade in shades])
-    assert np.allclose(sorted(on_page.tolist()), sorted(line.tolist() for line in lines))
+    in_report = np.concatenate([np.reshape(shade.y, (-1, 4))[:, :3] for shade in shades])
+    assert np.allclose(sorted(in_report.tolist()), sorted(line.tolist() for line in lines))
     assert star.y.tolist() == pytest.approx([0.5, 0.0, 0.0])
     assert best.tolist() == star.y.tolist()

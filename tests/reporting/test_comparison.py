@@ -1,4 +1,4 @@
-"""Means over seeds and paired differences, beside scipy's tests."""
+"""Means over seeds and paired differences agree with scipy's tests."""
 
 import math
 
@@ -33,18 +33,18 @@ def test_means_and_intervals_are_those_of_scipy_and_the_best_mean_comes_first(me
             assert (row[f"{name} low"], row[f"{name} high"]) == pytest.approx(tuple(interval))
 
 
-def test_runs_that_failed_or_diverged_are_counted_and_in_no_mean():
+def test_failed_and_diverged_runs_are_counted_but_not_averaged():
     values = [0.5, 0.7, math.nan, math.inf, 0.4, math.nan, math.nan, math.nan]
     given = runs([{"lr": "1"}, {"lr": "2"}], range(4), **{"val/loss": values, "test/acc": 0.5})
     given.loc[2:3, "test/acc"] = 0.1  # of a run that diverged
     found = over_seeds(given, ["lr", "seed"], ["val/loss", "test/acc"]).set_index("lr")
-    assert list(found.index) == ["1", "2"]  # one run has no interval, and its value may be luck
+    assert list(found.index) == ["1", "2"]  # the mean of two runs is before a single run
     assert found.loc["1", ["runs", "failed", "val/loss", "test/acc"]].tolist() == [2, 2, pytest.approx(0.6), 0.5]
     assert found.loc["2", ["runs", "failed", "val/loss"]].tolist() == [1, 3, 0.4]
     assert found.loc["2", ["val/loss low", "val/loss high"]].isna().all()  # one run has no interval
 
 
-def test_a_setting_of_which_no_run_is_left_is_the_last():
+def test_a_setting_without_a_finished_run_comes_last():
     given = runs([{"lr": "1"}, {"lr": "2"}], range(2), **{"val/acc": [math.nan, -math.inf, 0.1, 0.2]})
     found = over_seeds(given, ["lr", "seed"], ["val/acc"])
     assert found[["lr", "runs", "failed"]].to_numpy().tolist() == [["2", 2, 0], ["1", 0, 2]]
@@ -58,7 +58,7 @@ def test_without_other_settings_there_is_one_row_and_a_repeated_run_counts_once(
     assert found[["runs", "val/loss"]].to_numpy().tolist() == [[2, pytest.approx(0.2)]]
 
 
-def test_paired_differences_are_those_of_scipy_whatever_the_order_of_the_seeds():
+def test_paired_differences_are_those_of_scipy_for_any_order_of_the_seeds():
     a = pd.DataFrame({"seed": range(8), "val/loss": rng.normal(size=8), "test/acc": rng.random(8)})
     b = a.assign(**{"val/loss": a["val/loss"] + rng.normal(0.1, 0.05, 8), "test/acc": rng.random(8)})
     found = paired(a, b.sample(frac=1, random_state=0), ["val/loss", "test/acc"])
@@ -81,7 +81,7 @@ def test_seeds_without_a_pair_are_left_out_and_counted():
     assert paired(a[:2], b[:1], ["val/loss"])[["low", "high"]].isna().all(axis=None)
 
 
-def test_a_seed_that_is_there_twice_has_no_pair():
+def test_a_repeated_seed_is_an_error():
     twice = pd.DataFrame({"seed": [0, 0], "val/loss": [0.1, 0.2]})
     with pytest.raises(ValueError, match="seed 0 is in a sweep twice"):
         paired(twice, twice, ["val/loss"])

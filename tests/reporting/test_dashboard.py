@@ -1,4 +1,4 @@
-"""The dashboard: which panels there are, and whether they show what runs log."""
+"""The dashboard has the right panels, and they show metrics that runs log."""
 
 import re
 
@@ -29,7 +29,7 @@ def only(panels, kind=LinePlot):
     return [panel for panel in panels if isinstance(panel, kind)]
 
 
-def test_the_sections_in_their_order():
+def test_the_dashboard_has_these_sections_in_this_order():
     assert list(sections()) == [
         "Training curves",
         "Gradient and δ flow by layer",

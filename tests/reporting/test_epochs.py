@@ -1,4 +1,4 @@
-"""The epochs' metrics in one array, and what a checkpoint has of them."""
+"""The metrics of all epochs in one array, and in a checkpoint."""
 
 import io
 import math
@@ -16,7 +16,7 @@ ROWS = [
 ]
 
 
-def test_rows_are_what_they_were():
+def test_rows_are_stored_unchanged():
     rows = Epochs(ROWS)
     assert list(rows) == ROWS
     assert rows[-1] == ROWS[-1]
@@ -26,13 +26,13 @@ def test_rows_are_what_they_were():
         rows[3]
 
 
-def test_a_number_that_is_none_is_not_one_that_is_missing():
+def test_nan_is_not_a_missing_number():
     first, second = Epochs([{"epoch": 0, "val/loss": math.nan}, {"epoch": 1}])
     assert math.isnan(first["val/loss"])
     assert "val/loss" not in second
 
 
-def test_the_last_row_grows_and_changes():
+def test_the_last_row_can_be_updated():
     rows = Epochs(ROWS)
     rows.update({"val/loss": 0.5, "step": 9})
     assert list(rows) == [*ROWS[:2], ROWS[2] | {"val/loss": 0.5, "step": 9}]
@@ -44,7 +44,7 @@ def written(rows):
     return file
 
 
-def test_a_checkpoint_gives_them_back():
+def test_rows_can_be_restored_from_a_checkpoint():
     rows = Epochs(ROWS)
     file = written(rows)
     file.seek(0)
@@ -55,7 +55,7 @@ def test_a_checkpoint_gives_them_back():
     assert again[3] == {"epoch": 3}
 
 
-def test_several_runs_have_a_number_each_and_one_of_them_is_taken_out():
+def test_one_run_can_be_extracted_from_a_population():
     rows = Epochs(runs=3)
     for epoch in range(5):
         metrics = {"val/loss": np.array([1.0, 2.0, math.nan]) + epoch}
@@ -69,11 +69,11 @@ def test_several_runs_have_a_number_each_and_one_of_them_is_taken_out():
         {"epoch": e, "val/loss": 1.0 + e} | ({"audit/w": 0.1} if e == 2 else {}) for e in range(4)
     ]
     assert list(again.of_run(1, 3)) == [{"epoch": e, "val/loss": 2.0 + e} for e in range(3)]
-    assert all(math.isnan(row["val/loss"]) for row in again.of_run(2, 5))  # it was there, and was no number
+    assert all(math.isnan(row["val/loss"]) for row in again.of_run(2, 5))  # logged, but not finite
 
 
 def test_thousands_of_epochs_are_two_tensors_in_a_checkpoint():
-    # As a list of dicts each number would be an object: to write them took longer than to train an epoch.
+    # As a list of dicts each number is an object, and writing them took longer than training an epoch.
     rows = Epochs([dict.fromkeys(map(str, range(20)), 0.5)] * 2500)
     state = rows.state()
     assert state.pop("names") == [str(column) for column in range(20)]

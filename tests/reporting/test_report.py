@@ -1,4 +1,4 @@
-"""What the report says, that text from outside stays text in it, and that its numbers are right."""
+"""The report's content: its numbers are right, and text from outside stays text."""
 
 import base64
 import gzip
@@ -29,7 +29,7 @@ EVIL = "</script><script>alert(1)</script>\"'&amp; <b>{{ 7*7 }} {% x %} 😀 %{y
 
 
 class Elements(HTMLParser):
-    """The elements of a report as (tag, attributes), its links' targets, and its text outside of scripts and styles."""
+    """The elements of a report as (tag, attributes), and its text outside of scripts and styles."""
 
     def __init__(self, text):
         super().__init__()
@@ -79,7 +79,7 @@ def test_text_from_outside_stays_text_in_a_run(tmp_path):
     check_no_markup(rendered([folder], folder))
 
 
-def test_text_from_outside_stays_text_in_a_sweep_and_side_by_side(tmp_path):
+def test_text_from_outside_stays_text_in_a_sweep_and_in_a_comparison(tmp_path):
     settings = [{"model.hidden_activation": text, "seed": seed} for text in (EVIL, "tanh") for seed in "01"]
     folder = write_sweep(tmp_path / "a<b>&\"'{{x}}", settings, [0.1, 0.2, 0.3, None])
     check_no_markup(rendered([folder], tmp_path))
@@ -98,21 +98,21 @@ def check_no_markup(html):
     assert "{{ 7*7 }}" in "".join(elements.text)
     assert not any(name.startswith("on") for _, attributes in elements.tags for name in attributes)
     for text in strings(charts_of(html)):
-        assert set(re.findall(r"<[^>]*>", text)) <= {"<br>", "<extra>", "</extra>"}  # Plotly's own, which are ours
+        assert set(re.findall(r"<[^>]*>", text)) <= {"<br>", "<extra>", "</extra>"}  # markup that we write for Plotly
 
 
-def test_json_in_the_page_ends_no_element_and_says_the_same():
+def test_embedded_json_ends_no_element_and_keeps_its_value():
     text = embedded(json.dumps({"x": EVIL}, ensure_ascii=False))
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"x": EVIL}
 
 
-def test_a_label_is_read_by_plotly_as_it_was_written():
+def test_a_label_is_escaped_for_plotly_and_shortened():
     assert label("<i>a & b</i>") == "&lt;i&gt;a &amp; b&lt;/i&gt;"
     assert len(label("x" * 500)) == 40
 
 
-def test_the_page_allows_its_own_scripts_only_and_names_no_address(tmp_path):
+def test_the_report_allows_only_its_own_scripts_and_has_no_urls(tmp_path):
     html = rendered([write_run(tmp_path / "run")], tmp_path)
     elements = Elements(html)
     policy = next(attributes["content"] for tag, attributes in elements.tags if attributes.get("http-equiv"))
@@ -124,11 +124,11 @@ def test_the_page_allows_its_own_scripts_only_and_names_no_address(tmp_path):
         assert tag != "link"
         assert not attributes.get("href", "").startswith(("http", "//", "javascript"))
     packed = html.partition('<script type="text/plain" id="plotly">')[2].partition("</script>")[0]
-    assert gzip.decompress(base64.b64decode(packed)).count(b"Copyright 2012") == 1  # plotly.js with its licence
+    assert gzip.decompress(base64.b64decode(packed)).count(b"Copyright 2012") == 1  # the licence of plotly.js
     assert len(html) < 1_000_000
 
 
-def test_the_shipped_script_is_of_the_version_that_plotly_writes_figures_for():
+def test_the_bundled_plotly_script_has_the_version_of_the_python_package():
     def header(path, opened):
         with opened(path, "rt", encoding="utf-8") as file:
             return re.search(r"plotly.js .*?v(\d+\.\d+\.\d+)", file.read(200))[1]
@@ -138,7 +138,7 @@ def test_the_shipped_script_is_of_the_version_that_plotly_writes_figures_for():
     assert header(ours, gzip.open) == header(theirs, open)
 
 
-def test_headings_are_in_order_and_every_picture_and_chart_has_words(tmp_path):
+def test_headings_are_in_order_and_every_picture_and_chart_has_a_description(tmp_path):
     run = write_run(tmp_path / "run")
     sweep = write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3], seed=[0, 1]), [0.1, 0.2, 0.3, None])
     for folders in ([run], [sweep], [run, sweep]):
@@ -157,9 +157,9 @@ def test_headings_are_in_order_and_every_picture_and_chart_has_words(tmp_path):
         assert set(anchors) <= set(ids)
 
 
-def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tmp_path):
+def test_means_over_seeds_come_first_are_ranked_by_the_mean_and_are_plotted(tmp_path):
     settings = grid(optimizer__lr=[0.1, 0.3, 0.5], seed=[0, 1, 2, 3])
-    # The best run is not of the best setting, and the only run that is left of a setting stands behind the means.
+    # The best run is not of the best setting, and a single run comes after the means.
     values = [0.31, 0.28, 0.35, 0.10, 0.2, 0.25, 0.21, None, 0.15, None, None, None]
     report = build_report([write_sweep(tmp_path / "sweep", settings, values)], tmp_path)
     assert [section.name for section in report.sections][:3] == ["seeds", "pairs", "compare"]
@@ -190,7 +190,7 @@ def test_means_over_seeds_come_first_ranked_by_the_mean_and_are_what_is_drawn(tm
     assert lines_of_runs.note.endswith("2 of 2 settings. 4 runs without a finite objective are not shown.")
 
 
-def test_without_seeds_every_run_is_drawn_and_there_is_no_mean(tmp_path):
+def test_without_seeds_every_run_is_plotted_and_there_is_no_mean(tmp_path):
     report = build_report([write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3]), [0.1, 0.2])], tmp_path)
     assert report.sections[0].name == "compare"
     figure = report.sections[0].blocks[1]
@@ -337,7 +337,7 @@ def test_every_section_with_curves_says_that_epochs_are_counted_from_one(tmp_pat
         ({"model": {"loss": "auto"}}, {"model.loss": "cross_entropy"}, True),
     ],
 )
-def test_what_makes_metrics_differ_is_said_and_other_data_or_losses_are_not_paired(
+def test_differing_settings_get_a_remark_and_other_data_or_losses_are_not_paired(
     tmp_path, settings, chosen, paired_too
 ):
     same = {"data": {"name": "digits", "loss": "cross_entropy", "split_seed": 0}}
@@ -357,7 +357,7 @@ def test_what_makes_metrics_differ_is_said_and_other_data_or_losses_are_not_pair
     assert sum("metrics may not be comparable" in remark for remark in report.remarks) == said
 
 
-def test_the_mean_of_curves_ends_with_the_first_run_that_does(tmp_path):
+def test_the_mean_curve_ends_with_the_shortest_run(tmp_path):
     write_sweep(tmp_path / "a", grid(seed=[0, 1]), [0.3, 0.4])
     write_sweep(tmp_path / "b", grid(seed=[0, 1]), [0.3, 0.4])
     for seed, losses in enumerate([[0.5, 0.4], [0.9, 0.8, 0.7]]):
@@ -375,7 +375,7 @@ def test_the_mean_of_curves_ends_with_the_first_run_that_does(tmp_path):
     assert not curves_of(build_report([tmp_path / "a", tmp_path / "b"], tmp_path))
 
 
-def test_a_run_without_a_metric_leaves_the_colours_of_the_others_as_they_are(tmp_path):
+def test_a_run_without_a_metric_does_not_change_the_colours_of_the_others(tmp_path):
     for name in ("a", "b"):
         write_run(tmp_path / name)
     (tmp_path / "a" / "metrics.csv").write_text("epoch,val/loss\n0,0.1\n1,0.2\n")
@@ -386,7 +386,7 @@ def test_a_run_without_a_metric_leaves_the_colours_of_the_others_as_they_are(tmp
     assert [line.showlegend for line in accuracy.data] == [False, True]
 
 
-def test_class_names_are_escaped_once_for_the_page_and_cut_for_the_chart_alone(tmp_path):
+def test_class_names_are_escaped_once_in_the_report_and_shortened_only_in_the_chart(tmp_path):
     names = ["<=50K", ">50K & a name of more than 16 letters"]
     folder = write_run(tmp_path / "run", classes=names, confusion=[[5, 1], [2, 6]])
     matrix, table = on_test_split(Findings(classes=names, confusion=[[5, 1], [2, 6]]))
@@ -398,7 +398,7 @@ def test_class_names_are_escaped_once_for_the_page_and_cut_for_the_chart_alone(t
     )
 
 
-def test_a_confusion_matrix_that_is_too_large_is_not_left_out_without_a_word():
+def test_the_report_says_why_a_large_confusion_matrix_is_left_out():
     classes = [str(place) for place in range(101)]
     (table,) = on_test_split(Findings(classes=classes, confusion=np.eye(101, dtype=int).tolist()))
     assert "the confusion matrix of 101 classes is too large to show" in table.caption
@@ -418,7 +418,7 @@ def test_recall_and_precision_are_those_of_scikit_learn():
     assert table.frame["class"].iloc[0] == "b"
 
 
-def test_the_best_run_is_named_and_linked_to_its_report_where_it_has_one(tmp_path):
+def test_the_best_run_is_marked_and_linked_to_its_report_if_it_has_one(tmp_path):
     folder = write_sweep(tmp_path / "a #1?", grid(seed=[0, 1, 2]), [0.3, 0.1, 0.2])
     write_report([folder / "1"], folder / "1" / "report.html")
     html = rendered([folder], tmp_path)
@@ -435,7 +435,7 @@ def test_the_best_run_is_named_and_linked_to_its_report_where_it_has_one(tmp_pat
     assert runs.marked == {1}
 
 
-def test_where_higher_is_better_the_best_run_has_the_highest_value(tmp_path):
+def test_the_best_run_has_the_highest_value_if_higher_is_better(tmp_path):
     folder = write_sweep(tmp_path / "sweep", grid(seed=[0, 1, 2]), [0.3, 0.9, 0.2])
     for file in [folder / "sweep.csv", *folder.glob("*/result.json")]:
         file.write_text(
@@ -448,7 +448,7 @@ def test_where_higher_is_better_the_best_run_has_the_highest_value(tmp_path):
 
 @pytest.mark.parametrize(("first", "missing"), [(0, ()), (30, ()), (0, (1, 2))])
 def test_the_epoch_of_the_best_objective_is_the_one_that_the_chart_shows(tmp_path, first, missing):
-    """Also of a run that was resumed in a folder of its own, or whose table has lost rows."""
+    """Also for a run that was resumed in a new folder, or whose metrics.csv lacks rows."""
     folder = write_run(tmp_path / "run", epochs=9)
     table = pd.read_csv(folder / "metrics.csv").drop(index=list(missing))
     best = table["val/loss"].iloc[3]
@@ -491,28 +491,28 @@ def test_settings_that_differ_are_marked_by_a_sign(tmp_path):
     assert "1 setting with different values" in html
 
 
-def test_names_are_not_doubled_and_a_legend_of_many_has_room_of_its_own(tmp_path):
+def test_names_are_not_repeated_and_a_long_legend_makes_the_figure_higher(tmp_path):
     folders = [write_run(tmp_path / f"run{place}") for place in range(10)]
     few, many = build_report(folders[:2], tmp_path), build_report(folders, tmp_path)
     assert few.subtitle == " · ".join(map(str, folders[:2]))
     heights = [blocks(report)[1].height for report in (few, many)]
-    assert heights[1] - heights[0] == 8 * 19  # a line a name
+    assert heights[1] - heights[0] == 8 * 19  # a legend's row per name
 
 
 @pytest.mark.parametrize(("lowest", "dtick"), [(1e-3, 1), (1e-9, None)])
-def test_powers_of_ten_are_labelled_one_by_one_where_there_is_room(lowest, dtick):
+def test_each_power_of_ten_is_labelled_if_the_labels_fit(lowest, dtick):
     (figure,) = lines(
         pd.DataFrame({"epoch": [0, 1], "val/loss": [1.0, lowest]}), {"val/loss": "validation"}, "Loss", "", "loss"
     )
     assert figure.figure.layout.yaxis.dtick == dtick
 
 
-def test_a_constant_has_an_axis_around_it():
+def test_the_axis_of_a_constant_has_a_margin():
     (figure,) = lines(pd.DataFrame({"epoch": [0, 1], "lr": 0.5}), {"lr": "learning rate"}, "Learning rate")
     assert figure.figure.layout.yaxis.range == pytest.approx((0.45, 0.55))
 
 
-def test_many_epochs_are_thinned_and_the_page_says_so(tmp_path):
+def test_many_epochs_are_thinned_and_the_report_says_so(tmp_path):
     folder = write_run(tmp_path / "run", epochs=5)
     rows = "".join(f"{epoch},{1 / (epoch + 1)}\n" for epoch in range(100_000))
     (folder / "metrics.csv").write_text("epoch,val/loss\n" + rows)
@@ -522,7 +522,7 @@ def test_many_epochs_are_thinned_and_the_page_says_so(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_thousand_runs_fit_into_a_file_that_opens(tmp_path):
+def test_the_report_of_a_thousand_runs_is_smaller_than_3_mb(tmp_path):
     settings = grid(optimizer__lr=[0.01, 0.03, 0.1, 0.3], model__hidden=["[8]", "[16]"], seed=range(125))
     folder = write_sweep(tmp_path / "sweep", settings, list(np.random.default_rng(0).uniform(0.1, 0.2, 1000)))
     html = rendered([folder], tmp_path)
@@ -530,7 +530,7 @@ def test_a_thousand_runs_fit_into_a_file_that_opens(tmp_path):
     assert html.count("</tr>") > 1000
 
 
-def test_what_auto_became_is_in_the_headline(tmp_path):
+def test_the_subtitle_has_the_values_of_auto_settings(tmp_path):
     folder = write_run(
         tmp_path / "run", settings={"model": {"hidden": [4], "loss": "auto", "output_activation": "auto"}}
     )
@@ -552,7 +552,7 @@ def test_a_file_that_is_no_report_is_not_overwritten(tmp_path):
     write_report([folder], folder / "report.html")
 
 
-def test_a_link_that_waits_for_the_report_is_replaced_not_followed(tmp_path):
+def test_a_link_in_place_of_the_temporary_file_is_replaced_and_not_followed(tmp_path):
     folder = write_run(tmp_path / "run")
     precious = tmp_path / "precious"
     precious.write_text("keep")
@@ -563,7 +563,7 @@ def test_a_link_that_waits_for_the_report_is_replaced_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_folder_may_have_a_name_that_is_no_text_and_be_given_as_text(tmp_path, kind):
+def test_a_folder_may_have_a_name_that_is_not_utf_8_and_be_given_as_a_string(tmp_path, kind):
     root = tmp_path / os.fsdecode(b"\xff")
     run = write_run(root / "run")
     sweeps = [write_sweep(root / name, grid(seed=[0, 1]), [0.1, 0.2]) for name in "ab"]
@@ -572,7 +572,7 @@ def test_a_folder_may_have_a_name_that_is_no_text_and_be_given_as_text(tmp_path,
         assert "<h1>" in (root / "report.html").read_text()
 
 
-def test_half_of_a_character_does_not_keep_the_report_from_being_written(tmp_path):
+def test_a_lone_surrogate_does_not_prevent_the_report(tmp_path):
     folder = write_run(tmp_path / "run")
     (folder / "result.json").write_text('{"status": "failed", "error": "\\ud800 broke"}')
     findings = json.loads((folder / "findings.json").read_text())
@@ -593,8 +593,8 @@ def tables(report):
     return [block for block in blocks(report) if isinstance(block, Table)]
 
 
-def test_every_metric_in_a_table_is_of_an_epoch_that_is_named(tmp_path):
-    """Test metrics are the best checkpoint's; what stands beside them may be the last epoch's."""
+def test_every_metrics_table_says_which_epoch_it_is_from(tmp_path):
+    """Test metrics are the best checkpoint's; other metrics may be the last epoch's."""
     write_run(tmp_path / "run")
     report = build_report([tmp_path / "run"], tmp_path)
     (metrics,) = [table.frame for table in tables(report) if table.frame.columns[0] == "metric"]

@@ -1,4 +1,4 @@
-"""The report in a real browser: it draws, sorts, filters, follows the colour scheme, and asks nobody for anything."""
+"""The report in Chromium: charts, sorting, filter and colour schemes work without network requests."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """`opened(file)` is the page; what it logged and whatever it asked for must be nothing but the file."""
+    """`opened(file)` is the browser's page; it must log nothing and request only the file."""
     seen = []
 
     def open_file(file, width=1280, scheme="light"):
@@ -102,7 +102,7 @@ def test_runs_are_sorted_by_keyboard_and_filtered(opened, tmp_path):
     assert column(2) == ["0.3", "0.02", "1e-5"]
     table.locator("thead button", has_text="val/loss").click()
     assert head.get_attribute("aria-sort") == "none"
-    assert column(5) == ["0.1", "0.3", ""]  # what has no value comes last, either way
+    assert column(5) == ["0.1", "0.3", ""]  # empty cells come last in both directions
     table.locator("thead button", has_text="val/loss").click()
     assert column(5) == ["0.3", "0.1", ""]
     assert EVIL in column(3)
@@ -111,7 +111,7 @@ def test_runs_are_sorted_by_keyboard_and_filtered(opened, tmp_path):
     assert page.locator("output").last.text_content() == "1 of 3 rows"
 
 
-def test_a_narrow_screen_scrolls_in_one_direction_only(opened, tmp_path):
+def test_a_narrow_screen_scrolls_only_vertically(opened, tmp_path):
     run = report(write_run(tmp_path / "run", settings={"name": "n" * 300}))
     sweep = report(write_sweep(tmp_path / "sweep", grid(optimizer__lr=[0.1, 0.3], seed=[0, 1]), [0.1, 0.2, 0.3, None]))
     for file in (run, sweep):
@@ -120,7 +120,7 @@ def test_a_narrow_screen_scrolls_in_one_direction_only(opened, tmp_path):
         assert page.locator("html").evaluate("element => element.scrollWidth") == 390
 
 
-def test_every_chart_of_a_sweep_is_drawn_and_shows_text_as_it_is_written(opened, tmp_path):
+def test_every_chart_of_a_sweep_is_drawn_and_shows_text_unchanged(opened, tmp_path):
     settings = [
         {"optimizer.lr": lr, "model.hidden_activation": name} for lr in ("0.1", "0.3") for name in ("<b>x&y", "z")
     ]
@@ -131,7 +131,7 @@ def test_every_chart_of_a_sweep_is_drawn_and_shows_text_as_it_is_written(opened,
     assert sorted(labels) == ["<b>x&y", "z"]
 
 
-def test_paper_is_light_and_has_every_chart(opened, tmp_path):
+def test_the_printed_report_is_light_and_has_every_chart(opened, tmp_path):
     page = opened(report(write_run(tmp_path / "run")), scheme="dark")
     charts = draw_all(page)
     page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
@@ -144,7 +144,7 @@ def test_paper_is_light_and_has_every_chart(opened, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(opened, tmp_path, scheme):
+def test_text_has_enough_contrast(opened, tmp_path, scheme):
     page = opened(report(write_run(tmp_path / "run", overrides=["seed=0"])), scheme=scheme)
     names = ("page", "surface", "mark", "ink", "muted", "link", "good", "bad", "warn")
     page.evaluate("() => document.body.insertAdjacentHTML('beforeend', '<p id=probe></p>')")
@@ -163,7 +163,7 @@ def colour(element, name):
 
 
 def contrast(one, other):
-    """As WCAG 2 has it."""
+    """The contrast ratio of WCAG 2."""
     lights = []
     for parts in (one, other):
         linear = [part / 3294.6 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in parts]

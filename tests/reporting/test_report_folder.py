@@ -1,4 +1,4 @@
-"""Reading a folder of which nothing can be relied on: what is there is read, what is not is named, and that is all."""
+"""Reading folders that may be incomplete, damaged or malicious: valid parts are read, and gaps are listed."""
 
 import json
 import math
@@ -22,7 +22,7 @@ def rendered(folder):
     return render(build_report([folder], folder))
 
 
-def test_a_whole_run_has_no_gap(tmp_path):
+def test_a_complete_run_has_no_gap(tmp_path):
     run = read_run(write_run(tmp_path / "run", epochs=5, overrides=["optimizer.lr=0.1"]))
     assert run.gaps == []
     assert run.status == "finished"
@@ -75,7 +75,7 @@ FILES = ("result.json", "metrics.csv", "findings.json", ".hydra/config.yaml", ".
 
 @pytest.mark.parametrize("damage", [cut, remove, empty, garbage, loop, folder_instead, nested])
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_named_and_the_rest_is_reported(tmp_path, name, damage):
+def test_a_damaged_file_is_listed_and_the_rest_is_reported(tmp_path, name, damage):
     folder = write_run(tmp_path / "run", overrides=["optimizer.lr=0.1", "model.hidden=[64,32]"])
     damage(folder / name)
     run = read_run(folder)
@@ -89,7 +89,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_reported(tmp_path, name, damage
         assert run.result.metrics["test/acc"] == 0.9741
 
 
-def test_a_line_that_was_cut_off_is_left_out_and_the_others_are_kept(tmp_path):
+def test_an_incomplete_line_is_left_out(tmp_path):
     folder = write_run(tmp_path / "run", epochs=10)
     whole = read_run(folder).epochs["val/loss"].tolist()
     text = (folder / "metrics.csv").read_text()
@@ -101,7 +101,7 @@ def test_a_line_that_was_cut_off_is_left_out_and_the_others_are_kept(tmp_path):
 
 @pytest.mark.parametrize("epoch", ["", "nan", "1e400", "x", "2.5", "-1"])
 @pytest.mark.parametrize("line", [3, -1])
-def test_a_line_without_its_epoch_is_left_out_and_the_page_is_written(tmp_path, epoch, line):
+def test_a_line_without_an_epoch_is_left_out_and_the_report_is_written(tmp_path, epoch, line):
     folder = write_run(tmp_path / "run")
     lines = (folder / "metrics.csv").read_text().splitlines()
     lines[line] = ",".join([epoch, *lines[line].split(",")[1:]])
@@ -112,7 +112,7 @@ def test_a_line_without_its_epoch_is_left_out_and_the_page_is_written(tmp_path, 
     assert "no epoch number" in rendered(folder)
 
 
-def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
+def test_values_that_are_not_numbers_are_left_out_of_the_charts(tmp_path):
     folder = write_run(tmp_path / "run")
     rows = "0,39,nan,inf,oops,1e999\n1,79,0.5,-inf,0.25,0.1\n2,119,0.4,0.3\n"
     (folder / "metrics.csv").write_text("epoch,step,train/loss,val/loss,val/acc,lr\n" + rows)
@@ -125,7 +125,7 @@ def test_what_is_no_number_is_left_out_and_never_reaches_a_chart(tmp_path):
     assert "NaN" not in "".join(re.findall('<script type="application/json">(.*?)</script>', rendered(folder)))
 
 
-def test_entries_of_the_wrong_type_are_named(tmp_path):
+def test_entries_of_the_wrong_type_are_listed(tmp_path):
     folder = write_run(tmp_path / "run", confusion=[[1, -1], [2]], scatter={"target": [1, "a"], "prediction": [1, 2]})
     findings = json.loads((folder / "findings.json").read_text())
     findings["worst"] = [3, {"id": 1}, *findings["worst"][:1], {"loss": 1, "picture": "data:text/html,x"}]
@@ -146,7 +146,7 @@ def test_entries_of_the_wrong_type_are_named(tmp_path):
     rendered(folder)
 
 
-def test_what_cannot_be_is_named_and_not_shown(tmp_path):
+def test_impossible_values_are_listed_and_not_shown(tmp_path):
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "result.json").read_text())
     record["metrics"]["test/acc"] = 5.0
@@ -167,7 +167,7 @@ def test_what_cannot_be_is_named_and_not_shown(tmp_path):
     assert "500.00%" not in rendered(folder)
 
 
-def test_a_yaml_file_can_neither_run_code_nor_grow_without_bounds(tmp_path):
+def test_a_yaml_file_can_neither_run_code_nor_expand_without_bounds(tmp_path):
     folder = write_run(tmp_path / "run")
     mark = tmp_path / "ran"
     (folder / ".hydra" / "overrides.yaml").write_text(f"!!python/object/apply:os.system ['touch {mark}']")
@@ -182,13 +182,13 @@ def test_a_yaml_file_can_neither_run_code_nor_grow_without_bounds(tmp_path):
     assert ".hydra/overrides.yaml: is damaged, or empty" in run.gaps
 
 
-def test_a_setting_that_is_too_long_is_named_as_the_reason(tmp_path):
+def test_a_setting_that_is_too_long_is_listed(tmp_path):
     run = read_run(write_run(tmp_path / "run", settings={"name": "n" * 10_001}))
     assert ".hydra/config.yaml: is no configuration: a value has 10001 characters" in run.gaps
 
 
 @pytest.mark.parametrize("count", [10**400, 1 << 53], ids=["too large for a float", "too large for its digits"])
-def test_a_count_that_no_float_holds_is_left_out(tmp_path, count):
+def test_a_count_that_a_float_cannot_represent_is_left_out(tmp_path, count):
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "result.json").read_text())
     counts = dict.fromkeys(("parameters", "population", "steps", "epochs"), count)
@@ -237,7 +237,7 @@ def test_a_sweep_is_read_from_its_runs_with_or_without_its_table(tmp_path, compl
     assert any(gap.startswith("sweep.csv") for gap in sweep.gaps) != complete
 
 
-def test_a_sweep_whose_runs_are_gone_is_read_from_its_table(tmp_path):
+def test_a_sweep_without_its_runs_folders_is_read_from_its_table(tmp_path):
     settings = grid(optimizer__lr=[0.1, 0.3])
     folder = write_sweep(tmp_path / "sweep", settings, [0.3, 0.2])
     for number in (0, 1):
@@ -247,7 +247,7 @@ def test_a_sweep_whose_runs_are_gone_is_read_from_its_table(tmp_path):
     assert sweep.settings == ["optimizer.lr"]
 
 
-def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
+def test_a_job_without_its_folder_is_listed_and_changes_no_mean(tmp_path):
     settings = [{"data": "wine", **each} for each in grid(optimizer__lr=[0.1, 0.3], seed=[0, 1])]
     folder = write_sweep(tmp_path / "sweep", settings, [0.3, 0.2, 0.1, 0.4])
     rows = [row.split(",") for row in (folder / "sweep.csv").read_text().splitlines()]
@@ -271,7 +271,7 @@ def test_a_job_whose_folder_is_gone_is_told_of_and_changes_no_mean(tmp_path):
     assert "sweep.json: jobs is left out: Input should be a valid list" in read_sweep(folder).gaps
 
 
-def test_settings_that_are_called_like_columns_of_ours_do_no_harm(tmp_path):
+def test_settings_named_like_our_columns_are_ignored(tmp_path):
     strange = ("job", "runs", "failed", "status", "error", "val/loss", "val/loss low", "", "x", "<b>", "seed")
     settings = [{key: str(number) for key in strange} for number in range(3)]
     folder = write_sweep(tmp_path / "sweep", settings, [0.1, 0.2, None], complete=False)
@@ -282,7 +282,7 @@ def test_settings_that_are_called_like_columns_of_ours_do_no_harm(tmp_path):
     rendered(folder)
 
 
-def test_a_diverged_run_is_no_best_run_and_its_reason_is_told(tmp_path):
+def test_a_diverged_run_is_not_the_best_one_and_its_error_is_shown(tmp_path):
     folder = write_sweep(tmp_path / "sweep", grid(seed=[0, 1]), [0.1, 0.2])
     record = json.loads((folder / "0" / "result.json").read_text())
     write_json(folder / "0" / "result.json", record | {"status": "diverged", "error": "the loss is not finite"})
@@ -291,7 +291,7 @@ def test_a_diverged_run_is_no_best_run_and_its_reason_is_told(tmp_path):
     assert "the loss is not finite" in rendered(folder)
 
 
-def test_what_is_neither_a_run_nor_a_sweep_is_refused(tmp_path):
+def test_a_folder_of_neither_a_run_nor_a_sweep_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     for path in (tmp_path, tmp_path / "absent", tmp_path / "notes.txt"):
         with pytest.raises(UserError) as error:
@@ -300,7 +300,7 @@ def test_what_is_neither_a_run_nor_a_sweep_is_refused(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_a_line_of_many_points_keeps_its_ends_and_its_peaks():
+def test_thinning_keeps_the_ends_and_the_peaks_of_a_curve():
     epochs = pd.DataFrame({"epoch": range(100_000), "val/loss": 1.0, "audit/W": np.nan})
     epochs.loc[54_321, "val/loss"], epochs.loc[77_777, "val/loss"] = 9.0, -9.0
     few = thinned(epochs, ["val/loss", "audit/W"])
@@ -310,7 +310,7 @@ def test_a_line_of_many_points_keeps_its_ends_and_its_peaks():
 
 
 @pytest.mark.parametrize("damage", [cut, empty, garbage, folder_instead, nested, pipe])
-def test_a_damaged_result_is_as_good_as_none(tmp_path, damage):
+def test_a_damaged_result_counts_as_missing(tmp_path, damage):
     folder = write_run(tmp_path / "run")
     assert read_result(folder)["status"] == "finished"
     damage(folder / "result.json")

@@ -1,4 +1,4 @@
-"""The table of epochs, result.json, the pictures and the summary."""
+"""The table of epochs, result.json, the plots and the summary."""
 
 import csv
 import json
@@ -24,19 +24,19 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_the_two_halves_of_an_epoch_become_one_row(tmp_path):
+def test_training_and_validation_metrics_become_one_row(tmp_path):
     table = EpochTable(tmp_path / "metrics.csv")
     for epoch in range(2):
         table.log_metrics({"val/loss": 2.0 + epoch, "epoch": epoch}, step=9)
         table.log_metrics({"train/loss": 1.0 + epoch, "epoch": epoch}, step=9)
-    assert [row["epoch"] for row in read(tmp_path / "metrics.csv")] == ["0"]  # the epoch that goes on is not there yet
+    assert [row["epoch"] for row in read(tmp_path / "metrics.csv")] == ["0"]  # without the current epoch
     table.log_metrics({"test/loss": 5.0, "epoch": 2}, step=18)
     table.finalize("success")
     rows = read(tmp_path / "metrics.csv")
     assert [(row["val/loss"], row["train/loss"]) for row in rows] == [("2.0", "1.0"), ("3.0", "2.0")]
 
 
-def test_a_metric_that_comes_later_gets_a_column_and_loses_nothing(tmp_path):
+def test_a_later_metric_gets_a_column_and_no_row_is_lost(tmp_path):
     table = EpochTable(tmp_path / "metrics.csv")
     table.log_metrics({"train/loss": 1.0, "epoch": 0}, step=1)
     table.log_metrics({"train/loss": 0.5, "val/loss": 0.7, "epoch": 1}, step=2)
@@ -45,7 +45,7 @@ def test_a_metric_that_comes_later_gets_a_column_and_loses_nothing(tmp_path):
     assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["1.0", "0.5"]
 
 
-def test_a_disk_that_fails_as_a_column_is_added_leaves_the_rows_before(tmp_path, monkeypatch):
+def test_a_disk_error_while_a_column_is_added_keeps_the_earlier_rows(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
@@ -59,7 +59,7 @@ def test_a_disk_that_fails_as_a_column_is_added_leaves_the_rows_before(tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-def test_result_json_is_json_even_where_numbers_are_not_finite(tmp_path, configured):
+def test_result_json_is_valid_json_if_numbers_are_not_finite(tmp_path, configured):
     result = Result("diverged", {"name": "val/loss", "value": math.inf}, {"val/loss": math.nan, "val/acc": 0.5})
     write_result(result, configured(), tmp_path)
     record = json.loads((tmp_path / "result.json").read_text(), parse_constant=lambda name: pytest.fail(name))
@@ -67,7 +67,7 @@ def test_result_json_is_json_even_where_numbers_are_not_finite(tmp_path, configu
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
-# Each key of `NOT_HASHED` with another value than the default; `ckpt_path` would have to be there.
+# Each key of `NOT_HASHED` with a value other than the default, except `ckpt_path`, which needs a file.
 NOT_COMPUTED = (
     *("checkpoint.every_n_steps=3", "plots=true", "report=true", "name=x", "tags=[x]", "logger=none", "sweep.top=3"),
     "on_divergence=ok",
@@ -77,13 +77,13 @@ NOT_COMPUTED = (
 )
 
 
-def test_every_setting_that_is_not_hashed_is_tried():
+def test_every_setting_that_is_not_hashed_is_tested():
     tried = {each.partition("=")[0] for each in NOT_COMPUTED} | {"ckpt_path"}
     assert all(any(each.startswith(key) for each in tried) for key in NOT_HASHED)
     assert len(tried) == len(NOT_HASHED)
 
 
-def test_what_is_not_hashed_changes_no_number(trained):
+def test_settings_that_are_not_hashed_change_no_number(trained):
     found = []
     for others in (["callbacks.audit=null", "callbacks.flow=null"], NOT_COMPUTED):
         folder = trained("data=wine", "trainer.max_epochs=2", "callbacks=default", *others)
@@ -95,7 +95,7 @@ def test_what_is_not_hashed_changes_no_number(trained):
     assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
-def test_the_hash_tells_apart_what_is_computed_and_nothing_else(configured):
+def test_the_hash_depends_only_on_settings_that_affect_the_result(configured):
     base = config_hash(configured())
     for other in NOT_COMPUTED:
         assert config_hash(configured(other)) == base, other
@@ -103,7 +103,7 @@ def test_the_hash_tells_apart_what_is_computed_and_nothing_else(configured):
     assert config_hash(configured("seed=1")) != base
 
 
-def test_the_pictures_show_what_they_are_given(tmp_path, monkeypatch):
+def test_the_plots_show_their_data(tmp_path, monkeypatch):
     drawn = []
     save = plots.Figure.savefig
     monkeypatch.setattr(
@@ -132,7 +132,7 @@ def test_without_a_best_epoch_the_last_one_is_shown(tmp_path, capsys):
     assert all(word in printed for word in ("0.25", "0.75", "epochs"))
 
 
-def test_any_name_of_a_class_can_be_drawn(tmp_path):
+def test_any_class_name_can_be_plotted(tmp_path):
     names = ["$\\frac{$", "\x1b[31m\a", "\u732b", "x" * 500, "a\nb"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -140,7 +140,7 @@ def test_any_name_of_a_class_can_be_drawn(tmp_path):
     assert imread(tmp_path / "confusion.png").shape[0] < 2000
 
 
-def test_the_summary_has_a_column_a_split():
+def test_the_summary_has_one_column_per_split():
     table = metrics_table({"val/loss": 0.5, "test/loss": 0.25, "test/acc": 0.975})
     assert [column.header for column in table.columns] == ["", "val", "test"]
     assert [list(column.cells) for column in table.columns] == [["loss", "acc"], ["0.5", ""], ["0.25", "97.50%"]]
@@ -160,7 +160,7 @@ def test_the_summary_has_a_column_a_split():
         ),
     ],
 )
-def test_a_run_without_a_name_is_called_by_what_it_trains(configured, overrides, name):
+def test_a_run_without_a_name_gets_a_descriptive_one(configured, overrides, name):
     assert descriptive_name(configured(*overrides)) == name
 
 
