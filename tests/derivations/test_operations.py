@@ -4,35 +4,61 @@ import ast
 import importlib.util
 import json
 import re
-from pathlib import Path
-from textwrap import dedent
 
 import pytest
-from tests.derivations.operations import EXAMPLES, SEEN
-from tests.derivations.operations_more import MORE
+from tests.derivations.test_brought import FOLDER, rows
 
-from backhand.derivations import operations
+from backhand.derivations.loading import RefusedError
+from backhand.derivations.singles import judge_call, judge_class, judge_function, judge_pair
 
-ALL = (*SEEN, *MORE)
+FUNCTION = """
+import torch, torch.nn.functional as nnf
+class F(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, ARGUMENTS):
+        FORWARD
+    @staticmethod
+    def backward(ctx, INCOMING):
+        BACKWARD
+"""
+FUNCTIONS = {row["name"]: row for row in rows("operations/functions.tsv")}
+QUICK = {"isrlu", "linear, transposed", "linear, squeezed", "sum, saved tensors", "binarize", "mse, upstream ignored",
+         "elu class", "elu class by name", "relu_grad", "relu_grad in a call", "relu above -1"}  # fmt: skip
 
 
-def variants(each):
-    """The operation, and its edits: the text, the status, and what must be said."""
-    yield dedent(each.text), each.status, each.mention
-    for old, new, status, mention in each.edits:
-        yield dedent(each.text).replace(old, new), status, mention
+def function(arguments="x", incoming="g", forward="return x * 2", backward="return g"):
+    """The text of a Function; statements of a body are separated by semicolons."""
+    text = FUNCTION.replace("ARGUMENTS", arguments).replace("INCOMING", incoming)
+    for place, body in (("FORWARD", forward), ("BACKWARD", backward)):
+        text = text.replace(place, body.replace("; ", "\n        "))
+    return text
 
 
+def programs():
+    """Each operation and its edits: the name, what is judged, the program, what is replaced in it, and what is said."""
+    target = text = ""
+    for row in rows("operations/cases.tsv"):
+        if not row["old"]:
+            name = row["name"]
+            target = row["target"] or "F"
+            own = FUNCTIONS.get(name, {})
+            program = FOLDER / "operations" / row["program"]
+            text = program.read_text() if row["program"] else function(**{key: own[key] for key in list(own)[1:5]})
+        old, new = (row[key].replace("\\n", "\n") for key in ("old", "new"))
+        yield row["name"], target, text, old, new, row["verdict"], row["mention"]
+
+
+PROGRAMS = list(programs())
 CASES = [
     pytest.param(
-        each.target,
-        *variant,
-        id=f"{each.name}{f', edit {number}' if number else ''}",
-        # The public examples are quick; so is one of the others.
-        marks=() if each in EXAMPLES else (pytest.mark.slow, *((pytest.mark.smoke,) if each.name == "layer" else ())),
+        target,
+        text.replace(old, new) if old else text,
+        verdict,
+        mention,
+        id=f"{name}-{number}",
+        marks=[] if name in QUICK else [pytest.mark.slow, *([pytest.mark.smoke] if name == "layer" else [])],
     )
-    for each in ALL
-    for number, variant in enumerate(variants(each))
+    for number, (name, target, text, old, new, verdict, mention) in enumerate(PROGRAMS)
 ]
 
 
@@ -55,59 +81,40 @@ def judge(tmp_path, target, text):
             exec(compile(ast.Module(before, []), "call", "exec"), names)
             return eval(compile(ast.Expression(last.value), "call", "eval"), names)
 
-        return operations.judge_call(evaluate, path, target)
+        return judge_call(evaluate, path, target)
     names = target.split()
     if len(names) == 2:
-        return operations.judge_pair(*(getattr(module, name) for name in names), path)
+        return judge_pair(*(getattr(module, name) for name in names), path)
     found = getattr(module, target)
     is_function = any(base.__module__ == "torch.autograd.function" for base in found.__mro__)
-    return (operations.judge_function if is_function else operations.judge_class)(found, path)
+    return (judge_function if is_function else judge_class)(found, path)
 
 
 def said(judgement):
-    rows = [f"{row['name']}: {row['said']}" for row in judgement.rows]
+    rows = [f"{row[0]}: {row[-1]}" for row in judgement.rows]
     return "\n".join([judgement.headline, *judgement.sentences, *judgement.remarks, *rows])
 
 
 @pytest.mark.parametrize(("target", "text", "status", "mention"), CASES)
 def test_an_operation_gets_its_verdict(tmp_path, target, text, status, mention):
     judgement = judge(tmp_path, target, text)
-    json.dumps(vars(judgement), allow_nan=False)
+    json.dumps(judgement.plain(), allow_nan=False)
     assert judgement.status == status, said(judgement)
     assert re.search(mention, said(judgement), re.DOTALL), said(judgement)
 
 
-@pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
-def test_every_edit_edits(each):
-    assert all(old in dedent(each.text) for old, *_ in each.edits)
-
-
-def test_an_instance_is_judged_like_its_class(tmp_path):
-    text = next(dedent(each.text) for each in EXAMPLES if each.name == "elu class by name")
-    path, module = load(tmp_path, text)
-    assert "negative x" in operations.judge_class(module.ELU(alpha=0.4), path).headline
-
-
-FUNCTION = """
-import torch
-class F(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        FORWARD
-    @staticmethod
-    def backward(ctx, g):
-        BACKWARD
-"""
+def test_every_edit_edits():
+    assert [(name, old) for name, _, text, old, *_ in PROGRAMS if old not in text] == []
 
 
 @pytest.mark.parametrize(
     ("target", "text", "reason"),
     [
-        ("F", FUNCTION.replace("FORWARD", "return 'a'"), "returned a str"),
-        ("F", FUNCTION.replace("FORWARD", "raise SystemExit(3)"), "mine.py:6: SystemExit: 3, with every shape"),
-        ("F", FUNCTION.replace("FORWARD", "return x.argmax(0)"), "no output of the forward pass has a gradient"),
-        ("F", FUNCTION.replace("FORWARD", "return x * float('nan')"), "NaN"),
-        ("F", FUNCTION.replace("FORWARD", "import os; return x * os.urandom(1)[0]"), "different numbers in two calls"),
+        ("F", function(forward="return 'a'"), "returned a str"),
+        ("F", function(forward="raise SystemExit(3)"), "mine.py:6: SystemExit: 3, with every shape"),
+        ("F", function(forward="return x.argmax(0)"), "no output of the forward pass has a gradient"),
+        ("F", function(forward="return x * float('nan')"), "NaN"),
+        ("F", function(forward="import os; return x * os.urandom(1)[0]"), "different numbers in two calls"),
         ("C", "class C: pass", "has no forward method"),
         ("C", "class C:\n    def forward(self, x): return x", "has no backward method"),
         ("C", "class C:\n    def forward(self): return 1\n    def backward(self): return 1", "no argument"),
@@ -117,8 +124,8 @@ class F(torch.autograd.Function):
     ],
 )
 def test_what_cannot_be_judged_gets_one_line(tmp_path, target, text, reason):
-    with pytest.raises(operations.CannotJudgeError) as error:
-        judge(tmp_path, target, text.replace("BACKWARD", "return g"))
+    with pytest.raises(RefusedError) as error:
+        judge(tmp_path, target, text)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -133,20 +140,11 @@ def test_what_cannot_be_judged_gets_one_line(tmp_path, target, text, reason):
     ],
 )
 def test_a_backward_that_returns_no_gradient_is_wrong(tmp_path, backward, reason):
-    judgement = judge(tmp_path, "F", FUNCTION.replace("FORWARD", "return x * 2").replace("BACKWARD", backward))
+    judgement = judge(tmp_path, "F", function(backward=backward))
     assert judgement.status == "wrong"
     assert reason in said(judgement)
 
 
 def test_torch_has_its_say(tmp_path):
-    text = FUNCTION.replace("FORWARD", "return x * 2")
-    assert judge(tmp_path, "F", text.replace("BACKWARD", "return g * 2")).torch_says == "passes"
-    assert "mismatch" in judge(tmp_path, "F", text.replace("BACKWARD", "return g")).torch_says
-
-
-@pytest.mark.parametrize(
-    "file", sorted(Path(operations.__file__).parent.glob("operation*.py")), ids=lambda file: file.name
-)
-def test_an_operation_in_numpy_is_judged_without_torch(file):
-    imported = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert "torch" not in {alias.name for node in imported for alias in node.names}
+    assert "gradcheck says: passes" in said(judge(tmp_path, "F", function(backward="return g * 2")))
+    assert "mismatch" in said(judge(tmp_path, "F", function()))

@@ -7,12 +7,13 @@ import inspect
 import itertools
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from backhand.derivations.operation_calls import CannotJudgeError, Operation, RaisedError
+from backhand.derivations.loading import RefusedError
+from backhand.derivations.operation_calls import Operation, RaisedError
 from backhand.derivations.operation_shapes import ONE, numbers
 from backhand.derivations.operation_trials import Gradient, Trial, fit
 
@@ -27,41 +28,142 @@ class Mistake(NamedTuple):
     divisor: str = ""  # the size by which a gradient is divided
 
 
+NOTHING_ELSE = Mistake("", "")
+
+
+class Seen:
+    """What formulas of mistakes are made of, in one trial, at the entries that were measured.
+
+    Attributes:
+        all_g: the incoming gradient of every output; ones if it is ignored.
+        g, f: that of the same entry as the input's, and the output there.
+        diagonal: the derivative of that output.
+        right: the gradient for `all_g`.
+        kinds: which formulas can be computed.
+    """
+
+    def __init__(self, operation: Operation, trial: Trial, name: str, is_ignored: bool) -> None:
+        self.operation, self.trial, self.gradient = operation, trial, trial.gradients[name]
+        x, entries, slope = self.gradient.x, self.gradient.entries, self.gradient.slope
+        self.place = operation.inputs(trial.values)[name]
+        self.all_g = np.ones_like(self.gradient.upstream) if is_ignored else self.gradient.upstream
+        self.right = self.gradient.times(self.all_g)
+        self.kinds = {"any", *(("square",) if x.ndim == 2 and x.shape[0] == x.shape[1] else ())}
+        if len(trial.outputs) == 1 and trial.outputs[0].shape == x.shape:
+            self.kinds |= {"same shape"} if slope is None else {"same shape", "elementwise"}
+            self.g, self.f = self.all_g[entries], trial.outputs[0].ravel()[entries]
+            if slope is None:
+                assert self.gradient.jacobian is not None
+                slope = self.gradient.jacobian[entries, np.arange(len(entries))]
+            self.diagonal = slope
+
+    @property
+    def transposed(self) -> np.ndarray:
+        square = np.full(self.gradient.x.shape, np.nan)  # some entries were not measured
+        square.flat[self.gradient.entries] = self.right
+        return square.T.ravel()[self.gradient.entries]
+
+    def of_other(self, name: str) -> np.ndarray:
+        """The right gradient of another input of the same shape."""
+        other = self.trial.gradients[name]
+        full = np.full(other.x.size, np.nan)
+        full[other.entries] = other.right
+        return full[self.gradient.entries]
+
+    def slope_at(self, points: np.ndarray) -> np.ndarray:
+        """The derivative at other points than the input."""
+        values, place = self.trial.values, self.place
+        try:
+            low, high = (
+                self.operation.flat([*values[:place], points + h, *values[place + 1 :]]) for h in (-1e-5, 1e-5)
+            )
+        except RefusedError:
+            return np.full(len(self.gradient.entries), np.nan)
+        return ((high - low) / 2e-5)[self.gradient.entries]
+
+    def shows(self, candidate: np.ndarray) -> bool:
+        """Whether nearly all that was returned is this, and this is not right, as f′ anywhere is for a linear f."""
+        known, noise, fitted = ~np.isnan(candidate), self.gradient.noise, self.gradient.fitted
+        if fitted is None or not candidate[known].any():
+            return False
+        is_near = np.isclose(fitted[known], candidate[known], rtol=1e-3, atol=noise).mean() > 0.9
+        return bool(is_near) and not np.allclose(candidate, self.gradient.right, rtol=1e-2, atol=noise)
+
+
+# The usual mistakes: what the formula needs, the words in short and in a sentence, and what is returned then.
+CATALOGUE: tuple[tuple[str, str, str, Callable[[Seen], np.ndarray]], ...] = (
+    ("any", "has the wrong sign", "the gradient of {name} has the wrong sign", lambda at: -at.right),
+    ("square", "is transposed", "the gradient of {name} is transposed", lambda at: at.transposed),
+    ("any", "has {up} twice", "{up} is multiplied twice", lambda at: at.gradient.times(at.all_g**2)),
+    (
+        "same shape",
+        "is the diagonal of the Jacobian only",
+        "only the diagonal of the Jacobian is used, and every output depends on several entries of {name}",
+        lambda at: at.g * at.diagonal,
+    ),
+    (
+        "same shape",
+        "lacks the derivative",
+        "the derivative is missing: {up} is passed on unchanged, as if the derivative were the constant 1",
+        lambda at: at.g,
+    ),
+    ("elementwise", "has f in the place of f′", "f(x) stands in the place of f′(x)", lambda at: at.g * at.f),
+    ("elementwise", "has f′ twice", "the derivative is multiplied twice", lambda at: at.g * at.diagonal**2),
+    (
+        "elementwise",
+        "is 1/f′",
+        "the derivative is 1/f′(x), the reciprocal of the right one",
+        lambda at: at.g / at.diagonal,
+    ),
+    (
+        "elementwise",
+        "has f′ at the output",
+        "f′ is taken at the output f(x), and not at the input x",
+        lambda at: at.g * at.slope_at(at.trial.outputs[0]),
+    ),
+    (
+        "elementwise",
+        "has f′ at the incoming gradient",
+        "f′ is taken at the incoming gradient, and not at the input x",
+        lambda at: at.g * at.slope_at(at.trial.upstream[0]),
+    ),
+)
+
+
 def explain(operation: Operation, trials: Sequence[Trial], name: str) -> Mistake:
     """What is wrong with the gradient of this input, which is wrong in one of the trials."""
-    wrong = [trial for trial in trials if name in trial.gradients and trial.gradients[name].is_wrong]
-    note = wrong[0].note
-    alike = [trial for trial in trials if trial.note == note]
-    found = explain_alike(operation, alike, [trial for trial in wrong if trial.note == note], name)
+    note = next(trial.note for trial in trials if name in trial.gradients and trial.gradients[name].is_wrong)
+    trials = [trial for trial in trials if trial.note == note and name in trial.gradients]
+    found = cause(operation, trials, [trial for trial in trials if trial.gradients[name].is_wrong], name)
     if not note:
         return found
     return Mistake(f"{found.short} {note}", f"{note}, {found.text}", found.mend, found.named)
 
 
-def explain_alike(operation: Operation, trials: Sequence[Trial], wrong: Sequence[Trial], name: str) -> Mistake:
-    """The same for trials with the same arguments but for the random numbers and the sizes."""
-    trial, gradient = wrong[0], wrong[0].gradients[name]
-    assert gradient.found is not None
+def cause(operation: Operation, trials: Sequence[Trial], wrong: Sequence[Trial], name: str) -> Mistake:
+    """What is wrong in trials that differ by random numbers and sizes alone."""
+    trial, gradient, up = wrong[0], wrong[0].gradients[name], operation.upstream
     if gradient.fitted is None:
         return of_shape(operation, trial, gradient)
     if not np.isfinite(gradient.fitted).all():
         return Mistake("is NaN or infinite", f"the gradient of {name} is NaN or infinite, and the right one is not")
-    wrong = [each for each in wrong if each.gradients[name].fitted is not None]
-    is_ignored = ignores_upstream(operation, trial, name)
-    if any(each.draws_random_numbers for each in wrong):
+    if any(each.returned.draws_random_numbers for each in wrong):
         return Mistake(
             "backward draws random numbers of its own",
             f"the gradient of {name} is wrong, and backward draws random numbers: a mask is drawn once, in the "
             "forward pass, and saved",
         )
-    found = of_value(operation, wrong, name, is_ignored)
+    is_ignored = ignores_upstream(operation, trial, name)
+    found = of_value(operation, [each for each in wrong if each.gradients[name].fitted is not None], name, is_ignored)
     if is_ignored:
-        up = operation.upstream
-        text = f"{up} is ignored: the incoming gradient must be multiplied (chain rule)"
-        further = [] if found is None or not found.short else [f"also, {found.text}"]
+        also = f"; also, {found.text}" if found not in (None, NOTHING_ELSE) else ""
         is_factor = gradient.slope is not None or trial.outputs[0].ndim == 0
-        mend = (lambda e: f"{up} * {wrapped(e)}") if is_factor else None
-        return Mistake(f"{up} is ignored", "; ".join([text, *further]), mend, named=found is not None)
+        return Mistake(
+            f"{up} is ignored",
+            f"{up} is ignored: the incoming gradient must be multiplied (chain rule){also}",
+            (lambda e: f"{up} * {wrapped(e)}") if is_factor else None,
+            named=found is not None,
+        )
     part = of_region(trials, name)
     if found and part and gradient.slope is not None:
         return Mistake(found.short, f"{found.text}; {part.text}", found.mend)
@@ -76,43 +178,35 @@ def where(trial: Trial) -> str:
 
 def of_shape(operation: Operation, trial: Trial, gradient: Gradient) -> Mistake:
     """Why the shape is not that of the input."""
-    found, shape, name = gradient.found, gradient.x.shape, gradient.name
+    found, shape, name, outputs = gradient.found, gradient.x.shape, gradient.name, trial.outputs
     assert found is not None
     shapes = f"shape is {found.shape}, should be {shape}"
 
     def matches(candidate: np.ndarray) -> bool:
-        if candidate.shape != shape:
-            return False
         at = candidate.ravel()[gradient.entries]
         return bool(np.allclose(at, gradient.right, rtol=1e-4, atol=1e-8 + gradient.noise))
 
-    transpose = ".t()" if operation.flavour.startswith("torch") else ".T"
     if found.ndim >= 2 and np.swapaxes(found, -1, -2).shape == shape:
         also = "" if matches(np.swapaxes(found, -1, -2)) else ", and its numbers are wrong, too"
+        transpose = ".t()" if operation.flavour.startswith("torch") else ".T"
         return Mistake(
             "is transposed",
             f"the gradient of {name} is transposed: {shapes} (a square {name} would hide it){also}",
             lambda e: f"{wrapped(e)}{transpose}",
         )
     if found.size == gradient.x.size and np.squeeze(found).shape == np.squeeze(gradient.x).shape:
-        if found.ndim < len(shape):
-            to = " to a scalar" if not found.ndim else ""
-
-            text = f"the gradient of {name}: {where(trial)}it is squeezed{to}: {shapes}"
-            return Mistake("is squeezed", text, lambda e: re.sub(r"\.squeeze\([^()]*\)", "", e))
-        return Mistake("has a dimension too many", f"the gradient of {name} has a dimension too many: {shapes}")
-    outputs = trial.outputs
-    if len(outputs) == 1:
-        axes = [c for n in range(1, outputs[0].ndim) for c in itertools.combinations(range(outputs[0].ndim), n)]
-        sums = {c: trial.upstream[0].sum(c) for c in axes}
-        mine = next((c for c, s in sums.items() if s.shape == found.shape and np.allclose(s, found)), None)
-        right = next((c for c, s in sums.items() if s.size == gradient.x.size and matches(s.reshape(shape))), None)
-        if mine is not None and right is not None:
-            return Mistake(
-                "is summed over the wrong axis",
-                f"the gradient of {name} is summed over axis {listed(mine)}, and should be over axis {listed(right)}: "
-                f"{shapes}",
-            )
+        if found.ndim >= len(shape):
+            return Mistake("has a dimension too many", f"the gradient of {name} has a dimension too many: {shapes}")
+        to = " to a scalar" if not found.ndim else ""
+        text = f"the gradient of {name}: {where(trial)}it is squeezed{to}: {shapes}"
+        return Mistake("is squeezed", text, lambda e: re.sub(r"\.squeeze\([^()]*\)", "", e))
+    axes = [c for n in range(1, outputs[0].ndim) for c in itertools.combinations(range(outputs[0].ndim), n)]
+    sums = {c: trial.upstream[0].sum(c) for c in axes} if len(outputs) == 1 else {}
+    mine = next((c for c, s in sums.items() if s.shape == found.shape and np.allclose(s, found)), None)
+    right = next((c for c, s in sums.items() if s.size == gradient.x.size and matches(s)), None)
+    if mine is not None and right is not None:
+        text = f"the gradient of {name} is summed over axis {listed(mine)}, and should be over axis {listed(right)}"
+        return Mistake("is summed over the wrong axis", f"{text}: {shapes}")
     summed = fit(found, shape, sums=True)
     if summed is not None:
         axis = tuple(range(found.ndim - len(shape)))
@@ -128,114 +222,35 @@ def of_shape(operation: Operation, trial: Trial, gradient: Gradient) -> Mistake:
 
 def ignores_upstream(operation: Operation, trial: Trial, name: str) -> bool:
     """Whether another upstream gradient gives the same."""
-    if not operation.uses_upstream or name not in trial.found or trial.gradients[name].is_flat:
+    if not operation.uses_upstream or trial.gradients[name].is_flat:
         return False
     rng = np.random.default_rng(99)
     try:
         other = operation.backward(trial.values, [numbers(each.shape, rng, "real") for each in trial.upstream])
-    except (RaisedError, CannotJudgeError):
+    except RefusedError:
         return False
-    mine, theirs = trial.found[name], other.gradients.get(name)
+    mine, theirs = trial.returned.gradients.get(name), other.gradients.get(name)
     return mine is not None and theirs is not None and mine.shape == theirs.shape and np.allclose(mine, theirs)
 
 
 def of_value(operation: Operation, wrong: Sequence[Trial], name: str, is_ignored: bool) -> Mistake | None:
-    """The mistake whose result is what was returned in every trial; an empty one if ignoring the upstream is all."""
-    candidates = [dict(results(operation, trial, name, is_ignored)) for trial in wrong[:4]]
-    for mistake in candidates[0]:
-        if all(
-            is_told(trial.gradients[name], each.get(mistake)) for each, trial in zip(candidates, wrong, strict=False)
-        ):
-            return named(mistake, operation, name)
-    return of_factor(wrong, name, is_ignored)
-
-
-def is_told(gradient: Gradient, candidate: np.ndarray | None) -> bool:
-    """Whether what was returned is this, and this is not the right one, as f′ anywhere is for a linear function."""
-    if candidate is None or not gradient.resembles(candidate):
-        return False
-    return not np.allclose(candidate, gradient.right, rtol=1e-2, atol=gradient.noise)
-
-
-TEXTS = {
-    "sign": ("has the wrong sign", "the gradient of {name} has the wrong sign"),
-    "passed": (
-        "lacks the derivative",
-        "the derivative is missing: {up} is passed on unchanged, as if the derivative were the constant 1",
-    ),
-    "up twice": ("has {up} twice", "{up} is multiplied twice"),
-    "f": ("has f in the place of f′", "f(x) stands in the place of f′(x)"),
-    "f′²": ("has f′ twice", "the derivative is multiplied twice"),
-    "1/f′": ("is 1/f′", "the derivative is 1/f′(x), the reciprocal of the right one"),
-    "f′(f)": ("has f′ at the output", "f′ is taken at the output f(x), and not at the input x"),
-    "f′(g)": ("has f′ at the incoming gradient", "f′ is taken at the incoming gradient, and not at the input x"),
-    "diagonal": (
-        "is the diagonal of the Jacobian only",
-        "only the diagonal of the Jacobian is used, and every output depends on several entries of {name}",
-    ),
-    "transposed": ("is transposed", "the gradient of {name} is transposed"),
-}
-
-
-def named(mistake: str, operation: Operation, name: str) -> Mistake:
-    """The words for a mistake."""
-    if mistake == "ignored":
-        return Mistake("", "")
-    if mistake.startswith("swapped"):
-        other = mistake.removeprefix("swapped ")
-        return Mistake(
-            f"is swapped with that of {other}",
-            f"the gradients of {name} and {other} are swapped: yours is that of {other}",
-        )
-    short, text = (each.format(name=name, up=operation.upstream or "the incoming gradient") for each in TEXTS[mistake])
-    mend = (lambda e: f"-{wrapped(e)}") if mistake == "sign" else None
-    return Mistake(short, text, mend)
-
-
-def results(operation: Operation, trial: Trial, name: str, is_ignored: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """What the usual mistakes would return, at the entries that were measured."""
-    gradient, entries = trial.gradients[name], trial.gradients[name].entries
-    place = operation.inputs(trial.values)[name]
-    up = np.concatenate([each.ravel() for each in trial.upstream])
-    g = np.ones_like(up) if is_ignored else up
-    right = gradient.right / up[entries] * g[entries] if gradient.jacobian is None else g @ gradient.jacobian
-    if is_ignored:
-        yield "ignored", right
-    yield "sign", -right
-    for other, theirs in trial.gradients.items():
-        full = np.full(theirs.x.size, np.nan)
-        full[theirs.entries] = theirs.right
-        if other != name and theirs.x.shape == gradient.x.shape:
-            yield f"swapped {other}", full[entries]
-    full = np.full(gradient.x.size, np.nan)
-    full[entries] = right
-    if gradient.x.ndim == 2 and gradient.x.shape[0] == gradient.x.shape[1]:
-        yield "transposed", full.reshape(gradient.x.shape).T.ravel()[entries]
-    if gradient.jacobian is not None:
-        yield "up twice", g**2 @ gradient.jacobian
-    if len(trial.outputs) != 1 or trial.outputs[0].shape != gradient.x.shape:
-        return
-    g = g[entries]
-    if gradient.slope is None:
-        assert gradient.jacobian is not None
-        yield "diagonal", g * gradient.jacobian[entries, np.arange(len(entries))]
-        yield "passed", g
-        return
-    yield "passed", g
-    slope, f = gradient.slope, trial.outputs[0].ravel()[entries]
+    """The mistake whose result is what was returned in every trial."""
+    seen = [Seen(operation, trial, name, is_ignored) for trial in wrong[:4]]
+    if is_ignored and all(at.shows(at.right) for at in seen):
+        return NOTHING_ELSE
     with np.errstate(all="ignore"):
-        yield "f", g * f
-        yield "f′²", g * slope**2
-        yield "1/f′", g / slope
-        for mistake, points in (("f′(f)", trial.outputs[0]), ("f′(g)", trial.upstream[0])):
-            try:
-                ends = [
-                    operation.flat([*trial.values[:place], points + h, *trial.values[place + 1 :]])
-                    for h in (-1e-5, 1e-5)
-                ]
-            except (RaisedError, CannotJudgeError):
-                continue
-            yield mistake, g * ((ends[1] - ends[0]) / 2e-5)[entries]
+        for kind, short, text, formula in CATALOGUE:
+            if all(kind in at.kinds and at.shows(formula(at)) for at in seen):
+                short, text = (each.format(name=name, up=operation.upstream) for each in (short, text))
+                return Mistake(short, text, (lambda e: f"-{wrapped(e)}") if short == "has the wrong sign" else None)
+    first = wrong[0].gradients
+    for other in first:
+        if other == name or first[other].x.shape != first[name].x.shape:
+            continue
+        if all(other in at.trial.gradients and at.shows(at.of_other(other)) for at in seen):
+            text = f"the gradients of {name} and {other} are swapped: yours is that of {other}"
+            return Mistake(f"is swapped with that of {other}", text)
+    return of_factor(wrong, name, is_ignored)
 
 
 def of_factor(wrong: Sequence[Trial], name: str, is_ignored: bool) -> Mistake | None:
@@ -243,47 +258,53 @@ def of_factor(wrong: Sequence[Trial], name: str, is_ignored: bool) -> Mistake | 
     factors: list[float] = []
     sizes: list[dict[str, int]] = []
     for trial in wrong:
-        gradient, output = trial.gradients[name], trial.outputs[0]
-        if gradient.is_flat or (is_ignored and gradient.jacobian is None):
+        gradient = trial.gradients[name]
+        if gradient.is_flat:
             continue
         assert gradient.fitted is not None
-        right = gradient.jacobian.sum(0) if is_ignored and gradient.jacobian is not None else gradient.right
+        right = gradient.times(np.ones_like(gradient.upstream)) if is_ignored else gradient.right
         factor = float(gradient.fitted @ right / float(right @ right))
         if factor == 0 or not gradient.equals(factor * right):
             return None
-        shape = output.shape or np.atleast_1d(gradient.x).shape
+        shape = trial.outputs[0].shape or np.atleast_1d(gradient.x).shape
         words = ("", "the number of rows", "the number of columns", "the number of elements")
         sizes.append(dict(zip(words, (1, shape[0], shape[-1], int(np.prod(shape))), strict=True)))
         factors.append(factor)
-    for word, power in itertools.product(sizes[0] if sizes else (), (1, -1)):
-        constants = [factor / each[word] ** power for factor, each in zip(factors, sizes, strict=True)]
-        is_told = not word or len({each[word] for each in sizes}) > 1
-        if is_told and np.ptp(constants) <= 1e-3 * abs(constants[0]):
-            return factor_mistake(name, constants[0], word, power if word else 0, sizes[0][word])
     if not factors:
         return None
+    for word, power in itertools.product(sizes[0], (1, -1)):
+        constants = [factor / each[word] ** power for factor, each in zip(factors, sizes, strict=True)]
+        differs = not word or len({each[word] for each in sizes}) > 1
+        if differs and np.ptp(constants) <= 1e-3 * abs(constants[0]):
+            return (
+                of_constant(name, constants[0])
+                if not word
+                else of_size(name, constants[0], word, power, sizes[0][word])
+            )
     text = f"the gradient of {name} is {number(factors[0])} times the right one, a factor that depends on the arguments"
     return Mistake(f"is {number(factors[0])} times the right one", text)
 
 
-def factor_mistake(name: str, constant: float, word: str, power: int, size: int) -> Mistake:
-    """The words for a factor: a constant times a size, its reciprocal, or nothing."""
-    times = "" if abs(constant - 1) < 1e-3 else number(constant)
-    if not power:
-        is_small, factor = abs(constant) < 1, f"{max(constant, 1 / constant, key=abs):.4g}"
-        return Mistake(
-            f"is {times} times the right one",
-            f"the gradient of {name} is {times} times the right one: the factor {factor} is "
-            + ("missing" if is_small else "too much"),
-            lambda e: f"{factor} * {wrapped(e)}" if is_small else f"{wrapped(e)} / {factor}",
-        )
+def of_constant(name: str, constant: float) -> Mistake:
+    """The words for a constant factor."""
+    is_small, factor = abs(constant) < 1, f"{max(constant, 1 / constant, key=abs):.4g}"
+    short = f"is {number(constant)} times the right one"
+    return Mistake(
+        short,
+        f"the gradient of {name} {short}: the factor {factor} is {'missing' if is_small else 'too much'}",
+        lambda e: f"{factor} * {wrapped(e)}" if is_small else f"{wrapped(e)} / {factor}",
+    )
+
+
+def of_size(name: str, constant: float, word: str, power: int, size: int) -> Mistake:
+    """The words for a factor that is a size or its reciprocal, times a constant."""
     what = "multiplied by" if power > 0 else "divided by"
-    also = f", and by {times}" if times and power > 0 else f", and multiplied by {times}" if times else ""
+    if abs(constant - 1) >= 1e-3:
+        text = f"the gradient of {name} is {what} {size}, {word}, and multiplied by {number(constant)}"
+        return Mistake(f"is {what} {word}", text)
     meant = "a mean must be divided by it" if power > 0 else "a sum is right, not a mean"
-    text = f"the gradient of {name} is {what} {size}, {word}{also}"
-    if not times:
-        text += f" ({meant})"
-    return Mistake(f"is {what} {word}", text, divisor=word if power < 0 and not times else "")
+    text = f"the gradient of {name} is {what} {size}, {word} ({meant})"
+    return Mistake(f"is {what} {word}", text, divisor=word if power < 0 else "")
 
 
 def of_region(trials: Sequence[Trial], name: str) -> Mistake | None:
@@ -295,12 +316,12 @@ def of_region(trials: Sequence[Trial], name: str) -> Mistake | None:
             continue
         mine, right = gradient.fitted, gradient.right
         if gradient.slope is not None:
-            g = trial.upstream[0].ravel()[gradient.entries]
+            g = gradient.upstream[gradient.entries]
             mine, right = mine / g, right / g
-        others = [o for o in trial.gradients.values() if o is not gradient and o.x.shape == gradient.x.shape]
         variables = {name: gradient.x}
-        for other in others:
-            variables |= {f"{name} − {other.name}": gradient.x - other.x, other.name: other.x}
+        for other in trial.gradients.values():
+            if other is not gradient and other.x.shape == gradient.x.shape:
+                variables |= {f"{name} − {other.name}": gradient.x - other.x, other.name: other.x}
         for label, values in variables.items():
             rows = np.stack([values.ravel()[gradient.entries], mine, right, gradient.off()])
             parts.setdefault(label, []).append(rows)
@@ -323,20 +344,15 @@ def of_region(trials: Sequence[Trial], name: str) -> Mistake | None:
 def region(label: str, at: np.ndarray, off: np.ndarray) -> str | None:
     """The interval of the values that are off, where all in it are."""
     low, high = float(at[off].min()), float(at[off].max())
+    below, above = at[at < low], at[at > high]
     if low == high:
         return f"where {label} is {number(low)}"
-    inside = (at >= low) & (at <= high)
-    if off[inside].mean() < 0.97:
+    if off[(at >= low) & (at <= high)].mean() < 0.97 or not (below.size or above.size):
         return None
-    from_start, to_end = low <= at.min(), high >= at.max()
-    if from_start and to_end:
-        return None
-    if from_start:
-        below = at[at > high].min()
-        return f"for negative {label}" if high <= 0 <= below else f"for {label} below {number(high)}"
-    if to_end:
-        above = at[at < low].max()
-        return f"for positive {label}" if above <= 0 <= low else f"for {label} above {number(low)}"
+    if not below.size:
+        return f"for negative {label}" if high <= 0 <= above.min() else f"for {label} below {number(high)}"
+    if not above.size:
+        return f"for positive {label}" if below.max() <= 0 <= low else f"for {label} above {number(low)}"
     sign = "negative " if high <= 0 else "positive " if low >= 0 and "|" not in label else ""
     return f"for {sign}{label}{',' if sign else ''} between {number(low)} and {number(high)}"
 
@@ -355,65 +371,60 @@ def worst(trial: Trial, gradient: Gradient) -> Mistake:
     )
 
 
-def hint(error: RaisedError, operation: Operation | None) -> str:
+def hint(error: RaisedError, backward: Any) -> str:
     """What is probably meant, where an error is a known one."""
-    source = source_of(operation.backward_function) if operation else None
-    unpacked = re.search(r"^\s*(\w+)\s*=\s*ctx\.saved_(?:tensors|variables)\s*$", source or "", re.M)
+    source, _ = source_of(backward)
+    unpacked = re.search(r"^\s*(\w+)\s*=\s*ctx\.saved_(?:tensors|variables)\s*$", source, re.M)
     if unpacked and "tuple" in error.said:
         return f"ctx.saved_tensors is a tuple: write {unpacked[1]}, = ctx.saved_tensors"
-    made = re.search(r"(?:np|numpy|torch)\.(zeros|ones|empty)\((\w+)\)", error.line)
+    made = re.search(r"(np|numpy|torch)\.(zeros|ones|empty)\((\w+)\)", error.line)
     if made and error.said.startswith("TypeError"):
-        library = error.line[made.start() :].partition(".")[0]
-        return f"{made[0]} takes {made[2]} for a shape: write {library}.{made[1]}_like({made[2]})"
-    if re.search(r"cannot be multiplied|not aligned|mismatch in its core|size mismatch|inconsistent", error.said):
-        return "the shapes of a product do not fit: transpose a factor, or exchange the two"
-    if "could not be broadcast" in error.said or "must match the size" in error.said:
-        return "the shapes do not fit"
-    if "truth value" in error.said or "Boolean value" in error.said:
-        return "`if` takes one number: use np.where or a mask"
-    return ""
+        return f"{made[0]} takes {made[3]} for a shape: write {made[1]}.{made[2]}_like({made[3]})"
+    return next((text for pattern, text in HINTS.items() if re.search(pattern, error.said)), "")
 
 
-def source_of(function: Any) -> str | None:
-    """The text of a function."""
+HINTS = {
+    "cannot be multiplied|not aligned|mismatch in its core|size mismatch|inconsistent": (
+        "the shapes of a product do not fit: transpose a factor, or exchange the two"
+    ),
+    "could not be broadcast|must match the size": "the shapes do not fit",
+    "truth value|Boolean value": "`if` takes one number: use np.where or a mask",
+}
+
+
+def source_of(function: Any) -> tuple[str, int]:
+    """The text of a function and its first line; nothing where there is none."""
     try:
-        return textwrap.dedent(inspect.getsource(inspect.unwrap(function))) if function else None
+        lines, first = inspect.getsourcelines(inspect.unwrap(function))
     except (OSError, TypeError):
-        return None
+        return "", 0
+    return textwrap.dedent("".join(lines)), first
 
 
 def line_of(operation: Operation, name: str) -> tuple[str, str] | None:
     """The line of backward that makes the gradient of this input, with its place, and the expression in it."""
-    function: Any = operation.backward_function and inspect.unwrap(operation.backward_function)
-    source = source_of(function)
-    if source is None:
-        return None
+    source, first = source_of(operation.backward_function)
     try:
-        tree = ast.parse(source)
-        first = inspect.getsourcelines(function)[1]
-    except (SyntaxError, OSError):
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:
         return None
-    nodes = list(ast.walk(tree))
     assignments = [node for node in nodes if isinstance(node, ast.Assign) and len(node.targets) == 1]
-    returns = [node for node in nodes if isinstance(node, ast.Return) and node.value is not None]
-    statement: ast.Assign | ast.Return
-    if name in getattr(operation, "slots", {}):
+    found: list[Any]
+    if name in operation.slots:
         label = operation.slots[name]
-        own = [a for a in assignments if isinstance(a.targets[0], ast.Attribute) and a.targets[0].attr == label]
-        if not own:
-            return None
-        statement, value = own[-1], own[-1].value
-    elif returns:
-        statement = returns[-1]
-        assert statement.value is not None
-        value = statement.value
-        arrays = [each for each in operation.names if each not in operation.slots]
-        if isinstance(value, ast.Tuple) and len(value.elts) == len(arrays):
-            value = value.elts[arrays.index(name)]
-        elif isinstance(value, ast.Tuple) and operation.sums_itself:
-            value = value.elts[min(arrays.index(name), len(value.elts) - 1)]
+        found = [a for a in assignments if isinstance(a.targets[0], ast.Attribute) and a.targets[0].attr == label]
     else:
+        found = [node for node in nodes if isinstance(node, ast.Return) and node.value is not None]
+    if not found:
         return None
+    statement, value = found[-1], found[-1].value
+    if isinstance(value, ast.Tuple) and name not in operation.slots:
+        arrays = [each for each in operation.names if each not in operation.slots]
+        place = arrays.index(name)
+        if len(value.elts) == len(arrays):
+            value = value.elts[place]
+        elif operation.is_function:
+            value = value.elts[min(place, len(value.elts) - 1)]
     own = [a for a in assignments if isinstance(value, ast.Name) and ast.unparse(a.targets[0]) == value.id]
     if len(own) == 1:
         statement, value = own[0], own[0].value
@@ -430,11 +441,11 @@ def wrapped(expression: str) -> str:
     return expression if plain else f"({expression})"
 
 
-def listed(numbers_: Sequence[int]) -> str:
+def listed(axes: Sequence[int]) -> str:
     """One number, or several in brackets."""
-    return str(numbers_[0]) if len(numbers_) == 1 else str(tuple(numbers_))
+    return str(axes[0]) if len(axes) == 1 else str(tuple(axes))
 
 
 def number(value: float) -> str:
     """Two or three digits, with a minus sign."""
-    return f"{float(value):.2g}".replace("-", "−") if abs(value) < 1 else f"{float(value):.3g}".replace("-", "−")
+    return f"{float(value):{'.2g' if abs(value) < 1 else '.3g'}}".replace("-", "−")

@@ -14,6 +14,7 @@ import numpy as np
 # The letters of shapes: samples, columns, outputs, channels, length, kernel.
 SIZES = {"n": 4, "d": 3, "m": 5, "c": 2, "l": 6, "k": 3}
 OTHER_SIZES = {"n": 3, "d": 5, "m": 2, "c": 3, "l": 8, "k": 2}
+MANY = 400  # samples, to scan what is elementwise
 ONE = {"n": "sample", "d": "column", "m": "output", "c": "channel", "k": "kernel element"}
 SPANS = ("real", "positive", "unit", "signed unit", "above one")
 TRIES = 500
@@ -29,12 +30,6 @@ class Constant(NamedTuple):
     """An argument that is no array of random numbers."""
 
     value: Any
-
-
-class Size(NamedTuple):
-    """An argument that is the size of a dimension."""
-
-    letter: str
 
 
 class Parameter(NamedTuple):
@@ -53,7 +48,7 @@ SCALAR = (
     r"alpha|beta|slope|negative_slope|lam(bda)?_?|temperature|tau|delta|margin|momentum|sigma|scale|lr|learning_?rate"
 )
 # What an argument of that name may be, the likeliest first. A string is a shape by its letters, after the word for
-# what is drawn if that is not real numbers.
+# what is drawn if that is not real numbers; a "size" is that of a dimension.
 KINDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"conv_param", (Constant({"stride": 1, "pad": 1}),)),
     (r"pool_param", (Constant({"pool_height": 2, "pool_width": 2, "stride": 2}),)),
@@ -81,12 +76,10 @@ KINDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"gamma|beta|scale|shift|gain", ("d", Constant(0.7), "", "1", "1d")),
     (SCALAR, (Constant(0.7), "", "1", "d")),
 )
+_COUNT, _UNITS = r"(n_?|num_?)?", r"_?(dims?|features|channels|size|units)?"
 OF_CONSTRUCTOR: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    (r"(n_?|num_?)?(in|inputs?)_?(dims?|features|channels|size|units)?|fan_in|(num_?)?features|dim|size", (Size("d"),)),
-    (
-        r"(n_?|num_?)?(out|outputs?|hidden)_?(dims?|features|channels|size|units)?|n_?neurons|fan_out|units",
-        (Size("m"),),
-    ),
+    (rf"{_COUNT}(in|inputs?){_UNITS}|fan_in|(num_?)?features|dim|size", ("size d",)),
+    (rf"{_COUNT}(out|outputs?|hidden){_UNITS}|n_?neurons|fan_out|units", ("size m",)),
 )
 
 
@@ -154,10 +147,7 @@ def scenes(parameters: Sequence[Parameter], fixed: Mapping[int, Any]) -> Iterato
 
 def letters(scene: Scene) -> str:
     """The letters of the sizes in it."""
-    text = "".join(
-        kind.letter if isinstance(kind, Size) else kind.rpartition(" ")[2] if isinstance(kind, str) else ""
-        for kind in scene
-    )
+    text = "".join(kind.rpartition(" ")[2] for kind in scene if isinstance(kind, str))
     return "".join(letter for letter in SIZES if letter in text)
 
 
@@ -183,14 +173,15 @@ def draw(kind: Any, sizes: Mapping[str, int], rng: np.random.Generator, span: st
     """A value of this kind; real numbers have both signs and both sides of ±1, and none is close to 0 or ±1."""
     if isinstance(kind, Constant):
         return copy.deepcopy(kind.value)
-    if isinstance(kind, Size):
-        return sizes[kind.letter]
     what, _, shape_letters = kind.rpartition(" ")
+    if what == "size":
+        return sizes[shape_letters]
     shape = tuple(int(letter) if letter.isdigit() else sizes[letter] for letter in shape_letters)
     if what == "labels":
         return rng.integers(0, sizes["d"], shape)
     if what == "mask":
-        return rng.random(shape) < 0.5
+        mask = rng.random(shape) < 0.5
+        return mask | (~mask.any(-1, keepdims=True) & (np.arange(shape[-1]) == 0))  # a row without any is undefined
     if what == "one-hot":
         return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])]
     if what == "rows":
@@ -204,13 +195,9 @@ def numbers(shape: tuple[int, ...], rng: np.random.Generator, span: str) -> np.n
     count = int(np.prod(shape))
     quarter = rng.permutation(np.arange(count) + int(rng.integers(4))) % 4
     inner, outer = rng.uniform(0.05, 0.95, count), rng.uniform(1.05, 3.0, count)
+    if span == "wide":  # close to the kinks at 0 and ±1, too
+        inner, outer = rng.random(count), rng.uniform(1, 10, count)
     sign = np.where(quarter % 2, 1.0, -1.0)
-    found = {
-        "real": sign * np.where(quarter < 2, inner, outer),
-        "wide": sign * np.where(quarter < 2, outer, 3 * outer),
-        "positive": np.where(quarter < 2, inner, outer),
-        "unit": inner,
-        "signed unit": sign * inner,
-        "above one": outer,
-    }[span]
-    return found.reshape(shape)
+    both = np.where(quarter < 2, inner, outer)
+    spans = {"positive": both, "unit": inner, "signed unit": sign * inner, "above one": outer}
+    return spans.get(span, sign * both).reshape(shape)

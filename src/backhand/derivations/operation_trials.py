@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from backhand.derivations.operation_calls import Answer, CannotJudgeError, Operation, PlainOperation, RaisedError
+from backhand.derivations.loading import RefusedError
+from backhand.derivations.operation_calls import Operation, RaisedError, Returned
 from backhand.derivations.operation_shapes import Scene, draw_all, numbers
 
-MOST_ENTRIES = 32  # of an input; they are drawn at random
-SECONDS_AN_INPUT = 0.04
-# Central differences, extrapolated: the step, the rounding of the outputs, and what two steps may differ by.
-FINE, COARSE = (1e-4, 2e-16, 1e-6), (2e-2, 6e-8, 1e-2)
-# A small constant that keeps a logarithm finite, and that a derivation leaves out, makes errors near 1e-5.
-TOLERANCE = {"fine": 1e-4, "coarse": 4e-3}
+MOST_ENTRIES = 16  # of an input; they are drawn at random
+# Central differences, extrapolated: the step, the rounding of the outputs, what two steps may differ by, and the
+# tolerance. A small constant that keeps a logarithm finite, and that a derivation leaves out, makes errors near 1e-5.
+FINE, COARSE = (1e-4, 2e-16, 1e-6, 1e-4), (2e-2, 6e-8, 1e-2, 4e-3)
 EXACT = 2e-6
 
 
 @dataclass
 class Gradient:
-    """The gradient of one input, at the entries where differences can be trusted."""
+    """The gradient of one input, at the entries where differences can be trusted.
+
+    Attributes:
+        x: the input.
+        upstream: the incoming gradient, of all outputs in one vector.
+        found: the gradient as it was returned.
+        fitted: at the entries; None where its shape does not fit.
+        noise: how large a difference may be by rounding.
+        jacobian: outputs × entries; None where only the slope was measured.
+        slope: the derivative, where each output depends on the same entry of the input alone.
+    """
 
     name: str
     x: np.ndarray
     entries: np.ndarray
-    right: np.ndarray
-    found: np.ndarray | None  # as it was returned
-    fitted: np.ndarray | None  # at the entries; None where its shape does not fit
+    upstream: np.ndarray
+    found: np.ndarray | None
+    fitted: np.ndarray | None
     tolerance: float
     noise: float
-    jacobian: np.ndarray | None = None  # outputs × entries
-    slope: np.ndarray | None = None  # where each output depends on the same entry of the input alone
+    jacobian: np.ndarray | None = None
+    slope: np.ndarray | None = None
+
+    def times(self, upstream: np.ndarray) -> np.ndarray:
+        """The right gradient for another incoming gradient."""
+        if self.jacobian is not None:
+            return upstream @ self.jacobian
+        assert self.slope is not None
+        return upstream[self.entries] * self.slope
+
+    @property
+    def right(self) -> np.ndarray:
+        return self.times(self.upstream)
 
     @property
     def is_flat(self) -> bool:
@@ -60,19 +79,10 @@ class Gradient:
 
     def equals(self, candidate: np.ndarray) -> bool:
         """Whether what was returned is this, up to rounding."""
-        if self.fitted is None or candidate.shape != self.fitted.shape:
-            return False
-        if not (np.isfinite(self.fitted).all() and np.isfinite(candidate).all()):
+        if self.fitted is None or not (np.isfinite(self.fitted).all() and np.isfinite(candidate).all()):
             return False
         size = max(np.linalg.norm(self.fitted), np.linalg.norm(candidate))
         return bool(np.linalg.norm(self.fitted - candidate) <= self.tolerance * size + self.noise)
-
-    def resembles(self, candidate: np.ndarray) -> bool:
-        """Whether nearly all numbers are those: enough for a name."""
-        known = ~np.isnan(candidate)  # some entries were not measured
-        if self.fitted is None or not candidate[known].any():
-            return False
-        return bool(np.isclose(self.fitted[known], candidate[known], rtol=1e-3, atol=self.noise).mean() > 0.9)
 
     def off(self) -> np.ndarray:
         """At which entries it is wrong."""
@@ -91,130 +101,193 @@ class Gradient:
 
 @dataclass
 class Trial:
-    """One call of forward and backward."""
+    """One call of forward and backward.
+
+    Attributes:
+        note: what else than the numbers and the sizes differs from the first trial.
+    """
 
     sizes: Mapping[str, int]
     values: list[Any]
+    note: str = ""
     outputs: list[np.ndarray] = field(default_factory=list)
     upstream: list[np.ndarray] = field(default_factory=list)
+    returned: Returned = field(default_factory=Returned)
     gradients: dict[str, Gradient] = field(default_factory=dict)
-    found: dict[str, np.ndarray | None] = field(default_factory=dict)
     error: RaisedError | None = None
-    fault: str = ""
-    damage: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    draws_random_numbers: bool = False
-    has_unknown: bool = False
-    note: str = ""  # what else than the numbers and the sizes differs from the first trial
-    usable: bool = True
 
     @property
     def wrong(self) -> list[Gradient]:
         return [gradient for gradient in self.gradients.values() if gradient.is_wrong]
 
     @property
+    def returned_nothing(self) -> bool:
+        return all(each is None for each in self.returned.gradients.values())
+
+    @property
     def is_wrong(self) -> bool:
-        returned_nothing = all(each is None for each in self.found.values())
-        return bool(self.error or self.fault or self.damage or self.wrong or returned_nothing)
+        found = self.returned
+        return bool(self.error or found.fault or found.damage or self.wrong or self.returned_nothing)
 
     @property
     def misfits(self) -> bool:
-        return bool(self.error or self.fault or any(each.fitted is None for each in self.wrong))
+        return bool(self.error or self.returned.fault or any(each.fitted is None for each in self.wrong))
 
     @property
     def was_summed(self) -> bool:
         return any(g.found is not None and g.found.shape != g.x.shape for g in self.gradients.values())
 
 
-def run_trial(operation: Operation, scene: Scene, sizes: Mapping[str, int], span: str, seed: int) -> Trial:
-    """Call the operation on one draw; a trial that cannot be used says so.
+@dataclass
+class Finding:
+    """An operation, called in one way with one kind of arguments.
+
+    Attributes:
+        rank: how unlikely the shapes are, the place of the reading of backward's arguments, and of the scene.
+    """
+
+    operation: Operation
+    scene: Scene
+    span: str
+    trials: list[Trial]
+    rank: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def first_wrong(self) -> Trial | None:
+        return next((trial for trial in self.trials if trial.is_wrong), None)
+
+    @property
+    def right(self) -> bool:
+        return self.first_wrong is None
+
+    def is_flat(self, name: str) -> bool:
+        """Whether the derivative is zero wherever it was tried."""
+        return all(trial.gradients[name].is_flat for trial in self.trials if name in trial.gradients)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the output is the input."""
+        return all(
+            len(trial.outputs) == len(trial.gradients) == 1 and np.array_equal(gradient.x, trial.outputs[0])
+            for trial in self.trials
+            for gradient in trial.gradients.values()
+        )
+
+
+def run_trial(
+    operation: Operation,
+    scene: Scene,
+    sizes: Mapping[str, int],
+    span: str,
+    seed: int,
+    note: str = "",
+    elementwise: bool = False,
+) -> Trial | None:
+    """Call the operation on one draw; None where the forward pass cannot be used.
+
+    What is known to be elementwise is measured at all entries at once.
 
     Raises:
-        CannotJudgeError: the forward pass is not a function of its inputs.
+        RefusedError: the forward pass is not a function of its inputs.
     """
     rng = np.random.default_rng(seed + 1000)
-    trial = Trial(sizes, draw_all(scene, sizes, seed, span))
+    trial = Trial(sizes, draw_all(scene, sizes, seed, span), note)
     try:
         trial.outputs = operation.forward(trial.values)
         trial.upstream = [numbers(output.shape, rng, "real") for output in trial.outputs]
-        if seed == 0 and isinstance(operation, PlainOperation):
+        if seed == 0:
             try:
-                operation.find_slots(trial.values, trial.upstream[0])
+                operation.find_slots(trial.values, trial.upstream)
             except RaisedError as error:
                 trial.error = error
                 return trial
         trial.values += operation.slot_values(trial.values, rng, span)
         trial.outputs = operation.forward(trial.values)
         base = operation.flat(trial.values)
-        start = time.monotonic()
         again = operation.flat(trial.values)
-        seconds = time.monotonic() - start
-    except (RaisedError, CannotJudgeError):
-        trial.usable = False
-        return trial
+    except RefusedError:
+        return None
     if not np.array_equal(base, again, equal_nan=True):
-        raise CannotJudgeError(
+        raise RefusedError(
             f"{operation.path}: the forward pass gives different numbers in two calls with the same input; "
             "draw its random numbers with np.random or torch, whose seeds are set here"
         )
     if not np.isfinite(base).all():
-        trial.usable = False
-        return trial
+        return None
     try:
-        answer = operation.backward(trial.values, trial.upstream)
-        again_answered = operation.backward(trial.values, trial.upstream) if seed == 0 else answer
-        if not answer.fault and not same_gradients(answer, again_answered):
-            trial.damage.append("two calls of backward with the same numbers give different gradients")
+        trial.returned = operation.backward(trial.values, trial.upstream)
     except RaisedError as error:
         trial.error = error
         return trial
-    trial.found, trial.fault, trial.remarks = answer.gradients, answer.fault, answer.remarks
-    trial.damage += answer.damage
-    trial.draws_random_numbers, trial.has_unknown = answer.draws_random_numbers, answer.has_unknown
     for name, place in operation.inputs(trial.values).items():
-        most = int(np.clip(SECONDS_AN_INPUT / 4 / max(seconds, 1e-6), 8, MOST_ENTRIES))
-        entries = rng.permutation(trial.values[place].size)[:most]
-        gradient = measure(operation, trial, name, place, entries, base)
+        size = trial.values[place].size
+        if elementwise and base.size != size:
+            return None
+        entries = np.arange(size) if elementwise else rng.permutation(size)[:MOST_ENTRIES]
+        gradient = trial.gradients[name] = measure(operation, trial, name, place, entries, base, elementwise)
         if 2 * len(gradient.entries) < len(entries):
-            trial.usable = False
+            return None
         if seed and gradient.fitted is not None and not np.isfinite(gradient.fitted).all():
-            trial.usable = False  # a size at which the formula is 0 / 0
-        trial.gradients[name] = gradient
+            return None  # a size at which the formula is 0 / 0
     return trial
 
 
 def measure(
-    operation: Operation, trial: Trial, name: str, place: int, entries: np.ndarray, base: np.ndarray
+    operation: Operation,
+    trial: Trial,
+    name: str,
+    place: int,
+    entries: np.ndarray,
+    base: np.ndarray,
+    elementwise: bool,
 ) -> Gradient:
     """The differences for some entries of an input, without those at a kink."""
     is_coarse = any(output.dtype.itemsize < 8 for output in trial.outputs if output.dtype.kind == "f")
-    step, rounding, may_differ = COARSE if is_coarse or operation.flavour == "torch float32" else FINE
-    x, columns, kept = trial.values[place], [], []
+    step, rounding, may_differ, tolerance = COARSE if is_coarse or operation.flavour == "torch float32" else FINE
+    x = trial.values[place]
     noise = 50 * rounding * float(np.abs(base).max(initial=0)) / step
-    for entry in entries:
-        h = step * max(1.0, abs(float(x.flat[entry])))
+    h = step * np.maximum(1.0, np.abs(x.ravel()[entries]))
+    groups = [entries] if elementwise else entries.reshape(-1, 1)
+    columns, kept = [], []
+    for group, steps in zip(groups, [h] if elementwise else h, strict=True):
         at = {}
         for factor in (-1, -0.5, 0.5, 1):
             moved = x.copy()
-            moved.reshape(-1)[entry] += factor * h
+            moved.reshape(-1)[group] += factor * steps
             try:
                 at[factor] = operation.flat([*trial.values[:place], moved, *trial.values[place + 1 :]])
-            except (RaisedError, CannotJudgeError):
+            except RefusedError:
                 break
         if len(at) == 4 and all(each.shape == base.shape and np.isfinite(each).all() for each in at.values()):
-            columns.append(slopes(at, base, h))
-            kept.append(entry)
-    good, jacobian = trusted(columns, base.size, may_differ, noise)
-    entries = np.array([entry for entry, is_good in zip(kept, good, strict=True) if is_good], dtype=int)
-    found = trial.found.get(name)
-    fitted = None if found is None else fit(found, x.shape, operation.sums_itself)
-    is_half = found is not None and found.dtype.itemsize < 4 and found.dtype.kind == "f"
-    kind = "coarse" if step == COARSE[0] or is_half else "fine"
+            wide, narrow = (at[1] - at[-1]) / (2 * steps), (at[0.5] - at[-0.5]) / steps
+            sides = (at[0.5] - base) / (steps / 2) - (base - at[-0.5]) / (steps / 2)
+            columns.append(((4 * narrow - wide) / 3, np.abs(wide - narrow), np.abs(sides)))
+            kept += list(group)
+    slopes, differ, sides = np.array(columns).reshape(-1, 3, base.size).transpose(1, 0, 2)
+    if elementwise:
+        size = np.maximum(np.abs(slopes), 1e-3)
+        good = ((differ <= 10 * may_differ * size + noise) & (sides <= 0.02 * size + noise)).ravel()
+    else:
+        size = np.abs(slopes).max(initial=0)
+        good = ((differ <= may_differ * size + noise) & (sides <= 0.02 * size + noise)).all(1)
+    entries = np.array(kept, dtype=int)[good]
+    found = trial.returned.gradients.get(name)
+    fitted = None if found is None else fit(found, x.shape, operation.is_function)
+    jacobian = None if elementwise else slopes[good].T
+    slope = slopes.ravel()[good] if jacobian is None else own_slope(jacobian, entries, x, trial, noise)
     upstream = np.concatenate([each.ravel() for each in trial.upstream])
-    slope = own_slope(jacobian, entries, x, trial, noise)
-    noise *= 1 + float(np.abs(upstream).sum())
-    fitted = None if fitted is None else fitted.ravel()[entries]
-    return Gradient(name, x, entries, upstream @ jacobian, found, fitted, TOLERANCE[kind], noise, jacobian, slope)
+    return Gradient(
+        name,
+        x,
+        entries,
+        upstream,
+        found,
+        None if fitted is None else fitted.ravel()[entries],
+        tolerance,
+        noise * (5 if elementwise else 1 + float(np.abs(upstream).sum())),
+        jacobian,
+        slope,
+    )
 
 
 def own_slope(
@@ -229,70 +302,6 @@ def own_slope(
     return own if np.abs(others).max(initial=0) <= noise else None
 
 
-def slopes(at: Mapping[float, np.ndarray], base: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The extrapolated difference, how much two steps differ, and how much the two sides do."""
-    wide, narrow = (at[1] - at[-1]) / (2 * h), (at[0.5] - at[-0.5]) / h
-    sides = (at[0.5] - base) / (h / 2) - (base - at[-0.5]) / (h / 2)
-    return (4 * narrow - wide) / 3, np.abs(wide - narrow), np.abs(sides)
-
-
-def trusted(
-    columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], outputs: int, may_differ: float, noise: float
-) -> tuple[list[bool], np.ndarray]:
-    """Which columns have no kink or step within the difference, and those columns."""
-    scale = max((float(np.abs(slope).max(initial=0)) for slope, _, _ in columns), default=0.0)
-    good = [
-        bool(differ.max(initial=0) <= may_differ * scale + noise and sides.max(initial=0) <= 0.02 * scale + noise)
-        for _, differ, sides in columns
-    ]
-    jacobian = [slope for (slope, _, _), is_good in zip(columns, good, strict=True) if is_good]
-    return good, np.array(jacobian).reshape(-1, outputs).T
-
-
-def scan(operation: Operation, main: Trial, name: str, place: int, span: str) -> Trial | None:
-    """Compare an elementwise function of one input on many values; None where it takes no such shape."""
-    rng = np.random.default_rng(1)
-    x = main.values[place]
-    shape = (400 // x.shape[-1], x.shape[-1]) if x.ndim == 2 else (400,) * (x.ndim == 1)
-    if not shape:
-        return None
-    count = int(np.prod(shape))
-    ranges = {"real": (-10, 10), "positive": (0.02, 9), "unit": (0.01, 0.99), "signed unit": (-0.99, 0.99)}
-    low, high = ranges.get(span, (1.01, 9))
-    near = rng.uniform(max(low, -1.3), min(high, 1.3) if low < 1 else high, count // 2)
-    values = rng.permutation(np.concatenate([near, rng.uniform(low, high, count - len(near))])).reshape(shape)
-    given = [*main.values[:place], values, *main.values[place + 1 :]]
-    trial = Trial(main.sizes, given)
-    is_coarse = operation.flavour == "torch float32"
-    step, rounding, may_differ = COARSE if is_coarse else FINE
-    try:
-        base = operation.flat(given)
-        trial.outputs = [base.reshape(shape)]
-        at = {
-            factor: operation.flat([*given[:place], values + factor * step, *given[place + 1 :]])
-            for factor in (-1, -0.5, 0.5, 1)
-        }
-        trial.upstream = [numbers(shape, rng, "real")]
-        answer = operation.backward(given, trial.upstream)
-    except (RaisedError, CannotJudgeError, ValueError):
-        return None
-    found = answer.gradients.get(name)
-    if base.size != count or found is None or found.shape != shape or not np.isfinite(base).all():
-        return None
-    slope, differ, sides = slopes(at, base, step)
-    noise = 50 * rounding * max(float(np.abs(base).max()), 1.0) / step
-    size = np.maximum(np.abs(slope), 1e-3)
-    good = np.isfinite(slope) & (differ <= 10 * may_differ * size + noise) & (sides <= 0.02 * size + noise)
-    entries = np.flatnonzero(good)
-    right = trial.upstream[0].ravel()[entries] * slope[entries]
-    trial.gradients[name] = Gradient(
-        name, values, entries, right, found, found.ravel()[entries],
-        TOLERANCE["coarse" if is_coarse else "fine"], 5 * noise, slope=slope[entries],
-    )  # fmt: skip
-    trial.found = answer.gradients
-    return trial
-
-
 def fit(found: np.ndarray, shape: tuple[int, ...], sums: bool) -> np.ndarray | None:
     """The gradient in the shape of its input: torch sums it over dimensions that were broadcast, nobody else does."""
     if found.shape == shape:
@@ -302,9 +311,3 @@ def fit(found: np.ndarray, shape: tuple[int, ...], sums: bool) -> np.ndarray | N
         return None
     axes = tuple(axis for axis, size in enumerate(padded) if size == 1)
     return found.sum(axes, keepdims=True).reshape(shape)
-
-
-def same_gradients(a: Answer, b: Answer) -> bool:
-    """Whether two calls gave the same."""
-    pairs = [(each, b.gradients.get(name)) for name, each in a.gradients.items()]
-    return all(x is y is None or np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True) for x, y in pairs)
