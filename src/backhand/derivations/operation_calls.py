@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import itertools
-import random
 import re
 import traceback
 import warnings
@@ -19,16 +17,20 @@ import numpy as np
 import torch
 
 from backhand.derivations.loading import RefusedError, place, said
-from backhand.derivations.operation_shapes import TARGET, Parameter, data_place, numbers, parameters_of
-
-UPSTREAM = re.compile(
-    r"g|v|d_?(out|next|[yzahl])\w*|d_?values?|delta\w*|grads?|gy|g_?out|\w+_gradients?|grad_?\w+|up\w*|incoming\w*",
-    re.I,
+from backhand.derivations.operation_arrays import (
+    arrays_of,
+    as_given,
+    attributes,
+    is_real,
+    plain,
+    random_state,
+    reset_generators,
+    reset_random_numbers,
+    same,
+    set_array,
 )
-OUTPUT = re.compile(r"a|y|out\w*|s|h|sig\w*|act\w*|f_?x|y_?hat|y_pred|result", re.I)
-CACHE = re.compile(r"caches?|ctx|saved|memo|context", re.I)
-RATE = re.compile(r"lr|eta|learning_?rate|step_?size", re.I)
-GRADIENT_NAME = re.compile(r"grad|prime|deriv|back|(^|_)d([A-Z_]|$)", re.I)
+from backhand.derivations.operation_names import CACHE, OUTPUT, RATE, TARGET, UPSTREAM, gradient_key
+from backhand.derivations.operation_shapes import Parameter, data_place, numbers, parameters_of
 
 
 class RaisedError(RefusedError):
@@ -408,96 +410,6 @@ def times_upstream(
         return gradient * upstream
     except ValueError:
         return gradient
-
-
-def reset_random_numbers(namespace: Mapping[str, Any]) -> None:
-    """Every call draws the same random numbers, so that a dropout mask is the same in each of them."""
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
-    reset_generators(namespace)
-
-
-def reset_generators(namespace: Mapping[str, Any]) -> None:
-    """The same for generators that the user's module or instance has."""
-    for value in namespace.values():
-        if isinstance(value, np.random.Generator):
-            value.bit_generator.state = type(value.bit_generator)(0).state
-        elif isinstance(value, torch.Generator):
-            value.manual_seed(0)
-
-
-def random_state() -> tuple[Any, ...]:
-    """Something that differs after random numbers were drawn."""
-    state: Any = np.random.get_state()
-    return random.getstate(), state[2], state[1].tobytes(), torch.get_rng_state().numpy().tobytes()
-
-
-def as_given(value: Any, flavour: str) -> Any:
-    """A copy for the user's code."""
-    if not isinstance(value, np.ndarray | np.generic):
-        return copy.deepcopy(value)
-    if flavour.startswith("torch"):
-        tensor = torch.as_tensor(np.array(value))
-        return tensor.float() if flavour == "torch float32" and tensor.is_floating_point() else tensor
-    return np.array(value)[()]
-
-
-def plain(value: Any) -> np.ndarray | None:
-    """The numbers as an array, None for what is none."""
-    try:
-        array = np.array(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
-    except (ValueError, TypeError):
-        return None
-    return array if array.dtype.kind in "fiub" else None
-
-
-def attributes(instance: Any) -> dict[str, Any]:
-    """The arrays of real numbers among the attributes of an instance, and in its dicts and lists."""
-    found: dict[str, Any] = {}
-    for name, value in (vars(instance) if hasattr(instance, "__dict__") else {}).items():
-        pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
-        found |= {name: value} if pairs is None else {f"{name}[{key}]": each for key, each in pairs}
-    return {name: value for name, value in found.items() if hasattr(value, "shape") and is_real(plain(value))}
-
-
-def arrays_of(instance: Any) -> dict[str, np.ndarray]:
-    """Copies of them."""
-    copies = {name: plain(value) for name, value in attributes(instance).items()}
-    return {name: value for name, value in copies.items() if value is not None}
-
-
-def set_array(array: Any, value: np.ndarray) -> None:
-    """Write into the array itself: it may have a second name."""
-    if hasattr(array, "detach"):
-        array = array.detach()
-        array.copy_(as_given(value, "torch"))
-    else:
-        array[...] = value
-
-
-def gradient_key(name: str) -> str | None:
-    """The name of what it is the gradient of, where the name says that it is one: of dW and grads[W], w."""
-    container, bracket, key = name.lower().partition("[")
-    key = re.sub(r"\W", "", key) if bracket else container
-    match = re.fullmatch(r"(?:d|grads?|gradients?)_?(\w+)|(\w+?)_?(?:grads?|gradients?)", key)
-    stripped = next((group for group in match.groups() if group), None) if match else None
-    if bracket:
-        return (stripped or key) if re.fullmatch(r"d?_?(grads?|gradients?|params?)", container) else None
-    return stripped
-
-
-def is_real(value: Any) -> bool:
-    """Whether it is an array of real numbers, which have gradients."""
-    return isinstance(value, np.ndarray | np.floating) and value.dtype.kind == "f"
-
-
-def same(now: Any, value: Any) -> bool:
-    """Whether the numbers are still those."""
-    array = plain(now)
-    return array is None or (
-        array.shape == np.shape(value) and np.array_equal(array, np.asarray(value).astype(array.dtype), equal_nan=True)
-    )
 
 
 def count(things: Sequence[Any], word: str) -> str:

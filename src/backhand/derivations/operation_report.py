@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from backhand.derivations.answer import Answer
-from backhand.derivations.operation_calls import FunctionOperation, RaisedError, as_given, is_real, reset_random_numbers
+from backhand.derivations.operation_arrays import as_given, is_real, reset_random_numbers
+from backhand.derivations.operation_calls import FunctionOperation, RaisedError
 from backhand.derivations.operation_mistakes import Mistake, explain, hint, line_of, where
 from backhand.derivations.operation_shapes import target_place
 from backhand.derivations.operation_trials import EXACT, Finding

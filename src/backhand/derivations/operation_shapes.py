@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from backhand.derivations.operation_names import KINDS, OF_CONSTRUCTOR, SCALAR, TARGET, Constant
+
 # The letters of shapes: samples, columns, outputs, channels, length, kernel.
 SIZES = {"n": 4, "d": 3, "m": 5, "c": 2, "l": 6, "k": 3}
 OTHER_SIZES = {"n": 3, "d": 5, "m": 2, "c": 3, "l": 8, "k": 2}
@@ -20,16 +22,9 @@ SPANS = ("real", "positive", "unit", "signed unit", "above one")
 TRIES = 500
 
 NO_DEFAULT = inspect.Parameter.empty
-TARGET = re.compile(r"(?-i:t)|y|(y_?)?(target|label)s?|y_?true|true\w*|truth|gt|actual|expected|desired", re.I)
 # What a target may be, and the prediction then; one-hot rows and labels, where they run, must both be right.
 TARGETS = {"one-hot nd": "nd", "labels n": "nd", "nd": "nd", "rows nd": "nd", "n": "n", "ncl": "ncl"}
 NATURAL_TARGETS = ("one-hot nd", "labels n")
-
-
-class Constant(NamedTuple):
-    """An argument that is no array of random numbers."""
-
-    value: Any
 
 
 class Parameter(NamedTuple):
@@ -44,43 +39,6 @@ Scene = tuple[Any, ...]  # a kind for each parameter
 
 FIRST = ("nd", "n", "dd", "ncl", "ncll", "d1", "2")
 ARRAYS = ("nd", "d", "", "dm", "md", "n", "m", "1d", "n1", "mn", "ncl", "nlk", "dd", "mck", "mckk", "1")
-SCALAR = (
-    r"alpha|beta|slope|negative_slope|lam(bda)?_?|temperature|tau|delta|margin|momentum|sigma|scale|lr|learning_?rate"
-)
-# What an argument of that name may be, the likeliest first. A string is a shape by its letters, after the word for
-# what is drawn if that is not real numbers; a "size" is that of a dimension.
-KINDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    (r"conv_param", (Constant({"stride": 1, "pad": 1}),)),
-    (r"pool_param", (Constant({"pool_height": 2, "pool_width": 2, "stride": 2}),)),
-    (r"dropout_param", (Constant({"mode": "train", "p": 0.5, "seed": 1}),)),
-    (r"\w+_param", (Constant({"mode": "train"}),)),
-    (r"idx|index|indices|ids|tokens?|token_ids", ("labels n", "labels nd")),
-    (r"axis|dim", (Constant(1), Constant(0), Constant(-1))),
-    (r"mask|cond\w*", ("mask nd", "mask d")),
-    (r"prev_\w+|h\d?|hidden|state", ("nm", "nd")),
-    (r"train\w*|is_train\w*", (Constant(True),)),
-    (r"p|drop\w*|prob|rate|ratio", (Constant(0.5), Constant(2), "nd")),
-    (r"strides?", (Constant(1), Constant(2))),
-    (r"pad(ding)?", (Constant(0), Constant(1))),
-    (r"kernel_?size|window|pool\w*", (Constant(2),)),
-    (r"n|power|exponent", (Constant(3),)),
-    (r"eps(ilon)?", (Constant(1e-5),)),
-    (r"reduction", (Constant("mean"),)),
-    (r"lo|low|min|lower|a_?min|min_?val", (Constant(-1.0), "nd")),
-    (r"hi|high|max|upper|a_?max|max_?val", (Constant(1.0), "nd")),
-    (
-        r"weights?|w\w?|kernels?|filters?|theta|\w+_weights?|w_\w+|u",
-        ("md", "dm", "mck", "mckk", "d", "nd", "mn", "mm", "m", "1", ""),
-    ),
-    (r"bias(es)?|b\d?|b_\w+|\w+_bias", ("m", "d", "1m", "m1", "1d", "n1", "1", "")),
-    (r"gamma|beta|scale|shift|gain", ("d", Constant(0.7), "", "1", "1d")),
-    (SCALAR, (Constant(0.7), "", "1", "d")),
-)
-_COUNT, _UNITS = r"(n_?|num_?)?", r"_?(dims?|features|channels|size|units)?"
-OF_CONSTRUCTOR: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    (rf"{_COUNT}(in|inputs?){_UNITS}|fan_in|(num_?)?features|dim|size", ("size d",)),
-    (rf"{_COUNT}(out|outputs?|hidden){_UNITS}|n_?neurons|fan_out|units", ("size m",)),
-)
 
 
 def parameters_of(function: Any, skip: int = 0, of_constructor: bool = False) -> list[Parameter]:

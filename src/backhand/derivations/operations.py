@@ -11,7 +11,8 @@ import numpy as np
 
 from backhand.derivations.answer import Answer
 from backhand.derivations.loading import RefusedError
-from backhand.derivations.operation_calls import GRADIENT_NAME, Operation, RaisedError
+from backhand.derivations.operation_calls import Operation, RaisedError
+from backhand.derivations.operation_names import GRADIENT_NAME, Constant
 from backhand.derivations.operation_report import report
 from backhand.derivations.operation_shapes import (
     MANY,
@@ -21,7 +22,6 @@ from backhand.derivations.operation_shapes import (
     SIZES,
     SPANS,
     TARGETS,
-    Constant,
     Scene,
     data_place,
     draw_all,

@@ -12,27 +12,15 @@ import numpy as np
 from backhand.derivations.answer import Answer
 from backhand.derivations.asking import called
 from backhand.derivations.loading import RefusedError, Source, fresh
-from backhand.derivations.operation_calls import (
-    GRADIENT_NAME,
-    FunctionOperation,
-    Operation,
-    RaisedError,
-    as_given,
-    roles_of,
-)
+from backhand.derivations.operation_arrays import as_given
+from backhand.derivations.operation_calls import FunctionOperation, Operation, RaisedError, roles_of
 from backhand.derivations.operation_mistakes import hint
+from backhand.derivations.operation_names import BACKWARD, FORWARD, GRADIENT_AFFIX, GRADIENT_NAME
 from backhand.derivations.operation_report import say_raised
 from backhand.derivations.operation_shapes import Parameter, parameters_of
 from backhand.derivations.operations import judge
 from backhand.derivations.question import parsed
 
-# What the name of a derivative has more than that of its function.
-_GRADIENT = re.compile(
-    r"_?(?:grad(?:ient)?|prime|deriv(?:ative|ated)?|backward|bwd|back|vjp|der|diff|d)$|^(?:grad|d|deriv|der|backward|prime)_?",
-    re.I,
-)
-_FORWARD = ("forward", "function", "f", "func", "fn", "__call__", "activate", "activation", "compute", "loss", "value")
-_BACKWARD = ("backward", "gradient", "derivative", "grad", "prime", "backprop", "f_prime", "deriv", "df", "delta")
 _UPSTREAM = ("g", "dout", "grad_output", "upstream")  # its names in a call
 _TORCH = ("torch", "torch float32")
 
@@ -88,13 +76,13 @@ def _switch(target: Any) -> str | None:
 def _other_half(source: Source, name: str) -> tuple[str, str] | None:
     """The function and its derivative, by their names."""
     functions = [each for each in source.functions if "." not in each and each != name]
-    stem = _GRADIENT.sub("", name)
+    stem = GRADIENT_AFFIX.sub("", name)
     if stem != name:
         for each in functions:
             if each in (stem, f"{stem}_forward", f"{stem}_fwd"):
                 return each, name
     for each in functions:
-        if _GRADIENT.sub("", each) in (name, re.sub(r"_?(?:forward|fwd)$", "", name)):
+        if GRADIENT_AFFIX.sub("", each) in (name, re.sub(r"_?(?:forward|fwd)$", "", name)):
             return name, each
     return None
 
@@ -115,9 +103,9 @@ def judge_class(cls: Any, path: Path) -> Answer:
         RefusedError: it has no two such methods, or no arguments were found with which they run.
     """
     own = {name for base in cls.__mro__ for name in vars(base)}  # `type` is called, too, but is none
-    forward = next((name for name in _FORWARD if name in own), None)
+    forward = next((name for name in FORWARD if name in own), None)
     others = (name for name in vars(cls) if GRADIENT_NAME.search(name) and not name.startswith("__"))
-    backward = next((name for name in _BACKWARD if name in own), None) or next(others, None)
+    backward = next((name for name in BACKWARD if name in own), None) or next(others, None)
     if forward is None or backward is None:
         missing = "forward" if forward is None else "backward"
         raise RefusedError(f"{path}: {cls.__name__} has no {missing} method (or function and gradient)")
