@@ -50,8 +50,8 @@ class Elements(HTMLParser):
             self.text.append(data)
 
 
-def rendered(folders, beside):
-    return render(build_report(folders, beside))
+def rendered(folders, report_folder):
+    return render(build_report(folders, report_folder))
 
 
 def charts_of(html):
@@ -471,14 +471,14 @@ def test_the_best_epoch_of_tiny_losses_is_the_one_with_the_lowest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "rows", "told"), [(1, 1, "1 epoch"), (30, 30, "30 epochs"), (45, 15, "15 of 45 epochs")]
+    ("epochs", "rows", "note"), [(1, 1, "1 epoch"), (30, 30, "30 epochs"), (45, 15, "15 of 45 epochs")]
 )
-def test_the_seconds_are_those_of_the_epochs_that_were_trained_here(tmp_path, epochs, rows, told):
+def test_the_seconds_are_those_of_the_epochs_that_were_trained_here(tmp_path, epochs, rows, note):
     folder = write_run(tmp_path / "run", epochs=rows)
     record = json.loads((folder / "result.json").read_text())
     write_json(folder / "result.json", record | {"epochs": epochs, "audit": {"times": 1, "worst": 1e-7}})
     tiles = build_report([folder], folder).tiles
-    assert ("training", "2.7 s", told) in tiles
+    assert ("training", "2.7 s", note) in tiles
     assert ("worst gradient error", "1e-07", "in 1 audit") in tiles
 
 

@@ -1,4 +1,4 @@
-"""What a run found out beside its metrics: findings.json, which its W&B run and its report are made from."""
+"""The results of a run beyond its metrics: findings.json, the source of its W&B content and its report."""
 
 import base64
 import io
