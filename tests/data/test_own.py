@@ -329,7 +329,7 @@ class Fragile(Module):
 def test_a_run_does_not_fail_where_its_pictures_cannot_be_had(trained, caplog):
     folder = trained(*named(Fragile), *EXACT, "plots=true")
     assert result(folder)["status"] == "finished"
-    assert "no findings: " in caplog.text
+    assert "no error analysis: " in caplog.text
     assert "the files are gone" in caplog.text
 
 

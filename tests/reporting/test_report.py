@@ -20,7 +20,7 @@ from tests.reporting.report_folders import grid, write_json, write_run, write_sw
 from backhand.errors import UserError
 from backhand.reporting.charts import Figure, Table, label, lines, on_test_split
 from backhand.reporting.comparison import paired
-from backhand.reporting.findings import Findings
+from backhand.reporting.error_analysis import ErrorAnalysis
 from backhand.reporting.folder import read_sweep
 from backhand.reporting.report import HERE, embedded, render, write_report
 from backhand.reporting.sections import build_report
@@ -389,7 +389,7 @@ def test_a_run_without_a_metric_does_not_change_the_colours_of_the_others(tmp_pa
 def test_class_names_are_escaped_once_in_the_report_and_shortened_only_in_the_chart(tmp_path):
     names = ["<=50K", ">50K & a name of more than 16 letters"]
     folder = write_run(tmp_path / "run", classes=names, confusion=[[5, 1], [2, 6]])
-    matrix, table = on_test_split(Findings(classes=names, confusion=[[5, 1], [2, 6]]))
+    matrix, table = on_test_split(ErrorAnalysis(classes=names, confusion=[[5, 1], [2, 6]]))
     assert list(matrix.figure.layout.xaxis.ticktext) == ["&lt;=50K", "&gt;50K &amp; a…letters"]
     assert list(matrix.table.frame) == ["true", *names]
     assert set(table.frame["class"]) == set(names)
@@ -400,7 +400,7 @@ def test_class_names_are_escaped_once_in_the_report_and_shortened_only_in_the_ch
 
 def test_the_report_says_why_a_large_confusion_matrix_is_left_out():
     classes = [str(place) for place in range(101)]
-    (table,) = on_test_split(Findings(classes=classes, confusion=np.eye(101, dtype=int).tolist()))
+    (table,) = on_test_split(ErrorAnalysis(classes=classes, confusion=np.eye(101, dtype=int).tolist()))
     assert "the confusion matrix of 101 classes is too large to show" in table.caption
 
 
@@ -410,7 +410,7 @@ def test_recall_and_precision_are_those_of_scikit_learn():
     matrix = [[8, 2, 0], [1, 5, 4], [0, 0, 9]]
     pairs = [(t, p) for t in range(3) for p in range(3) for _ in range(matrix[t][p])]
     target, predicted = zip(*pairs, strict=True)
-    _, table = on_test_split(Findings(classes=["a", "b", "c"], confusion=matrix))
+    _, table = on_test_split(ErrorAnalysis(classes=["a", "b", "c"], confusion=matrix))
     rows = table.frame.set_index("class").loc[list("abc")]
     assert rows["recall"].tolist() == pytest.approx(recall_score(target, predicted, average=None))
     assert rows["precision"].tolist() == pytest.approx(precision_score(target, predicted, average=None))

@@ -29,9 +29,9 @@ def test_a_complete_run_has_no_gap(tmp_path):
     assert run.settings["model.loss"] == "cross_entropy"  # ${data.loss}
     assert run.settings["model.hidden"] == "[64, 32]"
     assert len(run.epochs["val/loss"]) == 5
-    assert sum(map(sum, run.findings.confusion)) > 0
-    assert [each["loss"] for each in run.findings.worst] == [6, 5, 4, 3, 2, 1]
-    assert len(run.findings.weights) == 16
+    assert sum(map(sum, run.error_analysis.confusion)) > 0
+    assert [each["loss"] for each in run.error_analysis.worst] == [6, 5, 4, 3, 2, 1]
+    assert len(run.error_analysis.weights) == 16
 
 
 def cut(path):
@@ -137,9 +137,9 @@ def test_entries_of_the_wrong_type_are_listed(tmp_path):
     assert run.result == RunResult(status="finished")
     wrong = {gap.partition(" is left out")[0] for gap in run.gaps if gap.startswith("result.json")}
     assert wrong == {f"result.json: {key}" for key in ("metrics", "seconds", "steps", "best.val/acc")}
-    assert run.findings.confusion is run.findings.scatter is None
-    assert [each["picture"] is None for each in run.findings.worst] == [False]
-    assert len(run.findings.weights) == 1
+    assert run.error_analysis.confusion is run.error_analysis.scatter is None
+    assert [each["picture"] is None for each in run.error_analysis.worst] == [False]
+    assert len(run.error_analysis.weights) == 1
     wrong = [gap.partition(" is left out")[0] for gap in run.gaps if gap.startswith("findings.json")]
     entries = ("confusion", "scatter", "worst.0", "worst.1", "worst.3", "weights.0", "weights.2")
     assert set(wrong) == {f"findings.json: {entry}" for entry in entries}

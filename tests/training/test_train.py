@@ -123,7 +123,7 @@ def test_the_last_checkpoint_is_the_last_epochs_even_where_another_was_the_best(
 
 def test_what_stands_beside_the_test_metrics_is_the_best_epochs(configured, tmp_path, monkeypatch, capsys):
     filed = []
-    monkeypatch.setattr(outcome, "log_findings", lambda loggers, findings, path, metrics: filed.append(metrics))
+    monkeypatch.setattr(outcome, "log_error_analysis", lambda loggers, analysis, path, metrics: filed.append(metrics))
     shared = (
         "callbacks=quiet",
         "logger=wandb",

@@ -10,7 +10,7 @@ import plotly.express as px
 from plotly.graph_objects import Figure as PlotlyFigure
 
 from backhand.reporting.axes import FEW, MOST_TICKS, NOT_SET, axis, natural, parallel_axes
-from backhand.reporting.findings import Findings
+from backhand.reporting.error_analysis import ErrorAnalysis
 from backhand.reporting.folder import RunFolder, SweepFolder, text
 from backhand.reporting.terminal import counted, format_metric, short
 
@@ -241,13 +241,13 @@ def diagnostics(run: RunFolder) -> list[Figure]:
     ]
 
 
-def on_test_split(findings: Findings) -> list[Figure | Table]:
+def on_test_split(analysis: ErrorAnalysis) -> list[Figure | Table]:
     """The confusion matrix with recall and precision of each class; or predicted against true values."""
-    if findings.scatter is not None:
-        return [_scatter(pd.DataFrame(findings.scatter, dtype=float).dropna())]
-    if not findings.confusion:
+    if analysis.scatter is not None:
+        return [_scatter(pd.DataFrame(analysis.scatter, dtype=float).dropna())]
+    if not analysis.confusion:
         return []
-    counts, names = np.array(findings.confusion), list(map(text, findings.classes or []))
+    counts, names = np.array(analysis.confusion), list(map(text, analysis.classes or []))
     matrix = [_matrix(counts, names)] if len(names) <= MOST_ROWS else []
     caption = "Recall and precision of each class, the lowest recall first"
     if not matrix:

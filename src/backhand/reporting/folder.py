@@ -23,7 +23,7 @@ from backhand.config.confidential import masked
 from backhand.config.stored import checked_yaml
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
-from backhand.reporting.findings import FINDINGS, Findings
+from backhand.reporting.error_analysis import FINDINGS, ErrorAnalysis
 from backhand.reporting.result import Status
 from backhand.reporting.spreadsheet import unescape_formula
 from backhand.reporting.terminal import counted
@@ -124,7 +124,7 @@ class RunFolder:
     overrides: list[str]
     epochs: pd.DataFrame
     result: RunResult
-    findings: Findings
+    error_analysis: ErrorAnalysis
     gaps: list[str]
 
     @property
@@ -206,7 +206,7 @@ def read_run(path: Path) -> RunFolder:
         _overrides(files, ".hydra/overrides.yaml"),
         _read_epochs(files),
         _read_result(files, "result.json", "is missing: the run has not ended, or was killed"),
-        files.load(FINDINGS, Findings, "is missing: no confusion matrix or scatter, weights or worst predictions"),
+        files.load(FINDINGS, ErrorAnalysis, "is missing: no confusion matrix or scatter, weights or worst predictions"),
         files.gaps,
     )
 

@@ -16,7 +16,7 @@ from backhand.config.validation import larger_is_better
 from backhand.reporting import charts
 from backhand.reporting.charts import Figure, Table
 from backhand.reporting.comparison import against_first, over_seeds, paired
-from backhand.reporting.findings import Findings
+from backhand.reporting.error_analysis import ErrorAnalysis
 from backhand.reporting.folder import (
     NO_RESULT,
     Objective,
@@ -118,13 +118,13 @@ def _with_sign(status: str) -> str:
 
 
 def _run_report(run: RunFolder) -> Report:
-    findings, settings = run.findings, run.settings | run.result.chosen
+    analysis, settings = run.error_analysis, run.settings | run.result.chosen
     keys = (
         *("data.name", "model.hidden", "model.hidden_activation", "model.output_activation", "model.loss"),
         *("optimizer.name", "optimizer.lr", "seed"),
         *(["model.gradient"] if settings.get("model.gradient") != "hand" else []),
     )
-    weights = [(png, [f"unit {unit}"]) for unit, png in enumerate(findings.weights or [])]
+    weights = [(png, [f"unit {unit}"]) for unit, png in enumerate(analysis.weights or [])]
     return Report(
         _name_of(run),
         " · ".join(f"{key.removesuffix('.name').rpartition('.')[2]} {settings[key]}" for key in keys if key in settings)
@@ -136,8 +136,8 @@ def _run_report(run: RunFolder) -> Report:
             Section("error", "Why it failed", note=run.result.error or ""),
             Section("metrics", "Metrics", _metrics(run)),
             _curves("Learning curves", charts.curves(run)),
-            Section("test", "On the test split", charts.on_test_split(findings)),
-            Section("worst", "Worst predictions", *_worst(findings)),
+            Section("test", "On the test split", charts.on_test_split(analysis)),
+            Section("worst", "Worst predictions", *_worst(analysis)),
             Section("weights", "The weights into each hidden unit", [Pictures(weights, small=True)] if weights else []),
             Section("network", "Inside the network", charts.diagnostics(run)),
             Section("settings", "Settings", _settings(run)),
@@ -187,7 +187,7 @@ def _metrics(run: RunFolder) -> list[Table]:
     )
 
 
-def _worst(findings: Findings) -> tuple[list[Table | Pictures], str]:
+def _worst(analysis: ErrorAnalysis) -> tuple[list[Table | Pictures], str]:
     """The worst predictions in the order of findings.json, as pictures if the inputs are pictures."""
     rows = [
         {
@@ -196,13 +196,13 @@ def _worst(findings: Findings) -> tuple[list[Table | Pictures], str]:
             "prediction": text(each["prediction"]),
             "loss": np.nan if each["loss"] is None else each["loss"],
         }
-        for each in findings.worst
+        for each in analysis.worst
     ]
     if not rows:
         return [], ""
     note = "The test samples with the highest loss."
-    if findings.confusion:
-        counts = np.array(findings.confusion)
+    if analysis.confusion:
+        counts = np.array(analysis.confusion)
         wrong = counts.sum() - counts.trace()
         note = f"{wrong:,} of {counts.sum():,} test samples were misclassified; these come first, ordered by loss."
     pictures = [
@@ -210,7 +210,7 @@ def _worst(findings: Findings) -> tuple[list[Table | Pictures], str]:
             each["picture"],
             [f"{row['target']} → {row['prediction']}", f"loss {row['loss']:.3g}", f"sample {row['sample']}"],
         )
-        for each, row in zip(findings.worst, rows, strict=True)
+        for each, row in zip(analysis.worst, rows, strict=True)
         if each["picture"]
     ]
     return [Pictures(pictures) if pictures else Table("Worst predictions", pd.DataFrame(rows), sortable=True)], note
@@ -484,7 +484,7 @@ def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> Run
         chosen=any_run.result.chosen if any_run else {},
     )
     shared = {key: value for key, value in any_run.settings.items() if key != "seed"} if any_run else {}
-    return RunFolder(sweep.path, shared, [], mean, result, Findings(), gaps)
+    return RunFolder(sweep.path, shared, [], mean, result, ErrorAnalysis(), gaps)
 
 
 def format_pairs(comparisons: dict[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:

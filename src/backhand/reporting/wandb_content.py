@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from backhand.config.validation import larger_is_better
-from backhand.reporting.findings import Findings, image
+from backhand.reporting.error_analysis import ErrorAnalysis, image
 from backhand.reporting.result import metrics_of
 
 
@@ -83,37 +83,39 @@ def log_histograms(loggers: Sequence[Logger], histograms: Mapping[str, Histogram
         run.log({**shown, "epoch": epoch, "trainer/global_step": step})
 
 
-def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path, metrics: Mapping[str, float]) -> None:
+def log_error_analysis(
+    loggers: Sequence[Logger], analysis: ErrorAnalysis, checkpoint: Path, metrics: Mapping[str, float]
+) -> None:
     """Log the confusion matrix, the worst predictions, the first layer's weights, and the best checkpoint.
 
     The summary has the total number of misclassified samples.
 
     Args:
         loggers: the loggers of the run.
-        findings: what to log.
+        analysis: what to log.
         checkpoint: the best checkpoint; the file is not moved.
         metrics: metadata of the artifact: the number of the checkpoint's epoch, its metrics and the test metrics.
     """
     for run in wandb_runs(loggers):
         import wandb  # its import takes a second
 
-        shown: dict[str, Any] = {"worst_predictions": _worst(findings)}
-        if findings.classes is not None and findings.confusion is not None:
+        shown: dict[str, Any] = {"worst_predictions": _worst(analysis)}
+        if analysis.classes is not None and analysis.confusion is not None:
             rows = [
                 [true, predicted, count]
-                for true, counts in zip(findings.classes, findings.confusion, strict=True)
-                for predicted, count in zip(findings.classes, counts, strict=True)
+                for true, counts in zip(analysis.classes, analysis.confusion, strict=True)
+                for predicted, count in zip(analysis.classes, counts, strict=True)
             ]
             table = wandb.Table(["Actual", "Predicted", "nPredictions"], rows)
             fields: dict[str, Any] = {name: name for name in ("Actual", "Predicted", "nPredictions")}
-            run.summary["misclassified"] = sum(map(sum, findings.confusion)) - sum(
-                counts[index] for index, counts in enumerate(findings.confusion)
+            run.summary["misclassified"] = sum(map(sum, analysis.confusion)) - sum(
+                counts[index] for index, counts in enumerate(analysis.confusion)
             )
             shown["confusion_matrix"] = wandb.plot_table(
                 "wandb/confusion_matrix/v1", table, fields, {"title": "Confusion matrix, test split"}
             )
-        if findings.weights:
-            shown["first_layer"] = wandb.Image(_sheet([image(each) for each in findings.weights]))
+        if analysis.weights:
+            shown["first_layer"] = wandb.Image(_sheet([image(each) for each in analysis.weights]))
         run.log(shown)
         if not checkpoint.exists():  # no epoch had a finite objective
             continue
@@ -124,10 +126,10 @@ def log_findings(loggers: Sequence[Logger], findings: Findings, checkpoint: Path
         run.log_artifact(artifact, aliases=["best"])
 
 
-def _worst(findings: Findings) -> Any:
+def _worst(analysis: ErrorAnalysis) -> Any:
     import wandb
 
-    pictures = any(each["picture"] is not None for each in findings.worst)
+    pictures = any(each["picture"] is not None for each in analysis.worst)
     columns: list[str | int] = ["id", "target", "prediction", "loss", "probability", *(["picture"] if pictures else [])]
     rows = [
         [
@@ -138,7 +140,7 @@ def _worst(findings: Findings) -> Any:
             each["probability"],
             *([wandb.Image(image(each["picture"]))] if pictures else []),
         ]
-        for each in findings.worst
+        for each in analysis.worst
     ]
     return wandb.Table(columns, rows)
 

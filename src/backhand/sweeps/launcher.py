@@ -233,10 +233,10 @@ def finish(population: Population, run: int, _: Any) -> float:
             of_run = {name: kept for name, each in histograms.items() if (kept := each[run]) is not None}
             log_histograms(loggers, of_run, epoch, int(rows[epoch]["step"]))
     outcome = Outcome(config, composed, folder, rows, tested, loggers, alone=False)
-    if outcome.has_findings and (best := population.checkpoint(run, "best")) is not None:
+    if outcome.needs_error_analysis and (best := population.checkpoint(run, "best")) is not None:
         module = LightningMLP(**best["hyper_parameters"]).to(population.data.dtype)
         module.load_state_dict(best["state_dict"])
-        outcome.show_findings(module, population.data)
+        outcome.write_error_analysis(module, population.data)
     audit, on_nan = population.find(Audit), population.module.on_nan
     if on_nan is not None and (warning := on_nan.warnings[run]) is not None:
         log.warning("%s", warning)

@@ -14,7 +14,7 @@ from backhand.config.schema import TrainConfig
 from backhand.data.module import RunData
 from backhand.data.own import OwnData
 from backhand.errors import UserError
-from backhand.reporting.findings import Findings
+from backhand.reporting.error_analysis import ErrorAnalysis
 from backhand.reporting.loggers import close_loggers
 from backhand.reporting.report import write_report_or_warn
 from backhand.reporting.result import (
@@ -27,10 +27,10 @@ from backhand.reporting.result import (
     metrics_of,
     write_result,
 )
-from backhand.reporting.wandb_content import log_findings
+from backhand.reporting.wandb_content import log_error_analysis
+from backhand.training.analyse import analyse, draw_plots
 from backhand.training.checkpoint import BEST, LAST
 from backhand.training.decisions import Ending
-from backhand.training.findings import draw, find
 from backhand.training.module import LightningMLP
 from backhand.training.train_log import log_end
 
@@ -60,26 +60,26 @@ class Outcome:
     alone: bool
 
     @property
-    def has_findings(self) -> bool:
-        """Whether anything is to be shown that takes a look at each sample of the test split."""
+    def needs_error_analysis(self) -> bool:
+        """Whether plots, a report or W&B media are wanted, which show single samples of the test split."""
         return self._logs_media or self._wants(self.config.plots) or self._wants(self.config.report)
 
-    def show_findings(self, module: LightningMLP, data: RunData) -> None:
-        """Look at the test split with the best checkpoint's weights; write, log and draw what is found."""
+    def write_error_analysis(self, module: LightningMLP, data: RunData) -> None:
+        """Analyse the test split with the best checkpoint's weights; write, log and draw the result."""
         try:
-            findings = find(module, data)
+            analysis = analyse(module, data)
         except Exception as error:
             if not isinstance(data, OwnData):
                 raise
-            log.warning("no findings: %s: its test split cannot be read once more (%s)", data.where, error)
-            findings = Findings()
-        findings.write(self.folder)
+            log.warning("no error analysis: %s: its test split cannot be read a second time (%s)", data.where, error)
+            analysis = ErrorAnalysis()
+        analysis.write(self.folder)
         if self._logs_media:
             best = best_row(self.rows, self.config.objective)
             of_best = {} if best is None else {"epoch": best["epoch"], **metrics_of(best)}
-            log_findings(self.loggers, findings, self.folder / BEST, {**of_best, **self.tested})
+            log_error_analysis(self.loggers, analysis, self.folder / BEST, {**of_best, **self.tested})
         if self._wants(self.config.plots):
-            draw(self.rows, findings, self.folder / "plots")
+            draw_plots(self.rows, analysis, self.folder / "plots")
 
     def leave(self, status: Status, error: str | None, **fields: Any) -> Result:
         """End the W&B run, write result.json, which is the last file, and make the report where one is wanted.

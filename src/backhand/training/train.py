@@ -193,8 +193,8 @@ class Run:
             with threads_for(self.module, self.data), collecting(), self._restoring():
                 self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
                 self._test()
-            if self.trainer.is_global_zero and self.outcome.has_findings:
-                self.outcome.show_findings(self.module, self.data)
+            if self.trainer.is_global_zero and self.outcome.needs_error_analysis:
+                self.outcome.write_error_analysis(self.module, self.data)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns Ctrl-C into SystemExit(1) after it has put its affairs in order.
             self._leave("interrupted", None)

@@ -37,7 +37,7 @@ Numbers = Annotated[list[Number | None], Field(fail_fast=True)]
 Counts = Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]], Field(fail_fast=True)]
 
 
-class Worst(TypedDict):
+class WorstSample(TypedDict):
     """A sample with a large loss; `probability` is that of its true class."""
 
     id: Any
@@ -48,7 +48,7 @@ class Worst(TypedDict):
     picture: Annotated[Any, AfterValidator(lambda png: None if png is None else _checked_png(png))]
 
 
-class Findings(BaseModel):
+class ErrorAnalysis(BaseModel):
     """The results of the best checkpoint on the test split; empty without a test split.
 
     Attributes:
@@ -65,7 +65,7 @@ class Findings(BaseModel):
     classes: list[str] | None = None
     confusion: Annotated[list[Counts], Field(fail_fast=True)] | None = None
     scatter: dict[str, Numbers] | None = None
-    worst: list[Worst] = []
+    worst: list[WorstSample] = []
     weights: list[Png] | None = None
 
     @field_validator("worst", "weights", mode="before")

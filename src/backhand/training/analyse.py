@@ -1,4 +1,4 @@
-"""What a finished run found out: its predictions on the test split, the worst of them, its first layer."""
+"""The error analysis of a finished run: its predictions on the test split, the worst of them, its first layer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from backhand.calculus.backpropagation import forward, loss_value
 from backhand.data.batches import Batch
 from backhand.data.module import InMemoryData, RunData
 from backhand.reporting import plots
-from backhand.reporting.findings import WORST, Findings, Worst, picture, thinned, weight_pictures
+from backhand.reporting.error_analysis import WORST, ErrorAnalysis, WorstSample, picture, thinned, weight_pictures
 from backhand.training.module import LightningMLP
 
 
 @torch.no_grad()
-def find(module: LightningMLP, data: RunData) -> Findings:
-    """Look at every sample of the test split, if there is one, with the module's present weights."""
+def analyse(module: LightningMLP, data: RunData) -> ErrorAnalysis:
+    """The error analysis of the test split with the module's present weights; empty without a test split."""
     module.to(data.place().device)  # Lightning takes it off a GPU when it is done
     parts = [module.predict_step(batch, 0) | {"loss": _losses(module, batch)} for batch in data.whole("test")]
     if not parts:
-        return Findings()
+        return ErrorAnalysis()
     found = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
     target, predicted = found["target"], found["prediction"]
     names, facts = data.dataset.class_names or None, data.dataset.facts
@@ -41,12 +41,12 @@ def find(module: LightningMLP, data: RunData) -> Findings:
     ids = data.ids("test", len(target))
     W = next(module.model.parameters()).detach()
     shown = facts.picture is not None and bool(torch.isfinite(W).all())
-    return Findings(
+    return ErrorAnalysis(
         classes=names,
         confusion=confusion,
         scatter=scatter,
         worst=[
-            Worst(
+            WorstSample(
                 id=ids[sample],
                 target=_named(target[sample], names),
                 prediction=_named(predicted[sample], names),
@@ -62,14 +62,14 @@ def find(module: LightningMLP, data: RunData) -> Findings:
     )
 
 
-def draw(rows: Sequence[Mapping[str, float]], findings: Findings, folder: Path) -> None:
+def draw_plots(rows: Sequence[Mapping[str, float]], analysis: ErrorAnalysis, folder: Path) -> None:
     """Write curves.png, and confusion.png (classes) or predictions.png (a number)."""
     folder.mkdir(exist_ok=True)
     plots.curves(rows, folder / "curves.png")
-    if findings.classes is not None and findings.confusion is not None:
-        plots.confusion(findings.confusion, findings.classes, folder / "confusion.png")
-    if findings.scatter is not None:
-        plots.predictions(findings.scatter["target"], findings.scatter["prediction"], folder / "predictions.png")
+    if analysis.classes is not None and analysis.confusion is not None:
+        plots.confusion(analysis.confusion, analysis.classes, folder / "confusion.png")
+    if analysis.scatter is not None:
+        plots.predictions(analysis.scatter["target"], analysis.scatter["prediction"], folder / "predictions.png")
 
 
 def _losses(module: LightningMLP, batch: Batch) -> Tensor:
