@@ -1,4 +1,4 @@
-"""Prove every derivative, or check your own: `python scripts/gradcheck.py [key=value ...]`, or `--help`."""
+"""Verify every derivative, or check your own: `python scripts/gradcheck.py [key=value ...]`, or `--help`."""
 
 from backhand.config.process import run
 

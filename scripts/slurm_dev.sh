@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A real Slurm of one node, this machine, to try sweeps on (Debian, Ubuntu):
+# A real Slurm with one node, this machine, for testing sweeps (Debian, Ubuntu):
 #   eval "$(scripts/slurm_dev.sh start [folder])"
 #   scripts/slurm_dev.sh stop [folder]
-# Everything it writes lies in the folder. It exits with 77 where Slurm is missing and cannot be installed.
+# It writes only to the folder. It exits with 77 where Slurm is missing and cannot be installed.
 set -euo pipefail
 
 usage() {
@@ -20,8 +20,7 @@ install_slurm() {
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y slurm-wlm munge; } 2>&1
 }
 
-# The process that a pid file names, if it is still that daemon: numbers are given out again, and a dead one whose parent
-# has not asked for it has a name, but no program.
+# The process in a pid file, if it is still that daemon: pids are reused, and a zombie has a name but no executable.
 running() {
     local pid
     pid=$(cat "$folder/$1.pid" 2>/dev/null) || return
@@ -98,7 +97,7 @@ start() {
         configure
         mkdir -p "$folder/state" "$folder/spool"
         [[ -s $folder/munge.key ]] || (umask 077 && head -c 128 /dev/urandom >"$folder/munge.key")
-        # --force: a folder that others cannot enter is what is wanted here.
+        # --force: the folder must not be readable for others.
         munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
             --log-file="$folder/munged.log" --seed-file="$folder/munge.seed" </dev/null >"$folder/start.log" 2>&1 9>&-
         slurmctld -c </dev/null >>"$folder/start.log" 2>&1 9>&-
@@ -118,7 +117,7 @@ start() {
 
 stop() {
     local daemon pid
-    # What runs the jobs would go on without the daemons.
+    # Running jobs would not end with the daemons.
     if running slurmctld >/dev/null && running slurmd >/dev/null; then
         scancel --signal=KILL --full --user="$(id -un)" 2>/dev/null || true
         scancel --user="$(id -un)" || true
@@ -143,7 +142,7 @@ folder=${2:-${TMPDIR:-/tmp}/slurm_dev_$(id -un)}
 mkdir -p "$folder"
 folder=$(realpath "$folder")
 export SLURM_CONF=$folder/slurm.conf PATH=$PATH:/usr/sbin:/sbin
-# Two that start it at the same moment get the same one; the daemons must not keep the lock.
+# Two simultaneous starts share one Slurm; the daemons must not keep the lock.
 exec 9>"$folder/lock"
 flock 9
 "$1"

@@ -67,7 +67,7 @@ def trained(configured: Callable[..., TrainConfig], tmp_path: Path) -> Callable[
     def run(*overrides: str) -> Path:
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        Run(configured("callbacks=quiet", "logger=none", "trainer=cpu", *overrides), folder).train(alone=False)
+        Run(configured("callbacks=quiet", "logger=none", "trainer=cpu", *overrides), folder).train(standalone=False)
         return folder
 
     return run

@@ -1,4 +1,4 @@
-"""The launchers and the sweepers as Hydra finds them: it imports this file at every start, so nothing heavy here."""
+"""The launchers and sweepers for Hydra, which imports this file at every start: heavy imports are inside functions."""
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,25 +22,25 @@ Note = Callable[[str], None]
 
 
 class PopulationLauncher(Launcher):
-    """`hydra/launcher=population`: jobs that differ in per-run settings alone are trained as one population."""
+    """`hydra/launcher=population`: jobs that differ only in per-run settings are trained as one population."""
 
     def __init__(self, max_runs: int | None) -> None:
         self.max_runs = max_runs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        most = self.max_runs
-        if most is not None and (type(most) is not int or most < 1):
+        max_runs = self.max_runs
+        if max_runs is not None and (type(max_runs) is not int or max_runs < 1):
             raise UserError(
-                f"hydra.launcher.max_runs={most}: must be a whole number, 1 or more, or null for what the memory holds"
+                f"hydra.launcher.max_runs={max_runs}: must be a whole number, 1 or more, or null for what memory allows"
             )
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs of a sweeper of Hydra's; ours have composed them already."""
+        """Run the jobs of one of Hydra's sweepers; ours call `launch_jobs`."""
         return self.launch_jobs(self.compose(enumerate(job_overrides, initial_job_idx)), lambda text: None)
 
     def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
-        """Run jobs, and return what each of them returns, in their order; `note` is told how far they are."""
+        """Run jobs, and return what each returns, in their order; `note` is called with the progress, as text."""
         return self.populations(note).launch(jobs)
 
     def compose(self, jobs: Iterable[tuple[int, Sequence[str]]]) -> "list[Job]":
@@ -58,8 +58,8 @@ class PopulationLauncher(Launcher):
 class SlurmLauncher(PopulationLauncher, submitit_launcher.SlurmLauncher):
     """`hydra/launcher=slurm`: each job, or each population, is an element of one Slurm job array.
 
-    A job that Slurm stops with a signal (a time limit, a preemption) is put into the queue again, and is resumed from
-    its last checkpoint. One that is lost for good costs the others nothing. The arguments are those of `SlurmConfig`.
+    A job that Slurm stops with a signal (time limit, preemption) is requeued, and resumes from its last checkpoint.
+    If a job is lost, the others are not affected. The arguments are those of `SlurmConfig`.
     """
 
     def __init__(self, population: bool, max_runs: int | None, **params: Any) -> None:
@@ -69,7 +69,7 @@ class SlurmLauncher(PopulationLauncher, submitit_launcher.SlurmLauncher):
     def setup(self, **given: Any) -> None:
         super().setup(**given)
         if shutil.which("sbatch") is None:
-            raise UserError("hydra/launcher=slurm: there is no sbatch here; scripts/slurm_dev.sh starts a Slurm to try")
+            raise UserError("hydra/launcher=slurm: sbatch was not found; scripts/slurm_dev.sh starts a Slurm for tests")
 
     def launch_jobs(self, jobs: "Sequence[Job]", note: Note) -> Sequence[JobReturn]:
         from backhand.sweeps.slurm import submit
@@ -77,7 +77,7 @@ class SlurmLauncher(PopulationLauncher, submitit_launcher.SlurmLauncher):
         return submit(self, jobs, note)
 
     def __call__(self, jobs: Sequence[tuple[int, Sequence[str]]], singleton_state: Any) -> Sequence[JobReturn]:
-        """Run some of the jobs, on a node."""
+        """Run some of the jobs on a node."""
         Singleton.set_state(singleton_state)
         setup_globals()
         populations, composed = self.populations(lambda text: None), self.compose(jobs)
@@ -99,13 +99,13 @@ class _Sweeper(Sweeper):
         params = self.settings.get("params")
         if not isinstance(params or {}, Mapping):
             raise UserError(
-                f"hydra.sweeper.params={params}: must be values by key, such as {{optimizer.lr: '0.1,0.2'}}"
+                f"hydra.sweeper.params={params}: must be a dict from keys to values, as in {{optimizer.lr: '0.1,0.2'}}"
             )
         self.jobs = Sweep(config, hydra_context, task_function)
 
 
 class GridSweeper(_Sweeper):
-    """`search=grid`: every combination of the values that are listed."""
+    """`search=grid`: every combination of the listed values."""
 
     def sweep(self, arguments: list[str]) -> None:
         from backhand.sweeps.grid import run_grid

@@ -14,7 +14,7 @@ from backhand import MLP
 from backhand.calculus.float64 import widest_dtype
 from backhand.checking import audit
 from backhand.errors import UserError
-from backhand.training import evaluation, flow, parts
+from backhand.training import evaluation, layer_stats, parts
 
 
 class NoFloat64(TorchFunctionMode):
@@ -31,7 +31,7 @@ class NoFloat64(TorchFunctionMode):
 @pytest.fixture
 def no_float64(monkeypatch):
     """Let no device have float64, in the modules that ask, and "meta" be where the audit computes in it."""
-    for module in (audit, flow, parts):
+    for module in (audit, layer_stats, parts):
         monkeypatch.setattr(module, "widest_dtype", lambda device: torch.float32)
     monkeypatch.setattr(audit, "HOST", torch.device("meta"))
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # "meta" has no autocast
@@ -62,8 +62,8 @@ def test_the_audits_reference_is_computed_where_there_is_float64(no_float64, par
 def test_histograms_are_counted_without_float64(no_float64):
     t = torch.arange(200.0).reshape(2, 20, 5)
     with NoFloat64():
-        first, second = flow._histograms(t)
-        assert flow._histograms(torch.tensor([[-3e38, 3e38]])) == [None]  # the distance between them is not finite
+        first, second = layer_stats._histograms(t)
+        assert layer_stats._histograms(torch.tensor([[-3e38, 3e38]])) == [None]  # their difference is not finite
     assert sum(first.counts) == sum(second.counts) == 100
     assert (first.start, second.start) == (0, 100)
 

@@ -1,4 +1,4 @@
-"""Files that are not what a user takes them for: each function makes one kind in a folder."""
+"""Unsuitable files: each function makes one kind of them in a folder."""
 
 import gzip
 import os
@@ -19,7 +19,7 @@ N = 40
 
 
 def table() -> pd.DataFrame:
-    """What the others are made of, with nothing wrong."""
+    """A correct table, which the others change."""
     draw = np.random.default_rng(0)
     return pd.DataFrame({"a": draw.normal(size=N), "b": draw.integers(0, 9, N), "y": draw.normal(size=N)})
 
@@ -154,7 +154,7 @@ def header(at: int, number: int) -> Callable[[bytes], bytes]:
 
 
 def checkpoint(**changes: object) -> Make:
-    """What a run with the default configuration leaves, as far as it is looked at before training, with changes."""
+    """A checkpoint of the default configuration, as far as it is checked before training, with changes."""
     parts = {
         "sizes": [64, 64, 10],
         "hidden_activation": "tanh",
@@ -182,7 +182,7 @@ def zipped(**files: str) -> Make:
 
 
 class Trap:
-    """Unpickled, it would print."""
+    """An object that prints when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("the trap was sprung",)

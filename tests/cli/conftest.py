@@ -1,4 +1,4 @@
-"""Running the real commands, as a user would, in a folder of their own."""
+"""Run the real commands, as a user would, in a temporary folder."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def until(condition: Callable[[], object], process: Any = None, seconds: float = 120) -> None:
-    """Wait for something, for as long as the process that is to bring it about runs."""
+    """Wait until a condition is true, at most as long as the process runs that should make it true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -30,14 +30,14 @@ def until(condition: Callable[[], object], process: Any = None, seconds: float =
 
 
 def processes_of(process):
-    """The process numbers of those that share the run, in the order of their ranks."""
+    """The pids of the processes of a run, in the order of their ranks."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(pid) for pid in children if b"training.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture
 def cold_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """As `command`, from the very start: for what a command imports, and how it begins."""
+    """Like `command`, in a new interpreter: for tests of imports and of the start."""
 
     def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -55,7 +55,7 @@ def cold_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[st
 
 @pytest.fixture
 def cold_start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """As `start`, from the very start."""
+    """Like `start`, in a new interpreter."""
     started = []
 
     def run(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -67,7 +67,7 @@ def cold_start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell ignores Ctrl-C in what it runs in the background, and all below would inherit that.
+            # A shell ignores Ctrl-C in background jobs, and their children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
@@ -82,7 +82,7 @@ def cold_start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]
 
 @pytest.fixture
 def command(start: Callable[..., warm.Command]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`command("train.py", "seed=1")` in an empty folder; what others wrote has been imported already."""
+    """`command("train.py", "seed=1")` in an empty folder; torch and the other libraries are already imported."""
 
     def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         process = start(script, *arguments, **environment)
@@ -94,7 +94,7 @@ def command(start: Callable[..., warm.Command]) -> Callable[..., subprocess.Comp
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., warm.Command]]:
-    """`start("train.py")` goes on while the test does; as at a terminal, Ctrl-C is for all its processes."""
+    """`start("train.py")` runs in the background; as at a terminal, Ctrl-C reaches all its processes."""
     started = []
 
     def run(script: str, *arguments: str, **environment: str) -> warm.Command:
@@ -113,12 +113,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., warm.Command]]:
 def command_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """As `command`, in this process: for a command that is refused before it trains, a tenth of a second each."""
+    """Like `command`, in this process: for a command that is refused before it trains; takes 0.1 s."""
     monkeypatch.setattr(HydraConfig.instance(), "cfg", HydraConfig.instance().cfg)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-    at_exit: list[Callable[[], None]] = []  # what lets other commands into the folders that this one holds
+    at_exit: list[Callable[[], None]] = []  # releases the locks of the folders
     monkeypatch.setattr(
         "backhand.config.lock.atexit", SimpleNamespace(register=at_exit.append, unregister=at_exit.remove)
     )

@@ -1,4 +1,4 @@
-"""A command that ends itself by a signal at one moment: `python killed.py SCRIPT MOMENT COUNT SIGNAL key=value ...`.
+"""Run a command that sends itself a signal at a moment: `python killed.py SCRIPT MOMENT COUNT SIGNAL key=value ...`.
 
 At the moments at which a file is written, half of it is there by then.
 """
@@ -14,7 +14,7 @@ left = int(count)
 
 
 def end(*_, **__):
-    """Send the signal, the last time that this is asked for."""
+    """Send the signal at the last of COUNT calls."""
     global left
     left -= 1
     if left == 0:
@@ -22,7 +22,7 @@ def end(*_, **__):
 
 
 def before(owner, function, act=end):
-    """Let something happen before a function is called."""
+    """Call `act` before a function."""
     original = getattr(owner, function)
 
     def replaced(*arguments, **named):
@@ -33,7 +33,7 @@ def before(owner, function, act=end):
 
 
 def half(kind):
-    """End where a file of this kind has been written, but is not on the disk."""
+    """End when half of a file of this kind is written, before it is renamed."""
 
     def act(path):
         if path.name.endswith(kind):

@@ -1,4 +1,4 @@
-"""What is wrong is said in one line, with exit status 1, and nothing is made or changed.
+"""Bad input is reported in one line, with exit status 1, and no file is made or changed.
 
 A case is what is written on the command line, the words that must be in the line, and the files that there are.
 """
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 def keys_of(kind: Any = TrainConfig, prefix: str = "", optional: bool = False) -> dict[str, tuple[Any, bool]]:
-    """Each key's type, and whether it is in a part of the configuration that may be off."""
+    """Each key's type, and whether it is in an optional part of the configuration."""
     found: dict[str, tuple[Any, bool]] = {}
     for field in fields(kind):
         hint = get_type_hints(kind)[field.name]
@@ -50,7 +50,7 @@ def keys_of(kind: Any = TrainConfig, prefix: str = "", optional: bool = False) -
 
 KEYS = keys_of()
 OFF = {"callbacks.early_stopping": "callbacks=early_stopping"}  # what switches the part on
-# The keys of one choice alone, and the choice.
+# Keys that exist only with one choice, and the choice.
 OF_CHOICES = {
     key: (hint, f"{group}={name}")
     for group, choices in CHOICES.items()
@@ -61,7 +61,7 @@ OF_CHOICES = {
 
 
 def wrong_type(key: str, hint: Any, *choice: str) -> Case:
-    """A value of another type for a key of the schema; what may be anything has its cases in `VALUES`."""
+    """A value of a wrong type for a key of the schema; keys of any type have their cases in `VALUES`."""
     on = [switch for part, switch in OFF.items() if key.startswith(part)] + list(choice)
     kind = next((part for part in get_args(hint) if type(None) in get_args(hint)), hint)
     if get_origin(kind) is list:
@@ -200,8 +200,8 @@ VALUES = [
     Case(["on_nan=ignore"], "on_nan=ignore: no such choice; choose from stop, skip, continue"),
     Case(["on_divergence=ignore"], "on_divergence=ignore: no such choice; choose from fail, ok"),
     Case(["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0: must be at least 1"),
-    Case(["-m", "seed=range(10001)"], "seed=range(10001): makes it more than 10000 jobs, the most of a sweep"),
-    Case(["-m", "seed=range(100)", "optimizer.lr=range(1,102)"], "makes it more than 10000 jobs"),
+    Case(["-m", "seed=range(10001)"], "seed=range(10001): makes more than 10000 jobs, the most of a sweep"),
+    Case(["-m", "seed=range(100)", "optimizer.lr=range(1,102)"], "makes more than 10000 jobs"),
     Case(["seed=1", "-m", "optimizer.lr=1,2"], "optimizer.lr=1,2: stands behind a flag with settings before it"),
     Case(["tags=[[1]]"], "tags=[[1]]: must be a name"),
     Case(["tags=[{a:1}]"], "tags=[{'a': 1}]: must be a name"),
@@ -262,7 +262,7 @@ SYNTAX = [
     Case(["data=[wine"], "data=[wine: not of the form key=value; a value is"),
     Case(["seed=1,2"], "seed=1,2: has several values; add -m to sweep over them"),
 ]
-# What fits the schema, and is refused by who uses it.
+# Values that fit the schema, and are refused where they are used.
 USED = [
     Case(["trainer.accelerator=tpu"], "; use trainer=auto"),
     Case(["ckpt_path=auto"], "ckpt_path=auto: name the run's folder too"),
@@ -318,13 +318,15 @@ HYDRA = [
     ),
     Case(["hydra=[]"], "must be the name of a choice: default"),
     Case(["-m", "hydra/launcher=popul"], "hydra/launcher=popul: no such choice (did you mean population?)"),
-    Case(["-m", "search=optuna", "hydra.sweeper.params=3"], "hydra.sweeper.params=3: must be values by key"),
+    Case(
+        ["-m", "search=optuna", "hydra.sweeper.params=3"], "hydra.sweeper.params=3: must be a dict from keys to values"
+    ),
     Case(["-m", "search=optuna", "+hydra.sweeper.foo=3"], "hydra.sweeper.foo: no such key; choose from params, n_tri"),
     Case(["-m", "+hydra.sweeper.foo=3", "seed=0,1"], "hydra.sweeper.foo: no such key; choose from params"),
     Case(["-m", "hydra/sweeper=tpe"], "hydra/sweeper=tpe: no such choice; choose from basic, grid, optuna"),
     Case(["experiment=gradient"], "did you mean gradient_descent?"),
     Case(["debug=slow"], "debug=slow: no such choice"),
-    Case(["-m", "hydra.launcher=null", "seed=1,2"], "hydra.launcher=null: must be there"),
+    Case(["-m", "hydra.launcher=null", "seed=1,2"], "hydra.launcher=null: a launcher is needed"),
     Case(["hydra.run.dir=null"], "hydra.run.dir=null: needs a value"),
     Case(["hydra.run.dir="], "hydra.run.dir=: must be the name of a folder"),
     Case(["hydra.run.dir=[1]"], "hydra.run.dir: Cannot convert"),
@@ -355,7 +357,7 @@ HYDRA = [
     Case(["-m", "hydra.sweep.subdir=null", "seed=1,2"], "hydra.sweep.subdir=null: needs a value"),
 ]
 
-# Files of the user's own, as the command line with the same settings.
+# Config files of the user's own, refused like the same settings on the command line.
 OWN_CHOICES = [
     Case(["--config-dir", ".", f"{group}=mine"], says, files.text(content, f"{group}/mine.yaml"))
     for group, content, says in (
@@ -386,7 +388,7 @@ OWN_CHOICES.append(
 
 
 def of_table(arguments: list[str], says: str, make: files.Make, name: str = "t.csv") -> Case:
-    """A table, `y` of which is to be predicted unless the arguments say otherwise."""
+    """A table with the target `y`, unless the arguments name another one."""
     target = [] if any("target" in argument for argument in arguments) else ["data.target=y"]
     return Case(["data=table", f"data.path={name}", *target, *arguments], says, make)
 
@@ -500,10 +502,10 @@ CHECKPOINTS = [
         ([], "no such file", None),
         ([], "is a folder; name a checkpoint in it", files.directory("c.ckpt")),
         ([], "is not a file, but a pipe", files.pipe("c.ckpt")),
-        ([], "is no checkpoint, or a damaged one", files.text("", "c.ckpt")),
-        ([], "is no checkpoint, or a damaged one", files.text("not a checkpoint", "c.ckpt")),
-        ([], "is no checkpoint, or a damaged one", files.cut(files.checkpoint(), "c.ckpt", 0.5)),
-        ([], "is no checkpoint, or a damaged one", files.zipped(notes="nothing of the kind")),
+        ([], "is not a checkpoint, or is damaged", files.text("", "c.ckpt")),
+        ([], "is not a checkpoint, or is damaged", files.text("not a checkpoint", "c.ckpt")),
+        ([], "is not a checkpoint, or is damaged", files.cut(files.checkpoint(), "c.ckpt", 0.5)),
+        ([], "is not a checkpoint, or is damaged", files.zipped(notes="nothing of the kind")),
         ([], "holds more than plain data, or is damaged", files.zipped()),
         ([], "is not a checkpoint of this program", files.saved([1, 2])),
         ([], "is not a checkpoint of this program", files.saved({"state_dict": {}})),
@@ -514,7 +516,7 @@ CHECKPOINTS = [
         ([], "was trained on another table", files.checkpoint(preprocessing={"columns": []})),
         (["optimizer=adam"], "was trained with optimizer=sgd, this run has optimizer=adam", files.checkpoint()),
         (["scheduler=cosine"], "was trained with scheduler=none", files.checkpoint()),
-        (["trainer.max_epochs=5"], "has 5 epochs behind it already", files.checkpoint()),
+        (["trainer.max_epochs=5"], "has 5 epochs already", files.checkpoint()),
     )
 ]
 SCRIPTS = [
@@ -545,7 +547,7 @@ SCRIPTS = [
 ]
 OF_THE_SCHEMA = [*TYPES, *NEEDED, *VALUES, *TRAINER]
 CASES = [*OF_THE_SCHEMA, *SYNTAX, *MISSPELT, *USED, *HYDRA, *OWN_CHOICES, *TABLES, *PICTURES, *CHECKPOINTS, *SCRIPTS]
-MOST_MEMORY = 2 << 20  # KiB; torch and what belongs to it, where they are imported first, have 0.7 GiB
+MOST_MEMORY = 2 << 20  # KiB; torch and Lightning take 0.7 GiB
 
 
 def name_of(case: Case) -> str:
@@ -554,7 +556,7 @@ def name_of(case: Case) -> str:
 
 
 def content_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every path below the folder with what changes if it does; a folder's time does where one looks who is at work."""
+    """Every path in the folder with its size and, for files, its time; a lock changes the time of a folder."""
     found = {path: path.lstat() for path in folder.rglob("*")}
     return {str(path): (each.st_size, 0 if path.is_dir() else each.st_mtime_ns) for path, each in found.items()}
 
@@ -566,7 +568,7 @@ def check_line(case: Case, line: str) -> None:
     assert case.says in line
 
 
-# `key=value` for a key of the schema, and no more.
+# Only `key=value` for a key of the schema.
 OF_ONE_VALUE = [
     case for case in OF_THE_SCHEMA if len(case.arguments) == 1 and case.arguments[0].partition("=")[0] in KEYS
 ]
@@ -580,7 +582,7 @@ def composed() -> DictConfig:
 
 @pytest.mark.parametrize("case", OF_ONE_VALUE, ids=name_of)
 def test_a_value_is_refused_in_one_line(case):
-    """The configuration is composed once: it differs in one value a case."""
+    """The configuration is composed once, because the cases differ in one value."""
     override = OverridesParser.create().parse_override(case.arguments[0])
 
     def use() -> None:
@@ -596,7 +598,7 @@ def test_a_value_is_refused_in_one_line(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if case not in OF_ONE_VALUE], ids=name_of)
-def test_it_is_refused_in_one_line(command_here, tmp_path, case):
+def test_bad_input_is_refused_in_one_line(command_here, tmp_path, case):
     if case.make is not None:
         case.make(tmp_path)
     before = content_of(tmp_path)
@@ -622,7 +624,7 @@ def test_every_key_of_the_schema_is_given_a_wrong_value():
     ],
     ids=name_of,
 )  # fmt: skip
-def test_one_of_each_kind_is_said_by_the_real_command_before_torch_is_imported(tmp_path, case):
+def test_the_real_command_refuses_one_of_each_kind_before_torch_is_imported(tmp_path, case):
     if case.make is not None:
         case.make(tmp_path)
     before = content_of(tmp_path)

@@ -1,4 +1,4 @@
-"""Disks that are full or gone, memory that ends, processes that are killed, clocks and files that change."""
+"""Full and missing disks, exhausted memory, killed processes, clocks and files that change."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def assert_one_line(stderr, *says):
 
 
 def test_a_full_disk_ends_a_run_in_one_line_and_damages_nothing(tmp_path):
-    """Files may not grow beyond so much, which a write finds out as it does that a disk is full."""
+    """A limit of the file size: a write fails as on a full disk."""
     size = 60_000
     arguments = (*QUICK, "model.hidden=[2000]", "trainer.max_epochs=99", "hydra.run.dir=run")
     found = subprocess.run(
@@ -63,7 +63,7 @@ def mounted(tmp_path):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_file_system_that_is_full_ends_a_run_in_one_line_and_what_was_written_stays(start, mounted, tmp_path):
+def test_a_full_file_system_ends_a_run_in_one_line_and_written_files_stay(start, mounted, tmp_path):
     disk = mounted("size=512k")
     process = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run")
     until((disk / "run" / "checkpoints" / "previous.ckpt").exists, process)
@@ -75,14 +75,14 @@ def test_a_file_system_that_is_full_ends_a_run_in_one_line_and_what_was_written_
     assert_one_line(stderr, "/disk/run/", "cannot be written (No space left on device)")
     (disk / "ballast").unlink()
     last = disk / "run" / "checkpoints" / "last.ckpt"
-    kept = last.read_bytes()
+    before = last.read_bytes()
     again = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=disk/run", "ckpt_path=auto")
-    until(lambda: last.read_bytes() != kept, again)  # it was whole
+    until(lambda: last.read_bytes() != before, again)  # it was intact
     os.killpg(again.pid, signal.SIGKILL)
     again.wait(60)
 
 
-def test_a_file_system_that_is_full_ends_a_sweep_without_a_traceback(command, mounted):
+def test_a_full_file_system_ends_a_sweep_without_a_traceback(command, mounted):
     mounted("size=150k")
     found = command("train.py", "-m", *QUICK, "trainer.max_epochs=60", "seed=0,1,2", "hydra.sweep.dir=disk/sweep")
     assert found.returncode == 1
@@ -90,7 +90,7 @@ def test_a_file_system_that_is_full_ends_a_sweep_without_a_traceback(command, mo
     assert "cannot be written (No space left on device)" in found.stderr.splitlines()[-1]
 
 
-def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(command, mounted):
+def test_a_read_only_file_system_is_refused_in_one_line(command, mounted):
     mounted("ro")
     for arguments in (("hydra.run.dir=disk/run",), ("hydra.sweep.dir=disk/sweep", "seed=0,1", "-m")):
         found = command("train.py", *QUICK, *arguments)
@@ -98,7 +98,7 @@ def test_a_file_system_that_cannot_be_written_is_refused_in_one_line(command, mo
         assert_one_line(found.stderr, "Read-only file system")
 
 
-def test_a_folder_that_is_removed_ends_its_run_in_one_line_and_is_not_made_again(start, tmp_path):
+def test_removing_its_folder_ends_a_run_in_one_line_and_the_folder_is_not_made_again(start, tmp_path):
     process = start("train.py", *QUICK, "trainer.max_epochs=-1", "hydra.run.dir=run")
     until((tmp_path / "run" / "metrics.csv").exists, process)
     (tmp_path / "run").rename(tmp_path / "elsewhere")
@@ -109,7 +109,7 @@ def test_a_folder_that_is_removed_ends_its_run_in_one_line_and_is_not_made_again
     assert not (tmp_path / "run").exists()
 
 
-def test_memory_that_ends_is_one_line(tmp_path):
+def test_exhausted_memory_is_one_line(tmp_path):
     code = "import resource, runpy, sys; import torch, lightning, torchmetrics, sklearn.model_selection; "
     code += "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
     code += "resource.setrlimit(resource.RLIMIT_AS, (used + (900 << 20),) * 2); "
@@ -151,8 +151,8 @@ def test_a_table_that_is_replaced_while_it_trains_changes_nothing(start, command
     assert (tmp_path / "run" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
 
 
-def test_nothing_is_timed_by_a_clock_that_can_be_set():
-    """Durations are measured by a clock that only goes forward; the time of day is told, and never reckoned with."""
+def test_no_duration_depends_on_a_clock_that_can_be_set():
+    """Durations use a monotonic clock; the time of day is only displayed."""
     told = []
     for file in (ROOT / "src").rglob("*.py"):
         text = file.read_text()
@@ -160,7 +160,7 @@ def test_nothing_is_timed_by_a_clock_that_can_be_set():
     assert told == ["lock.py"]
 
 
-def test_a_run_that_is_refused_removes_no_folder_but_those_it_made(command, tmp_path):
+def test_a_refused_run_removes_only_the_folders_that_it_made(command, tmp_path):
     (tmp_path / "theirs").mkdir()
     for folder in ("run", "theirs/new/run"):
         found = command("train.py", *QUICK, "model.hidden=[100000,10000000]", f"hydra.run.dir={folder}")

@@ -1,4 +1,4 @@
-"""The commands of the README, run for real."""
+"""The commands of the README."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ HEAVY = ("torch", "lightning", "sklearn", "matplotlib", "wandb", "torchmetrics",
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
-def test_nothing_heavy_is_imported_before_the_configuration_has_been_accepted(arguments):
+def test_torch_and_lightning_are_imported_only_after_the_configuration_was_checked(arguments):
     code = f"""
 import runpy, sys
 sys.argv = {["train.py", *arguments]!r}
@@ -91,7 +91,7 @@ def run_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_train_log_is_about_the_run_alone_or_in_a_sweep(command, tmp_path):
+def test_train_log_describes_a_single_run_and_a_job_of_a_sweep(command, tmp_path):
     shared = ["data=wine", "trainer.max_epochs=3", "logger=csv"]
     for arguments in (
         ["hydra.run.dir=alone/0", *shared, "seed=1"],
@@ -111,7 +111,7 @@ def test_train_log_is_about_the_run_alone_or_in_a_sweep(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_paths_are_from_where_the_user_is_in_a_folder_that_hydra_changes_to(command, tmp_path):
+def test_paths_are_relative_to_the_users_folder_if_hydra_changes_to_the_runs(command, tmp_path):
     (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i},{i % 7},{i % 5}\n" for i in range(90)))
     table = ["data=table", "data.path=t.csv", "data.target=y"]
     shared = ["hydra.job.chdir=true", "callbacks=quiet", "logger=csv", "plots=false", "report=false"]
@@ -187,7 +187,7 @@ def test_a_run_from_start_to_evaluation(cold_command, command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_gives_every_job_a_folder_and_draws_once_for_all(command, tmp_path):
+def test_a_sweep_gives_every_job_a_folder_and_draws_one_plot(command, tmp_path):
     result = command("train.py", "-m", "debug=fast", "seed=0,1", "hydra.sweep.dir=sweep")
     assert result.returncode == 0, result.stderr
     records = [json.loads((tmp_path / "sweep" / job / "result.json").read_text()) for job in ("0", "1")]
@@ -211,7 +211,7 @@ def test_the_commands_work_from_any_folder(cold_command, tmp_path):
 
 
 @pytest.mark.slow
-def test_gradcheck_proves_what_it_is_told_to(command, tmp_path):
+def test_gradcheck_verifies_the_named_targets(command, tmp_path):
     result = command("scripts/gradcheck.py", "only=hardtanh,l1,reverse", "processes=1")
     assert result.returncode == 0, result.stderr
     assert "all pass" in " ".join(result.stdout.split())
@@ -226,7 +226,7 @@ def test_ctrl_c_ends_gradcheck_and_its_processes(cold_start, tmp_path, delay):
     process = cold_start("scripts/gradcheck.py")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until(lambda: len(children.read_text().split()) >= 2, process)
-    time.sleep(delay)  # the processes import, or prove
+    time.sleep(delay)  # the processes import, or compute
     started = children.read_text().split()
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -238,7 +238,7 @@ def test_ctrl_c_ends_gradcheck_and_its_processes(cold_start, tmp_path, delay):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["terminal", "latex", "markdown", "html"])
-def test_derive_prints_and_writes_the_same(command, tmp_path, form):
+def test_derive_prints_and_writes_the_same_text(command, tmp_path, form):
     arguments = (f"format={form}", "model.hidden=[4]", "model.loss=mse", "model.output_activation=sigmoid")
     printed = command("scripts/derive.py", *arguments)
     assert printed.returncode == 0, printed.stderr

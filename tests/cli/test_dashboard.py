@@ -1,4 +1,4 @@
-"""scripts/dashboard.py, for real, against a server that answers as W&B's does."""
+"""scripts/dashboard.py against a server that answers like W&B's."""
 
 import json
 import re
@@ -26,7 +26,7 @@ PROJECT = {
 
 @pytest.fixture
 def server():
-    """Its address, and the operations that it was asked for with their variables; it knows the project team/digits."""
+    """The server's address, and the operations that it received; it has the project team/digits."""
     asked = []
 
     class Answer(BaseHTTPRequestHandler):
@@ -63,7 +63,7 @@ def server():
 
 
 @pytest.mark.smoke
-def test_what_a_dry_run_tells_is_sent(command, server, tmp_path):
+def test_a_dry_run_prints_what_is_sent(command, server, tmp_path):
     address, asked = server
     arguments = ["entity=team", "project=digits", "objective=val/acc", "name=Mine"]
     printed = command("scripts/dashboard.py", *arguments, "dry_run=true", HOME=str(tmp_path), WANDB_BASE_URL=address)
@@ -103,7 +103,7 @@ def test_what_a_dry_run_tells_is_sent(command, server, tmp_path):
         (["entity=team", "project=digits", "dry_run=perhaps"], {}, "dry_run=perhaps: must be true or false"),
     ],
 )
-def test_what_is_wrong_is_one_line(command, server, tmp_path, arguments, environment, says):
+def test_a_mistake_is_one_line(command, server, tmp_path, arguments, environment, says):
     address, asked = server
     environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path), "WANDB_BASE_URL": address, **environment}
     result = command("scripts/dashboard.py", *arguments, **environment)
@@ -132,7 +132,7 @@ def test_a_server_that_does_not_answer_is_one_line(command):
         (["entity=team", "project=digits", "dry_run=true"], {"torch", "lightning"}),
     ],
 )
-def test_it_imports_no_more_than_it_needs(arguments, absent):
+def test_the_script_imports_only_what_it_needs(arguments, absent):
     code = f"""
 import runpy, sys
 sys.argv = {["dashboard.py", *arguments]!r}

@@ -1,4 +1,4 @@
-"""Other people's data through the real commands: pictures, a table and its new rows, a teacher."""
+"""The data sets with the real commands: pictures, a table and its new rows, a teacher."""
 
 import csv
 import json
@@ -50,8 +50,8 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted(command, tmp_path):
     )  # fmt: skip
     one_line(resumed, "train.py", "was trained on another table")
     table.head(300).to_csv(tmp_path / "houses.csv", index=False)
-    one_line(command("scripts/evaluate.py", "run=run"), "evaluate.py", "is no longer the table")
-    (tmp_path / "houses.csv").unlink()  # the checkpoint knows how a row becomes an input
+    one_line(command("scripts/evaluate.py", "run=run"), "evaluate.py", "is not the table")
+    (tmp_path / "houses.csv").unlink()  # the checkpoint stores how a row becomes an input
     new = table.sample(frac=1, random_state=1).head(50)
     new[["city", "area", "rooms"]].to_csv(tmp_path / "new.csv", index=False)
     evaluated = command("scripts/evaluate.py", "run=run", "input=new.csv", "predict=out.csv")
@@ -94,7 +94,7 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_classes_of_a_table_come_back_by_name(command, tmp_path):
+def test_predictions_name_the_classes_of_a_table(command, tmp_path):
     table = houses()
     table.to_parquet(tmp_path / "houses.parquet")
     trained = command(
@@ -119,7 +119,7 @@ def test_the_classes_of_a_table_come_back_by_name(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_table_lacks_is_said_and_no_folder_is_left(command, tmp_path):
+def test_settings_that_do_not_fit_the_table_are_refused_and_no_folder_is_left(command, tmp_path):
     houses(40).assign(built="2020-01-31").to_csv(tmp_path / "houses.csv", index=False)
     for overrides, reason in (
         (["data.target=prize"], "did you mean price?"),
@@ -149,7 +149,7 @@ def test_pictures_in_mnists_own_files_are_learned(command, tmp_path, augment):
 
 
 @pytest.mark.slow
-def test_without_files_and_without_a_network_it_says_which_to_put_where(command, tmp_path):
+def test_without_files_and_without_a_network_the_message_names_the_files_and_their_folder(command, tmp_path):
     result = command("train.py", "data=kmnist", "data.dir=files", https_proxy="http://127.0.0.1:9")
     one_line(result, "train.py", "train-images-idx3-ubyte")
     assert "files/KMNIST/raw" in result.stderr
@@ -157,7 +157,7 @@ def test_without_files_and_without_a_network_it_says_which_to_put_where(command,
 
 
 @pytest.mark.slow
-def test_the_teacher_can_be_learned_to_the_last(command, tmp_path):
+def test_the_teacher_can_be_learned_exactly(command, tmp_path):
     result = command(
         "train.py", "data=teacher", "data.samples=2000", "data.features=5", "data.hidden=[3]", "model.hidden=[16]",
         "optimizer=adam", "optimizer.lr=0.01", "trainer.max_epochs=60", "scheduler=cosine", "hydra.run.dir=run",

@@ -1,4 +1,4 @@
-"""One run in two processes, whoever starts them: a single run, a sweep's job, torchrun."""
+"""One run in two processes: a single run, a job of a sweep, under torchrun."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def wandb_runs(folder):
 
 
 @linux
-def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_job_alone(start, command, tmp_path):
+def test_two_processes_are_one_run_with_any_launcher_and_a_killed_one_ends_only_its_job(start, command, tmp_path):
     settings = (*TWO, "optimizer.lr=0.05", "seed=2")
     lasting = (*settings, "trainer.max_epochs=30")
     process = start("train.py", "-m", *lasting, "optimizer.lr=0.01,1e6,0.05", "hydra.sweep.dir=sweep")
@@ -67,7 +67,7 @@ def test_two_processes_are_one_run_whoever_starts_them_and_a_lost_one_costs_its_
 
 
 @pytest.mark.stress
-def test_jobs_that_run_at_once_do_not_meet(command, tmp_path):
+def test_simultaneous_jobs_do_not_interfere(command, tmp_path):
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep")
     overlapping = ("trainer.max_epochs=100", "optimizer.lr=0.01,0.02")
     swept = command("train.py", "-m", *launcher, *TWO, *overlapping, "logger=csv")
@@ -84,7 +84,7 @@ def test_jobs_that_run_at_once_do_not_meet(command, tmp_path):
         ((*TWO, "optimizer.lr=-1"), "train.py: optimizer.lr=-1.0: must be above 0"),
     ],
 )
-def test_what_is_wrong_under_torchrun_is_said_once(command, tmp_path, arguments, reason):
+def test_a_mistake_under_torchrun_is_reported_once(command, tmp_path, arguments, reason):
     refused = command(*TORCHRUN, *arguments)
     assert refused.returncode == 1
     assert refused.stderr.count(reason) == 1
@@ -92,8 +92,8 @@ def test_what_is_wrong_under_torchrun_is_said_once(command, tmp_path, arguments,
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-# What the processes of a run import first: the second one has an infinite input in the fourth batch of every epoch, and
-# each writes down how often the derivation's backward pass was called.
+# The processes import this first: the second one gets an infinite input in the fourth batch of every epoch, and each
+# one records how often the derivation's backward pass was called.
 PLANTED = """
 import os
 if "RANK" in os.environ:
@@ -113,7 +113,7 @@ if os.environ.get("RANK") == "1":
 
 
 @pytest.mark.stress
-def test_accumulated_batches_are_agreed_on_too(command, tmp_path):
+def test_processes_agree_on_accumulated_batches_too(command, tmp_path):
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "sitecustomize.py").write_text(PLANTED)
     path = os.pathsep.join([str(tmp_path / "first"), str(ROOT / "src")])

@@ -1,4 +1,4 @@
-"""docs/extending.md: each row of its table is run, with the files that the page shows."""
+"""docs/extending.md: each row of its table is run, with the files that it shows."""
 
 import json
 import re
@@ -19,7 +19,7 @@ SHORT = ["trainer.max_epochs=2", "trainer=cpu", "report=false", "hydra.run.dir=r
 
 @pytest.fixture
 def files(tmp_path: Path) -> None:
-    """The files that the page shows, where it says that they are."""
+    """The files that docs/extending.md shows, at the paths that it names."""
     for text in re.findall(r"^```(?:python|yaml)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
         if name := re.match(r"# (my_\S+)\n", text):
             path = tmp_path / name[1]
@@ -62,7 +62,7 @@ def check_one_cycle(folder: Path, stdout: str) -> None:
 
 
 def check_average(folder: Path, stdout: str) -> None:
-    """The average of the weights of the epochs is another network than the last epoch's."""
+    """The averaged weights differ from those of the last epoch."""
     best, last = (
         torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
         for name in ("best.ckpt", "last.ckpt")
@@ -95,11 +95,11 @@ AFTER = {
 }
 
 
-def test_the_checks_are_of_rows_that_there_are():
+def test_each_check_belongs_to_a_row_of_the_table():
     assert set(AFTER) <= set(ROWS)
 
 
-def test_a_wrong_derivative_of_ones_own_is_found(command, files, tmp_path):
+def test_a_wrong_derivative_of_an_own_activation_is_found(command, files, tmp_path):
     text = (tmp_path / "my_functions.py").read_text()
     (tmp_path / "my_functions.py").write_text(text.replace(".tanh() /", ".tanh() * 2 /"))
     result = command("scripts/gradcheck.py", "imports=[my_functions.py]", "only=log_cosh,reverse,tanh", "processes=1")
@@ -108,7 +108,7 @@ def test_a_wrong_derivative_of_ones_own_is_found(command, files, tmp_path):
 
 
 def test_an_optimizer_with_a_schema_is_one_dataclass_and_one_file(cold_command, tmp_path):
-    """As the page says, in a copy of the source."""
+    """As docs/extending.md says, in a copy of the source."""
     copy = tmp_path / "copy"
     for name in ("conf", "src"):
         shutil.copytree(ROOT / name, copy / name)

@@ -1,4 +1,4 @@
-"""Runs that end before their end, at chosen moments and in every way, and go on to the bits they would have had."""
+"""Runs that are interrupted at chosen moments, and resumed to the same bits as an uninterrupted run."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ KILLED = "tests/cli/killed.py"
 WINE = ("data=wine", "data.batch_size=8", "logger=csv", "callbacks=quiet", "trainer=cpu", "trainer.max_epochs=6")
 ADAM = ("optimizer=adam", "scheduler=cosine", "model.hidden=[16,8]", "checkpoint.every_n_steps=3")
 PLATEAU = ("optimizer.momentum=0.9", "scheduler=plateau", "scheduler.patience=0", "checkpoint.every_n_steps=5")
-# Lightning makes the loader early where a scheduler is to know the number of steps.
+# Lightning makes the loader early if a scheduler needs the number of steps.
 ONE_CYCLE = (
     "scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "++scheduler.max_lr=0.1",
     "scheduler.interval=step", "checkpoint.every_n_steps=3",
@@ -45,12 +45,12 @@ def rows(folder):
 
 
 def contents(folder):
-    """Of every file, but for the one that says who is at work."""
+    """The contents of every file except the lock."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 def assert_same(folder, whole):
-    """To the bit: weights, what the optimizer and the scheduler keep, metrics, and what result.json says of them."""
+    """Compare bit for bit: weights, the state of optimizer and scheduler, metrics, and result.json."""
     ours, theirs = weights(folder), weights(whole)
     for name, value in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], value), name
@@ -83,7 +83,7 @@ def assert_same(folder, whole):
         pytest.param(("result", 1, "SIGTERM"), WINE, marks=pytest.mark.stress),
     ],
 )
-def test_a_run_ended_at_a_moment_goes_on_to_the_same_bits(command, tmp_path, moment, settings):
+def test_a_run_ended_at_any_moment_is_resumed_to_the_same_bits(command, tmp_path, moment, settings):
     write_idx(tmp_path, random_pictures(300, (28, 28)), random_pictures(40, (28, 28), seed=1))
     whole = command("train.py", *settings, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
@@ -97,7 +97,7 @@ def test_a_run_ended_at_a_moment_goes_on_to_the_same_bits(command, tmp_path, mom
         assert ended.returncode == 128 + signal.Signals[sent], ended.stderr
         assert result(tmp_path / "run")["status"] == "interrupted"
         assert ended.stderr.count("\n") == 1
-        assert "interrupted; to go on: python " in ended.stderr
+        assert "interrupted; to resume: python " in ended.stderr
         assert ended.stderr.endswith(" hydra.run.dir=run ckpt_path=auto\n")
     rest = command("train.py", *run, "ckpt_path=auto")
     assert rest.returncode == 0, rest.stderr
@@ -111,7 +111,7 @@ def test_a_run_ended_at_a_moment_goes_on_to_the_same_bits(command, tmp_path, mom
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_while_it_starts_says_how_to_go_on(cold_start, command, tmp_path, sent):
+def test_a_run_interrupted_while_it_starts_says_how_to_resume(cold_start, command, tmp_path, sent):
     process = cold_start("train.py", *WINE, "hydra.run.dir=run")
     until(lambda: (tmp_path / "run" / ".hydra" / "overrides.yaml").exists(), process)
     time.sleep(0.3)  # in the middle of an import
@@ -126,7 +126,7 @@ def test_a_run_that_is_ended_while_it_starts_says_how_to_go_on(cold_start, comma
     assert result(tmp_path / "run")["epochs"] == 6
 
 
-def test_a_run_that_was_to_begin_from_a_checkpoint_does_not_begin_without(command, tmp_path):
+def test_a_run_that_started_from_a_checkpoint_is_not_resumed_without_it(command, tmp_path):
     assert command("train.py", *WINE, "hydra.run.dir=first").returncode == 0
     run = (*WINE, "trainer.max_epochs=8", "hydra.run.dir=second")
     last = "ckpt_path=first/checkpoints/last.ckpt"
@@ -134,7 +134,7 @@ def test_a_run_that_was_to_begin_from_a_checkpoint_does_not_begin_without(comman
     before = contents(tmp_path / "second")
     refused = command("train.py", *run, "ckpt_path=auto")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-    assert f"holds a run that was to begin from {last}, and has no checkpoint of its own yet" in refused.stderr
+    assert f"holds a run that started from {last}, and has no checkpoint of its own yet" in refused.stderr
     assert contents(tmp_path / "second") == before
 
 
@@ -153,7 +153,7 @@ def empty(path):
     path.write_bytes(b"")
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(command, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_is_used(command, tmp_path):
     assert command("train.py", *WINE, *ADAM, "hydra.run.dir=whole").returncode == 0
     killed = command(KILLED, str(ROOT / "train.py"), "step", "60", "SIGKILL", *WINE, *ADAM, "hydra.run.dir=killed")
     assert killed.returncode == -signal.SIGKILL
@@ -162,15 +162,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(comman
         shutil.copytree(tmp_path / "killed", run)
         damage(run / "checkpoints" / "last.ckpt")
         if damage is flip:
-            assert command("scripts/evaluate.py", f"run={run}").returncode == 0  # the best one is whole
+            assert command("scripts/evaluate.py", f"run={run}").returncode == 0  # the best one is intact
         rest = command("train.py", *WINE, *ADAM, f"hydra.run.dir={run.name}", "ckpt_path=auto")
         assert (rest.returncode, rest.stderr.count("\n")) == (0, 1), rest.stderr
-        assert f"{run.name}/checkpoints/last.ckpt: is no checkpoint, or a damaged one" in rest.stderr
-        assert "resumed from the one before it" in rest.stderr
+        assert f"{run.name}/checkpoints/last.ckpt: is not a checkpoint, or is damaged" in rest.stderr
+        assert "resumed from the previous checkpoint" in rest.stderr
         assert_same(run, tmp_path / "whole")
 
 
-def test_where_no_checkpoint_is_whole_nothing_is_lost(command, tmp_path):
+def test_if_all_checkpoints_are_damaged_no_file_is_changed(command, tmp_path):
     run = (*WINE, *ADAM, "hydra.run.dir=run")
     assert command(KILLED, str(ROOT / "train.py"), "step", "60", "SIGKILL", *run).returncode == -signal.SIGKILL
     folder = tmp_path / "run" / "checkpoints"
@@ -179,12 +179,12 @@ def test_where_no_checkpoint_is_whole_nothing_is_lost(command, tmp_path):
     before = contents(folder)
     refused = command("train.py", *run, "ckpt_path=auto")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-    assert "previous.ckpt: is no checkpoint, or a damaged one" in refused.stderr
-    assert "there is no other that is whole; remove them to begin anew" in refused.stderr
+    assert "previous.ckpt: is not a checkpoint, or is damaged" in refused.stderr
+    assert "no other checkpoint is intact; remove them to start again" in refused.stderr
     assert contents(folder) == before
 
 
-def test_what_cannot_be_gone_on_with_is_refused(command, tmp_path):
+def test_a_folder_that_cannot_be_resumed_is_refused(command, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.json").write_text("{}")
     assert command(KILLED, str(ROOT / "train.py"), "step", "30", "SIGKILL", *WINE, "hydra.run.dir=run").returncode < 0
@@ -199,7 +199,7 @@ def test_what_cannot_be_gone_on_with_is_refused(command, tmp_path):
         assert contents(tmp_path) == before
 
 
-def test_a_table_that_has_changed_is_not_gone_on_with(command, tmp_path):
+def test_a_run_is_not_resumed_with_a_changed_table(command, tmp_path):
     lines = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(200)]
     (tmp_path / "t.csv").write_text("\n".join(["x,y,z", *lines]) + "\n")
     run = ("data=table", "data.path=t.csv", "data.target=z", *WINE[1:], "hydra.run.dir=run")
@@ -211,7 +211,7 @@ def test_a_table_that_has_changed_is_not_gone_on_with(command, tmp_path):
     assert "the data have changed since" in refused.stderr
 
 
-def test_a_folder_is_one_runs_at_a_time_and_the_first_is_named(start, command, tmp_path):
+def test_a_folder_belongs_to_one_run_at_a_time_and_the_message_names_the_first(start, command, tmp_path):
     endless = ("data=wine", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
     first = start("train.py", *endless)
     until((tmp_path / "run" / "checkpoints" / "last.ckpt").exists, first)
@@ -222,12 +222,12 @@ def test_a_folder_is_one_runs_at_a_time_and_the_first_is_named(start, command, t
         assert "is at work in it" in second.stderr
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(60)
-    assert (tmp_path / "run" / ".lock").exists()  # left by a process that is gone, and in nobody's way
+    assert (tmp_path / "run" / ".lock").exists()  # left by a dead process, and harmless
     third = command("train.py", "data=wine", "trainer.max_epochs=-1", "logger=csv", "hydra.run.dir=run")
     assert "holds a run already" in third.stderr
 
 
-def test_of_two_runs_that_begin_at_once_in_one_folder_one_trains(start, tmp_path):
+def test_of_two_simultaneous_runs_in_one_folder_one_trains(start, tmp_path):
     both = [start("train.py", "data=wine", "trainer.max_epochs=2", "hydra.run.dir=run") for _ in range(2)]
     said = [process.communicate(timeout=120)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1]
@@ -237,7 +237,7 @@ def test_of_two_runs_that_begin_at_once_in_one_folder_one_trains(start, tmp_path
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_ends_in_the_middle_of_an_epoch(start, command, tmp_path, sent):
+def test_a_run_can_be_ended_in_the_middle_of_an_epoch(start, command, tmp_path, sent):
     slow = (
         "data=teacher",
         "data.samples=200000",
@@ -251,11 +251,11 @@ def test_a_run_ends_in_the_middle_of_an_epoch(start, command, tmp_path, sent):
     os.kill(process.pid, sent)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + sent, stderr
-    kept, record = weights(tmp_path / "run"), result(tmp_path / "run")
+    checkpoint, record = weights(tmp_path / "run"), result(tmp_path / "run")
     assert record["status"] == "interrupted"
-    assert kept["epoch"] == 0
-    assert kept["global_step"] == record["steps"] > 500
-    assert kept["global_step"] % 500  # it did not wait for the next one
+    assert checkpoint["epoch"] == 0
+    assert checkpoint["global_step"] == record["steps"] > 500
+    assert checkpoint["global_step"] % 500  # it did not wait for a step at which one is due
 
 
 def is_running(pid):
@@ -266,7 +266,7 @@ def is_running(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see the processes")
-def test_two_processes_end_with_the_command_and_go_on_to_the_same_bits(start, command, tmp_path):
+def test_two_processes_end_with_the_command_and_are_resumed_to_the_same_bits(start, command, tmp_path):
     run = (*WINE[:-2], "trainer=ddp_cpu", "trainer.max_epochs=12", *ADAM)
     whole = command("train.py", *run, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
@@ -284,12 +284,12 @@ def test_two_processes_end_with_the_command_and_go_on_to_the_same_bits(start, co
             assert process.returncode == -sent
             continue
         assert process.returncode == 128 + sent, stderr
-        assert "interrupted; to go on: " in stderr
+        assert "interrupted; to resume: " in stderr
         assert "Traceback" not in stderr
         assert result(tmp_path / "run")["status"] == "interrupted"
     rest = command("train.py", *run, "hydra.run.dir=run", "ckpt_path=auto")
     assert rest.returncode == 0, rest.stderr
     assert_same(tmp_path / "run", tmp_path / "whole")
-    # Each process has its part of the batches; what is found is found on all of the test split.
+    # Each process has its part of the batches; the error analysis has the complete test split.
     findings = json.loads((tmp_path / "run" / "findings.json").read_text())
     assert sum(map(sum, findings["confusion"])) == 27

@@ -1,4 +1,4 @@
-"""Long runs and large sweeps have no more memory, and no more open files, at their end than once they are warm."""
+"""After a warm-up, long runs and large sweeps take no more memory and open no more files."""
 
 import os
 import time
@@ -15,7 +15,7 @@ STRESS = pytest.mark.stress
 
 
 class Sample(NamedTuple):
-    """A process at a moment: epochs or jobs done, MB that it has allocated, open files."""
+    """The state of a process: epochs or jobs done, allocated MB, open files."""
 
     done: int
     memory: float
@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 
 
 def watched(process: Any, done: Callable[[], int], timeout: float) -> list[Sample]:
-    """What the process had at each change of `done`, for as long as it ran."""
+    """The state of the process at each change of `done`, until it ends."""
     proc, samples = Path(f"/proc/{process.pid}"), []
     until = time.monotonic() + timeout
     while process.poll() is None:
@@ -49,7 +49,7 @@ def check_flat(samples: list[Sample], warm: int, total: int, growth: float) -> N
     grown = last[-1].memory - first[0].memory
     print(f"{first[0].done} to {last[-1].done}: {grown:+.1f} MB, {first[0].memory:.0f} MB; {first[0].files} files")
     assert grown < growth
-    # The one that is being written comes and goes.
+    # One file may be open for writing.
     assert min(each.files for each in last) <= min(each.files for each in first)
 
 
@@ -62,7 +62,7 @@ def check_flat(samples: list[Sample], warm: int, total: int, growth: float) -> N
         pytest.param("default", 100_000, 10_000, 20, marks=STRESS),
     ],
 )
-def test_a_long_run_keeps_to_its_memory(start, tmp_path, logger, steps, warm, growth):
+def test_the_memory_of_a_long_run_does_not_grow(start, tmp_path, logger, steps, warm, growth):
     epochs, table = steps // STEPS_AN_EPOCH, tmp_path / "run" / "metrics.csv"
     process = start(
         "train.py", f"logger={logger}", f"trainer.max_epochs={epochs}", "trainer=cpu", "report=false", "plots=false",
@@ -74,7 +74,7 @@ def test_a_long_run_keeps_to_its_memory(start, tmp_path, logger, steps, warm, gr
 
 @STRESS
 @pytest.mark.parametrize("launcher", ["basic", "population"])
-def test_a_large_sweep_keeps_to_its_memory(start, tmp_path, launcher):
+def test_the_memory_of_a_large_sweep_does_not_grow(start, tmp_path, launcher):
     process = start(
         "train.py", "-m", "data=wine", "trainer=cpu", "trainer.max_epochs=2", "seed=range(500)", "logger=csv",
         f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", "report=false",

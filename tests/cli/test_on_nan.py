@@ -1,4 +1,4 @@
-"""A run whose numbers are not finite, as its user sees it."""
+"""The messages of a run whose numbers are not finite."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Data of the user's own through the real commands: the examples of the page, with workers, and in two processes."""
+"""Data of the user's own with the real commands: the examples of docs/data.md, workers, two processes."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 PAGE = ROOT / "docs" / "extending.md"
 MODULES = {"MyData": "my_data", "MyDataset": "my_dataset"}
 QUIET = ("logger=csv", "plots=false", "report=false", "trainer=cpu", "callbacks.progress_bar=false")
-# The run waits for its workers most of the time.
+# With this, the run mostly waits for its workers.
 SLOW = """
 import time
 
@@ -39,7 +39,7 @@ class Breaks(TensorDataset):
 
 
 def examples():
-    """Of each class that is named on a command line of the page: its code, and the command's settings."""
+    """For each class on a command line of docs/data.md: its code, and the command's settings."""
     text = PAGE.read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     codes = {found[1]: code for code in blocks if (found := re.search(r"class (\w+)\(", code))}
@@ -60,7 +60,7 @@ def written(folder, name="MyData"):
 @pytest.mark.parametrize("name", ["MyData", "MyDataset"])
 def test_the_examples_train_and_are_evaluated(command, tmp_path, name):
     (tmp_path / "mine.py").write_text("from lightning import Callback\n\nclass Mine(Callback): pass\n")
-    settings = (*written(tmp_path, name), "callbacks.mine._target_=mine.Mine")  # for training alone: no permission
+    settings = (*written(tmp_path, name), "callbacks.mine._target_=mine.Mine")  # only for training: needs no permission
     trained = command("train.py", *settings, *QUIET, "trainer.max_epochs=3", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
@@ -75,9 +75,9 @@ def test_the_examples_train_and_are_evaluated(command, tmp_path, name):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see the processes")
-def test_ctrl_c_leaves_a_checkpoint_though_the_workers_hear_it_too(start, tmp_path):
+def test_ctrl_c_leaves_a_checkpoint_although_the_workers_receive_it_too(start, tmp_path):
     settings = (*written(tmp_path), *QUIET, "callbacks=quiet", "trainer.max_epochs=500", "hydra.run.dir=run")
-    settings += ("checkpoint.every_n_steps=10",)  # there is one in the first epoch, whose workers began before the run
+    settings += ("checkpoint.every_n_steps=10",)  # also in the first epoch, whose workers start before the run
     code = (tmp_path / "my_data.py").read_text().replace("whole = TensorDataset", "whole = Slow")
     (tmp_path / "my_data.py").write_text(code.replace("\n\nclass", SLOW + "\n\nclass", 1))
     run = start("train.py", *settings)
@@ -93,7 +93,7 @@ def test_ctrl_c_leaves_a_checkpoint_though_the_workers_hear_it_too(start, tmp_pa
 
 
 def processes_in(group):
-    """Those of a process group that still run."""
+    """The running processes of a process group."""
     found = []
     for each in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(ProcessLookupError):
@@ -111,7 +111,7 @@ def test_two_processes_have_a_part_of_the_samples_each(command, tmp_path):
     assert found["audit"]["worst"] < 1e-4
 
 
-def test_what_breaks_in_a_worker_is_one_line(command, tmp_path):
+def test_an_exception_in_a_worker_is_one_line(command, tmp_path):
     settings = (*written(tmp_path), *QUIET, "hydra.run.dir=run", "data.num_workers=1")
     code = (tmp_path / "my_data.py").read_text().replace("whole = TensorDataset", "whole = Breaks")
     (tmp_path / "my_data.py").write_text(code.replace("\n\nclass", BREAKS + "\n\nclass", 1))

@@ -1,4 +1,4 @@
-"""`python scripts/report.py` on folders that `train.py` left, and on what is no such folder."""
+"""`python scripts/report.py` on folders that `train.py` wrote, and on other folders."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def test_a_mistake_is_one_line(command_here, tmp_path, arguments, says):
     assert not (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_mistake_is_answered_before_torch_is_imported(tmp_path):
+def test_a_mistake_is_reported_before_torch_is_imported(tmp_path):
     code = f"""import runpy, sys
 sys.argv = ['report.py', 'nowhere']
 try:

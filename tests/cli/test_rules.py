@@ -1,4 +1,4 @@
-"""Another backward pass from the command line: what is refused, what is not handed out again, and how a sweep ends."""
+"""Another backward pass on the command line: what is refused, no stale results, and the summary of a sweep."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def weights(folder):
         ("straight_through", None, "is for activations whose derivative is zero; model.hidden_activation=sign"),
     ],
 )
-def test_a_rule_that_is_none_is_refused_before_torch_is_imported(command_here, tmp_path, gradient, source, message):
+def test_a_wrong_rule_is_refused_before_torch_is_imported(command_here, tmp_path, gradient, source, message):
     if source is not None:
         (tmp_path / "own.py").write_text(source)
     done = command_here("train.py", f"model.gradient={gradient}", *SHORT)
@@ -64,7 +64,7 @@ def test_a_mistake_in_a_rule_is_one_line_that_names_the_layer(command, tmp_path,
 
 
 @pytest.mark.slow
-def test_nothing_of_an_edited_file_is_handed_out(command, tmp_path):
+def test_results_of_a_file_are_not_used_after_it_was_edited(command, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     run = ("train.py", *SHORT, "model.gradient=own.py:mine", "hydra.run.dir=run", "ckpt_path=auto")
     sweep = ("train.py", "-m", *SHORT, "model.gradient=own.py:mine", "seed=0,1", "hydra.sweep.dir=sweep")
@@ -83,7 +83,7 @@ def test_nothing_of_an_edited_file_is_handed_out(command, tmp_path):
     (tmp_path / "own.py").write_text(EDITED)
     for each, message in (
         (run, CHANGED),
-        (sweep, "was begun with another backward pass"),
+        (sweep, "was started with another backward pass"),
         (study, "another backward pass"),
     ):
         done = command(*each)
@@ -93,7 +93,7 @@ def test_nothing_of_an_edited_file_is_handed_out(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_cut_off_does_not_go_on_with_an_edited_file(command, tmp_path):
+def test_an_interrupted_run_is_not_resumed_with_an_edited_file(command, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     run = (*SHORT, "model.gradient=own.py:mine", "hydra.run.dir=run", "checkpoint.every_n_steps=1")
     killed = command("tests/cli/killed.py", str(ROOT / "train.py"), "step", "6", "SIGKILL", *run)
@@ -105,7 +105,7 @@ def test_a_run_that_was_cut_off_does_not_go_on_with_an_edited_file(command, tmp_
 
 
 @pytest.mark.slow
-def test_nothing_of_an_edited_package_is_handed_out(cold_command, tmp_path):
+def test_results_of_a_package_are_not_used_after_it_was_edited(cold_command, tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     for name in ("train.py", "pyproject.toml"):
@@ -123,7 +123,7 @@ def test_nothing_of_an_edited_package_is_handed_out(cold_command, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["model.gradient=hand", "model.straight_through_window=0.5"])
-def test_another_rule_or_another_setting_of_it_is_another_run(command, tmp_path, change):
+def test_another_rule_or_another_setting_of_it_makes_another_run(command, tmp_path, change):
     run = ("train.py", *SHORT, "model.hidden_activation=sign", "model.gradient=straight_through", "hydra.run.dir=run")
     assert command(*run).returncode == 0
     done = command(*run, change, "ckpt_path=auto")

@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm of one node, each worker's own."""
+"""Sweeps on a real Slurm with one node."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ import pytest
 from tests.cli.conftest import ROOT, until
 from tests.cli.test_interruptions import assert_same
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one Slurm, of one worker
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one Slurm, used by one worker
 
 SCRIPT = ROOT / "scripts" / "slurm_dev.sh"
 CANNOT_BE_INSTALLED = 77
@@ -22,7 +22,7 @@ BATCHES = 40
 
 @pytest.fixture(scope="module")
 def slurm_folder(tmp_path_factory):
-    """A Slurm of this machine's own, which the script installs where that is asked for."""
+    """A Slurm on this machine, which the script installs if that is allowed."""
     daemon = shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if daemon is None and os.environ.get("BACKHAND_SLURM") != "1":
         pytest.skip("Slurm is not installed; BACKHAND_SLURM=1 has it installed")
@@ -50,7 +50,7 @@ def sweep(slurm, start):
 
 
 def finish(process):
-    """Wait for the sweep, and return what it told; a job that is lost would keep it waiting for ever."""
+    """Wait for the sweep, and return its output; a lost job would make it wait forever."""
     _, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
 
@@ -64,12 +64,12 @@ def result(folder):
 
 
 def epochs(folder):
-    """The epochs in metrics.csv, row by row; none before there is one."""
+    """The epochs in metrics.csv; empty before there is a file."""
     path = folder / "metrics.csv"
     return [int(row["epoch"]) for row in csv.DictReader(path.open())] if path.exists() else []
 
 
-def test_starting_it_twice_is_starting_it_once(slurm):
+def test_starting_slurm_twice_is_the_same_as_once(slurm):
     again = subprocess.run([SCRIPT, "start", slurm], capture_output=True, text=True, check=True)
     assert again.stdout == f"export SLURM_CONF={slurm}/slurm.conf\n"
     assert "runs already" in again.stderr
@@ -94,24 +94,24 @@ def test_a_job_of_two_tasks_trains_one_network(sweep, tmp_path):
     assert "in 2 processes" in (folder / "train.log").read_text()
 
 
-def test_a_preempted_job_is_requeued_and_goes_on(sweep, tmp_path):
+def test_a_preempted_job_is_requeued_and_resumed(sweep, tmp_path):
     process = sweep("trainer.max_epochs=150")
     folder = tmp_path / "sweep" / "0"
     until(lambda: len(epochs(folder)) >= 3)
-    answer("srun", "--partition=urgent", "--ntasks=2", "true")  # takes both cores, and gives them back
+    answer("srun", "--partition=urgent", "--ntasks=2", "true")  # takes both cores, and releases them
     before = epochs(folder)
     assert len(before) < 150
     finish(process)
     (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*/*_0_log.out")
     assert log.read_text().count("Starting with JobEnvironment") == 2
-    assert "begins from " in (folder / "train.log").read_text()
+    assert "starts from " in (folder / "train.log").read_text()
     assert result(folder)["status"] == "finished"
     assert result(folder)["epochs"] == 150
     assert result(folder)["steps"] == 150 * BATCHES
     assert epochs(folder) == list(range(150))
 
 
-def test_a_preempted_batch_script_is_requeued_and_goes_on(slurm, command, tmp_path):
+def test_a_preempted_batch_script_is_requeued_and_resumed(slurm, command, tmp_path):
     wine = ("data=wine", "data.batch_size=8", "logger=csv", "callbacks=quiet", "trainer=cpu", "trainer.max_epochs=100")
     whole = command("train.py", *wine, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
@@ -125,14 +125,14 @@ def test_a_preempted_batch_script_is_requeued_and_goes_on(slurm, command, tmp_pa
     answer("srun", "--partition=urgent", "--ntasks=2", "true")
     until(lambda: result(tmp_path / "run")["status"] == "finished")
     (log,) = tmp_path.glob("slurm-*.out")
-    assert log.read_text().count("interrupted; to go on: python ") == 1
+    assert log.read_text().count("interrupted; to resume: python ") == 1
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_preempted_population_is_requeued_and_goes_on(sweep, tmp_path):
-    kept = tmp_path / "sweep" / "populations"
+def test_a_preempted_population_is_requeued_and_resumed(sweep, tmp_path):
+    populations = tmp_path / "sweep" / "populations"
     process = sweep("seed=0,1,2", "optimizer.lr=0.03,0.1", "hydra.launcher.population=true", "trainer.max_epochs=150")
-    until(lambda: any(kept.glob("*/last.ckpt")))
+    until(lambda: any(populations.glob("*/last.ckpt")))
     answer("srun", "--partition=urgent", "--ntasks=2", "true")
     assert not any((tmp_path / "sweep").glob("*/result.json"))
     finish(process)
@@ -144,4 +144,4 @@ def test_a_preempted_population_is_requeued_and_goes_on(sweep, tmp_path):
     }
     assert len({each["objective"]["value"] for each in results}) == 6
     assert all(epochs(tmp_path / "sweep" / str(job)) == list(range(150)) for job in range(6))
-    assert not kept.exists()
+    assert not populations.exists()

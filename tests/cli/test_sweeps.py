@@ -1,4 +1,4 @@
-"""Sweeps, run for real, killed at every kind of moment, refused, and out of luck."""
+"""Sweeps that finish, are killed at many moments, are refused, or fail."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def table(folder):
 
 
 def assert_all_of_it(folder, jobs):
-    """Every job is there once, and nothing else is."""
+    """Check that every job is there once, and nothing else."""
     made = {path.name for path in folder.iterdir() if path.is_dir()}
     assert made == {str(number) for number in range(jobs)}
     assert sorted(complete(folder)) == list(range(jobs))
@@ -43,7 +43,7 @@ def assert_all_of_it(folder, jobs):
 
 
 def plain(value, folder):
-    """A checkpoint's contents without the folder's name and the time that it took; a tensor as its bits."""
+    """A checkpoint's contents without the folder's name and the time; tensors as bytes."""
     if isinstance(value, dict):
         return {plain(key, folder): plain(each, folder) for key, each in value.items() if key != "seconds"}
     if isinstance(value, list | tuple):
@@ -70,7 +70,7 @@ def assert_same_to_the_bit(folder, other, jobs):
         assert one == two
 
 
-def begun(folder):
+def has_started(folder):
     return (folder / "sweep.json").exists()
 
 
@@ -83,7 +83,7 @@ def in_a_job(folder):
 
 
 def asked_for(trials):
-    """Optuna has begun to draw so many, and the last of them has not begun to run."""
+    """Whether Optuna has started to draw this many trials, and the last one is not running yet."""
 
     def reached(folder):
         journal = folder / "study.journal"
@@ -94,7 +94,7 @@ def asked_for(trials):
 
 
 def written(pattern, times):
-    """A file appeared, or was written anew, so many times while this looked."""
+    """Whether a file was made or replaced this many times while this waited."""
     seen = None
 
     def reached(folder):
@@ -117,7 +117,7 @@ SEARCH = (
     "model.init_scale=interval(0.5, 2)",
 )
 EARLY = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=1e-3")
-KEPT = "populations/*/last.ckpt"
+POPULATION_FILE = "populations/*/last.ckpt"
 KILLED = {
     "one kill": (
         ("optimizer.lr=0.1,0.2,1e6", "sweep.max_failures=null", "trainer.max_epochs=12"),
@@ -127,12 +127,18 @@ KILLED = {
     "grid": (
         (*GRID, "trainer.max_epochs=12"),
         6,
-        [begun, with_results(1), in_a_job, with_results(3), written("4/metrics.csv", 5)],
+        [has_started, with_results(1), in_a_job, with_results(3), written("4/metrics.csv", 5)],
     ),
     "population": (
         (*GRID, *EARLY, "optimizer.lr=0.1,0.003,1e6", "trainer.max_epochs=150", POPULATION),
         9,
-        [begun, written(KEPT, 1), written(KEPT, 2), written(KEPT, 1), with_results(1)],
+        [
+            has_started,
+            written(POPULATION_FILE, 1),
+            written(POPULATION_FILE, 2),
+            written(POPULATION_FILE, 1),
+            with_results(1),
+        ],
     ),
     "search": (
         (*SEARCH, "hydra.sweeper.n_jobs=2", "trainer.max_epochs=12"),
@@ -142,7 +148,7 @@ KILLED = {
     "search with populations": (
         (*SEARCH, "hydra.sweeper.n_jobs=3", "trainer.max_epochs=100", POPULATION),
         6,
-        [asked_for(3), written(KEPT, 1), with_results(1), asked_for(6), written(KEPT, 2)],
+        [asked_for(3), written(POPULATION_FILE, 1), with_results(1), asked_for(6), written(POPULATION_FILE, 2)],
     ),
 }
 
@@ -152,7 +158,7 @@ KILLED = {
     pytest.param("one kill", marks=pytest.mark.smoke), "grid", "population", "search",
     pytest.param("search with populations", marks=pytest.mark.stress),
 ])  # fmt: skip
-def test_a_sweep_killed_at_any_moment_goes_on_to_what_it_would_have_been(command, start, tmp_path, kind):
+def test_a_sweep_killed_at_any_moment_is_resumed_to_the_same_results(command, start, tmp_path, kind):
     arguments, jobs, moments = KILLED[kind]
     arguments = ("-m", *SMALL, *arguments)
     folder, other = tmp_path / "sweep", tmp_path / "other"
@@ -202,11 +208,11 @@ def assert_one_line(result):
 
 
 @pytest.mark.slow
-def test_a_folder_of_another_sweep_is_refused_untouched_and_one_of_fewer_jobs_goes_on(command, tmp_path):
+def test_a_folder_of_another_sweep_is_refused_and_a_sweep_with_more_jobs_is_resumed(command, tmp_path):
     sweep = tmp_path / "sweep"
     arguments = ("-m", *SMALL, "trainer.max_epochs=1", POPULATION, "hydra.sweep.dir=sweep")
     sweep.mkdir()
-    (sweep / "sweep.json.tmp").write_text('{"sweep": ')  # what a sweep that was killed as it claimed the folder leaves
+    (sweep / "sweep.json.tmp").write_text('{"sweep": ')  # left by a sweep that was killed while it claimed the folder
     first = command("train.py", *arguments, "seed=0,1")
     assert first.returncode == 0, first.stderr
     assert_all_of_it(sweep, 2)
@@ -238,7 +244,7 @@ def test_a_folder_of_another_sweep_is_refused_untouched_and_one_of_fewer_jobs_go
 
 
 @pytest.mark.slow
-def test_a_study_that_cannot_be_read_is_refused_and_one_that_can_goes_on(command, tmp_path):
+def test_an_unreadable_study_is_refused_and_a_readable_one_is_resumed(command, tmp_path):
     sweep = tmp_path / "sweep"
     arguments = ("-m", "search=optuna", *SMALL, "trainer.max_epochs=1", POPULATION, "hydra.sweep.dir=sweep")
     space = "optimizer.lr=interval(0.01, 0.1)"
@@ -268,7 +274,7 @@ def test_a_study_that_cannot_be_read_is_refused_and_one_that_can_goes_on(command
         journal.write_bytes(garbage)
         refused = command("train.py", *arguments, space, *two)
         assert_one_line(refused)
-        assert "study.journal: is no study that can be read" in refused.stderr
+        assert "study.journal: cannot be read as a study" in refused.stderr
         assert contents(sweep) == before | {journal: garbage}
 
     journal.write_bytes(whole)
@@ -276,8 +282,8 @@ def test_a_study_that_cannot_be_read_is_refused_and_one_that_can_goes_on(command
     assert more.returncode == 0, more.stderr
     assert_all_of_it(sweep, 3)
     after = contents(sweep)
-    kept = [path for path in before if path.parent != sweep]
-    assert {path: after[path] for path in kept} == {path: before[path] for path in kept}
+    others = [path for path in before if path.parent != sweep]
+    assert {path: after[path] for path in others} == {path: before[path] for path in others}
 
 
 DRAWN = "optimizer.lr=interval(0.01, 0.1)"
@@ -317,7 +323,7 @@ OF_A_SEARCH = [
     ([DRAWN, "hydra.sweeper.objectives=[val/los]"], "objectives=val/los: no such choice (did you mean val/loss?)"),
     ([DRAWN, "hydra.sweeper.objectives=[val/r2]"], "objectives=val/r2: no such choice"),
     ([DRAWN, "hydra.sweeper.objectives=val/loss"], "objectives=val/loss: must be a list"),
-    ([DRAWN, "hydra.sweeper.objectives=[seconds,seconds]"], "names one twice"),
+    ([DRAWN, "hydra.sweeper.objectives=[seconds,seconds]"], "names an objective twice"),
     ([DRAWN, "objective=val/los"], "objective=val/los: no such choice (did you mean val/loss?)"),
     (["optimizer.lr=interval(1, 0.1)"], "optimizer.lr=interval(1, 0.1): `low <= high` must hold"),
     (["optimizer.lr=tag(log, interval(0, 1))"], "optimizer.lr=tag(log, interval(0, 1)): `low > 0` must hold"),
@@ -344,7 +350,7 @@ def test_a_mistake_in_a_sweep_is_one_line_before_the_first_job(command_here, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.stress), "population"])
-def test_a_full_disk_costs_the_jobs_that_it_is_too_small_for_and_no_others(command, tmp_path, launcher):
+def test_a_full_disk_fails_only_the_jobs_that_do_not_fit(command, tmp_path, launcher):
     shared = ("-m", "data=wine", "trainer=cpu", "logger=csv", "trainer.max_epochs=2", f"hydra/launcher={launcher}")
     arguments = (*shared, "model.hidden=[8],[512,512]", "seed=0,1", "hydra.sweep.dir=sweep")
     folder = tmp_path / "sweep"
@@ -355,7 +361,7 @@ def test_a_full_disk_costs_the_jobs_that_it_is_too_small_for_and_no_others(comma
         capture_output=True,
         text=True,
         timeout=120,
-        # Room for a picture, and none for the larger network's checkpoint: a write beyond it fails as on a full disk.
+        # Enough for a plot, and too little for the larger network's checkpoint: a larger write fails as on a full disk.
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
     )
     assert (full.returncode, full.stderr.count("\n")) == (1, 1), full.stderr
@@ -380,7 +386,7 @@ def test_a_full_disk_costs_the_jobs_that_it_is_too_small_for_and_no_others(comma
 
 
 @pytest.mark.slow
-def test_what_diverges_is_listed_and_changes_nothing_for_the_others(command, tmp_path):
+def test_diverged_jobs_are_listed_and_do_not_affect_the_others(command, tmp_path):
     shared = ("-m", *SMALL, "trainer.max_epochs=4", POPULATION, "model.hidden=[8],[16]")
     arguments = (*shared, "optimizer.lr=0.1,1e6", "hydra.sweep.dir=sweep")
     result = command("train.py", *arguments)
@@ -413,14 +419,14 @@ def test_what_diverges_is_listed_and_changes_nothing_for_the_others(command, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("population", marks=pytest.mark.stress)])
-def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(command, start, tmp_path, launcher):
+def test_ctrl_c_ends_a_sweep_and_says_how_to_resume(command, start, tmp_path, launcher):
     arguments = ("-m", *SMALL, "trainer.max_epochs=120", f"hydra/launcher={launcher}", "seed=0,1")
     process = start("train.py", *arguments, "hydra.sweep.dir=sweep")
     until(lambda: list((tmp_path / "sweep").rglob("last.ckpt")), process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"the same command with hydra.sweep.dir={tmp_path / 'sweep'} goes on (0 jobs done)" in stderr
+    assert f"the same command with hydra.sweep.dir={tmp_path / 'sweep'} resumes it (0 jobs done)" in stderr
     assert "Traceback" not in stderr
     assert not complete(tmp_path / "sweep")
 
@@ -430,7 +436,7 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(command, start, tmp_path, lau
 
 
 @pytest.mark.slow
-def test_ten_seeds_are_a_word(command, tmp_path):
+def test_one_word_gives_ten_seeds(command, tmp_path):
     result = command(
         "train.py", "-m", *SMALL, "trainer.max_epochs=1", "search=seeds", POPULATION, "hydra.sweep.dir=sweep"
     )
@@ -440,7 +446,7 @@ def test_ten_seeds_are_a_word(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_may_have_two_objectives_end_early_and_meet_settings_that_do_not_fit_together(command, tmp_path):
+def test_a_search_may_have_two_objectives_end_early_and_draw_settings_that_do_not_fit_together(command, tmp_path):
     arguments = (
         *("-m", "data=wine", "trainer=cpu", "logger=csv", "trainer.max_epochs=2", POPULATION, "hydra.sweep.dir=sweep"),
         *("search=optuna", "hydra.sweeper.objectives=[val/loss,parameters]", "hydra.sweeper.sampler=BruteForceSampler"),

@@ -1,4 +1,4 @@
-"""Run folders, checkpoints and data of strangers: each tries to do something, which must not have happened after."""
+"""Run folders, checkpoints and data from others: each tries to run code, which must not happen."""
 
 import json
 import os
@@ -22,7 +22,7 @@ TARGET = "damage.happen"
 
 @pytest.fixture
 def theirs(tmp_path_factory, monkeypatch):
-    """A stranger's folder that Python imports from, and `damage.happen` in it, which leaves the file `happened`."""
+    """A folder from others on the import path, with `damage.happen`, which would write the file `happened`."""
     folder = tmp_path_factory.mktemp("theirs")
     sys.modules.pop("damage", None)
     (folder / "damage.py").write_text(
@@ -37,7 +37,7 @@ def theirs(tmp_path_factory, monkeypatch):
 
 
 def refused(result, folder, *words):
-    """One line with the words, exit status 1, and nothing left in the folder."""
+    """Check for one line with the words, exit status 1, and no files in the folder."""
     assert result.returncode == 1, result.stdout + result.stderr
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1, result.stderr
@@ -47,7 +47,7 @@ def refused(result, folder, *words):
 
 
 def stored_run(folder, text):
-    """What looks like a run's folder, with a configuration of a stranger's."""
+    """A run's folder with a configuration from somebody else."""
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text(text)
     return folder
@@ -78,7 +78,7 @@ STORED = {
 
 
 @pytest.mark.parametrize("name", smoke(STORED, "tag"))
-def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, name):
+def test_a_run_from_others_is_read_as_text(command_here, theirs, tmp_path, name):
     text, words = STORED[name]
     data = "data: {name: wine, output_activation: softmax, loss: cross_entropy}\n"
     rest = "optimizer: {name: sgd, lr: 0.1, momentum: 0.9}\nscheduler: {name: none}\n"
@@ -91,7 +91,7 @@ def test_a_strangers_run_is_read_as_text(command_here, theirs, tmp_path, name):
 
 
 @pytest.mark.parametrize("argument", ["--experimental-rerun", "--exp"])
-def test_no_pickle_is_repeated(command_here, theirs, tmp_path, argument):
+def test_no_pickle_is_loaded(command_here, theirs, tmp_path, argument):
     (theirs / "config.pickle").write_bytes(b"cdamage\nhappen\n)R.")
     refused(command_here("train.py", argument, str(theirs / "config.pickle")), tmp_path, "--experimental-rerun")
     assert not (theirs / "happened").exists()
@@ -100,12 +100,12 @@ def test_no_pickle_is_repeated(command_here, theirs, tmp_path, argument):
 def test_no_job_is_written_outside_of_its_sweep(command_here, tmp_path):
     before = set(tmp_path.parent.iterdir())
     result = command_here("train.py", "-m", "seed=0,1", "hydra.sweep.subdir=../../x")
-    refused(result, tmp_path, "hydra.sweep.subdir=../../x: leads out of the sweep's folder")
+    refused(result, tmp_path, "hydra.sweep.subdir=../../x: is outside of the sweep's folder")
     assert set(tmp_path.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints", ".hydra"])
-def test_nothing_is_written_through_a_strangers_link(command_here, tmp_path, name):
+def test_nothing_is_written_through_a_link_from_others(command_here, tmp_path, name):
     (tmp_path / "run").mkdir()
     (tmp_path / "mine").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "mine" / ("x" if "." in name[1:] else "."))
@@ -114,7 +114,7 @@ def test_nothing_is_written_through_a_strangers_link(command_here, tmp_path, nam
     assert not list((tmp_path / "mine").iterdir())
 
 
-def test_a_sweep_goes_on_in_no_folder_that_leads_out(command, tmp_path):
+def test_a_sweep_is_not_resumed_in_a_folder_with_links_to_outside(command, tmp_path):
     sweep = ["-m", "data=wine", "trainer.max_epochs=1", "logger=none", "callbacks=quiet", "report=false"]
     sweep += ["hydra.sweep.dir=sweep", "seed=0,1"]
     assert command("train.py", *sweep).returncode == 0
@@ -149,7 +149,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("name", smoke(SECRETS, "own"))
-def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_here, tmp_path, name):
+def test_a_setting_with_a_secret_is_refused_without_printing_it(command_here, tmp_path, name):
     result = command_here("train.py", *SECRETS[name], **CLOSED)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1, result.stderr
@@ -158,14 +158,14 @@ def test_a_setting_that_holds_a_secret_is_refused_without_telling_it(command_her
     assert not list(tmp_path.iterdir())
 
 
-def test_a_short_and_common_password_blocks_and_mangles_nothing(command_here, tmp_path):
+def test_a_short_common_password_neither_blocks_nor_changes_output(command_here, tmp_path):
     (tmp_path / "postgres-notes").write_text("")
     arguments = ("name=postgres", "tags=[my postgres]", "hydra.run.dir=postgres-notes")
     result = command_here("train.py", *arguments, POSTGRES_PASSWORD="postgres")
     refused(result, tmp_path, "hydra.run.dir=postgres-notes: postgres-notes is not a folder")
 
 
-def test_the_address_of_a_server_is_told_without_its_user(command_here, tmp_path):
+def test_the_address_of_a_server_is_printed_without_its_user(command_here, tmp_path):
     for address in ("https://me:hidden-word@host", "ftp://me:hidden-word@host", "https://hidden-word@host"):
         result = command_here("train.py", WANDB_BASE_URL=address)
         refused(result, tmp_path, "WANDB_BASE_URL=", "***@host")
@@ -176,7 +176,7 @@ def all_bytes(folder):
     return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(command, tmp_path):
+def test_a_run_writes_and_prints_no_secret_and_its_name_is_not_a_path(command, tmp_path):
     given = ["data=wine", "trainer.max_epochs=1", "name=../../x", "hydra.run.dir=a/b/run"]
     result = command("train.py", *given, **CLOSED)
     assert result.returncode == 0, result.stderr
@@ -191,7 +191,7 @@ def test_a_run_writes_and_says_no_secret_and_its_name_is_no_path(command, tmp_pa
         assert secret.encode() not in found
 
 
-def test_formulas_are_text_in_a_sweeps_table_and_predictions_are_as_they_are(command, tmp_path):
+def test_formulas_are_text_in_a_sweeps_table_and_predictions_are_not_changed(command, tmp_path):
     rows = [f"{'=HYPERLINK(0)' if i % 2 else '@SUM'},{i % 2 + i / 100},{i}" for i in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["y,a,b", *rows]) + "\n")
     given = ["data=table", "data.path=t.csv", "data.target=y", "logger=none", "report=false", "callbacks=quiet"]
@@ -206,4 +206,4 @@ def test_formulas_are_text_in_a_sweeps_table_and_predictions_are_as_they_are(com
     rows = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
     assert {row[1] for row in rows} == {"=HYPERLINK(0)", "@SUM"}
     assert {row[2] for row in rows} <= {"=HYPERLINK(0)", "@SUM"}
-    assert all(float(field) >= 0 for row in rows for field in (row[0], *row[3:]))
+    assert all(float(value) >= 0 for row in rows for value in (row[0], *row[3:]))

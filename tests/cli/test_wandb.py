@@ -1,4 +1,4 @@
-"""What W&B's own reader finds in the runs that the real command leaves."""
+"""The runs that the real command writes, read with W&B's own reader."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def wandb_file(folder):
 
 
 def records(file):
-    """The records of a run's file by their kind."""
+    """The records of a run's file by type."""
     found = defaultdict(list)
     for line in inspected("--json", file).splitlines():
         record = json.loads(line)
@@ -39,7 +39,7 @@ def records(file):
 
 
 def summary(folder):
-    """What `--summary` prints, as words, and the config's and the summary's lines by their first word."""
+    """The words that `--summary` prints, and the lines of the config and the summary by their first word."""
     lines = [line.split(None, 1) for line in inspected("--summary", wandb_file(folder)).splitlines() if line.strip()]
     return {line[0]: line[1] if len(line) > 1 else "" for line in lines}
 
@@ -54,7 +54,7 @@ def history(folder):
 
 
 def history_of(file):
-    """Each epoch's values by name, from every record of it; the last of a name counts."""
+    """Each epoch's values by name, from all its records; the last value of a name counts."""
     found = defaultdict(dict)
     for each in records(file)["history"]:
         if "epoch" in each["item"]:
@@ -88,7 +88,7 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     composed = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
     assert float(shown["optimizer.lr"]) == composed["optimizer"]["lr"]
     assert shown["model.output_activation"] == "softmax"  # an interpolation, resolved
-    assert not {"sizes", "init_scale", "trainer.max_time", "model.class_weight"} & shown.keys()  # null is left out
+    assert not {"sizes", "init_scale", "trainer.max_time", "model.class_weight"} & shown.keys()  # null is omitted
     assert int(shown["parameters"]) == ended["parameters"]
     assert int(shown["audits"]) == ended["audit"]["times"]
     assert float(shown["worst_audit"]) == pytest.approx(ended["audit"]["worst"])
@@ -111,7 +111,7 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
     best = {"epoch": min(epochs(folder), key=lambda row: float(row["val/loss"]))["epoch"]}
     assert json.loads(models[0]["metadata"]) == pytest.approx(result["best"] | tested | {"epoch": int(best["epoch"])})
-    # All that is to be uploaded lies in the run's folder.
+    # All files to upload are in the run's folder.
     assert str(Path.home()) not in json.dumps(found["artifact"])
     table = next(folder.glob("wandb/offline-run-*/files/media/table/worst_predictions*"))
     worst = json.loads(table.read_text())["data"]
@@ -123,7 +123,7 @@ def test_a_run_is_in_its_file_to_the_last_value(command, tmp_path):
     assert commit.strip() in json.dumps(found["environment"])
 
 
-def test_the_repositorys_address_is_noted_without_a_users_name(tmp_path, monkeypatch, configured):
+def test_the_repositorys_address_is_logged_without_a_users_name(tmp_path, monkeypatch, configured):
     remote = "https://hidden-token:x@host/team/project.git"
     monkeypatch.setattr("backhand.reporting.loggers.git", lambda what, *rest: remote if what == "remote" else "c0ffee")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -157,7 +157,7 @@ def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):
     assert groups.pop().endswith("/sweep")
 
 
-def test_a_crash_is_marked(command, tmp_path):
+def test_a_failed_run_is_marked_as_failed(command, tmp_path):
     result = command("train.py", "trainer.max_epochs=2", "callbacks.audit.warn=1e-30", "callbacks.audit.stop=1e-30",
                      "optimizer.lr=0.1", "trainer.precision=64-true", "hydra.run.dir=run")  # fmt: skip
     assert result.returncode == 1
@@ -166,7 +166,7 @@ def test_a_crash_is_marked(command, tmp_path):
     assert "Why it failed" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_server_that_is_not_there_loses_nothing(command, tmp_path):
+def test_without_a_server_nothing_is_lost(command, tmp_path):
     key = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "online"}
     result = command("train.py", "data=wine", "trainer.max_epochs=2", "hydra.run.dir=run", **key)
     assert result.returncode == 0
@@ -177,7 +177,7 @@ def test_a_server_that_is_not_there_loses_nothing(command, tmp_path):
     assert (tmp_path / "run" / "findings.json").exists()
 
 
-def test_a_job_that_goes_on_goes_on_with_its_run(start, command, tmp_path):
+def test_a_resumed_job_resumes_its_wandb_run(start, command, tmp_path):
     settings = ("train.py", "-m", "data=wine", "seed=0", "trainer.max_epochs=400", "hydra.sweep.dir=sweep")
     process = start(*settings)
     checkpoint = tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt"
@@ -202,7 +202,7 @@ def test_a_job_that_goes_on_goes_on_with_its_run(start, command, tmp_path):
         ("WANDB_BASE_URL", "http://host:port", "WANDB_BASE_URL=http://host:port: must be an address"),
     ],
 )
-def test_an_environment_that_wandb_would_refuse_is_refused_before_there_is_a_folder(
+def test_an_environment_that_wandb_would_refuse_is_refused_before_a_folder_is_made(
     command, tmp_path, variable, value, reason
 ):
     result = command("train.py", "data=wine", "hydra.run.dir=run", **{variable: value})

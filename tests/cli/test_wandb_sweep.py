@@ -31,7 +31,7 @@ def search_space(sweep):
 
 
 def sample(sweep, seed):
-    """A configuration as W&B reads the search space."""
+    """A configuration that W&B samples from the search space."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     return study.ask(search_space(sweep)).params
 
@@ -43,7 +43,7 @@ def records(folder):
     return [json.loads(line) for line in lines]
 
 
-def test_it_searches_the_learning_rate_by_its_order_of_magnitude_and_minimises_the_validation_loss(sweep):
+def test_the_sweep_searches_the_learning_rate_on_a_log_scale_and_minimises_the_validation_loss(sweep):
     space = search_space(sweep)
     assert set(space) == {"optimizer.lr", "optimizer.momentum", "model.init_scale", "model.hidden"}
     assert space["optimizer.lr"].log
@@ -52,7 +52,7 @@ def test_it_searches_the_learning_rate_by_its_order_of_magnitude_and_minimises_t
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_it_samples_is_a_configuration(sweep, configured, seed):
+def test_every_sample_is_a_valid_configuration(sweep, configured, seed):
     params = sample(sweep, seed)
     config = configured(*(f"{key}={value}" for key, value in params.items()))
     assert config.model.hidden == yaml.safe_load(params["model.hidden"])
@@ -67,7 +67,7 @@ def test_a_run_of_the_agent_trains_with_its_settings_as_a_run_of_the_sweep(sweep
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # the agent sets them, and nothing takes them back
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # the agent sets them, and does not unset them
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     agent = Agent(api=None, queue=queue.Queue(), sweep_id="sweep123")

@@ -1,4 +1,4 @@
-"""Commands without the seconds that importing torch and Lightning takes.
+"""Run commands without the seconds that the import of torch and Lightning takes.
 
 Each is a process of its own that runs the real script, forked from one that has imported what it needs: all but wandb,
 which makes a folder when it is imported that is gone with the first process that ends. The tests of what a command
@@ -27,7 +27,7 @@ CONTEXT.set_forkserver_preload(
 
 
 class Command:
-    """A command that has begun, as `subprocess.Popen` has it."""
+    """A running command, with the interface of `subprocess.Popen`."""
 
     def __init__(self, script: Path, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> None:
         self.said = [folder.with_name(f"{folder.name}-{id(self)}-{name}") for name in ("stdout", "stderr")]
@@ -58,8 +58,8 @@ class Command:
 
 
 def _run(script: str, arguments: tuple[str, ...], folder: str, environment: dict[str, str], said: list[str]) -> None:
-    """Be what `python script arguments` would be in that folder."""
-    os.setsid()  # as at a terminal, Ctrl-C is for all its processes
+    """Run what `python script arguments` would run in that folder."""
+    os.setsid()  # as at a terminal, Ctrl-C reaches all its processes
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     os.environ.clear()

@@ -167,7 +167,7 @@ def assert_as_torch(run, batches, criterion):
     net = run.module.model.to_sequential()
     net = net[:-1] if criterion is nn.functional.cross_entropy else net  # torch's takes what softmax is to have
     expected = torchs_own(net, batches, criterion)
-    run.train(alone=False)
+    run.train(standalone=False)
     run.module.load_state_dict(weights(run.folder))  # the last epoch's, not the best one's
     for ours, theirs in zip(run.module.model.to_sequential().parameters(), expected, strict=True):
         assert (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max()
@@ -500,10 +500,10 @@ def hears_ctrl_c():
 
 
 def test_a_worker_leaves_ctrl_c_to_the_run_that_began_it(hears_ctrl_c, monkeypatch):
-    with Interruption().watched() as interruption:
+    with Interruption().handling_signals() as interruption:
         monkeypatch.setattr(os, "getpid", lambda: -1)
         signal.raise_signal(signal.SIGINT)
-        assert interruption.asked is None
+        assert interruption.received is None
         monkeypatch.undo()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

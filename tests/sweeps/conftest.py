@@ -1,4 +1,4 @@
-"""Populations trained in this process, and the same runs one by one."""
+"""Populations trained in this process, and the same runs trained one by one."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ QUIET = ("logger=csv", "trainer=cpu", "callbacks.progress_bar=false")
 
 @pytest.fixture
 def jobs(configured: Callable, tmp_path: Path) -> Callable[..., list[Job]]:
-    """The jobs of a sweep over the given settings, each a list of overrides, with what they share."""
+    """The jobs of a sweep: one list of overrides per job, and the overrides that they share."""
 
     def make(each: Sequence[Sequence[str]], *shared: str) -> list[Job]:
         sweep = tmp_path / f"sweep{len(list(tmp_path.iterdir()))}"
@@ -34,7 +34,7 @@ def jobs(configured: Callable, tmp_path: Path) -> Callable[..., list[Job]]:
 
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Population]:
-    """Train jobs as one population, and write what each leaves into its folder."""
+    """Train jobs as one population, and write each job's files into its folder."""
     monkeypatch.setattr("backhand.sweeps.launcher.in_sweep", lambda config, sweep: config)
 
     def train(jobs: list[Job]) -> Population:
@@ -52,7 +52,7 @@ def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Populatio
 
 @pytest.fixture
 def one_by_one() -> Callable[[list[Job]], list[Path]]:
-    """Train the same jobs each as a run of its own; returns their folders."""
+    """Train each job as a single run; returns their folders."""
 
     def train(jobs: list[Job]) -> list[Path]:
         folders = []
@@ -60,7 +60,7 @@ def one_by_one() -> Callable[[list[Job]], list[Path]]:
         for job in jobs:
             folder = job.folder.parent / f"alone{job.number}"
             folder.mkdir()
-            Run(job.config, folder).train(alone=False)
+            Run(job.config, folder).train(standalone=False)
             folders.append(folder)
         return folders
 

@@ -1,4 +1,4 @@
-"""What a sweep's jobs are, which of them go together, and what Optuna draws their values from."""
+"""The jobs of a sweep, their grouping into populations, and the distributions of a search."""
 
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ def composer():
 def test_a_job_is_composed_as_hydra_composes_it(composer, overrides):
     theirs = composer.loader.load_sweep_config(composer.config, overrides)
     theirs.hydra.job.num, theirs.hydra.job.id = 7, "7"
-    for _ in range(2):  # the second time from what the first one and another job left
+    for _ in range(2):  # the second time from the configuration that the first and another job used
         assert OmegaConf.to_container(composer.compose(7, overrides)) == OmegaConf.to_container(theirs)
         composer.job(8, ["seed=5", "name=another"])
 
@@ -64,7 +64,7 @@ def test_a_job_is_composed_as_hydra_composes_it(composer, overrides):
         ),
     ],
 )
-def test_a_part_of_the_users_own_is_tried_before_the_first_job_runs(composer, part, reason):
+def test_a_part_of_the_users_own_is_tested_before_the_first_job_runs(composer, part, reason):
     composer.job(0, ["seed=1"])
     with pytest.raises(UserError, match=f"job 1 .*{reason}"):
         composer.job(1, part)
@@ -90,7 +90,7 @@ def test_jobs_that_differ_in_per_run_settings_are_composed_once(composer, monkey
     assert len({job.hash for job in jobs}) == 20
 
 
-def test_a_value_may_name_the_value_of_its_job(composer):
+def test_a_value_may_refer_to_another_value_of_its_job(composer):
     for number, lr in enumerate((0.5, 0.25)):
         job = composer.job(number, ["scheduler=plateau", "scheduler.min_lr=${optimizer.lr}", f"optimizer.lr={lr}"])
         assert job.config.scheduler.min_lr == lr
@@ -106,21 +106,21 @@ def test_a_value_may_name_the_value_of_its_job(composer):
         ("nothing=1", r"job 4 \(nothing=1\): nothing: no such key"),
     ],
 )
-def test_a_wrong_job_is_named(composer, override, message):
+def test_a_wrong_job_is_named_in_the_message(composer, override, message):
     for _ in range(2):
         with pytest.raises(UserError, match=message):
             composer.job(4, [override])
     assert composer.job(5, ["seed=1"]).config.seed == 1
 
 
-def test_what_may_differ_in_a_population_are_keys_that_there_are(configured):
+def test_per_run_settings_exist_in_the_schema(configured):
     choices = [f"{group}={name}" for group in ("optimizer", "scheduler") for name in CHOICES[group] if name != "custom"]
     known = {key for choice in choices for key, _ in leaves(asdict(configured(choice)))}
     assert all(any(each == key or each.startswith(f"{key}.") for each in known) for key in PER_RUN)
     assert not set(PER_RUN) & {key for key, _ in leaves(settings_without(configured(), PER_RUN))}
 
 
-def test_a_population_does_what_is_usual(configured):
+def test_the_usual_configurations_fit_into_a_population(configured):
     assert obstacle(configured("trainer=cpu")) is None
 
 
@@ -140,14 +140,14 @@ def test_a_population_does_what_is_usual(configured):
         ["logger.mine._target_=lightning.pytorch.loggers.CSVLogger"],
     ],
 )
-def test_what_no_population_does_is_named(configured, overrides):
+def test_the_reason_why_a_run_fits_no_population_is_named(configured, overrides):
     reason = obstacle(configured(*overrides))
     assert reason is not None
     key = reason.split("=")[0]
     assert any(key in override or "ddp" in override for override in overrides)
 
 
-def test_jobs_of_one_shape_go_together_and_the_others_are_told_why(jobs):
+def test_jobs_of_the_same_shape_form_a_population_and_the_others_have_a_reason(jobs):
     made = jobs(
         [
             ["seed=0"],
@@ -160,20 +160,20 @@ def test_jobs_of_one_shape_go_together_and_the_others_are_told_why(jobs):
         ]
     )
     (made[6].folder / "checkpoints").mkdir(parents=True)
-    groups, alone = divided(made)
+    groups, reasons = divided(made)
     assert [[job.number for job in group] for group in groups] == [[0, 2], [1, 3]]
-    assert set(alone) == {4, 5, 6}
-    assert "gradient_clip_val" in alone[4]
-    assert "shape" in alone[5]
-    assert "checkpoint" in alone[6]
+    assert set(reasons) == {4, 5, 6}
+    assert "gradient_clip_val" in reasons[4]
+    assert "shape" in reasons[5]
+    assert "checkpoint" in reasons[6]
 
 
-def test_a_number_of_batches_does_not_go_with_a_share_of_them(jobs):
+def test_a_number_of_batches_and_a_share_of_them_are_different_populations(jobs):
     one_batch, all_batches = ["trainer.limit_train_batches=1"], ["trainer.limit_train_batches=1.0"]
     made = jobs([[*one_batch, "seed=0"], [*all_batches, "seed=1"], [*one_batch, "seed=2"]])
-    groups, alone = divided(made)
+    groups, reasons = divided(made)
     assert [[job.number for job in group] for group in groups] == [[0, 2]]
-    assert set(alone) == {1}
+    assert set(reasons) == {1}
 
 
 def parsed(text):
@@ -196,19 +196,19 @@ def parsed(text):
         ("a=[8],[16,8]", CategoricalDistribution(["[8]", "[16,8]"])),
     ],
 )
-def test_hydras_words_are_optunas_distributions(text, expected):
+def test_hydras_sweep_syntax_gives_optunas_distributions(text, expected):
     assert distribution(parsed(text)) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)", "a=tag(log,range(1,64,3))"]
 )
-def test_a_space_that_nothing_can_be_drawn_from_is_refused(text):
+def test_a_key_without_values_is_refused(text):
     with pytest.raises(UserError, match=r"^a="):
         distribution(parsed(text))
 
 
-def test_a_grid_is_every_combination_and_the_last_key_is_the_fastest():
+def test_a_grid_has_every_combination_and_the_last_key_changes_fastest():
     overrides = [parsed(text) for text in ("seed=0,1", "x=5", "lr=choice(a,b)")]
     assert combinations(overrides) == [[f"seed={seed}", "x=5", f"lr={lr}"] for seed in (0, 1) for lr in ("a", "b")]
     for text in ("lr=interval(0,1)", "seed=range(0)"):
@@ -228,7 +228,7 @@ def test_a_population_that_does_not_fit_into_memory_is_halved(jobs, monkeypatch)
         return SimpleNamespace(members=group)
 
     monkeypatch.setattr(launcher, "train_population", train)
-    monkeypatch.setattr(launcher, "_forget", lambda group: None)
+    monkeypatch.setattr(launcher, "_remove_files", lambda group: None)
     monkeypatch.setattr(launcher, "_load", lambda job: None)
     monkeypatch.setattr(launcher, "most_runs", lambda config, dataset: 4)
     sweep = launcher.PopulationSweep(None, lambda cfg: None, None)

@@ -1,4 +1,4 @@
-"""Each run of a population against the same run by itself."""
+"""Each run of a population compared with the same run by itself."""
 
 import csv
 import itertools
@@ -33,8 +33,9 @@ ADAM = [
 def tensors(folder, which="last"):
     contents = torch.load(folder / "checkpoints" / f"{which}.ckpt", weights_only=True)
     state = contents["optimizer_states"][0]["state"]
-    kept = {f"{k}.{name}": value for k, of_one in state.items() for name, value in of_one.items() if value is not None}
-    return contents["state_dict"] | kept
+    return contents["state_dict"] | {
+        f"{k}.{name}": value for k, of_one in state.items() for name, value in of_one.items() if value is not None
+    }
 
 
 def largest_difference(ours, theirs, which="last"):
@@ -68,7 +69,7 @@ def rows(folder):
     ],
     ids=["sgd", "adam", "adamw"],
 )
-def test_sixteen_mixed_runs_are_what_each_is_by_itself(
+def test_sixteen_mixed_runs_equal_the_single_runs(
     jobs, together, one_by_one, precision, tolerance, optimizer, settings
 ):
     made = jobs(settings, f"optimizer={optimizer}", f"trainer.precision={precision}", "trainer.max_epochs=10")
@@ -130,7 +131,7 @@ KINDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_a_run_has_it_has_in_a_population(jobs, together, one_by_one, kind):
+def test_every_feature_of_a_run_works_in_a_population(jobs, together, one_by_one, kind):
     each, shared = KINDS[kind]
     made = jobs(each, *shared)
     together(made)
@@ -147,7 +148,7 @@ def test_whatever_a_run_has_it_has_in_a_population(jobs, together, one_by_one, k
             assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
-def test_a_checkpoint_has_all_that_a_runs_own_has(jobs, together, one_by_one):
+def test_a_checkpoint_has_the_same_contents_as_a_single_runs(jobs, together, one_by_one):
     made = jobs([["seed=0"], ["seed=1"]], "callbacks=early_stopping", "scheduler=plateau", *SHORT)
     together(made)
     (alone, *_) = one_by_one(made)
@@ -166,7 +167,7 @@ def test_a_checkpoint_has_all_that_a_runs_own_has(jobs, together, one_by_one):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_the_checkpoint_that_a_population_left(jobs, together, one_by_one, configured, tmp_path):
+def test_a_run_is_resumed_from_the_checkpoint_of_a_population(jobs, together, one_by_one, configured, tmp_path):
     settings = [["seed=0", "optimizer.lr=0.01"], ["seed=1", "optimizer.lr=0.1"]]
     made = jobs(settings, "optimizer=adam", *SHORT)
     together(made)
@@ -184,12 +185,12 @@ def test_a_run_goes_on_from_the_checkpoint_that_a_population_left(jobs, together
         )
         folder = tmp_path / f"on{job.number}"
         folder.mkdir()
-        Run(config, folder).train(alone=False)
+        Run(config, folder).train(standalone=False)
         assert largest_difference(folder, alone) <= 1e-9
 
 
 @pytest.mark.slow
-def test_a_diverging_run_costs_the_others_nothing(jobs, together):
+def test_a_diverging_run_does_not_affect_the_others(jobs, together):
     calm = [[f"seed={seed}"] for seed in range(16)]
     with_one = jobs([*calm[:7], ["seed=7", "optimizer.lr=1e6"], *calm[8:]], "trainer.max_epochs=3")
     without = jobs(calm, "trainer.max_epochs=3")
@@ -217,8 +218,8 @@ def test_numbers_that_are_not_finite_stay_in_their_run(jobs, together):
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip", "continue"])
-def test_steps_that_are_not_finite_are_left_out_of_their_run_alone(jobs, together, one_by_one, monkeypatch, policy):
-    # A batch of the second run's own order has an infinite input: 124 rows, one of them in one step of each epoch.
+def test_steps_that_are_not_finite_are_skipped_only_in_their_run(jobs, together, one_by_one, monkeypatch, policy):
+    # A row of the second run's data is infinite: of 124 rows, it is in one step of each epoch.
     original = Batches._batch
 
     def spoilt(self, rows, step):
@@ -248,7 +249,7 @@ def test_steps_that_are_not_finite_are_left_out_of_their_run_alone(jobs, togethe
         assert "the input is not finite (inf; learning rate" in result(made[1].folder)["error"]
 
 
-def test_a_wrong_gradient_of_one_run_ends_that_run_alone(jobs, together, monkeypatch):
+def test_a_wrong_gradient_of_one_run_ends_only_that_run(jobs, together, monkeypatch):
     honest = backpropagation.backward
 
     def wrong_in_run_one(*arguments):
@@ -282,7 +283,7 @@ def test_a_population_that_does_not_fit_into_memory_is_split(jobs, monkeypatch):
 
 
 @pytest.mark.parametrize("logger", ["wandb", "tensorboard", "none"])
-def test_every_run_of_a_population_leaves_its_epochs_whatever_the_logger(jobs, together, logger):
+def test_every_run_of_a_population_writes_metrics_csv_with_any_logger(jobs, together, logger):
     plain, made = (
         jobs([["seed=0"], ["seed=1"]], *SHORT, "trainer.max_epochs=2", f"logger={each}") for each in ("csv", logger)
     )
@@ -294,7 +295,7 @@ def test_every_run_of_a_population_leaves_its_epochs_whatever_the_logger(jobs, t
         assert (other.folder / "metrics.csv").read_text() == rows
 
 
-def test_what_is_evaluated_at_once_is_bounded_by_the_runs(jobs, together):
+def test_the_batch_size_of_evaluation_is_bounded_by_the_number_of_runs(jobs, together):
     made = jobs([["seed=0"], ["seed=1"]], *SHORT, "trainer.max_epochs=1")
     population = together(made)
     assert rows_at_once(64, [64, 1024, 10]) == 128
@@ -304,7 +305,7 @@ def test_what_is_evaluated_at_once_is_bounded_by_the_runs(jobs, together):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_population_that_was_cut_off_goes_on_bit_for_bit(jobs, together, optimizer, monkeypatch):
+def test_an_interrupted_population_is_resumed_bit_for_bit(jobs, together, optimizer, monkeypatch):
     settings = [[f"seed={seed}", f"optimizer.lr={lr}"] for seed, lr in itertools.product((0, 1), (0.01, 1e6))]
     shared = (f"optimizer={optimizer}", "scheduler=cosine", "callbacks=early_stopping", *SHORT)
     whole, cut = jobs(settings, *shared), jobs(settings, *shared)
@@ -332,7 +333,7 @@ def test_a_population_that_was_cut_off_goes_on_bit_for_bit(jobs, together, optim
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")
-def test_a_compiled_population_is_the_eager_one(jobs, together):
+def test_a_compiled_population_equals_the_eager_one(jobs, together):
     for optimizer, settings in (("sgd", SGD), ("adam", ADAM)):
         eager, compiled = (
             jobs(settings[:4], f"optimizer={optimizer}", *SHORT, f"compile={c}") for c in ("false", "true")

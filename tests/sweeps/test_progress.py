@@ -1,4 +1,4 @@
-"""The progress bar of a sweep: what is shown while jobs end, here and in other processes."""
+"""The progress bar of a sweep, while jobs end in this and in other processes."""
 
 import functools
 import io
@@ -41,27 +41,27 @@ def shown(bar):
 
 
 @pytest.mark.parametrize(("objective", "best"), [("val/loss", "0.25"), ("val/acc", "0.75")])
-def test_the_best_value_of_all_is_shown_whatever_order_they_come_in(objective, best):
+def test_the_best_value_is_shown_in_any_order_of_the_results(objective, best):
     bar = SweepProgress(5, objective, outcomes(0.5, 0.75, None, float("inf"), 0.25))
     bar.note("4 in one population")
     assert shown(bar) == (5, f"runs, best {objective} {best} (4 in one population)")
 
 
-def test_a_result_that_was_read_is_not_read_again():
+def test_a_result_is_read_only_once():
     known = {}
     bar = SweepProgress(2, "val/loss", known)
     bar.running = done, waits = Running(0, 0.5), Running(1)
     for _ in range(3):
         assert shown(bar) == (1, "runs, best val/loss 0.5")
     assert (done.read, waits.read) == (1, 3)
-    known |= outcomes(0.5, 0.25)  # as a sweep does in the end, whoever has seen them
+    known |= outcomes(0.5, 0.25)  # as a sweep does at the end
     assert shown(bar) == (2, "runs, best val/loss 0.25")
     assert (done.read, waits.read) == (1, 4)
 
 
 @pytest.fixture
 def switching():
-    """Threads that take turns every few lines."""
+    """Switch between threads every few lines."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -69,7 +69,7 @@ def switching():
 
 
 def test_jobs_may_be_recorded_while_the_bar_is_drawn(monkeypatch, on_a_terminal, switching):
-    monkeypatch.setattr(progress, "LOOKS_PER_SECOND", 10_000)
+    monkeypatch.setattr(progress, "REFRESHES_PER_SECOND", 10_000)
     known = {}
     with SweepProgress(1500, "val/loss", known) as bar:
         bar.running = [Running(number, 2.0 + number) for number in range(1000, 1500)]
@@ -79,8 +79,8 @@ def test_jobs_may_be_recorded_while_the_bar_is_drawn(monkeypatch, on_a_terminal,
     assert shown(bar) == (1500, "runs, best val/loss 1 (999)")
 
 
-def test_where_there_is_no_terminal_nobody_looks(monkeypatch):
-    monkeypatch.setattr(progress, "LOOKS_PER_SECOND", 10_000)
+def test_without_a_terminal_no_result_is_read(monkeypatch):
+    monkeypatch.setattr(progress, "REFRESHES_PER_SECOND", 10_000)
     with SweepProgress(1, "val/loss", {}) as bar:
         bar.running = (job := Running(0),)
         assert not bar.live.is_started

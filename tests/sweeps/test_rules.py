@@ -1,4 +1,4 @@
-"""Other backward passes in populations: each run is what it is by itself."""
+"""Other backward passes in populations: each run equals the same run by itself."""
 
 import pytest
 from tests.sweeps.test_population import largest_difference, result, rows
@@ -8,7 +8,7 @@ from backhand.calculus.feedback import RULES
 
 
 @pytest.mark.parametrize("rule", [*RULES, OWN])
-def test_a_population_is_its_runs(jobs, together, one_by_one, rule):
+def test_each_run_of_a_population_equals_the_single_run(jobs, together, one_by_one, rule):
     made = jobs([[f"seed={seed}", f"optimizer.lr={lr}"] for seed, lr in ((0, 0.1), (1, 0.05), (2, 0.1))],
                 *given(rule), "trainer.precision=64-true", "optimizer.weight_decay=1e-3")  # fmt: skip
     together(made)

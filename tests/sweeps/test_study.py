@@ -1,4 +1,4 @@
-"""The trials of a search, drawn the same however often the search is interrupted."""
+"""The trials of a search, which do not depend on interruptions."""
 
 import optuna
 import pytest
@@ -26,7 +26,7 @@ def trials(study):
 
 
 def run(path, settings, n_jobs=2, n_trials=6):
-    """Run a search to its end; returns its trials, and what the file held after each time that it was written."""
+    """Run a search to its end; returns its trials, and the contents of the file after each write."""
     study = Study(path, ["val/loss"], SPACE, settings.build_sampler)
     held = []
     for batch in study.batches(n_trials, n_jobs):
@@ -45,7 +45,7 @@ def run(path, settings, n_jobs=2, n_trials=6):
         ("NSGAIISampler", {"population_size": 2}),
     ],
 )
-def test_a_search_that_is_killed_at_any_moment_draws_what_it_would_have_drawn(tmp_path, sampler, options):
+def test_a_search_killed_at_any_moment_draws_the_same_trials(tmp_path, sampler, options):
     settings = search(sampler, **options)
     whole, held = run(tmp_path / "whole", settings)
     assert len(whole) == 6
@@ -64,7 +64,7 @@ def test_the_file_has_all_trials_of_a_batch_before_it_is_run(tmp_path):
         assert [len(each.params) for each in running] == [3] * 2 * (number + 1)
 
 
-def test_a_search_grows_and_optuna_reads_its_file(tmp_path):
+def test_a_search_can_be_extended_and_optuna_reads_its_file(tmp_path):
     settings = search("TPESampler")
     first, _ = run(tmp_path / "study", settings, n_trials=3)
     more, _ = run(tmp_path / "study", settings, n_jobs=1)
@@ -83,15 +83,15 @@ def test_a_search_grows_and_optuna_reads_its_file(tmp_path):
         lambda text: "[" * 99999,
     ],
 )
-def test_a_file_that_is_damaged_or_of_another_space_is_refused(tmp_path, damage):
+def test_a_damaged_file_or_one_of_another_space_is_refused(tmp_path, damage):
     path = tmp_path / "study"
     _, held = run(path, search("RandomSampler"))
     path.write_text(damage(held[-1]))
-    with pytest.raises(UserError, match=r"study: is no study that can be read"):
+    with pytest.raises(UserError, match=r"study: cannot be read as a study"):
         run(path, search("RandomSampler"))
 
 
-def test_a_sampler_that_unpickles_what_a_study_holds_is_not_for_searches():
+def test_a_sampler_that_unpickles_contents_of_a_study_is_not_offered():
     with pytest.raises(UserError, match=r"hydra.sweeper.sampler=CmaEsSampler: no such choice"):
         search("CmaEsSampler")
     search("NSGAIISampler")

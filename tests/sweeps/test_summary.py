@@ -1,4 +1,4 @@
-"""What a sweep says of its jobs when they have run, and what it leaves."""
+"""The summary of a sweep: the tables on the terminal, sweep.csv, and the exit status."""
 
 import csv
 from types import SimpleNamespace
@@ -36,7 +36,7 @@ def test_a_setting_is_shown_as_it_was_written():
 
 @pytest.fixture
 def summary(tmp_path, capsys, monkeypatch):
-    """Sum up outcomes; returns what is printed, and the rows of sweep.csv."""
+    """Write the summary of outcomes; returns the output and the rows of sweep.csv."""
     monkeypatch.setenv("COLUMNS", "120")
 
     def sum_up(*outcomes, names=("val/loss",), max_failures=None, top=10):
@@ -50,11 +50,13 @@ def summary(tmp_path, capsys, monkeypatch):
 
 
 def lines(out):
-    """The fields of the closing table, row by row."""
-    return [[each.strip() for each in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
+    """The values of the table on the terminal, row by row."""
+    return [
+        [value.strip() for value in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")
+    ]
 
 
-def test_jobs_without_settings_or_with_one_setting_are_a_table(summary, tmp_path):
+def test_jobs_without_settings_or_with_one_setting_make_a_table(summary, tmp_path):
     out, rows = summary(outcome(0))
     assert "the best 1 of 1" in out
     assert rows == [
@@ -67,7 +69,7 @@ def test_jobs_without_settings_or_with_one_setting_are_a_table(summary, tmp_path
 
 
 @pytest.mark.parametrize(("name", "best"), [("val/loss", ["1", "3"]), ("val/acc", ["2", "0"])])
-def test_the_best_come_first_and_of_equal_ones_the_first(summary, name, best):
+def test_the_best_jobs_come_first_and_equal_ones_keep_their_order(summary, name, best):
     made = [outcome(n, f"name={n}", value=v, objective=name) for n, v in enumerate((0.5, 0.25, 0.75, 0.25, None, 0.5))]
     made.append(outcome(6, "name=6", status="diverged", value=0.1, objective=name, error="the loss is infinite"))
     out, _ = summary(*made, names=[name], top=2)
@@ -75,7 +77,7 @@ def test_the_best_come_first_and_of_equal_ones_the_first(summary, name, best):
     assert "1 of 7 failed:\n  job 6 (name=6) diverged: the loss is infinite" in out
 
 
-def test_several_objectives_are_of_the_best_epoch_and_of_jobs_that_have_all(summary):
+def test_several_objectives_are_those_of_the_best_epoch_and_only_of_jobs_that_have_all(summary):
     made = [
         outcome(0, "name=0", best={"val/acc": 0.5}, parameters=7),
         outcome(1, "name=1", best={"val/acc": 0.75}, parameters=9),
@@ -88,7 +90,7 @@ def test_several_objectives_are_of_the_best_epoch_and_of_jobs_that_have_all(summ
     assert [row["best parameters"] for row in rows] == ["7.0", "9.0", "9.0", ""]
 
 
-def test_over_seeds_the_closing_table_has_means_with_intervals_and_no_single_run(summary):
+def test_over_seeds_the_table_has_means_with_intervals_and_no_single_run(summary):
     found = {"tanh": np.linspace(0.3, 0.4, 10), "relu": np.array([0.1, *[0.5] * 9])}  # relu has the luckiest run of all
     made = [
         outcome(len(values) * place + seed, f"model.hidden_activation={name}", f"seed={seed}", value=value)
@@ -110,7 +112,7 @@ def test_over_seeds_the_closing_table_has_means_with_intervals_and_no_single_run
     assert [line[0] for line in lines(out)] == ["tanh", "relu"]  # the best, and how the best of the others differs
 
 
-def test_what_is_wider_than_the_terminal_is_a_line_a_row_with_every_number_whole(summary, monkeypatch):
+def test_a_table_wider_than_the_terminal_has_one_line_per_row_and_complete_numbers(summary, monkeypatch):
     made = [
         outcome(n, "model.hidden_activation=tanh", f"seed={n}", f"name=[{n % 2}]", value=0.123456) for n in range(4)
     ]
@@ -125,7 +127,7 @@ def test_what_is_wider_than_the_terminal_is_a_line_a_row_with_every_number_whole
     [({"test/loss": 0.5, "test/acc": 0.9}, ["test/acc"]), ({"test/r2": 0.5, "test/mae": 2.0}, ["test/r2", "test/mae"])],
 )
 @pytest.mark.parametrize("key", ["seed", "+seed", "name"])
-def test_the_closing_table_has_the_accuracy_or_both_measures_of_numbers(summary, tested, heads, key):
+def test_the_table_has_the_accuracy_or_both_metrics_of_a_regression(summary, tested, heads, key):
     out, _ = summary(*(outcome(n, f"{key}={n}", metrics=tested) for n in range(3)))
     (head,) = [line for line in out.splitlines() if line.startswith("┃")]
     before = ["job", "name"] if key == "name" else ["seeds", "failed"]
@@ -147,7 +149,7 @@ def test_failed_and_diverged_runs_are_counted_beside_the_mean_of_the_others(summ
     assert lines(out) == [["1", "2", "2", "0.5 ± 0", "50.00% ± 0.00%"], ["2", "0", "2", "", ""]]
 
 
-def test_seeds_of_settings_that_all_differ_are_no_means(summary):
+def test_without_repeated_settings_there_are_no_means(summary):
     out, _ = summary(*(outcome(n, f"seed={n}", f"optimizer.lr={n + 1}") for n in range(3)))
     assert "the best 3 of 3" in out
     assert "mean" not in out
@@ -156,7 +158,7 @@ def test_seeds_of_settings_that_all_differ_are_no_means(summary):
 @pytest.mark.parametrize(
     ("allowed", "failed", "fails"), [(0, 1, True), (1, 1, False), (None, 1, False), (None, 2, True)]
 )
-def test_too_many_failures_or_nothing_else_is_exit_status_1(summary, allowed, failed, fails):
+def test_too_many_failures_or_only_failures_give_exit_status_1(summary, allowed, failed, fails):
     made = [outcome(n, f"seed={n}", status="failed", value=None, error="no") for n in range(failed)]
     made += [outcome(n, f"seed={n}") for n in range(failed, 2)]
     if fails:
@@ -175,13 +177,13 @@ def test_too_many_failures_or_nothing_else_is_exit_status_1(summary, allowed, fa
         (KeyError(), "KeyError: ended without a result"),
     ],
 )
-def test_a_job_that_left_no_result_says_why(jobs, raised, error):
+def test_a_job_without_a_result_says_why(jobs, raised, error):
     (job,), found = jobs([["seed=0"]]), {}
     Sweep.record(SimpleNamespace(outcomes=found), job, raised)
     assert (found[0].error, found[0].record["status"], found[0].value) == (error, "failed", None)
 
 
-def test_a_job_that_was_interrupted_has_failed_in_a_sweep_and_keeps_what_it_left(jobs):
+def test_an_interrupted_job_counts_as_failed_in_a_sweep_and_keeps_its_result(jobs):
     (job,), found = jobs([["seed=0"]]), {}
     job.folder.mkdir(parents=True)
     write_result(Result("interrupted", {"name": "val/loss", "value": 0.5}, {"val/loss": 0.5}), job.config, job.folder)
@@ -191,7 +193,7 @@ def test_a_job_that_was_interrupted_has_failed_in_a_sweep_and_keeps_what_it_left
     assert found[0].values(["val/loss"]) == [None]
 
 
-def test_a_job_that_slurm_loses_costs_the_others_nothing(jobs, monkeypatch, capsys):
+def test_a_job_that_slurm_loses_does_not_affect_the_others(jobs, monkeypatch, capsys):
     made, told, params = jobs([["seed=0"], ["seed=1"]]), [], {}
     done = JobReturn(status=JobStatus.COMPLETED)
     done.return_value = 0.5

@@ -1,4 +1,4 @@
-"""Training with another backward pass: what it computes, what is measured of it, and that nothing is stale."""
+"""Training with another backward pass: its results, its measurements, and that no stale result is used."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_function_in_a_file_is_the_built_in_rule_bit_for_bit(trained):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_compiled_step_trains_as_an_ordinary_one(trained, rule):
+def test_a_compiled_step_trains_like_an_eager_one(trained, rule):
     shared = ("trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_train_batches=10")
     compiled, ordinary = (weights(trained(*given(rule), *shared, f"compile={on}")) for on in ("true", "false"))
     for name, value in ordinary.items():
@@ -109,8 +109,8 @@ def test_result_and_checkpoint_say_which_code_it_was(trained, configured):
     assert json.loads((folder / "result.json").read_text())["config_hash"] == contents["own_folder"]["config_hash"]
 
 
-def test_the_angle_is_that_of_the_step_as_it_is_scaled(trained, tmp_path):
-    # Clamped at 1e-3, δ is another one where the loss is divided by the number of accumulated batches.
+def test_the_angle_is_that_of_the_scaled_step(trained, tmp_path):
+    # Clamped at 1e-3, δ differs if the loss is divided by the number of accumulated batches.
     clamp = "def quiet(delta, W, slope, layer):\n    return ((delta @ W.mT) * slope).clamp(-{}, {})\n"
     angles = []
     for limit, more in ((1e-3, ("trainer.accumulate_grad_batches=4",)), (4e-3, ())):
@@ -143,7 +143,7 @@ def test_an_audit_takes_no_random_number_of_the_run(trained, tmp_path):
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[1])
 
 
-def test_two_files_may_be_called_alike(trained, tmp_path):
+def test_two_files_may_have_the_same_name(trained, tmp_path):
     for folder, factor in (("a", 1), ("b", 0.5)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "rule.py").write_text(f"def mine(d, W, s, layer):\n    return {factor} * (d @ W.mT) * s\n")
@@ -157,10 +157,10 @@ def test_a_function_is_for_mlp_and_a_name_for_the_lightning_module():
 
 
 @pytest.mark.parametrize("rule", ["sign_symmetry", "hand"])
-def test_the_log_says_what_the_rule_is_and_whose_and_which_layer_no_gradient_passes(trained, caplog, rule):
+def test_the_log_names_the_rule_and_its_source_and_warns_of_a_layer_that_stops_the_gradient(trained, caplog, rule):
     caplog.set_level("INFO", "backhand")
     flat = () if rule in RULES else ("model.hidden_activation=sign",)
     trained(f"model.gradient={rule}", *flat, *SHORT, "trainer.max_steps=1")
     entry = RULES.get(rule)
-    told = f"{rule}: {entry.text} ({entry.source})" if entry else "sign has the derivative 0, and no gradient passes it"
+    told = f"{rule}: {entry.text} ({entry.source})" if entry else "sign has the derivative 0, so no gradient passes it"
     assert told in caplog.text

@@ -1,4 +1,4 @@
-"""What the command has Hydra do around a job, and what it tells the user to do next."""
+"""The command's Hydra callbacks, and the messages that tell the user what to do next."""
 
 import shlex
 import sys
@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from backhand.config import CONF
 from backhand.config.command import check_command_line
 from backhand.errors import UserError
-from backhand.training.interruption import command_to_go_on
+from backhand.training.interruption import resume_command
 
 
-def test_hydra_keeps_no_configuration_of_a_job_that_is_done():
+def test_hydra_keeps_no_configuration_of_a_finished_job():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", return_hydra_config=True)
     done = JobReturn(["seed=1"], config, config, ".", "train", JobStatus.COMPLETED, 0.5)
@@ -51,11 +51,11 @@ def test_hydra_keeps_no_configuration_of_a_job_that_is_done():
         "\\${oc.env:HOME}",
     ],
 )
-def test_the_command_to_go_on_survives_the_shell_and_hydra(monkeypatch, tmp_path, name):
+def test_the_resume_command_survives_the_shell_and_hydra(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     given = ["model.hidden=[4]", "name='a b'", f"hydra.run.dir={name}", "ckpt_path=old.ckpt"]
     monkeypatch.setattr(sys, "argv", ["train.py", *given])
-    python, *said = shlex.split(command_to_go_on(tmp_path / name))
+    python, *said = shlex.split(resume_command(tmp_path / name))
     assert (python, said[:3], said[4:]) == ("python", ["train.py", *given[:2]], ["ckpt_path=auto"])
     override = OverridesParser.create().parse_override(said[3])
     assert override.key_or_group == "hydra.run.dir"
@@ -63,15 +63,15 @@ def test_the_command_to_go_on_survives_the_shell_and_hydra(monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("arguments", [["data", "=", "wine"], ["data=", "wine"], ["seed=1", "data", "=wine"]])
-def test_spaces_around_the_sign_are_named(arguments):
+def test_spaces_around_the_equals_sign_are_reported(arguments):
     with pytest.raises(UserError, match=r"^data ?= ?(wine)?: there are no spaces around =; write it as in data=wine$"):
         check_command_line(arguments)
 
 
-def test_other_arguments_are_not_taken_for_spaces():
+def test_other_arguments_are_not_reported_as_spaces():
     check_command_line(["--cfg", "job", "-m", "name=", "data=wine", "hydra.run.dir=", "~debug"])
 
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun", "--cfg=job", "--info=all", "--help", "hydra.mode=MULTIRUN"])
-def test_a_search_is_for_sweeps_and_can_be_looked_at(flag):
+def test_a_search_is_for_sweeps_and_can_be_printed(flag):
     check_command_line([flag, "search=optuna", "hydra/launcher=population", "hydra.sweeper.n_trials=3"])

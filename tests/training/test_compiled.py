@@ -28,7 +28,7 @@ def pytest_id(value):
 
 @pytest.mark.slow
 def test_each_update_is_torchs_and_many_steps_can_live_in_one_process():
-    # One test, for the compilers of its cases are to meet: without guards one's code must not be another's.
+    # One test for all cases: without guards, a case must not run the code that was compiled for another one.
     x, y, weight = torch.randn(9, 4, dtype=torch.float64), torch.randint(3, (9,)), torch.rand(9, dtype=torch.float64)
     pairs = []
     for kind, settings in SETTINGS:
@@ -75,7 +75,7 @@ def test_a_compiled_run_is_the_eager_one(trained, monkeypatch, optimizer):
     shared = ("data=wine", "trainer.precision=64-true", "trainer.max_epochs=4", *f"optimizer={optimizer}".split(),
               "scheduler=step", "scheduler.every=2", "callbacks=audit", "callbacks.audit.every=3")  # fmt: skip
     eager, compiled = trained(*shared), trained(*shared, "compile=true")
-    # 124 rows: 3 whole batches of 32 and one of 28 an epoch; the very first step makes the optimizer's state.
+    # 124 rows: 3 full batches of 32 and one of 28 an epoch; the first step makes the optimizer's state.
     assert len(whole) == 4 * 3 - 1
     for name, value in saved(eager)["state_dict"].items():
         torch.testing.assert_close(saved(compiled)["state_dict"][name], value, rtol=1e-9, atol=1e-12)

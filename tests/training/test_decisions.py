@@ -1,4 +1,4 @@
-"""When a run slows down, stops or is lost: against torch's schedulers and Lightning's early stopping."""
+"""Learning rate, early stopping and divergence, against torch's schedulers and Lightning's early stopping."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.optim import lr_scheduler
 
-from backhand.training.decisions import has_stopped, improvements, is_lost, learning_rate
+from backhand.training.decisions import has_diverged, has_stopped, improvements, learning_rate
 
 VALUES = np.random.default_rng(0).normal(size=40).cumsum() / 5  # with long stretches without improvement, and negative
 EVERY = [VALUES, -VALUES, np.exp(VALUES), np.r_[VALUES[:9], math.nan, math.inf, VALUES[9:]]]
@@ -64,7 +64,7 @@ def test_early_stopping_is_lightnings(values, maximize, patience, min_delta):
     assert first == stops
 
 
-def test_several_runs_decide_each_for_itself():
+def test_each_of_several_runs_decides_by_its_own_metrics():
     together = np.stack([VALUES, -VALUES, VALUES**2], -1)
     patience, factor = np.array([0, 2, 1]), np.array([0.5, 0.1, 0.9])
     schedule = {"name": "plateau", "factor": factor, "patience": patience, "min_lr": np.zeros(3)}
@@ -76,8 +76,8 @@ def test_several_runs_decide_each_for_itself():
         assert (improvements(together, False)[:, run] == improvements(together[:, run], False)).all()
 
 
-def test_a_loss_is_lost_where_it_is_no_number_or_ten_thousand_times_the_first():
+def test_a_run_has_diverged_if_its_loss_is_not_finite_or_ten_thousand_times_the_first():
     losses = np.array([0.5, 9e3, 1.1e4, math.nan, math.inf, 9e5])
-    assert is_lost(losses, np.full(6, 0.7)).tolist() == [False, False, True, True, True, True]
-    assert is_lost(losses, np.full(6, 100.0)).tolist() == [False, False, False, True, True, False]
-    assert is_lost(losses, np.full(6, math.nan)).tolist() == [False, False, True, True, True, True]
+    assert has_diverged(losses, np.full(6, 0.7)).tolist() == [False, False, True, True, True, True]
+    assert has_diverged(losses, np.full(6, 100.0)).tolist() == [False, False, False, True, True, False]
+    assert has_diverged(losses, np.full(6, math.nan)).tolist() == [False, False, True, True, True, True]

@@ -30,7 +30,7 @@ def module(**settings):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_any_data_loader_and_any_trainer_will_do(weighted):
+def test_any_data_loader_and_any_trainer_work(weighted):
     given, fit = module(), trainer(max_epochs=30)
     batches = DataLoader(rows(weighted=weighted), batch_size=16, shuffle=True)
     fit.fit(given, batches, batches)
@@ -57,7 +57,7 @@ def test_a_checkpoint_of_any_trainer_is_loaded_and_resumed(tmp_path):
     assert len(again.progress.history) == 4
 
 
-def test_validate_and_predict_give_what_there_is():
+def test_predict_works_with_and_without_targets_and_validate_logs_metrics():
     given, data = module(), rows()
     (found,) = trainer().validate(given, DataLoader(data, batch_size=16), verbose=False)
     assert found["val/acc"] == pytest.approx(accuracy_score(data.tensors[1], given(data.tensors[0]).argmax(-1)))
@@ -69,7 +69,7 @@ def test_validate_and_predict_give_what_there_is():
 
 
 @pytest.mark.parametrize(("policy", "epochs"), [("stop", 1), ("skip", 3)])
-def test_a_step_that_is_not_finite_is_left_out_under_a_plain_trainer(policy, epochs):
+def test_a_step_that_is_not_finite_is_skipped_under_a_plain_trainer(policy, epochs):
     given, data = module(on_nan=policy), rows(48)
     data.tensors[0][20] = float("nan")
     fit = trainer(max_epochs=3)
@@ -79,7 +79,7 @@ def test_a_step_that_is_not_finite_is_left_out_under_a_plain_trainer(policy, epo
     assert given.on_nan.skipped == [epochs]
 
 
-def test_two_bad_batches_of_one_step_are_both_left_out_of_the_mean():
+def test_two_bad_batches_of_one_step_do_not_count_in_the_mean():
     given, data = module(on_nan="skip"), rows(64)
     data.tensors[0][[20, 5]] = float("nan")
     trainer(max_epochs=2, accumulate_grad_batches=2).fit(given, DataLoader(data, batch_size=16))
@@ -129,7 +129,7 @@ def test_two_bad_batches_of_one_step_are_both_left_out_of_the_mean():
         *(({"runs": wrong}, "whole number, 1 or more") for wrong in (0, "a", 1.5)),
     ],
 )
-def test_settings_that_mean_nothing_are_refused_when_the_module_is_built(settings, reason):
+def test_wrong_settings_are_refused_when_the_module_is_built(settings, reason):
     with pytest.raises(UserError, match=reason):
         module(**settings)
 
@@ -163,13 +163,13 @@ def test_any_optimizer_and_scheduler_of_torchs_is_named_by_its_class():
         ({"_target_": "torch.optim.RMSprop", "alhpa": 1}, "optimizer.alhpa: no such argument .did you mean alpha"),
     ],
 )
-def test_a_class_that_is_no_optimizer_is_not_called(wrong, reason):
+def test_a_class_that_is_not_an_optimizer_is_not_called(wrong, reason):
     """It may come out of somebody else's checkpoint."""
     with pytest.raises(UserError, match=reason):
         trainer().fit(module(optimizer=wrong), DataLoader(rows(), batch_size=16))
 
 
-def test_a_cosine_without_an_end_is_refused_and_defaults_are_filled_in():
+def test_a_cosine_without_max_epochs_is_refused_and_defaults_are_filled_in():
     batches = DataLoader(rows(), batch_size=16)
     with pytest.raises(ValueError, match="needs the trainer's max_epochs"):
         trainer(max_epochs=-1, max_steps=8).fit(module(scheduler={"name": "cosine"}), batches)
@@ -262,7 +262,7 @@ def test_metrics_of_a_regression_are_scikit_learns_in_the_targets_own_units():
     assert found["test/mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=1e-5)
 
 
-def test_yes_or_no_outputs_are_right_one_by_one():
+def test_the_accuracy_of_yes_or_no_outputs_is_the_mean_over_outputs():
     x, y = torch.randn(40, 6), torch.randint(2, (40, 3)).float()
     given = LightningMLP([6, 8, 3], "tanh", "sigmoid", "binary_cross_entropy", seed=0)
     (found,) = trainer().test(given, DataLoader(TensorDataset(x, y), batch_size=16), verbose=False)
@@ -287,19 +287,19 @@ def test_several_runs_are_trained_at_once_with_one_backward_pass_for_all(monkeyp
 
 
 @pytest.mark.parametrize("batch", [(torch.zeros(4, 6),), (*[torch.zeros(4, 6)] * 4,), {"x": torch.zeros(4, 6)}, 3])
-def test_a_batch_is_named_where_it_is_none(batch):
+def test_something_else_than_a_batch_is_refused(batch):
     with pytest.raises(UserError, match=r"a batch is \(x, y\) or \(x, y, weight\), not "):
         trainer().fit(module(), [batch])
 
 
 @pytest.mark.parametrize("batch", [3, {"x": torch.zeros(4, 6)}])
-def test_a_batch_to_predict_is_named_where_it_is_none(batch):
+def test_something_else_than_a_batch_to_predict_is_refused(batch):
     with pytest.raises(UserError, match=r"a batch is x, \(x, y\) or \(x, y, weight\), not "):
         module().predict_step(batch, 0)
 
 
 @pytest.mark.slow
-def test_a_compiled_module_trains_as_it_does_without():
+def test_a_compiled_module_trains_like_an_eager_one():
     found, samples = [], rows(48)
     for compiled in (False, True):
         given = module()

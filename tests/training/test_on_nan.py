@@ -1,4 +1,4 @@
-"""Numbers that are not finite, put where it is known: which step ends the run or is left out, and what is named."""
+"""Numbers that are not finite at a known place: which step ends the run or is skipped, and what the message names."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def same_weights(ours, theirs):
 
 @pytest.fixture
 def planted(monkeypatch):
-    """`planted(batch)` puts a value into a row of the first epoch's batch of that number, from 0.
+    """`planted(batch)` puts a value into a row of that batch, from 0, of the first epoch.
 
     It returns the list that the data of each run will be in.
     """
@@ -95,8 +95,12 @@ def test_a_run_ends_at_the_step_that_is_not_finite_with_the_weights_before_it(tr
     assert (found["audit"] or {"times": 0})["times"] == (3 if step and "autograd" not in way else 0)
     assert found["error"].endswith(f"; last good checkpoint: {folder / 'checkpoints/last.ckpt'}")
     if short is None:
-        begun = LightningMLP(**saved(folder)["hyper_parameters"]).to(saved(folder)["state_dict"]["model.layers.0.bias"])
-        assert all(torch.equal(value, saved(folder)["state_dict"][name]) for name, value in begun.state_dict().items())
+        initial = LightningMLP(**saved(folder)["hyper_parameters"]).to(
+            saved(folder)["state_dict"]["model.layers.0.bias"]
+        )
+        assert all(
+            torch.equal(value, saved(folder)["state_dict"][name]) for name, value in initial.state_dict().items()
+        )
     else:
         assert same_weights(folder, short)
         assert (
@@ -111,7 +115,7 @@ def test_the_step_is_counted_over_the_epochs_and_over_batches_that_make_one_up(t
     folder = trained(*WINE, "trainer.max_epochs=1", "trainer.accumulate_grad_batches=4")
     assert result(folder)["error"].startswith("epoch 1, step 2: the input is not finite")
     assert result(folder)["steps"] == 2
-    # Of the 16 batches of an epoch two are trained on: the first epoch does not come to this row.
+    # Only two of an epoch's 16 batches are used for training: the first epoch does not reach this row.
     folder = trained(*WINE, "trainer.max_epochs=40", "trainer.limit_train_batches=2")
     taken = [batch.x.isfinite().all() for epoch in epochs_of(built[-1], 40) for batch in epoch[:2]]
     good = taken.index(False)
@@ -120,14 +124,14 @@ def test_the_step_is_counted_over_the_epochs_and_over_batches_that_make_one_up(t
     assert (result(folder)["epochs"], result(folder)["steps"]) == (good // 2 + 1, good + 1)
 
 
-def test_a_least_number_of_epochs_does_not_keep_a_lost_run_going(trained, planted):
+def test_min_epochs_does_not_continue_a_diverged_run(trained, planted):
     planted(3)
     folder = trained(*WINE, "trainer.max_epochs=5", "trainer.min_epochs=4", "trainer.min_steps=60")
     assert (result(folder)["epochs"], result(folder)["steps"]) == (1, 4)
 
 
 def without(folder, batches, accumulate=1):
-    """The weights and the optimizer's state after the batches of some epochs, those steps left out that are bad."""
+    """The weights and the optimizer's state after some epochs without the bad steps."""
     module = LightningMLP(**saved(folder)["hyper_parameters"])
     settings = module.hparams["optimizer"]
     if settings["name"] == "sgd":
@@ -159,14 +163,14 @@ def without(folder, batches, accumulate=1):
         (3, ("callbacks=audit", "callbacks.audit.every=1")),
     ],
 )
-def test_a_step_that_is_skipped_is_as_if_it_were_not_there(trained, planted, step, overrides, caplog):
+def test_a_skipped_step_changes_nothing(trained, planted, step, overrides, caplog):
     built = planted(step, NAN)
     caplog.set_level(logging.WARNING, "backhand")
     folder = trained(*WINE, "trainer.max_epochs=3", "on_nan=skip", *overrides)
     found = result(folder)
     assert (found["status"], found["skipped"]) == ("finished", 3)
     assert all(math.isfinite(value) for value in found["metrics"].values())
-    warnings = [each.message for each in caplog.records if "left out" in each.message]
+    warnings = [each.message for each in caplog.records if "is skipped" in each.message]
     accumulate = next((int(each[-1]) for each in overrides if "accumulate" in each), 1)
     assert len(warnings) == 1
     assert warnings[0].startswith(f"epoch 1, step {step // accumulate + 1}: the input is not finite (nan; ")
@@ -180,7 +184,7 @@ def test_a_step_that_is_skipped_is_as_if_it_were_not_there(trained, planted, ste
         assert all(torch.equal(value, ours[place][name]) for name, value in state.items())
 
 
-def test_a_run_that_skipped_steps_goes_on_bit_for_bit(trained, planted):
+def test_a_run_that_skipped_steps_is_resumed_bit_for_bit(trained, planted):
     planted(11)
     shared = (*WINE, "on_nan=skip", "optimizer=adam")
     whole, half = trained(*shared, "trainer.max_epochs=4"), trained(*shared, "trainer.max_epochs=2")
@@ -189,7 +193,7 @@ def test_a_run_that_skipped_steps_goes_on_bit_for_bit(trained, planted):
     assert result(whole)["skipped"] == result(rest)["skipped"] == 4
 
 
-def test_a_run_that_stopped_goes_on_with_skip_behind_the_epoch_that_it_stopped_in(trained, planted):
+def test_a_stopped_run_is_resumed_with_skip_after_the_epoch_in_which_it_stopped(trained, planted):
     planted(11)
     stopped = trained(*WINE, "trainer.max_epochs=3")
     rest = trained(*WINE, "trainer.max_epochs=3", "on_nan=skip", f"ckpt_path={stopped}/checkpoints/last.ckpt")
@@ -197,15 +201,15 @@ def test_a_run_that_stopped_goes_on_with_skip_behind_the_epoch_that_it_stopped_i
     assert result(rest)["steps"] == 12 + 2 * 16
 
 
-def test_an_epoch_of_which_every_step_was_skipped_ends_the_run(trained, planted):
+def test_an_epoch_with_only_skipped_steps_ends_the_run(trained, planted):
     planted(0)
     folder = trained("data=wine", "data.batch_size=full", "trainer.max_epochs=3", "on_nan=skip")
     found = result(folder)
     assert (found["status"], found["epochs"], found["steps"], found["skipped"]) == ("diverged", 1, 1, 1)
-    assert found["error"].startswith("no step of epoch 1 could be taken")
+    assert found["error"].startswith("all steps of epoch 1 were skipped")
 
 
-def test_a_run_that_is_to_continue_goes_on_to_its_end(trained, planted):
+def test_a_run_with_continue_runs_to_its_end(trained, planted):
     planted(3)
     folder = trained(*WINE, "trainer.max_epochs=3", "on_nan=continue")
     found = result(folder)
@@ -214,9 +218,9 @@ def test_a_run_that_is_to_continue_goes_on_to_its_end(trained, planted):
     assert saved(folder)["state_dict"]["model.layers.0.weight"].isnan().all()
 
 
-def test_a_loss_that_is_only_large_is_no_divergence_for_a_run_that_is_to_continue(trained, monkeypatch):
-    # Any loss is said to be out of bounds, and all are finite.
-    monkeypatch.setattr("backhand.training.decisions.BEYOND_RETURN", 1e-9)
+def test_a_run_with_continue_does_not_diverge_by_a_large_loss(trained, monkeypatch):
+    # With this factor every loss is too large, and all are finite.
+    monkeypatch.setattr("backhand.training.decisions.DIVERGENCE_FACTOR", 1e-9)
     assert result(trained(*WINE, "trainer.max_epochs=2", "on_nan=continue"))["status"] == "finished"
     assert result(trained(*WINE, "trainer.max_epochs=2"))["status"] == "diverged"
 
@@ -236,7 +240,7 @@ def test_clipping_does_not_hide_a_gradient_that_is_not_finite(trained, monkeypat
     assert (found["status"], found["steps"], found["skipped"]) == ("diverged", 1, 1)
 
 
-def test_a_gradient_that_overflows_because_the_loss_was_scaled_up_is_none_of_ours(trained, monkeypatch):
+def test_a_gradient_that_overflows_because_of_loss_scaling_is_left_to_the_scaler(trained, monkeypatch):
     original = train.build_trainer
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
     skipped = []
@@ -250,13 +254,13 @@ def test_a_gradient_that_overflows_because_the_loss_was_scaled_up_is_none_of_our
     monkeypatch.setattr(torch.amp.GradScaler, "update", lambda self: (update(self), skipped.append(self.get_scale())))
     monkeypatch.setattr(train, "build_trainer", build)
     found = result(trained(*WINE, "trainer.max_epochs=2", "trainer.precision=bf16-mixed"))
-    assert any(after < before for before, after in pairwise([2.0**30, *skipped]))  # it has left some out
+    assert any(after < before for before, after in pairwise([2.0**30, *skipped]))  # it has skipped some
     assert (found["status"], found["steps"], found["skipped"]) == ("finished", 32, 0)
 
 
-def test_a_parameter_that_was_not_finite_to_begin_with_is_named(trained, tmp_path):
-    begun = trained(*WINE, "trainer.max_epochs=1")
-    contents = saved(begun)
+def test_a_parameter_that_was_not_finite_at_the_start_is_named(trained, tmp_path):
+    initial = trained(*WINE, "trainer.max_epochs=1")
+    contents = saved(initial)
     contents["state_dict"]["model.layers.1.weight"][2, 1] = NAN
     torch.save(contents, tmp_path / "edited.ckpt")
     folder = trained(*WINE, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'edited.ckpt'}")
@@ -275,7 +279,7 @@ def test_a_learning_rate_that_is_too_large_is_caught_before_it_reaches_the_weigh
     assert "; learning rate 1e+25); try a smaller optimizer.lr; the weights are those before it" in found["error"]
 
 
-# What is put where into a network of 2-3-3 with relu, whose parameters are else 0, x 1 and y 0.5; and what is first.
+# Values put into a 2-3-3 network with relu, otherwise with parameters 0, x 1 and y 0.5; and the first bad quantity.
 QUANTITIES = [
     ("mse", {}, None),
     ("mse", {"x": NAN}, "the input"),
@@ -313,7 +317,7 @@ def test_the_first_quantity_that_is_not_finite_is_named(loss, values, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.stress), "adam"])
 @pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")
-def test_a_compiled_run_stops_and_skips_as_the_eager_one(trained, planted, optimizer):
+def test_a_compiled_run_stops_and_skips_like_the_eager_one(trained, planted, optimizer):
     shared = (*WINE, "trainer.precision=64-true", "trainer.max_epochs=2", f"optimizer={optimizer}")
     for batch, on_nan in ((0, "skip"), (1, "skip"), (11, "stop")):
         planted(batch)

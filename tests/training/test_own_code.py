@@ -1,4 +1,4 @@
-"""A run with classes of the user's own that break: one line, a traceback in train.log, and nothing that is begun."""
+"""Exceptions in the user's own classes: one line, a traceback in train.log, and no half-made run."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ class KeepsItself(Callback):
 
 @pytest.fixture
 def log(tmp_path):
-    """As Hydra sets one up."""
+    """A log file like the one that Hydra sets up."""
     handler = logging.FileHandler(tmp_path / "train.log")
     logging.getLogger().addHandler(handler)
     yield tmp_path / "train.log"
@@ -44,14 +44,14 @@ def test_what_a_callback_raises_is_one_line_and_its_traceback_is_in_the_log(conf
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
 
 
-def test_a_state_that_no_checkpoint_may_have_is_refused_at_the_first_one(configured, tmp_path):
+def test_a_state_that_is_not_plain_data_is_refused_at_the_first_checkpoint(configured, tmp_path):
     config = configured("data=wine", "logger=csv", f"callbacks.mine._target_={__name__}.KeepsItself")
     with pytest.raises(UserError, match=r"KeepsItself: its state_dict must be numbers, strings"):
         train(config, tmp_path)
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
-def test_an_exception_without_parts_of_the_users_own_is_a_bug_and_stays(configured, tmp_path, monkeypatch):
+def test_an_exception_without_own_code_is_a_bug_and_passes(configured, tmp_path, monkeypatch):
     monkeypatch.setattr("backhand.training.train.load", lambda *settings: {}["bug"])
     with pytest.raises(KeyError):
         train(configured("data=wine", "logger=csv"), tmp_path)
@@ -76,7 +76,7 @@ def test_an_exception_without_parts_of_the_users_own_is_a_bug_and_stays(configur
         ([f"data._target_={__name__}.Breaks", "data=custom", "data.features=1"], "data._target_=.*: must be"),
     ],
 )
-def test_what_would_break_at_its_first_step_is_refused_before_the_data_are_read(
+def test_a_part_that_fails_at_its_first_step_is_refused_before_the_data_are_read(
     configured, tmp_path, monkeypatch, settings, reason
 ):
     monkeypatch.setattr("backhand.training.train.load", lambda *settings: pytest.fail("the data are read"))
@@ -85,7 +85,7 @@ def test_what_would_break_at_its_first_step_is_refused_before_the_data_are_read(
 
 
 @pytest.mark.parametrize("name", ["ReduceLROnPlateau", "ExponentialLR"])
-def test_to_try_a_part_takes_no_random_number(configured, trained, name):
+def test_testing_a_part_uses_no_random_numbers_of_the_run(configured, trained, name):
     settings = ["scheduler=custom", f"scheduler._target_={SCHEDULER}.{name}"]
     settings += ["++scheduler.gamma=1.0"] if name == "ExponentialLR" else ["++scheduler.patience=100"]
     folders = [trained("data=wine", "trainer.max_epochs=2", *each) for each in ([], settings)]

@@ -1,4 +1,4 @@
-"""Several processes train the network that one does, and none is left behind by a job of a sweep."""
+"""Several processes train the same network as one, and a job of a sweep leaves no process behind."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ CLASS_WEIGHT = torch.tensor([1.0, 0.0, 5.0], dtype=torch.float64)
 
 
 def shared_batches(count, weight, class_weight):
-    """The same epoch's batches of four rows, the last of one, for a process alone and for each of `count`."""
+    """The batches of an epoch, four rows each and one in the last, for a single process and for each of `count`."""
     classes = torch.tensor([0, 1, 2, 2, 1, 0, 1, 1, 2])
     rows = Rows(torch.arange(9), torch.arange(9.0, dtype=torch.float64).unsqueeze(-1), classes, weight)
     data = Dataset({"train": rows}, Facts(features=1, classes=3), [])
@@ -35,7 +35,7 @@ def shared_batches(count, weight, class_weight):
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("weight", [None, torch.linspace(0.1, 2, 9, dtype=torch.float64)])
 @pytest.mark.parametrize("class_weight", [None, CLASS_WEIGHT])
-def test_the_shares_are_of_what_the_loss_divides_by(count, weight, class_weight):
+def test_the_shares_are_relative_to_what_the_loss_divides_by(count, weight, class_weight):
     logits = torch.randn(9, 3, dtype=torch.float64)
 
     def divisor(batch):
@@ -55,13 +55,13 @@ def test_the_shares_are_of_what_the_loss_divides_by(count, weight, class_weight)
         torch.testing.assert_close(sum(means) / count, loss(whole))
 
 
-def test_a_batch_of_which_nothing_counts_is_left_to_the_loss():
+def test_a_batch_in_which_no_sample_counts_has_the_share_1():
     weight = torch.tensor([0.0] * 4 + [1.0] * 5, dtype=torch.float64)
     first, *_ = shared_batches(2, weight, None)
     assert [part.share for part in first[1:]] == [1.0, 1.0]
 
 
-def test_augmented_pictures_are_those_that_a_process_alone_has():
+def test_augmented_pictures_are_those_of_a_single_process():
     x = torch.randint(256, (10, 3 * 28 * 28), dtype=torch.uint8)
     rows = Rows(torch.arange(10), x, torch.arange(10))
     data = Dataset({"train": rows}, Facts(3 * 28 * 28, 10, picture=(3, 28, 28)), [])
@@ -86,9 +86,9 @@ def test_augmented_pictures_are_those_that_a_process_alone_has():
             {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"},
             Launched("srun", 1, 2),
         ),
-        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, None),  # a batch script that calls no srun
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, None),  # a batch script without srun
         ({"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
-        ({"LOCAL_RANK": "0"}, None),  # one process is no reason
+        ({"LOCAL_RANK": "0"}, None),  # a single process
         ({"NODE_RANK": "0", "LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}, None),
         ({"NODE_RANK": "1"}, Launched("another launcher (RANK, WORLD_SIZE)", 1, 2)),
         ({"RANK": "0", "WORLD_SIZE": "2"}, Launched("another launcher (RANK, WORLD_SIZE)", 0, 2)),
@@ -108,7 +108,7 @@ def test_who_started_this_process_is_read_from_the_environment(monkeypatch, envi
             refuse_sweep()
 
 
-def test_processes_must_be_as_many_as_the_settings_say(configured, monkeypatch, tmp_path):
+def test_another_number_of_processes_than_the_settings_need_is_refused(configured, monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "launched", lambda: Launched("torchrun", 0, 2))
     for devices in (1, 3):
         config = configured("trainer=ddp_cpu", f"trainer.devices={devices}", "logger=none")
@@ -116,7 +116,7 @@ def test_processes_must_be_as_many_as_the_settings_say(configured, monkeypatch, 
             train.train(config, tmp_path)
 
 
-def test_several_machines_are_for_torchrun(configured, tmp_path):
+def test_several_machines_need_torchrun(configured, tmp_path):
     config = configured("trainer=ddp_cpu", "trainer.num_nodes=2", "logger=none")
     with pytest.raises(UserError, match=r"this command starts 2 processes, and the settings are for 4; .* torchrun"):
         train.train(config, tmp_path)
@@ -143,7 +143,7 @@ def test_a_strategy_is_refused_at_once_or_can_be_started(configured, tmp_path, s
 
 
 @pytest.mark.parametrize(("cores", "warnings"), [(2, 0), (1, 1)])
-def test_more_processes_than_cores_are_warned_of(configured, tmp_path, monkeypatch, caplog, cores, warnings):
+def test_more_processes_than_cores_cause_a_warning(configured, tmp_path, monkeypatch, caplog, cores, warnings):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     trainer = train.build_trainer(configured("trainer=ddp_cpu"), tmp_path, callbacks=[], logger=False)
     assert processes.processes_to_start(trainer) == 2
@@ -166,7 +166,7 @@ LOST = "RuntimeError: Connection closed by peer"
     ],
     ids=["killed", "left", "ended with it", "killed by the launcher", "first", "refused", "interrupted"],
 )
-def test_a_run_fails_with_the_cause_and_not_with_what_follows_from_it(tmp_path, ends, kind, reason):
+def test_a_run_fails_with_the_cause_and_not_with_its_consequence(tmp_path, ends, kind, reason):
     failures = {}
     for rank, (status, said, seconds_ago) in ends.items():
         path = tmp_path / str(rank)
@@ -180,12 +180,12 @@ def test_a_run_fails_with_the_cause_and_not_with_what_follows_from_it(tmp_path, 
 
 @pytest.fixture
 def distributed(configured, tmp_path):
-    """Train in processes of their own with the given overrides, quietly; returns the run's folder."""
+    """Train in several processes with the given overrides, without output; returns the run's folder."""
 
     def run(*overrides):
         folder = tmp_path / f"shared{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        text = r"name='\${nowhere}'"  # stays the text that it is
+        text = r"name='\${nowhere}'"  # stays literal text
         config = configured("callbacks=quiet", "logger=csv", "trainer=ddp_cpu", text, *overrides)
         before = dict(os.environ)
         handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
@@ -211,7 +211,7 @@ def of(folder):
 
 @pytest.fixture
 def weighted_table(tmp_path):
-    """A table of 97 rows in two classes, some of which count nothing."""
+    """A table of 97 rows in two classes, some with the weight 0."""
     path, generator = tmp_path / "table.csv", torch.Generator().manual_seed(0)
     x = torch.randn(97, 2, generator=generator)
     counts = torch.randint(4, (97,), generator=generator)
@@ -244,7 +244,7 @@ def weighted_table(tmp_path):
     ],
     ids=["class weights, plateau", "a class without", "a row for three, accumulated", "a number", "both weights"],
 )  # fmt: skip
-def test_processes_train_the_network_that_one_does(trained, distributed, weighted_table, count, overrides):
+def test_processes_train_the_same_network_as_one(trained, distributed, weighted_table, count, overrides):
     if "data=table" in overrides:
         overrides = (
             "callbacks=early_stopping",
@@ -267,8 +267,8 @@ def test_processes_train_the_network_that_one_does(trained, distributed, weighte
 
 
 @pytest.mark.slow
-def test_what_a_process_fails_with_is_what_the_run_fails_with(distributed, tmp_path):
-    # An epoch of three batches is too short for such an interval, which Lightning finds out as it begins.
+def test_the_run_fails_with_the_error_of_its_process(distributed, tmp_path):
+    # Three batches an epoch are too few for this interval, which Lightning refuses when it starts.
     with pytest.raises(ProcessError, match=r"process \d: ValueError: .*val_check_interval"):
         distributed("data=wine", "trainer.limit_train_batches=3", "trainer.val_check_interval=4")
     (record,) = [json.loads(path.read_text()) for path in tmp_path.glob("*/result.json")]
@@ -277,7 +277,7 @@ def test_what_a_process_fails_with_is_what_the_run_fails_with(distributed, tmp_p
 
 
 @pytest.mark.slow
-def test_what_a_run_refuses_its_processes_refuse(trained, distributed):
+def test_processes_refuse_what_a_single_process_refuses(trained, distributed):
     other = trained("data=wine", "trainer.max_epochs=1", "model.hidden=[8]")
     with pytest.raises(UserError, match=r"ckpt_path=.* was trained with sizes=\[13, 8, 3\]"):
         distributed("data=wine", f"ckpt_path={other}/checkpoints/last.ckpt")

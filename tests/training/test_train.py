@@ -1,4 +1,4 @@
-"""What a training run computes, against independent references and against itself."""
+"""The results of training runs, against independent references and against each other."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
 from backhand.training import outcome, parts, train
-from backhand.training.command import leave_interrupted, tell_divergence
+from backhand.training.command import leave_interrupted, report_divergence
 from backhand.training.module import LightningMLP
 
 
@@ -44,14 +44,14 @@ def test_the_functions_backward_is_called_once_for_every_batch_of_a_default_run(
     called = []
     original = backpropagation.backward
     monkeypatch.setattr(backpropagation, "backward", lambda *a: called.append(1) or original(*a))
-    # As `python train.py`, audit and layer statistics included; they compute gradients in other ways.
+    # Like `python train.py`, with audit and layer statistics, which compute gradients in other ways.
     config = configured("logger=csv", "callbacks.progress_bar=false", "plots=false", "report=false")
-    train.Run(config, tmp_path).train(alone=False)
+    train.Run(config, tmp_path).train(standalone=False)
     assert result(tmp_path)["audit"]["times"] == 12
     assert len(called) == result(tmp_path)["steps"] == 30 * 40
 
 
-def test_overfit_batches_takes_the_same_batches_every_epoch(trained, monkeypatch):
+def test_overfit_batches_uses_the_same_batches_every_epoch(trained, monkeypatch):
     seen = []
     original = LightningMLP.training_step
     monkeypatch.setattr(LightningMLP, "training_step", lambda self, b, i: seen.append(b[0]) or original(self, b, i))
@@ -60,12 +60,12 @@ def test_overfit_batches_takes_the_same_batches_every_epoch(trained, monkeypatch
     assert all(torch.equal(x, seen[place % 2]) for place, x in enumerate(seen))
 
 
-def test_the_loss_of_steps_is_logged_where_that_is_asked_for(configured, tmp_path, monkeypatch):
+def test_the_loss_of_steps_is_logged_if_configured(configured, tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(EpochLogger, "log_metrics", lambda self, metrics, step=None: logged.append((step, metrics)))
     shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "logger=wandb", "logger.wandb.mode=disabled")
     config = configured(*shared, "trainer.max_epochs=2", "trainer.log_every_n_steps=3", "plots=false", "report=false")
-    train.Run(config, tmp_path).train(alone=False)
+    train.Run(config, tmp_path).train(standalone=False)
     assert [step for step, metrics in logged if "train/loss_step" in metrics] == [2, 5]
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert len(rows) == 2
@@ -96,7 +96,7 @@ def test_a_run_is_resumed_in_its_folder_with_other_callbacks(trained, configured
     folder = trained(*shared, "callbacks=default", "callbacks.progress_bar=false")
     before = result(folder)
     config = configured(*shared, "callbacks=quiet", f"ckpt_path={folder}/checkpoints/last.ckpt")
-    train.Run(config, folder).train(alone=False)
+    train.Run(config, folder).train(standalone=False)
     assert result(folder)["metrics"] == before["metrics"]
     assert (before["audit"]["times"], result(folder)["audit"]) == (1, None)
 
@@ -111,17 +111,17 @@ def test_two_accumulated_batches_are_a_batch_of_twice_the_size(trained):
     halves = trained(*shared, "data.batch_size=31", "trainer.accumulate_grad_batches=2")
     assert nearly_equal(weights(halves), weights(whole))
     assert result(halves)["steps"] == result(whole)["steps"] == 6
-    # Three and one: at the end of an epoch a step is taken of what there is, as Lightning does.
+    # Three and one: like Lightning, the last step of an epoch uses the batches that are left.
     assert result(trained(*shared, "data.batch_size=31", "trainer.accumulate_grad_batches=3"))["steps"] == 6
 
 
-def test_the_last_checkpoint_is_the_last_epochs_even_where_another_was_the_best(trained):
+def test_the_last_checkpoint_is_that_of_the_last_epoch_even_if_another_was_the_best(trained):
     folder = trained("data=wine", "optimizer.lr=1.5", "trainer.max_epochs=6")
     best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
     assert best["global_step"] < last["global_step"] == result(folder)["steps"] == 24
 
 
-def test_what_stands_beside_the_test_metrics_is_the_best_epochs(configured, tmp_path, monkeypatch, capsys):
+def test_the_metrics_beside_the_test_metrics_are_those_of_the_best_epoch(configured, tmp_path, monkeypatch, capsys):
     filed = []
     monkeypatch.setattr(outcome, "log_error_analysis", lambda loggers, analysis, path, metrics: filed.append(metrics))
     shared = (
@@ -149,7 +149,7 @@ def test_what_stands_beside_the_test_metrics_is_the_best_epochs(configured, tmp_
     assert f"{record['metrics']['val/loss']:.4g}" not in printed  # the last epoch's
 
 
-def test_an_interval_of_validation_that_no_epoch_is_long_enough_for_is_refused(trained):
+def test_a_validation_interval_longer_than_an_epoch_is_refused(trained):
     with pytest.raises(UserError, match=r"trainer\.val_check_interval=500: an epoch has 4 batches"):
         trained("data=wine", "trainer.val_check_interval=500")
     trained("data=wine", "trainer.val_check_interval=6", "trainer.check_val_every_n_epoch=null", "trainer.max_epochs=2")
@@ -192,7 +192,7 @@ def test_lightnings_limits_are_counted_in_steps(trained, overrides, steps, monke
 
 
 class SaveAt(Callback):
-    """A checkpoint in the middle of an epoch."""
+    """Saves a checkpoint in the middle of an epoch."""
 
     def __init__(self, step, path):
         self.step, self.path = step, path
@@ -203,11 +203,11 @@ class SaveAt(Callback):
 
 
 @pytest.mark.parametrize("step", [5, 21, 31])
-def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_there(trained, monkeypatch, tmp_path, step):
+def test_a_run_is_resumed_in_the_middle_of_an_epoch(trained, monkeypatch, tmp_path, step):
     middle = tmp_path / "middle.ckpt"
     original = train.build_callbacks
     monkeypatch.setattr(train, "build_callbacks", lambda *a: [*original(*a), SaveAt(step, middle)])
-    # 16 batches an epoch, in blocks that end where there is a validation.
+    # 16 batches an epoch.
     shared = (
         "data=wine",
         "data.batch_size=8",
@@ -224,7 +224,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_there(trained, monkeypat
 
 
 def gradient_descent_by_the_page(W_I, b_I, W_O, b_O, x, y, alpha, steps):
-    """The page's algorithm in numpy: tanh, softmax, cross-entropy, one column a sample, gradients sample by sample."""
+    """Plain gradient descent in numpy: tanh, softmax, cross-entropy, one column per sample, one gradient per sample."""
     for _ in range(steps):
         gradients = [np.zeros_like(p) for p in (W_I, b_I, W_O, b_O)]
         for sample, label in zip(x, y, strict=True):
@@ -243,20 +243,20 @@ def gradient_descent_by_the_page(W_I, b_I, W_O, b_O, x, y, alpha, steps):
     return W_I, b_I, W_O, b_O
 
 
-def test_ten_steps_on_the_full_batch_are_the_pages_gradient_descent(trained, loaded):
+def test_ten_steps_on_the_full_batch_are_plain_gradient_descent(trained, loaded):
     folder = trained(
         "data.batch_size=full", "optimizer.momentum=0", "trainer.max_epochs=10", "trainer.precision=64-true"
     )
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    begun = LightningMLP(**saved["hyper_parameters"])  # the seed is among them
-    start = [parameter.detach().double().numpy() for parameter in begun.parameters()]
+    initial = LightningMLP(**saved["hyper_parameters"])  # which include the seed
+    start = [parameter.detach().double().numpy() for parameter in initial.parameters()]
     data = loaded("trainer.precision=64-true").rows["train"]
     theirs = gradient_descent_by_the_page(*start, data.x.numpy(), data.y.numpy(), alpha=0.1, steps=10)
     for ours, expected in zip(saved["state_dict"].values(), theirs, strict=True):
         np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_run_leaves_what_it_promises(trained):
+def test_a_run_writes_its_files(trained):
     folder = trained("data=wine", "logger=csv", "trainer.max_epochs=3")
     record = result(folder)
     assert record["status"] == "finished"
@@ -273,7 +273,7 @@ def test_a_run_leaves_what_it_promises(trained):
 
 @pytest.mark.parametrize("logger", ["wandb", "tensorboard", "none"])
 @pytest.mark.parametrize("in_sweep", [False, True])
-def test_every_run_leaves_its_epochs_whatever_the_logger(configured, tmp_path, logger, in_sweep):
+def test_every_run_writes_metrics_csv_with_any_logger(configured, tmp_path, logger, in_sweep):
     shared = ("data=wine", "trainer=cpu", "callbacks=quiet", "trainer.max_epochs=2", "plots=false", "report=false")
     for name in ("csv", logger):
         folder = tmp_path / name / "0"
@@ -285,7 +285,7 @@ def test_every_run_leaves_its_epochs_whatever_the_logger(configured, tmp_path, l
 
 
 def test_the_logged_training_metrics_are_those_of_the_epoch(trained, loaded):
-    # With a learning rate of almost nothing the network stands still, so its loss can be computed afterwards.
+    # With a tiny learning rate the network hardly changes, so that its loss can be computed afterwards.
     folder = trained("data=wine", "trainer.max_epochs=1", "optimizer.lr=1e-12", "trainer.precision=64-true")
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     module = LightningMLP(**saved["hyper_parameters"]).double()
@@ -316,7 +316,7 @@ def test_regression_metrics_are_in_the_targets_own_units(trained, loaded):
     assert result(folder)["metrics"]["test/r2"] == pytest.approx(r2_score(true, predicted), rel=1e-4)
 
 
-def test_a_run_whose_loss_is_no_longer_finite_stops_and_says_diverged(trained):
+def test_a_run_whose_loss_is_not_finite_stops_as_diverged(trained):
     folder = trained("data=diabetes", "optimizer.lr=100", "trainer.max_epochs=20")
     record = result(folder)
     assert record["status"] == "diverged"
@@ -343,7 +343,7 @@ def test_a_run_that_fails_says_why(trained, monkeypatch, tmp_path):
     ],
 )
 def test_a_training_objective_needs_no_validation(configured, tmp_path, overrides, capsys):
-    # With almost no learning rate the loss stands still: from the second epoch on it is no better than before.
+    # With a tiny learning rate the loss hardly changes: after the first epoch it does not improve.
     shared = ("callbacks=early_stopping", "logger=none", "trainer=cpu", "scheduler=plateau", "objective=train/loss")
     own = ("data=wine", "trainer.max_epochs=4", "optimizer.lr=1e-6", "scheduler.min_lr=0", "scheduler.patience=0")
     stopping = ("callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=0.5")
@@ -359,7 +359,7 @@ def test_a_training_objective_needs_no_validation(configured, tmp_path, override
     assert f"{best['epoch'] + 1} of 3" in capsys.readouterr().out
 
 
-def test_the_best_checkpoint_of_a_training_objective_is_of_any_epoch(trained):
+def test_the_best_checkpoint_of_a_training_objective_may_be_of_an_epoch_without_validation(trained):
     folder = trained("data=wine", "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "objective=train/loss")
     assert torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2
 
@@ -369,14 +369,14 @@ def test_a_run_that_ends_before_its_first_validation_is_not_stopped_early(traine
     assert (result(folder)["status"], result(folder)["steps"]) == ("finished", 2)
 
 
-def test_what_lightning_refuses_once_it_has_seen_the_data_is_one_line(trained):
+def test_what_lightning_refuses_after_loading_the_data_is_one_line(trained):
     with pytest.raises(UserError, match=r"^trainer: You requested to check 0\.5 of the `val_dataloader`"):
         trained("data=wine", "trainer.limit_val_batches=0.5")
 
 
 @pytest.mark.parametrize("fast", ["true", "false"])
 def test_a_run_ends_its_wandb_run(trained, fast):
-    # In a `fast_dev_run` Lightning puts loggers of its own in the place of the run's.
+    # In a `fast_dev_run` Lightning replaces the run's loggers.
     shared = ("data=wine", "trainer.max_epochs=1", "logger=wandb", "logger.wandb.mode=disabled")
     trained(*shared, f"trainer.fast_dev_run={fast}")
     assert wandb.run is None
@@ -433,7 +433,7 @@ def test_the_default_network_reads_digits_as_well_as_scikit_learns(trained, load
     assert abs(np.mean(ours) - np.mean(theirs)) <= 0.005
 
 
-def test_a_jobs_folder_that_another_command_is_at_work_in_is_left_alone(configured, tmp_path):
+def test_a_jobs_folder_that_another_command_uses_is_not_touched(configured, tmp_path):
     release = hold(tmp_path / "0", "hydra.sweep.dir")
     with pytest.raises(UserError, match="is at work in it"):
         train.train(configured("data=wine", "logger=none"), tmp_path / "0", sweep=tmp_path)
@@ -442,8 +442,8 @@ def test_a_jobs_folder_that_another_command_is_at_work_in_is_left_alone(configur
 
 
 @pytest.mark.parametrize(("status", "told"), [("finished", False), ("diverged", False), ("failed", True)])
-def test_only_a_run_that_has_not_ended_was_interrupted(configured, tmp_path, caplog, status, told):
-    # A reader of what is printed may close the pipe, as `| head -1` does, once the run is over.
+def test_only_an_unfinished_run_is_reported_as_interrupted(configured, tmp_path, caplog, status, told):
+    # A reader of the output may close the pipe after the run has ended, as `| head -1` does.
     config = configured("data=wine", "logger=none")
     write_result(Result(status, {"name": "val/loss", "value": None}), config, tmp_path)
     leave_interrupted(config, tmp_path)
@@ -451,25 +451,25 @@ def test_only_a_run_that_has_not_ended_was_interrupted(configured, tmp_path, cap
 
 
 @pytest.mark.parametrize("setting", ["fail", "ok"])
-def test_a_run_that_diverged_is_told_of_and_fails_unless_it_may_diverge(configured, capsys, monkeypatch, setting):
+def test_a_diverged_run_is_reported_and_fails_unless_it_may_diverge(configured, capsys, monkeypatch, setting):
     monkeypatch.setattr("sys.argv", ["train.py"])
     config = configured(f"on_divergence={setting}")
-    tell_divergence({"status": "finished", "error": None}, config)
+    report_divergence({"status": "finished", "error": None}, config)
     assert capsys.readouterr() == ("", "")
     with pytest.raises(UserError, match="diverged: the loss is infinite") if setting == "fail" else nullcontext():
-        tell_divergence({"status": "diverged", "error": "the loss is infinite"}, config)
+        report_divergence({"status": "diverged", "error": "the loss is infinite"}, config)
     assert capsys.readouterr() == ("", "" if setting == "fail" else "train.py: diverged: the loss is infinite\n")
 
 
 @pytest.mark.parametrize("accelerator", parts.ACCELERATORS)
-def test_what_the_machine_lacks_is_answered_with_what_to_use(accelerator, configured, tmp_path, monkeypatch):
+def test_a_missing_accelerator_is_answered_with_what_to_use(accelerator, configured, tmp_path, monkeypatch):
     for kind in parts.ACCELERATORS[accelerator]:
         monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
     with pytest.raises(UserError, match=f"trainer.accelerator={accelerator}: .*; use trainer=auto$"):
         parts.build_trainer(configured(f"trainer.accelerator={accelerator}"), tmp_path, [], False)
 
 
-def test_the_log_says_what_is_trained_with_each_epoch_what_ended_it_and_the_test_metrics(trained, caplog):
+def test_the_log_has_the_setup_each_epoch_the_reason_of_the_end_and_the_test_metrics(trained, caplog):
     caplog.set_level("INFO")
     train.quiet_lightning()
     folder = trained("data=wine", "trainer.max_epochs=2", "logger=csv")
@@ -495,7 +495,7 @@ def test_the_log_says_what_is_trained_with_each_epoch_what_ended_it_and_the_test
         (["optimizer.lr=1e9", "model.hidden_activation=relu"], "diverged: "),
     ],
 )
-def test_the_log_says_what_ended_a_run(trained, caplog, overrides, reason):
+def test_the_log_says_why_a_run_ended(trained, caplog, overrides, reason):
     caplog.set_level("INFO")
     trained("data=wine", *overrides, "callbacks.progress_bar=false")
     assert any(f" s: {reason}" in each.getMessage() for each in caplog.records)

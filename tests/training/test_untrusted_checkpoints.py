@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: what would run something, or take gigabytes, is refused at once."""
+"""Checkpoints from others: files that would run code, or need gigabytes, are refused at once."""
 
 import struct
 import zipfile
@@ -14,13 +14,13 @@ from backhand.config.validation import check_checkpoint_file
 from backhand.data.module import load
 from backhand.errors import UserError
 from backhand.training import train
-from backhand.training.checkpoint import check_fits, read, state_of
+from backhand.training.checkpoint import check_fits, read, resume_state
 from backhand.training.evaluation import evaluate_new_rows, read_module
 from backhand.training.module import LightningMLP
 
 
 class Calls:
-    """What is called when it is unpickled."""
+    """An object whose function is called when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
@@ -50,7 +50,7 @@ def compressed(path):
 
 
 def edited(path, *changes):
-    """An archive of two members whose list, at its end, says something else; `changes` are (entry, offset, number)."""
+    """An archive of two members with changes in its central directory: (entry, offset, number)."""
     members(path, ("x/data.pkl", b"." * 10), ("x/data/0", bytes(1000)))
     content = bytearray(path.read_bytes())
     entries = [content.index(b"PK\1\2")]
@@ -99,10 +99,10 @@ REFUSED = {
     compressed: "compressed",
     too_large: "says that",
     not_as_large: "not as large as it says",
-    over_each_other: "is no checkpoint, or a damaged one",
-    a_long_list: "is no checkpoint, or a damaged one",
+    over_each_other: "is not a checkpoint, or is damaged",
+    a_long_list: "is not a checkpoint, or is damaged",
     two_of_one_name: "two members of one name",
-    a_tensor_of_nothing: "its tensors have",
+    a_tensor_of_nothing: "its tensors claim",
     bytes_of_nothing: "holds more than plain data",
 }
 
@@ -111,7 +111,7 @@ LITTLE = 100 << 10  # KiB; what the files claim to hold is a gigabyte or more
 
 
 @pytest.mark.parametrize(("make", "words"), REFUSED.items(), ids=lambda value: getattr(value, "__name__", None))
-def test_what_torch_has_not_written_is_refused_before_it_is_unpacked(tmp_path, make, words):
+def test_an_archive_that_torch_has_not_written_is_refused_before_it_is_unpacked(tmp_path, make, words):
     path = make(tmp_path / "x.ckpt")
     with peak_memory() as peak, pytest.raises(UserError, match=words) as error:
         read(path)
@@ -126,7 +126,7 @@ def test_an_archive_is_refused_before_torch_is_imported(tmp_path):
             check_checkpoint_file("ckpt_path", make(tmp_path / "x.ckpt"))
 
 
-def test_a_file_that_is_cut_off_is_damaged(tmp_path):
+def test_a_truncated_file_is_damaged(tmp_path):
     content = edited(tmp_path / "x.ckpt").read_bytes()
     for damaged in (content[:-30], content[:1000], content[200:], b"", b"PK\5\6"):
         (tmp_path / "x.ckpt").write_bytes(damaged)
@@ -134,15 +134,15 @@ def test_a_file_that_is_cut_off_is_damaged(tmp_path):
             check_archive(tmp_path / "x.ckpt", "ckpt_path")
 
 
-def test_torch_is_given_what_was_looked_at(tmp_path):
-    """Two archives in one file: the record at its end names the place of one list, and behind the other one it lies."""
+def test_torch_reads_the_archive_that_was_checked(tmp_path):
+    """Two archives in one file: its end record points to one central directory, and follows the other one."""
     bad, good = (saved(tmp_path / name, name=name).read_bytes() for name in ("evil", "fine"))
     ends = [content.index(b"PK\6\6") for content in (bad, good)]
     lists = [content.index(b"PK\1\2") for content in (bad, good)]
     record = good[-22:]
     assert ends[0] - lists[0] == ends[1] - lists[1]
     ahead = bad[: lists[0]] + bytes(lists[1]) + bad[lists[0] : ends[0]]
-    shift = ends[1]  # of zipfile: what stands ahead of an archive is no part of it
+    shift = ends[1]  # zipfile ignores data ahead of an archive
     entries = bytearray(good[lists[1] : ends[1]])
     place = -1
     while (place := entries.find(b"PK\1\2", place + 1)) >= 0:
@@ -156,7 +156,7 @@ def test_torch_is_given_what_was_looked_at(tmp_path):
     assert read(path)["name"] == "fine"
 
 
-def test_a_list_that_holds_itself_is_read(tmp_path):
+def test_a_list_that_contains_itself_is_read(tmp_path):
     endless: list = []
     endless.append(endless)
     assert read(saved(tmp_path / "x.ckpt", extra=endless))["extra"][0][0]
@@ -168,7 +168,7 @@ def test_what_training_writes_is_read(trained):
         assert read_module(path).hparams["sizes"][0] == 13
 
 
-def test_no_room_is_made_for_a_network_that_is_not_in_the_file(trained):
+def test_no_memory_is_allocated_for_a_network_that_is_not_in_the_file(trained):
     path = trained("data=wine", "trainer.max_epochs=1") / "checkpoints" / "best.ckpt"
     contents = read(path)
     contents["hyper_parameters"]["sizes"] = [13, 1 << 34, 3]
@@ -182,7 +182,7 @@ WINE = ("callbacks=quiet", "logger=none", "trainer=cpu", "data=wine", "trainer.m
 
 @pytest.fixture
 def altered(trained, configured):
-    """A run's last checkpoint with something else in it, its configuration, and its data."""
+    """A run's last checkpoint with a change, its configuration, and its data."""
 
     def alter(change):
         config = configured(*WINE)
@@ -196,7 +196,7 @@ def altered(trained, configured):
 
 
 def replaced(*keys, by=None):
-    """Give a part of a checkpoint another value, or take it out where there is none to give."""
+    """Change a value in a checkpoint, or remove it."""
 
     def change(contents):
         *parents, last = keys
@@ -227,12 +227,12 @@ def test_a_state_that_this_program_has_not_written_is_refused_in_one_line(altere
     where = [key] if key == "own_folder" else ["run" if key == "history" else "own_folder", key]
     path, config, dataset = altered(replaced(*where, by=by))
     with pytest.raises(UserError, match=r"last\.ckpt: is not a checkpoint of this program \(\w+Error: .*\)$"):
-        state_of(path, config, dataset)
+        resume_state(path, config, dataset)
 
 
-def test_a_state_that_it_has_written_is_read(altered):
+def test_a_state_that_this_program_has_written_is_read(altered):
     path, config, dataset = altered(lambda contents: None)
-    assert state_of(path, config, dataset)["history"].column("epoch").tolist() == [0, 1]
+    assert resume_state(path, config, dataset)["history"].column("epoch").tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_state_that_it_has_written_is_read(altered):
         replaced("epoch", by="x"),
     ],
 )
-def test_settings_that_it_has_not_written_are_refused_in_one_line(altered, change):
+def test_settings_that_this_program_has_not_written_are_refused_in_one_line(altered, change):
     path, config, dataset = altered(change)
     with pytest.raises(UserError, match=r"^ckpt_path=.*last\.ckpt: (is not a checkpoint|was trained with)"):
         check_fits(path, config, dataset)
@@ -266,16 +266,16 @@ def test_settings_that_it_has_not_written_are_refused_in_one_line(altered, chang
         replaced("run", "endings", by=[7]),
     ],
 )
-def test_what_lightning_stumbles_over_is_refused_in_one_line(altered, configured, tmp_path, change):
+def test_contents_that_lightning_cannot_restore_are_refused_in_one_line(altered, configured, tmp_path, change):
     path, *_ = altered(change)
     config = configured(*WINE, "trainer.max_epochs=3", f"ckpt_path={path}")
     folder = tmp_path / "rest"
     folder.mkdir()
     with pytest.raises(UserError, match=r"^ckpt_path=.*: is not a checkpoint of this program \(\w+: .*\)$"):
-        train.Run(config, folder).train(alone=False)
+        train.Run(config, folder).train(standalone=False)
 
 
-def test_what_is_wrong_with_the_run_is_not_said_of_its_checkpoint(trained, monkeypatch):
+def test_an_error_of_the_run_is_not_reported_as_one_of_its_checkpoint(trained, monkeypatch):
     half = trained("data=wine", "trainer.max_epochs=1")
     monkeypatch.setattr(LightningMLP, "validation_step", lambda *args: {}["x"])
     with pytest.raises(KeyError):
@@ -283,7 +283,7 @@ def test_what_is_wrong_with_the_run_is_not_said_of_its_checkpoint(trained, monke
 
 
 @pytest.mark.parametrize("preprocessing", [{}, {"columns": [1]}, [1]])
-def test_a_preprocessing_that_it_has_not_written_is_refused_in_one_line(altered, tmp_path, preprocessing):
+def test_a_preprocessing_that_this_program_has_not_written_is_refused_in_one_line(altered, tmp_path, preprocessing):
     path, config, _ = altered(replaced("hyper_parameters", "preprocessing", by=preprocessing))
     rows = tmp_path / "new.csv"
     rows.write_text("a,b\n1,2\n")

@@ -157,7 +157,7 @@ def check_archive(path: Path, key: str) -> None:
         raise
     # NotImplementedError and RuntimeError are zipfile's words for ways of packing that it does not know.
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, RuntimeError):
-        raise UserError(f"{where}: is no checkpoint, or a damaged one") from None
+        raise UserError(f"{where}: is not a checkpoint, or is damaged") from None
 
 
 def leads_out(name: str) -> bool:

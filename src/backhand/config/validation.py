@@ -417,7 +417,7 @@ def check_checkpoint_file(key: str, path: Path) -> None:
     """
     _check_file(key, path, "; name a checkpoint in it, such as checkpoints/last.ckpt")
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{key}={path}: is no checkpoint, or a damaged one")
+        raise UserError(f"{key}={path}: is not a checkpoint, or is damaged")
     check_archive(path, key)
 
 

@@ -1,1 +1,1 @@
-"""Sweeps: what their jobs are, populations of networks trained in one step, searches, and what a sweep leaves."""
+"""Sweeps: their jobs, populations of networks that are trained together, searches, and the summary."""

@@ -1,4 +1,4 @@
-"""The sweep that runs every combination of the values that are listed."""
+"""Grid search: every combination of the listed values."""
 
 import itertools
 import math
@@ -13,20 +13,21 @@ from backhand.reporting.result import backward_pass
 from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import Sweep
 
-# Each is composed and checked before the first one begins: 2 ms where per-run settings differ, 0.1 s and 0.6 MB else.
+# All jobs are composed and checked before the first one starts: 2 ms a job if only per-run settings differ, or else
+# 0.1 s and 0.6 MB.
 MOST_JOBS = 10_000
 
 
 def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Run every combination, and sum up what was found.
+    """Run every combination, and write the summary.
 
     Args:
         sweep: the sweep.
-        params: the search's own, by key; what the command line says of a key counts more.
-        arguments: of the command line.
+        params: the values of the search, by key; the command line overrides them.
+        arguments: the overrides on the command line.
 
     Raises:
-        UserError: a job that is wrong, before the first of them runs; or a folder that is another sweep's.
+        UserError: a job is wrong (no job runs then), or the folder belongs to another sweep.
         SystemExit: more jobs failed than `sweep.max_failures` allows.
     """
     overrides = combinations(sweep.parse(params, arguments))
@@ -43,10 +44,10 @@ def run_grid(sweep: Sweep, params: Mapping[str, Any], arguments: Sequence[str]) 
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """Every combination, as overrides of a job each; the last key's values change fastest.
+    """Every combination as the overrides of a job; the values of the last key change fastest.
 
     Raises:
-        UserError: a key without values, or with an interval for them; or more than `MOST_JOBS`.
+        UserError: a key has no values, or an interval; or there are more than `MOST_JOBS` jobs.
     """
     choices: list[list[str]] = []
     for override in overrides:
@@ -63,5 +64,5 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
         if not choices[-1]:
             raise UserError(f"{text}: has no values")
         if math.prod(map(len, choices)) > MOST_JOBS:
-            raise UserError(f"{text}: makes it more than {MOST_JOBS} jobs, the most of a sweep")
+            raise UserError(f"{text}: makes more than {MOST_JOBS} jobs, the limit of a sweep")
     return [list(each) for each in itertools.product(*choices)]

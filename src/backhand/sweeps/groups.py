@@ -1,4 +1,4 @@
-"""Which jobs of a sweep can be trained as one population, how many at a time, and why the others cannot."""
+"""Which jobs of a sweep can be trained as one population, how many fit into memory, and why the others cannot."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from backhand.config.validation import own_keys
 from backhand.reporting.result import settings_without
 from backhand.sweeps.jobs import PER_RUN, Job
 
-# The arguments of the trainer that mean the same to a population as to a run of its own. Clipping does not: its norm is
-# that of all gradients together.
+# The trainer's arguments that mean the same for a population as for a single run. Clipping does not: its norm would be
+# that of the gradients of all runs together.
 SHARED_WITH_A_RUN = (
     "accelerator",
     "precision",
@@ -39,12 +39,12 @@ SHARED_WITH_A_RUN = (
     "num_sanity_val_steps",
     "use_distributed_sampler",
 )
-# How much of the free memory a population may take.
+# The share of the free memory that a population may use.
 SHARE_OF_MEMORY = 0.5
 
 
 def obstacle(config: TrainConfig) -> str | None:
-    """Why a run cannot be one of a population; None where it can."""
+    """Why a run cannot be part of a population; None if it can."""
     if config.ckpt_path not in (None, AUTO):
         return f"ckpt_path={config.ckpt_path}"
     if (augment := getattr(config.data, "augment", "none")) != "none":
@@ -67,39 +67,39 @@ def obstacle(config: TrainConfig) -> str | None:
 
 
 def divided(jobs: Sequence[Job]) -> tuple[list[list[Job]], dict[int, str]]:
-    """The populations that the jobs make, and by number why the others run one by one."""
-    alone: dict[int, str] = {}
+    """The jobs that form populations, and for each other job, by its number, the reason why it runs by itself."""
+    reasons: dict[int, str] = {}
     groups: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         if (reason := obstacle(job.config)) is not None:
-            alone[job.number] = f"{reason} is not for populations"
+            reasons[job.number] = f"{reason} is not for populations"
         elif (job.folder / "checkpoints").exists():
-            alone[job.number] = "goes on from its own checkpoint"
+            reasons[job.number] = "is resumed from its own checkpoint"
         else:
-            # As text, where `limit_train_batches=1` (one batch) is not `limit_train_batches=1.0` (all of them).
+            # As text, because `limit_train_batches=1` (one batch) differs from `limit_train_batches=1.0` (all batches).
             groups[repr(settings_without(job.config, PER_RUN))].append(job)
-    alone |= {group[0].number: "no other job has its shape" for group in groups.values() if len(group) == 1}
-    return [group for group in groups.values() if len(group) > 1], alone
+    reasons |= {group[0].number: "no other job has the same shape" for group in groups.values() if len(group) == 1}
+    return [group for group in groups.values() if len(group) > 1], reasons
 
 
 def bytes_a_run(sizes: Sequence[int], batch: int, samples: int, states: int, itemsize: int) -> int:
-    """What one run of a population takes: parameters, gradients, optimizer and their copies, and a step's activations.
+    """Bytes that one run of a population needs: parameters, gradients, optimizer, copies, and a step's activations.
 
     Args:
         sizes: [D, H, …, C].
         batch: samples a step.
-        samples: of the training split, whose order each run has.
-        states: tensors that the optimizer keeps for each parameter.
-        itemsize: bytes of a number.
+        samples: the size of the training split; each run has its own order of them.
+        states: the optimizer's state tensors per parameter.
+        itemsize: bytes per number.
     """
     parameters = sum(n * m + m for n, m in pairwise(sizes))
-    copies = 3 * (1 + states) + 3  # now, best and last; gradient, update and float64 audit in passing
+    copies = 3 * (1 + states) + 3  # current, best and last; and temporary: gradient, update, float64 audit
     activations = 4 * batch * sum(sizes)
     return itemsize * (copies * parameters + activations) + 8 * samples
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping; a guess of 4 GB where the system does not say."""
+    """Bytes that are available without swapping; 4 GB if the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

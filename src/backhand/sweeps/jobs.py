@@ -1,4 +1,4 @@
-"""The jobs of a sweep: each one's configuration, composed and checked before the first of them runs."""
+"""The jobs of a sweep: their configurations are composed and checked before the first job runs."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from backhand.errors import UserError
 from backhand.reporting.result import config_hash, is_complete, read_result
 from backhand.training.own_code import uses_own_code
 
-# What may differ between the runs of a population: it is a number for each, or decides how its weights begin.
+# The settings that may differ between the runs of a population: one number per run, or the initial weights.
 PER_RUN = (
     "seed",
     "name",
@@ -44,57 +44,57 @@ PER_RUN = (
 class Job:
     """One job of a sweep."""
 
-    number: int  # its place in the sweep, from 0
-    overrides: tuple[str, ...]  # what it sets, as on a command line
+    number: int  # from 0
+    overrides: tuple[str, ...]  # as on a command line
     compose: Callable[[], DictConfig]
     config: TrainConfig  # checked
-    folder: Path  # where it writes
+    folder: Path  # the run's folder
 
     @property
     def cfg(self) -> DictConfig:
-        """The configuration as Hydra composes it, with Hydra's own part: a new copy, which takes 5 ms and 0.3 MB."""
+        """A new copy of the configuration with Hydra's own part, as Hydra composes it; takes 5 ms and 0.3 MB."""
         return self.compose()
 
     @cached_property
     def hash(self) -> str:
-        """Of the settings that decide what it computes."""
+        """The hash of the settings that change the result."""
         return config_hash(self.config)
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """Its result.json, if it is this configuration's."""
+        """The contents of result.json, if it belongs to this configuration."""
         found = read_result(self.folder)
         return found if found is not None and found.get("config_hash") == self.hash else None
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing left to do for it."""
+        """Whether the job has a final result."""
         return is_complete(self.record)
 
 
 class Composer:
     """Composes and checks the jobs of a sweep.
 
-    Hydra takes 80 ms to compose a configuration, and OmegaConf 10 ms to check its types. Jobs that differ in `PER_RUN`
-    settings alone share both: the values of one job after the other are set in the same configuration, 2 ms each.
+    Hydra takes 80 ms to compose a configuration, and OmegaConf 10 ms to check its types. Jobs that differ only in
+    `PER_RUN` settings share one configuration, in which each job's values are set, 2 ms a job.
 
     Args:
-        hydra_context: Hydra's.
-        config: the sweep's own configuration.
+        hydra_context: Hydra's context.
+        config: the sweep's configuration.
     """
 
     def __init__(self, hydra_context: HydraContext, config: DictConfig) -> None:
         self.loader, self.config = hydra_context.config_loader, config
         self.parser = OverridesParser.create(config_loader=self.loader)
-        # By the other settings and the `PER_RUN` keys that are set: Hydra's configuration, and `in_schema` of it.
+        # By the other settings and the `PER_RUN` keys that are set: Hydra's configuration, and the one in our schema.
         self.shared: dict[Any, tuple[DictConfig, DictConfig]] = {}
         self.tried: list[Any] = []
 
     def job(self, number: int, overrides: Sequence[str]) -> Job:
-        """The job, composed and checked.
+        """Compose and check a job.
 
         Raises:
-            UserError: what is wrong with it, in one line that names the job.
+            UserError: the job is wrong; the message names it.
         """
         try:
             cfg, tree = self._set(number, overrides)
@@ -105,12 +105,12 @@ class Composer:
         except USER_ERRORS as error:
             raise UserError(f"job {number} ({' '.join(overrides)}): {one_line(error)}") from error
         if leads_out(subdir):
-            raise UserError(f"job {number}: hydra.sweep.subdir={subdir}: leads out of the sweep's folder")
+            raise UserError(f"job {number}: hydra.sweep.subdir={subdir}: is outside of the sweep's folder")
         folder = Path(str(cfg.hydra.sweep.dir), subdir).absolute()
         return Job(number, tuple(overrides), partial(self.compose, number, overrides), config, folder)
 
     def _check_own(self, config: TrainConfig) -> None:
-        """Try what the job names by `_target_`, unless a job before it named the same."""
+        """Test what the job names as `_target_`, unless an earlier job named the same."""
         own: list[Any] = [
             asdict(part) for part in (config.data, config.optimizer, config.scheduler, config.callbacks, config.logger)
         ]
@@ -123,13 +123,13 @@ class Composer:
             self.tried.append(own)
 
     def compose(self, number: int, overrides: Sequence[str]) -> DictConfig:
-        """What Hydra's `load_sweep_config` returns, with the job's number."""
+        """The configuration that Hydra's `load_sweep_config` returns, with the job's number."""
         return copy.deepcopy(self._set(number, overrides)[0])
 
     def _set(self, number: int, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """Set a job's values in what it shares with others, until the next job's are."""
+        """Set a job's values in the configuration that it shares with other jobs; valid until the next call."""
         parsed = self.parser.parse_overrides(list(overrides))
-        has_dict = any(isinstance(each.value(), dict) for each in parsed)  # which may set any key below it, too
+        has_dict = any(isinstance(each.value(), dict) for each in parsed)  # which may set any key inside it
         own = [] if has_dict or _is_custom(parsed) else [each for each in parsed if _is_per_run(each)]
         rest = tuple(str(each.input_line) for each in parsed if each not in own)
         key = (rest, tuple(each.key_or_group for each in own))
@@ -140,12 +140,12 @@ class Composer:
         for each in own:
             OmegaConf.update(cfg, each.key_or_group, each.value())
             OmegaConf.update(tree, each.key_or_group, each.value())
-        _tell_hydra(cfg, number, [each for each in parsed if not each.is_hydra_override()])
+        _set_hydra_job(cfg, number, [each for each in parsed if not each.is_hydra_override()])
         return cfg, tree
 
 
 def _is_custom(parsed: Sequence[Override]) -> bool:
-    """Whether a job chooses a part that has no keys of its own before they are set."""
+    """Whether a job chooses a part of the user's own, whose keys are not in the schema."""
     return any(each.value() == "custom" for each in parsed) or any("_target_" in each.key_or_group for each in parsed)
 
 
@@ -158,8 +158,8 @@ def _is_per_run(override: Override) -> bool:
     )
 
 
-def _tell_hydra(cfg: DictConfig, number: int, task: Sequence[Override]) -> None:
-    """Write into Hydra's part what job this is, and what it sets."""
+def _set_hydra_job(cfg: DictConfig, number: int, task: Sequence[Override]) -> None:
+    """Write the job's number and overrides into Hydra's part of the configuration."""
     job = cfg.hydra.job
     naming = job.config.override_dirname
     named = sorted(str(each.input_line) for each in task if each.key_or_group not in naming.exclude_keys)

@@ -1,4 +1,4 @@
-"""The population launcher: trains the jobs of a sweep that can be, as populations, and leaves what each would alone."""
+"""The population launcher: trains the jobs of a sweep as populations where it can, and writes each job's files."""
 
 import hashlib
 import json
@@ -31,8 +31,8 @@ from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_m
 from backhand.sweeps.jobs import Job
 from backhand.sweeps.population import BestOfRuns, Population, Snapshot, rows_at_once
 from backhand.sweeps.sweep import POPULATIONS
-from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, LastCheckpoint, newest, state_of
-from backhand.training.flow import FlowMetrics
+from backhand.training.checkpoint import BEST, LAST, AtomicCheckpointIO, LastCheckpoint, newest_checkpoint, resume_state
+from backhand.training.layer_stats import FlowMetrics
 from backhand.training.module import LightningMLP
 from backhand.training.outcome import Outcome, failure, status_of
 from backhand.training.parts import PRECISIONS, build_callbacks, build_module, build_trainer, in_memory
@@ -41,18 +41,18 @@ from backhand.training.train_log import log_overrides, log_setup
 
 log = logging.getLogger(__name__)
 
-# What is kept of a population while it trains has the list of its members beside it.
+# The file that lists the jobs of a population, beside its checkpoints while it trains.
 MEMBERS = "members.json"
 
 
 class PopulationSweep:
-    """Runs the jobs of a sweep: in populations where they can be, the others one by one.
+    """Runs the jobs of a sweep, in populations where possible, the others one by one.
 
     Args:
-        hydra_context: Hydra's.
-        task_function: what runs a job alone.
-        max_runs: the most runs of a population; by the memory if None.
-        note: told how far a population is.
+        hydra_context: Hydra's context.
+        task_function: runs a single job.
+        max_runs: the largest number of runs in a population; if None, as many as fit into memory.
+        note: called with the progress of a population, as text.
     """
 
     def __init__(
@@ -65,31 +65,31 @@ class PopulationSweep:
         self.hydra_context, self.task_function, self.max_runs, self.note = hydra_context, task_function, max_runs, note
 
     def launch(self, jobs: Sequence[Job]) -> list[JobReturn]:
-        """What each job returns, in their order.
+        """Run the jobs; returns what each of them returns, in their order.
 
-        Jobs that are complete are not run again, and a population that was cut off goes on with the members it had.
+        Complete jobs are not run again, and an interrupted population is resumed with the same jobs.
         """
         quiet_lightning()
         returns = {job.number: completed(job) for job in jobs if job.complete}
-        for group in started(jobs):
+        for group in interrupted_populations(jobs):
             if all(job.number in returns for job in group):
-                _forget(group)
+                _remove_files(group)
             else:
                 returns |= self._population(group, returns)
-        groups, alone = divided([job for job in jobs if job.number not in returns])
+        groups, reasons = divided([job for job in jobs if job.number not in returns])
         for job in jobs:
-            if job.number in alone:
-                returns[job.number] = self._run(job, partial(self._alone, alone[job.number]))
+            if job.number in reasons:
+                returns[job.number] = self._run(job, partial(self._run_singly, reasons[job.number]))
         for group in groups:
             returns |= self._populations(group)
         return [returns[job.number] for job in jobs]
 
     def one_by_one(self, jobs: Sequence[Job]) -> list[JobReturn]:
-        """The same without populations."""
+        """Run the jobs without populations; returns what each of them returns, in their order."""
         return [self._run(job, self.task_function) for job in jobs]
 
     def _populations(self, group: Sequence[Job]) -> dict[int, JobReturn]:
-        """Train a group, in as many populations as the memory asks for."""
+        """Train a group, in as many populations as the memory requires."""
         try:
             dataset = _load(group[0])
             most = self.max_runs or most_runs(group[0].config, dataset)
@@ -103,7 +103,7 @@ class PopulationSweep:
     def _population(
         self, group: Sequence[Job], returns: dict[int, JobReturn], dataset: Dataset | None = None
     ) -> dict[int, JobReturn]:
-        """Train one population, and write what each of its members leaves, unless it has done so already."""
+        """Train one population, and write the files of each job that has not returned yet."""
         try:
             population = train_population(group, dataset or _load(group[0]), self.note)
         except Exception as error:
@@ -113,23 +113,23 @@ class PopulationSweep:
                 return self._failed([job for job in group if job.number not in returns], error)
             half = len(group) // 2
             log.warning("a population of %d runs does not fit into memory; %d at a time", len(group), len(group) - half)
-            _forget(group)
+            _remove_files(group)
             return self._population(group[:half], returns) | self._population(group[half:], returns)
         written = {}
         for run, job in enumerate(group):
             if job.number not in returns:
                 written[job.number] = self._run(job, partial(finish, population, run))
-        if all(read_result(job.folder) is not None for job in group):  # else what could not be written may be yet
-            _forget(group)
+        if all(read_result(job.folder) is not None for job in group):  # or else the missing ones can still be written
+            _remove_files(group)
         return written
 
-    def _alone(self, reason: str, cfg: Any) -> Any:
-        """Run a job as any other launcher would, and note in its train.log why."""
-        log.info("runs by itself, and in no population: %s", reason)
+    def _run_singly(self, reason: str, cfg: Any) -> Any:
+        """Run a job by itself, and log the reason in its train.log."""
+        log.info("runs by itself, not in a population: %s", reason)
         return self.task_function(cfg)
 
     def _failed(self, group: Sequence[Job], error: Exception) -> dict[int, JobReturn]:
-        """Leave the reason with every one of them."""
+        """Write the error as the result of every job of a group."""
 
         def fail(job: Job, _: Any) -> None:
             write_result(failure(error, job.config), job.config, job.folder)
@@ -138,7 +138,7 @@ class PopulationSweep:
         return {job.number: self._run(job, partial(fail, job)) for job in group}
 
     def _run(self, job: Job, task_function: TaskFunction) -> JobReturn:
-        """What Hydra does around a job: its folder, its log, its `.hydra`."""
+        """Run a job as Hydra does, with its folder, its log and its `.hydra`."""
         return run_job(
             hydra_context=self.hydra_context,
             task_function=task_function,
@@ -148,8 +148,8 @@ class PopulationSweep:
         )
 
 
-class _Note(Callback):
-    """Tells at every epoch how far a population is."""
+class _ProgressNote(Callback):
+    """Reports the progress of a population at every epoch."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self.note = note
@@ -160,10 +160,10 @@ class _Note(Callback):
 
 
 def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str], None]) -> Population:
-    """Train the jobs of a group together, from where they were cut off if they were, and test them.
+    """Train the jobs of a group together, resuming them if they were interrupted, and test them.
 
     Raises:
-        UserError: a setting that this machine or Lightning refuses.
+        UserError: this machine or Lightning refuses a setting.
     """
     configs = [settled(job.config, dataset.facts) for job in group]
     folder = _folder(group)
@@ -178,11 +178,12 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     data.evaluation_batch = rows_at_once(len(group), module.model.sizes)
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / MEMBERS, json.dumps([_name(job) for job in group]))
-    checkpoint, composed = newest(folder), group[0].config
-    resumed = None if checkpoint is None else state_of(checkpoint, composed, dataset)
-    best, kept = BestOfRuns(), LastCheckpoint(folder / Path(LAST).name, None, composed, dataset, resumed)
+    checkpoint, composed = newest_checkpoint(folder), group[0].config
+    resumed = None if checkpoint is None else resume_state(checkpoint, composed, dataset)
+    best, last_checkpoint = BestOfRuns(), LastCheckpoint(folder / Path(LAST).name, None, composed, dataset, resumed)
     callbacks = build_callbacks(first)
-    trainer = build_trainer(first, folder, callbacks=[*callbacks, _Note(note), best, kept], logger=False)
+    own = [_ProgressNote(note), best, last_checkpoint]
+    trainer = build_trainer(first, folder, callbacks=[*callbacks, *own], logger=False)
     with threads_for(module, data), collecting():
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         last = Snapshot.of(module, trainer.optimizers[0])
@@ -200,16 +201,16 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         best,
         last,
         dict(module.progress.row),
-        kept.seconds,
+        last_checkpoint.seconds,
         device_name(trainer),
     )
 
 
 def finish(population: Population, run: int, _: Any) -> float:
-    """Write what a run of its own would have written, result.json last; returns its objective.
+    """Write the files of one run as if it had been trained by itself, result.json last; returns its objective.
 
     Raises:
-        UserError: the run ended with a wrong gradient, or its files cannot be written.
+        UserError: the run failed because of a wrong gradient, or its files cannot be written.
     """
     runs, folder, composed = len(population.configs), population.folders[run], population.composed[run]
     config, rows = in_sweep(population.configs[run], population.sweep), population.rows(run)
@@ -227,12 +228,12 @@ def finish(population: Population, run: int, _: Any) -> float:
             logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
         logger.log_metrics({**tested, "epoch": len(rows)}, int(rows[-1]["step"]) + 1 if rows else 0)
         logger.finalize("success")
-    flow = population.find(FlowMetrics)
-    for epoch, histograms in (flow.histograms if flow is not None else {}).items():
+    layer_stats = population.find(FlowMetrics)
+    for epoch, histograms in (layer_stats.histograms if layer_stats is not None else {}).items():
         if epoch < len(rows):
-            of_run = {name: kept for name, each in histograms.items() if (kept := each[run]) is not None}
+            of_run = {name: own for name, each in histograms.items() if (own := each[run]) is not None}
             log_histograms(loggers, of_run, epoch, int(rows[epoch]["step"]))
-    outcome = Outcome(config, composed, folder, rows, tested, loggers, alone=False)
+    outcome = Outcome(config, composed, folder, rows, tested, loggers, standalone=False)
     if outcome.needs_error_analysis and (best := population.checkpoint(run, "best")) is not None:
         module = LightningMLP(**best["hyper_parameters"]).to(population.data.dtype)
         module.load_state_dict(best["state_dict"])
@@ -257,7 +258,7 @@ def finish(population: Population, run: int, _: Any) -> float:
 
 
 def most_runs(config: TrainConfig, dataset: Dataset) -> int:
-    """How many runs like this one fit into the free memory, with room to spare."""
+    """How many runs like this one fit into `SHARE_OF_MEMORY` of the free memory."""
     sizes = layer_sizes(config, dataset.facts)
     samples = len(dataset.rows["train"].x)
     batch = samples if config.data.batch_size == "full" else min(samples, config.data.batch_size)
@@ -273,7 +274,7 @@ def _load(job: Job) -> Dataset:
 
 
 def completed(job: Job) -> JobReturn:
-    """What a job that is complete returned."""
+    """The return value of a complete job."""
     log.info("complete already: %s", job.folder)
     record = job.record
     assert record is not None
@@ -291,20 +292,20 @@ def _folder(group: Sequence[Job]) -> Path:
     return Path(str(group[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS / key
 
 
-def started(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The populations that were cut off, with the members that they had."""
+def interrupted_populations(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The populations that were interrupted, as groups of the same jobs."""
     known = {tuple(_name(job)): job for job in jobs}
     root = Path(str(jobs[0].cfg.hydra.sweep.dir)).absolute() / POPULATIONS
     groups = []
     for file in sorted(root.glob(f"*/{MEMBERS}")):
-        names = [tuple(each) for each in read_json(file) or ()]
-        if names and all(each in known for each in names):
-            groups.append([known[each] for each in names])
+        members = [tuple(each) for each in read_json(file) or ()]
+        if members and all(each in known for each in members):
+            groups.append([known[each] for each in members])
     return groups
 
 
-def _forget(group: Sequence[Job]) -> None:
-    """Remove what a population kept while it trained; nothing, where it did not come to that."""
+def _remove_files(group: Sequence[Job]) -> None:
+    """Remove the checkpoints of a population, if it has any."""
     folder = _folder(group)
     if not folder.exists():
         return

@@ -1,7 +1,7 @@
-"""Many networks as one: K runs with their own seeds, optimizer settings, schedules and ends, in the same tensors.
+"""Populations: K runs with their own seeds, optimizer settings, schedules and ends, in the same tensors.
 
-A population is a `LightningMLP` with a run axis, trained as any other. What is here is what each run leaves as if it
-had been alone: its rows of the metrics, and its part of the population's checkpoint.
+A population is a `LightningMLP` with a run axis, trained like any other. This file takes each run's part out of it, as
+if the run had been trained by itself: its rows of the metrics, and its checkpoints.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from backhand.training.module import LightningMLP
 from backhand.training.optimizers import RunsOptimizer
 from backhand.training.parts import best_checkpoint
 
-# Numbers of a layer's output, over all runs, that validation computes at a time: 32 MB in float32.
+# The size of a layer's output, over all runs, in one validation batch: 32 MB in float32.
 EVALUATED_AT_ONCE = 2**23
-# Lightning's loops, whose counters are part of a checkpoint.
+# Lightning's loops; their counters are part of a checkpoint.
 LOOPS = ("fit", "validate", "test", "predict")
 
 
@@ -39,20 +39,20 @@ class Snapshot:
 
     @classmethod
     def of(cls, module: LightningMLP, optimizer: torch.optim.Optimizer) -> "Snapshot":
-        """A copy of what they are now."""
+        """A copy of the current parameters and optimizer state."""
         state = optimizer.state_dict()
         copies = {number: {k: v.clone() for k, v in each.items()} for number, each in state["state"].items()}
         groups = [{k: v.clone() if isinstance(v, Tensor) else v for k, v in g.items()} for g in state["param_groups"]]
         parameters = {name: value.clone() for name, value in module.state_dict().items()}
         return cls(parameters, {"state": copies, "param_groups": groups})
 
-    def take(self, now: "Snapshot", runs: Tensor) -> None:
-        """Copy what is these runs' (K,)."""
+    def copy_runs(self, now: "Snapshot", runs: Tensor) -> None:
+        """Copy the part of the runs (K,) that are true."""
         for mine, theirs in zip(self.tensors(), now.tensors(), strict=True):
             mine[runs] = theirs[runs].to(mine)
 
     def tensors(self) -> list[Tensor]:
-        """All that differ between the runs."""
+        """The tensors with a run axis."""
         (group,) = self.optimizer["param_groups"]
         state = [value for each in self.optimizer["state"].values() for value in each.values()]
         return [*self.parameters.values(), *state, group["lr"]]
@@ -62,9 +62,9 @@ class BestOfRuns(Checkpoint):
     """Keeps each run's weights and optimizer state at its best epoch, as `ModelCheckpoint` does for one run.
 
     Attributes:
-        best: the snapshot, each run's part of its own best epoch.
-        best_epochs: which epoch that was (K,).
-        loops: Lightning's counters at the end of the epochs that a run was best or ended in.
+        best: the snapshot; each run's part is from its own best epoch.
+        best_epochs: the best epoch of each run (K,).
+        loops: Lightning's counters at the end of the epochs in which a run was best or ended.
     """
 
     def __init__(self) -> None:
@@ -93,11 +93,11 @@ class BestOfRuns(Checkpoint):
         else:
             improved = improvements(pl_module.progress.history.column(objective), pl_module.progress.maximize)[-1]
             if bool((better := trained & torch.as_tensor(improved)).any()):
-                self.best.take(Snapshot.of(pl_module, trainer.optimizers[0]), better)
+                self.best.copy_runs(Snapshot.of(pl_module, trainer.optimizers[0]), better)
                 self.best_epochs[better] = epoch
         self.loops[epoch] = {f"{name}_loop": getattr(trainer, f"{name}_loop").state_dict() for name in LOOPS}
-        wanted = {*self.best_epochs.tolist(), epoch, *(end - 1 for end in ends if end is not None)}
-        self.loops = {at: loops for at, loops in self.loops.items() if at in wanted}
+        needed = {*self.best_epochs.tolist(), epoch, *(end - 1 for end in ends if end is not None)}
+        self.loops = {at: loops for at, loops in self.loops.items() if at in needed}
 
 
 @dataclass
@@ -105,18 +105,18 @@ class Population:
     """K runs that have been trained and tested.
 
     Attributes:
-        configs: of each run, for the data set.
-        composed: of each run, as the user gave it: their hash is that of its folder.
-        folders: where each run writes.
+        configs: each run's configuration, completed for the data set.
+        composed: each run's configuration as the user gave it, whose hash is stored in the run's folder.
+        folders: the runs' folders.
         sweep: the folder of the sweep.
         module: with the weights of each run's end.
-        data: the data set.
-        callbacks: what a run of its own would have.
-        best: each run's best epoch.
-        last: each run's end.
+        data: the data module.
+        callbacks: the callbacks that a single run would have.
+        best: the snapshot of each run's best epoch.
+        last: the snapshot of each run's end.
         tested: the test metrics of the best weights (K,).
-        seconds: of training, all runs together.
-        device: of the training, as result.json names it.
+        seconds: the training time of all runs together.
+        device: the name of the device in result.json.
     """
 
     configs: list[TrainConfig]
@@ -143,18 +143,15 @@ class Population:
         return int(rows[-1]["step"]) + 1 if rows else 0
 
     def rows(self, run: int) -> Epochs:
-        """The run's epochs, as its metrics.csv has them."""
+        """The metrics of the run's epochs, as in its metrics.csv."""
         return self.module.progress.history.of_run(run, self.epochs(run))
 
     def find(self, kind: type) -> Any:
-        """The callback of a kind, or None."""
+        """The callback of a class, or None."""
         return next((each for each in self.callbacks if isinstance(each, kind)), None)
 
     def checkpoint(self, run: int, which: Literal["best", "last"]) -> dict[str, Any] | None:
-        """The population's checkpoint, sliced at one run: what the run would have written by itself.
-
-        None where it has no such epoch.
-        """
+        """The checkpoint that one run would have written by itself; None if it has no such epoch."""
         epochs = self.epochs(run)
         snapshot = self.best.best if which == "best" else self.last
         epoch = int(self.best.best_epochs[run]) if which == "best" and snapshot is not None else epochs - 1
@@ -177,7 +174,7 @@ class Population:
             "state_dict": {name: value[run].cpu().clone() for name, value in snapshot.parameters.items()},
             "loops": self.best.loops[epoch],
             "callbacks": states,
-            type(self.data).__qualname__: {"done": 0, "epoch": epoch},  # an epoch's end, as its `state_dict` has it
+            type(self.data).__qualname__: {"done": 0, "epoch": epoch},  # the end of an epoch
             "optimizer_states": [RunsOptimizer.of_run(snapshot.optimizer, run)],
             "lr_schedulers": [],
             "hparams_name": "kwargs",
@@ -201,7 +198,7 @@ class Population:
 
 
 def best_state(config: TrainConfig, folder: Path, rows: Epochs) -> dict[str, Any]:
-    """The state of the `ModelCheckpoint` of a run with these epochs behind it."""
+    """The state of a run's `ModelCheckpoint` after these epochs."""
     callback, path = best_checkpoint(config, folder), str(folder / BEST)
     score = torch.tensor(best_objective(rows, config.objective))
     state = {
@@ -216,5 +213,5 @@ def best_state(config: TrainConfig, folder: Path, rows: Epochs) -> dict[str, Any
 
 
 def rows_at_once(runs: int, sizes: Sequence[int]) -> int:
-    """How many samples may be evaluated in one batch."""
+    """The number of samples in one validation batch."""
     return max(1, EVALUATED_AT_ONCE // (runs * max(sizes)))

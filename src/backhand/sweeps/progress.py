@@ -1,4 +1,4 @@
-"""How far a sweep is, on the terminal: jobs done, the best value so far, and what is being trained."""
+"""The progress bar of a sweep: jobs done, the best value so far, and what is being trained."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,27 +14,27 @@ from backhand.sweeps.jobs import Job
 if TYPE_CHECKING:
     from backhand.sweeps.sweep import JobOutcome
 
-# A look at 10,000 jobs that are running takes 0.1 s.
-LOOKS_PER_SECOND = 1
+# One check of 10,000 running jobs takes 0.1 s.
+REFRESHES_PER_SECOND = 1
 
 
 class SweepProgress(Progress):
-    """A progress bar over the jobs of a sweep; nothing at all where the output is no terminal.
+    """A progress bar over the jobs of a sweep, shown only on a terminal.
 
-    Jobs that run in other processes, or on other machines, are done when their result.json says so: rich's own thread
-    looks for it each time that it draws the bar.
+    A job in another process, or on another machine, is done when its result.json is complete. rich's thread checks that
+    each time it draws the bar.
 
     Args:
         total: how many jobs there will be.
-        objective: the metric that is shown.
-        outcomes: what became of the jobs that have been recorded, by number.
+        objective: the metric whose best value is shown.
+        outcomes: the outcomes of the recorded jobs, by number.
     """
 
     def __init__(self, total: int, objective: str, outcomes: Mapping[int, "JobOutcome"]) -> None:
         self.objective, self.outcomes = objective, outcomes
         self.running: Sequence[Job] = ()
         self.remark = ""
-        self.values: dict[int, float | None] = {}  # of the jobs that are done, as of the last look
+        self.values: dict[int, float | None] = {}  # of the jobs that are done
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         console = Console()
         super().__init__(
@@ -42,12 +42,12 @@ class SweepProgress(Progress):
             console=console,
             disable=not console.is_terminal,
             transient=True,
-            refresh_per_second=LOOKS_PER_SECOND,
+            refresh_per_second=REFRESHES_PER_SECOND,
         )
         self.add_task("runs", total=total)
 
     def note(self, text: str) -> None:
-        """Show what is being trained."""
+        """Show a remark about what is being trained."""
         self.remark = text
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -59,6 +59,6 @@ class SweepProgress(Progress):
         pick = max if larger_is_better(self.objective) else min
         best = f", best {self.objective} {pick(finite):.4g}" if finite else ""
         remark = f" ({self.remark})" if self.remark else ""
-        for task in self.task_ids:  # none yet, the first time
+        for task in self.task_ids:  # rich calls this before there is a task
             self.update(task, completed=len(self.values), description=f"runs{best}{remark}")
         return super().get_renderables()

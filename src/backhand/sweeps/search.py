@@ -1,4 +1,4 @@
-"""The sweep whose jobs Optuna chooses, a batch of trials at a time, from what the ones before them have found."""
+"""Search with Optuna, which chooses a batch of trials at a time from the results of earlier trials."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +24,9 @@ from backhand.sweeps.summary import summarise
 from backhand.sweeps.sweep import COSTS, Sweep
 
 JOURNAL = "study.journal"
-# The data sets that a table may turn out to be, for the metrics that there may be.
+# A table may have classes or a number to predict, which decides the metrics.
 TABLES = (Facts(features=1, classes=2), Facts(features=1, classes=None))
-# Without the one that keeps its state in the study as a pickle: a study may be somebody else's.
+# `CmaEsSampler` stores its state in the study as a pickle, and a study may come from somebody else.
 SAMPLERS = sorted(
     name
     for name in optuna.samplers.__all__
@@ -39,7 +39,7 @@ class SearchSettings:
     """The keys of `conf/hydra/sweeper/optuna.yaml`, where each is explained.
 
     Raises:
-        UserError: a number or a name that means nothing.
+        UserError: a number is out of range, or a name is unknown.
     """
 
     params: Mapping[str, Any] | None
@@ -69,26 +69,26 @@ class SearchSettings:
             raise UserError(f"hydra.sweeper.{name}={getattr(self, name)}: {rule}")
 
     def build_sampler(self, number: int) -> BaseSampler:
-        """The sampler for the trial of a number."""
+        """The sampler for the trial with this number."""
         kind, options = getattr(optuna.samplers, self.sampler), dict(self.sampler_options or {})
         parameters = inspect.signature(kind).parameters
         if "constant_liar" in parameters and self.n_jobs > 1:
-            options.setdefault("constant_liar", True)  # else the trials of a batch crowd around the same place
+            options.setdefault("constant_liar", True)  # or else the trials of a batch are close to each other
         if "seed" in parameters:
             options["seed"] = (self.seed * 1_000_003 + number) % 2**32
         return kind(**options)
 
 
 def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str]) -> None:
-    """Run the trials that are left of `n_trials`, and sum up what all of them found.
+    """Run the trials that are missing from `n_trials`, and write the summary of all of them.
 
     Args:
         sweep: the sweep.
-        settings: the search's.
-        arguments: of the command line.
+        settings: the search's settings.
+        arguments: the overrides on the command line.
 
     Raises:
-        UserError: a setting that is wrong, before anything is written; a folder that is another sweep's; a study that
+        UserError: a setting is wrong (then nothing is written), the folder belongs to another sweep, or the study
             cannot be read.
         SystemExit: more jobs failed than `sweep.max_failures` allows.
     """
@@ -128,13 +128,13 @@ def run_search(sweep: Sweep, settings: SearchSettings, arguments: Sequence[str])
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """What Optuna draws a swept key from.
+    """Optuna's distribution for a swept key.
 
     `interval(a, b)` is a real number, with `int(…)` around it a whole one, on a logarithmic scale with `tag(log, …)`;
-    `range(a, b, step)` goes up to, and not including, b; `choice(…)` and a list are categories.
+    `range(a, b, step)` excludes b; `choice(…)` and a list are categories.
 
     Raises:
-        UserError: there is nothing to draw from.
+        UserError: there are no values, or Optuna refuses them.
     """
     swept, text = override.value(), override.input_line
     kind: Any
@@ -155,13 +155,13 @@ def distribution(override: Override) -> BaseDistribution:
 
 
 def _check_space(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> Job:
-    """Compose and check a job at the ends of every interval and with every choice; returns the first of them.
+    """Compose and check a job at both ends of every interval and with every choice; returns the first job.
 
-    A value that fits only some of another key's is not wrong: a trial that draws two that do not fit is recorded as
-    failed.
+    A value is not wrong if it fits some values of the other keys: a trial that draws values that do not fit together is
+    recorded as failed.
 
     Raises:
-        UserError: a value that no trial could be run with, and why.
+        UserError: no trial could run with a value; the message says why.
     """
     ends: dict[str, list[Any]] = {
         key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]  # type: ignore[attr-defined]
@@ -170,7 +170,7 @@ def _check_space(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDis
     first = {key: values[0] for key, values in ends.items()}
 
     def job_with(key: str, value: Any) -> Job:
-        """With the first value of every other key or, where they do not fit, with another value of one of them."""
+        """A job with the first value of the other keys or, if they do not fit, with another value of one of them."""
         errors = []
         others = [{other: each} for other in ends if other != key for each in ends[other][1:]]
         for change in ({}, *others):
@@ -185,7 +185,7 @@ def _check_space(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDis
 
 
 def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
-    """What is optimised; refuses a name that is none, or one twice."""
+    """The names of the objectives; refuses an unknown name, and a name that appears twice."""
     names = [str(name) for name in settings.objectives or [config.objective]]
     facts = facts_of(config.data)
     metrics = dict.fromkeys(name for each in (TABLES if facts is None else [facts]) for name in metric_names(each))
@@ -193,18 +193,18 @@ def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
         check_choice("hydra.sweeper.objectives", name, (*metrics, *COSTS))
         check_validated("hydra.sweeper.objectives", name, config.trainer)
     if len(set(names)) < len(names):
-        raise UserError(f"hydra.sweeper.objectives=[{','.join(names)}]: names one twice")
+        raise UserError(f"hydra.sweeper.objectives=[{','.join(names)}]: names an objective twice")
     return names
 
 
 def _check_sampler(settings: SearchSettings, space: Mapping[str, BaseDistribution], names: Sequence[str]) -> None:
-    """Draw two trials that nobody runs: some options a sampler refuses only then, for this space and objectives."""
+    """Draw two trials that are not run: some samplers refuse their options only then."""
     try:
         study = Study(None, names, space, settings.build_sampler)
         for number in (0, 1):
             study.ask(number)
             study.tell(number, [0.0] * len(names))
-    except Exception as error:  # whatever a sampler raises: it has had nothing but these settings
+    except Exception as error:  # samplers raise many kinds of exceptions
         raise UserError(f"hydra.sweeper.sampler={settings.sampler}: {one_line(error)}") from None
 
 

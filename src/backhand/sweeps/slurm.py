@@ -13,24 +13,24 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from backhand.errors import UserError
 from backhand.sweeps.groups import divided
 from backhand.sweeps.jobs import Job
-from backhand.sweeps.launcher import completed, started
+from backhand.sweeps.launcher import completed, interrupted_populations
 
 log = logging.getLogger(__name__)
 
 
 def submit(launcher: Any, jobs: Sequence[Job], note: Callable[[str], None]) -> list[JobReturn]:
-    """Run the jobs on Slurm, and wait for all of them.
+    """Run the jobs on Slurm, and wait until all have ended.
 
     Args:
         launcher: a `SlurmLauncher`; it is pickled, and called on a node with some jobs and Hydra's state.
-        jobs: all that there are.
-        note: told what was submitted.
+        jobs: all jobs of the sweep.
+        note: called with the number of the Slurm job, as text.
 
     Returns:
-        What each job returned, in their order. One that Slurm lost has failed, with the reason.
+        What each job returned, in their order. A job that Slurm lost has failed, with the reason.
 
     Raises:
-        UserError: Slurm refuses what it is told.
+        UserError: Slurm or submitit refuses a setting.
     """
     returns = {job.number: completed(job) for job in jobs if job.complete}
     units = [unit for unit in _units(jobs, launcher.population) if any(job.number not in returns for job in unit)]
@@ -49,7 +49,7 @@ def submit(launcher: Any, jobs: Sequence[Job], note: Callable[[str], None]) -> l
     note(f"Slurm job {submitted[0].job_id.split('_')[0]}")
     for unit, element in zip(units, submitted, strict=True):
         try:
-            found = element.results()[0]  # of the first task: the others of a job on several processes return the same
+            found = element.results()[0]  # all tasks of a job return the same
         except Exception as error:
             log.warning("Slurm job %s: %s", element.job_id, str(error).strip().splitlines()[0])
             found = [_lost(error) for _ in unit]
@@ -58,13 +58,13 @@ def submit(launcher: Any, jobs: Sequence[Job], note: Callable[[str], None]) -> l
 
 
 def _units(jobs: Sequence[Job], population: bool) -> list[list[Job]]:
-    """What goes together: a population, or a single job."""
+    """The jobs of each element of the array: a population, or a single job."""
     if not population:
         return [[job] for job in jobs]
-    begun = started(jobs)
-    taken = {job.number for group in begun for job in group}
-    groups, alone = divided([job for job in jobs if job.number not in taken and not job.complete])
-    return begun + groups + [[job] for job in jobs if job.number in alone]
+    interrupted = interrupted_populations(jobs)
+    taken = {job.number for group in interrupted for job in group}
+    groups, reasons = divided([job for job in jobs if job.number not in taken and not job.complete])
+    return interrupted + groups + [[job] for job in jobs if job.number in reasons]
 
 
 def _lost(error: Exception) -> JobReturn:

@@ -1,4 +1,4 @@
-"""What a sweep leaves: sweep.csv, sweep.png, its report, a table of the best on the terminal, and what failed."""
+"""The summary of a sweep: sweep.csv, sweep.png, the report, and on the terminal the best and the failed jobs."""
 
 import sys
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from backhand.reporting.spreadsheet import escape_formula
 from backhand.reporting.terminal import format_metric, print_table, relative_to_cwd, short, upload_command
 from backhand.sweeps.sweep import JobOutcome, Sweep
 
-# What the closing table shows of the test split: of classes the first, of numbers the others.
+# The test metrics in the table on the terminal: the first for classes, the others for a regression.
 TESTED = ("test/acc", "test/r2", "test/mae")
 
 
 def summarise(sweep: Sweep, names: Sequence[str]) -> None:
-    """Write and print what the sweep found.
+    """Write and print the results of a sweep.
 
     Args:
         sweep: a sweep whose jobs have run.
-        names: its objectives; the best is the best by the first of them.
+        names: its objectives; the first one decides which jobs are best.
 
     Raises:
         UserError: the folder cannot be written.
@@ -38,7 +38,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
     """
     outcomes = [sweep.outcomes[number] for number in sorted(sweep.outcomes)]
     settings = pd.DataFrame(masked([each.settings for each in outcomes]), dtype=object).fillna("")
-    settings = settings.loc[:, settings.nunique() > 1]  # those that differ between the jobs
+    settings = settings.loc[:, settings.nunique() > 1]  # the settings that differ between jobs
     values = pd.DataFrame([each.values(names) for each in outcomes], columns=list(names), dtype=float)
     finite = values[np.isfinite(values).all(axis=1)]
     failed = [each for each in outcomes if each.error is not None]
@@ -49,7 +49,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
             sweep_plot(runs, list(settings), list(names), sweep.folder / "sweep.png")
     except OSError as error:
         raise UserError(
-            f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are there"
+            f"{sweep.folder}: the summary cannot be written ({error.strerror}); the runs are not affected"
         ) from None
     if sweep.config.report is not False:
         write_report_or_warn(sweep.folder)
@@ -80,7 +80,7 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
 
 
 def write_table(path: Path, outcomes: Sequence[JobOutcome], settings: Any, values: Any) -> None:
-    """`sweep.csv`: a row a job, with what it set, what became of it, and its final metrics."""
+    """Write `sweep.csv`: one row per job, with its settings, status, objectives and final metrics."""
     columns = [
         pd.DataFrame({"job": [each.number for each in outcomes]}),
         settings,
@@ -94,13 +94,13 @@ def write_table(path: Path, outcomes: Sequence[JobOutcome], settings: Any, value
 
 
 def _means(settings: Any, found: Any) -> Any:
-    """The means over seeds of what the jobs have found; None where no two jobs differ in their seed only.
+    """The means over seeds; None if no two jobs differ only in their seed.
 
     Args:
-        settings: a row a job, as text.
-        found: the metrics of those that have not failed.
+        settings: one row per job, as text.
+        found: the metrics of the jobs that have not failed.
     """
-    settings = settings.rename(columns=lambda key: key.lstrip("+"))  # Hydra's signs for adding a key
+    settings = settings.rename(columns=lambda key: key.lstrip("+"))  # Hydra's + and ++ add a key
     if "seed" not in settings:
         return None
     means = over_seeds(settings.join(found), list(settings), list(found))
@@ -121,7 +121,7 @@ def _print_means(means: Any, top: int) -> None:
 
 
 def _print_differences(settings: Any, found: Any, top: int) -> None:
-    """The paired differences by seed from the first setting on the command line, the best first."""
+    """Print the paired differences by seed from the first setting on the command line, the best first."""
     settings = settings.rename(columns=lambda key: key.lstrip("+"))
     metrics, runs = list(found), settings.join(found)
     differences = against_first(runs, list(settings), metrics)
@@ -150,7 +150,7 @@ def _print_runs(outcomes: Sequence[JobOutcome], settings: Any, found: Any, top: 
 
 
 def _print(title: str, keys: Sequence[str], rows: Any) -> None:
-    """Rows of texts, whose columns are settings (`keys`, shown by their last part where it is unique) and numbers."""
+    """Print rows of text; the columns are settings (`keys`, shortened to their last part if unique) and numbers."""
     ends = [key.rpartition(".")[2] for key in keys]
     heads = {key: end for key, end in zip(keys, ends, strict=True) if ends.count(end) == 1}
     print_table(title, rows.rename(columns=heads), [head for head in rows if head not in keys])

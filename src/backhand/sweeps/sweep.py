@@ -1,4 +1,4 @@
-"""One sweep, whoever chooses its jobs: its folder, what became of each job, and its exit status."""
+"""A sweep with any search: its folder, its launcher, and the outcomes of its jobs."""
 
 import contextlib
 import io
@@ -33,23 +33,22 @@ from backhand.sweeps.progress import SweepProgress
 log = logging.getLogger(__name__)
 
 CLAIM = "sweep.json"
-# What a sweep may find in its folder without a claim: its jobs' processes may have begun to write there, or it was
-# killed as it wrote the claim.
+# Files that may be in a sweep's folder before `CLAIM`: those of its workers, or of a sweep that was killed early.
 HARMLESS = {"multirun.yaml", ".submitit", f"{CLAIM}.tmp", HOLDER}
-# Where a sweep's folder keeps its populations while they train.
+# The subfolder for the checkpoints of populations while they train.
 POPULATIONS = "populations"
-# What a run can be judged by beside its metrics: less is better.
+# Objectives besides the metrics; smaller is better.
 COSTS = ("seconds", "parameters")
 
 
 @dataclass
 class JobOutcome:
-    """What became of a job."""
+    """The outcome of a job."""
 
     number: int
     overrides: tuple[str, ...]
     folder: Path
-    record: dict[str, Any]  # its result.json, or `failed` where it has left none
+    record: dict[str, Any]  # its result.json, or `failed(…)` if it has none
 
     @property
     def settings(self) -> dict[str, str]:
@@ -59,16 +58,16 @@ class JobOutcome:
 
     @property
     def error(self) -> str | None:
-        """Why there is no value, or why it is the worst there is."""
+        """Why there is no value, or why it is infinite."""
         return self.record.get("error")
 
     @property
     def value(self) -> float | None:
-        """The objective's; the worst there is for a run that diverged, None for one that did not end."""
+        """The objective; the worst possible value for a run that diverged, None for a run that did not end."""
         return objective_of(self.record) if is_complete(self.record) else None
 
     def values(self, names: Sequence[str]) -> list[float | None]:
-        """What several objectives come to: metrics at the epoch of the best checkpoint, or `COSTS`."""
+        """The values of several objectives: metrics at the epoch of the best checkpoint, or `COSTS`."""
         if list(names) == [self.record["objective"].get("name")]:
             return [self.value]
         if self.value is None or not math.isfinite(self.value):
@@ -78,10 +77,10 @@ class JobOutcome:
 
 
 class Sweep:
-    """A sweep's jobs, run by whatever launcher is configured; its arguments are those of a sweeper's `setup`.
+    """A sweep's jobs, run by the configured launcher; the arguments are those of a Hydra sweeper's `setup`.
 
     Raises:
-        UserError: a setting of the launcher that means nothing.
+        UserError: a setting of the launcher is wrong.
     """
 
     def __init__(self, config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> None:
@@ -97,7 +96,7 @@ class Sweep:
         self.outcomes: dict[int, JobOutcome] = {}
 
     def parse(self, params: Mapping[str, Any], arguments: Sequence[str]) -> list[Override]:
-        """The search's own parameters and the command line's, which come last and therefore count more."""
+        """The overrides of the search and of the command line, which has priority."""
         given = [f"{key}={value}" for key, value in params.items()]
         parsed = self.composer.parser.parse_overrides([*given, *arguments])
         return list({each.get_key_element(): each for each in parsed}.values())
@@ -111,18 +110,18 @@ class Sweep:
         backward_passes: Sequence[str],
         jobs: Sequence[str] = (),
     ) -> Iterator[None]:
-        """Make the folder this sweep's, or resume in it where it is already; show how far it is.
+        """Claim the folder for this sweep, or resume the sweep in it; show the progress bar.
 
         Args:
-            total: how many jobs there will be.
+            total: the number of jobs.
             objective: the metric whose best value is shown.
-            identity: what a sweep that is resumed must have in common with the one that began.
-            backward_passes: the digests of its jobs' code, or of the first one's.
-            jobs: the hashes of its jobs' configurations where they are known; more may have come behind them.
+            identity: the settings that must be the same when a sweep is resumed.
+            backward_passes: the digests of the code of the jobs' backward passes, or of the first job's.
+            jobs: the hashes of the jobs' configurations, if known; a resumed sweep may add jobs at the end.
 
         Raises:
-            UserError: the folder is another sweep's, another command is at work there, or it cannot be written.
-            SystemExit: it was interrupted; how to resume it has been said.
+            UserError: the folder belongs to another sweep, another command uses it, or it cannot be written.
+            SystemExit: the sweep was interrupted; the log says how to resume it.
         """
         hold(self.folder, "hydra.sweep.dir")
         try:
@@ -132,7 +131,7 @@ class Sweep:
         except (KeyboardInterrupt, SystemExit):
             done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
             log.warning(
-                "interrupted; the same command with hydra.sweep.dir=%s goes on (%d jobs done)", self.folder, done
+                "interrupted; the same command with hydra.sweep.dir=%s resumes it (%d jobs done)", self.folder, done
             )
             raise SystemExit(130) from None
         except OSError as error:
@@ -150,8 +149,8 @@ class Sweep:
                 raise UserError(f"{self.where}: its {CLAIM} cannot be read; name another folder") from None
             if passes != backward_passes[: len(passes)] and began.split() == self._overrides()[: len(began.split())]:
                 raise UserError(
-                    f"{self.where}: was begun with another backward pass (the code that the gradients come from has "
-                    "changed since), whose results are not handed out again; name another folder"
+                    f"{self.where}: was started with another backward pass (the code that computes the gradients has "
+                    "changed since), and its results would be mixed with new ones; name another folder"
                 )
             if theirs != ours or passes != backward_passes[: len(passes)] or before != jobs[: len(before)]:
                 raise UserError(
@@ -165,12 +164,12 @@ class Sweep:
         atomic_write(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
 
     def _overrides(self) -> list[str]:
-        """The sweep's command line, without what only says that it is a sweep."""
+        """The sweep's command line, without `hydra.mode`."""
         given = self.config.hydra.overrides
         return masked([*given.task, *(each for each in given.hydra if not each.startswith("hydra.mode="))])
 
     def job_that_fits(self, number: int, overrides: Sequence[str]) -> Job | None:
-        """The job; None where its settings do not fit together, which is written into its folder and recorded."""
+        """The job; None if its settings do not fit together, which is then recorded as its outcome."""
         try:
             return self.composer.job(number, overrides)
         except UserError as error:
@@ -181,25 +180,25 @@ class Sweep:
             return None
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run those of the jobs that are not complete, and record what became of each."""
+        """Run the jobs that are not complete, and record the outcomes of all."""
         todo = [job for job in jobs if not job.complete]
         errors: dict[int, Exception | None] = {}
         if todo:
             self.progress.running = jobs
             try:
                 errors = {number: _raised(each) for number, each in self._launch(jobs, todo).items()}
-            except UserError:  # it would say the same of every job
+            except UserError:  # it applies to every job
                 raise
-            except Exception as error:  # a worker was killed, say: what the others have written stays
+            except Exception as error:  # for example, a worker was killed; the other jobs' results stay
                 log.warning("the launcher failed (%s: %s)", type(error).__name__, str(error).partition("\n")[0])
                 errors = {job.number: error for job in todo}
-        if all(job.complete for job in jobs):  # the launcher may have been killed before it removed them
+        if all(job.complete for job in jobs):  # a killed launcher may have left them
             shutil.rmtree(self.folder / POPULATIONS, ignore_errors=True)
         for job in jobs:
             self.record(job, errors.get(job.number))
 
     def record(self, job: Job, raised: Exception | None = None) -> None:
-        """Record what became of a job, from its result.json, or from what it raised where it has left none."""
+        """Record a job's outcome from its result.json or, if it has none, from the exception that it raised."""
         record = job.record
         if record is None or record["status"] == "interrupted":
             reason = (str(raised or "").strip().splitlines() or ["ended without a result"])[0]
@@ -209,14 +208,14 @@ class Sweep:
         self.outcomes[job.number] = JobOutcome(job.number, job.overrides, job.folder, record)
 
     def _launch(self, jobs: Sequence[Job], todo: Sequence[Job]) -> dict[int, JobReturn]:
-        """Hand the jobs over; our launchers take all of them as they are, and Hydra's the overrides of the rest."""
+        """Launch the jobs: our launchers take all of them, Hydra's take the overrides of those still to do."""
         if hasattr(self.launcher, "launch_jobs"):
             found = self.launcher.launch_jobs(jobs, self.progress.note)
             return {job.number: each for job, each in zip(jobs, found, strict=True)}
         first = todo[0].number
         overrides = [list(job.overrides) for job in todo]
         if [job.number for job in todo] != list(range(first, first + len(todo))):
-            # They number what they are given one after the other, and a folder is named by the number.
+            # Hydra numbers the jobs consecutively, and a folder is named by the number.
             for job, each in zip(todo, overrides, strict=True):
                 each.append(f"hydra.sweep.subdir='{os.path.relpath(job.folder, self.folder)}'")
         found = self.launcher.launch(overrides, first)
@@ -229,8 +228,8 @@ def failed(error: str) -> dict[str, Any]:
 
 
 def _raised(returned: JobReturn) -> Exception | None:
-    """What a job raised."""
-    with contextlib.redirect_stderr(io.StringIO()):  # on which Hydra prints its overrides
+    """The exception that a job raised, or None."""
+    with contextlib.redirect_stderr(io.StringIO()):  # Hydra prints the overrides to it
         try:
             _ = returned.return_value
         except Exception as error:
@@ -239,7 +238,7 @@ def _raised(returned: JobReturn) -> Exception | None:
 
 
 def _hide_workers_folder(config: DictConfig) -> None:
-    """Give the workers of this call a folder that nobody could guess: submitit unpickles what it finds in it."""
+    """Use a folder with a random name for the workers, because submitit unpickles the files in it."""
     folder = OmegaConf.select(config, "hydra.launcher.submitit_folder")
     if folder is not None:
         with read_write(config.hydra.launcher):

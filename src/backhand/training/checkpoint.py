@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read as plain data (`weights_only=True`), never as pickled objects."""
+"""Checkpoints: written atomically, read as plain data (`weights_only=True`), never as pickled objects."""
 
 import io
 import logging
@@ -31,45 +31,45 @@ from backhand.training.interruption import Interruption
 
 log = logging.getLogger(__name__)
 
-# Batches after which processes that share a run ask each other whether one was asked to end.
-TOGETHER = 10
-# How much of the time the checkpoints at the ends of epochs may take.
-SHARE_OF_TIME = 0.05
+# Batches after which the processes of a run tell each other whether one of them received a signal.
+BATCHES_BETWEEN_CHECKS = 10
+# The share of the training time that checkpoints at the ends of epochs may take.
+TIME_SHARE = 0.05
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
-# A tensor may show some numbers of the file several times; most show each once.
-MOST_TIMES = 4
-# What the last one was before it was written anew: to resume from where that is damaged.
+# Tensors may share storage, so all of them together may be larger than the file, up to this factor.
+MAX_EXPANSION = 4
+# The last.ckpt before the present one, for the case that the present one is damaged.
 PREVIOUS = "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it replaces, so that at any moment there is a whole one.
+    """Writes a checkpoint to a temporary file and renames it, so that a complete one exists at any moment.
 
-    Of `last.ckpt` the one before is kept.
+    The previous `last.ckpt` is kept as `previous.ckpt`.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write it aside, wait for the disk, and rename it.
+        """Write the checkpoint to a temporary file, flush it to the disk, and rename it.
 
         Raises:
-            UserError: the disk does not take it, or the folder is gone.
+            UserError: the file cannot be written, or the run's folder was removed.
         """
         path = Path(path)
-        contents = io.BytesIO()  # torch's own writer does not say what is wrong with a disk
+        contents = io.BytesIO()  # torch's own writer hides the system's error message
         torch.save(checkpoint, contents)
         try:
-            ours = path.name in (Path(LAST).name, Path(BEST).name)  # a run's folder that is gone stays so
-            path.parent.mkdir(parents=not ours, exist_ok=True)
+            in_run_folder = path.name in (Path(LAST).name, Path(BEST).name)  # a removed run folder is not made again
+            path.parent.mkdir(parents=not in_run_folder, exist_ok=True)
             if path.name == Path(LAST).name:
-                _keep(path)
+                _keep_previous(path)
             atomic_write(path, contents.getbuffer())
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _keep(path: Path) -> None:
-    """Give the checkpoint that is about to be replaced a second name."""
+def _keep_previous(path: Path) -> None:
+    """Keep the checkpoint that is about to be replaced as `previous.ckpt`."""
     previous = path.with_name(PREVIOUS)
     aside = path.with_name(f"{PREVIOUS}.tmp")
     aside.unlink(missing_ok=True)
@@ -78,28 +78,28 @@ def _keep(path: Path) -> None:
     try:
         os.link(path, aside)
         aside.replace(previous)
-    except OSError:  # a file system that knows no second names
+    except OSError:  # a file system without hard links
         path.replace(previous)
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: at the ends of epochs, every so many steps, and where the run is asked to end.
+    """Saves `last.ckpt` at the ends of epochs, every `every_n_steps` steps, and when the run is interrupted.
 
-    Epochs that are shorter than it takes to write a checkpoint do not each have one, but the first and the last do. In
-    the middle of an epoch it waits until no gradients are accumulated, for a checkpoint holds none, and until there is
-    no validation to follow at once, which Lightning leaves out when it resumes from there.
+    The first and the last epoch have a checkpoint; between them, writing takes at most `TIME_SHARE` of the time. Within
+    an epoch it waits until no gradients are accumulated, because a checkpoint does not store them, and until no
+    validation follows at once, because Lightning skips that validation when it resumes.
 
-    A checkpoint has what its run needs to be resumed in its own folder as if it had never stopped. A run that begins
-    from one in another folder takes the weights, the optimizer's state and the epochs that its decisions look back on.
+    A run that is resumed in its own folder continues as if it had never stopped. A run in another folder that starts
+    from the checkpoint takes the weights, the optimizer's state, and the metrics of the epochs so far.
 
     Args:
-        path: of the file.
-        every_n_steps: optimizer steps between two; None for the ends of epochs alone.
-        config: the configuration, whose hash each checkpoint carries.
-        dataset: the data, whose digest it carries.
-        resumed: the state to resume from, as `state_of` read it; None for a run that begins.
+        path: the file.
+        every_n_steps: optimizer steps between two checkpoints; None for the ends of epochs only.
+        config: the configuration, whose hash each checkpoint stores.
+        dataset: the data, whose digest each checkpoint stores.
+        resumed: what `resume_state` returned; None for a new run.
         loggers: the run's.
-        interruption: what the run is asked; nothing if None.
+        interruption: tells whether a signal was received; None if signals are not handled.
     """
 
     def __init__(
@@ -115,25 +115,25 @@ class LastCheckpoint(Checkpoint):
         self.path, self.every_n_steps, self.interruption = path, every_n_steps, interruption or Interruption()
         self.hash, self.backward_pass = config_hash(config), backward_pass(config)
         self.digest, self.loggers, self.resumed = dataset.digest, loggers, resumed
-        self.before = 0.0 if resumed is None else resumed["seconds"]
+        self.seconds_before = 0.0 if resumed is None else resumed["seconds"]
         self.first_epoch = None if resumed is None else resumed["first_epoch"]
-        self.began: float | None = None
+        self.started_at: float | None = None
         self.is_restored = False
-        self.saved = 0  # the step of the last one
-        self.saved_once = False
-        self.next = 0.0  # when the end of an epoch has one again
+        self.saved_step = 0
+        self.is_checked = False
+        self.next_save = 0.0  # no checkpoint at the end of an epoch before this time
 
     @property
     def seconds(self) -> float:
-        """Of training so far, those before the run was cut off included."""
-        return self.before + (0.0 if self.began is None else time.perf_counter() - self.began)
+        """Training time so far, including the time before the run was resumed."""
+        return self.seconds_before + (0.0 if self.started_at is None else time.perf_counter() - self.started_at)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self.began = time.perf_counter()
+        self.started_at = time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to look at what the run is asked; train on where another run had ended."""
-        self.is_restored, self.saved = True, trainer.global_step
+        """Start to watch for signals; a run from another run's checkpoint does not inherit its end."""
+        self.is_restored, self.saved_step = True, trainer.global_step
         self.interruption.install()
         self.interruption.training = True
         if self.resumed is None:
@@ -142,45 +142,45 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         every, step = self.every_n_steps, trainer.global_step
-        is_due = every is not None and step // every > self.saved // every
-        asked = self._is_asked(trainer, batch_idx)
-        if not (is_due or asked) or trainer.is_last_batch or is_validated_next(trainer, batch_idx):
+        is_due = every is not None and step // every > self.saved_step // every
+        interrupted = self._is_interrupted(trainer, batch_idx)
+        if not (is_due or interrupted) or trainer.is_last_batch or is_validated_next(trainer, batch_idx):
             return
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._save(trainer, asked)
+            self._save(trainer, interrupted)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        asked = self._is_asked(trainer)
+        interrupted = self._is_interrupted(trainer)
         is_over = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        is_due = trainer.strategy.broadcast(is_over or time.perf_counter() >= self.next)
-        if asked or (is_due and trainer.global_step > self.saved):
+        is_due = trainer.strategy.broadcast(is_over or time.perf_counter() >= self.next_save)
+        if interrupted or (is_due and trainer.global_step > self.saved_step):
             began = time.perf_counter()
-            self._save(trainer, asked)
-            self.next = time.perf_counter() + (time.perf_counter() - began) / SHARE_OF_TIME
+            self._save(trainer, interrupted)
+            self.next_save = time.perf_counter() + (time.perf_counter() - began) / TIME_SHARE
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Keep the average of the weights that Lightning's callback leaves after the last epoch."""
-        self.interruption.training = False  # from here on there is no step to wait for
+        """Save the averaged weights that `StochasticWeightAveraging` sets after the last epoch."""
+        self.interruption.training = False  # no step is left to wait for
         if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
-            self._save(trainer, asked=False)
+            self._save(trainer, interrupted=False)
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         self.interruption.training = False
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        self.before, self.began = self.seconds, None
+        self.seconds_before, self.started_at = self.seconds, None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add what the run needs to be resumed, to best.ckpt too.
+        """Add what is needed to resume the run, to best.ckpt too.
 
         Raises:
-            UserError: the state of a callback or of the data, which may be the user's, is no plain data: the checkpoint
-                could not be opened again.
+            UserError: the `state_dict` of a callback or of the data is not plain data, so that the checkpoint could not
+                be loaded again.
         """
-        if not self.saved_once:
+        if not self.is_checked:
             for name, state in {**checkpoint.get("callbacks", {}), "data": checkpoint.get("OwnData")}.items():
                 _check_plain(name, state)
-            self.saved_once = True
+            self.is_checked = True
         checkpoint["own_folder"] = {
             "config_hash": self.hash,
             "backward_pass": self.backward_pass,
@@ -190,26 +190,26 @@ class LastCheckpoint(Checkpoint):
             "wandb_id": wandb_id(self.loggers),
         }
 
-    def _is_asked(self, trainer: L.Trainer, batch_idx: int = -1) -> bool:
-        """Whether the run is to end here: all of its processes do, where one was asked."""
-        asked = self.interruption.asked is not None
+    def _is_interrupted(self, trainer: L.Trainer, batch_idx: int = -1) -> bool:
+        """Whether the run must end here: all of its processes do if one of them received a signal."""
+        received = self.interruption.received is not None
         if trainer.world_size == 1:
-            return asked
-        if (batch_idx + 1) % TOGETHER:
+            return received
+        if (batch_idx + 1) % BATCHES_BETWEEN_CHECKS:
             return False
-        return trainer.strategy.reduce_boolean_decision(asked, all=False)
+        return trainer.strategy.reduce_boolean_decision(received, all=False)
 
-    def _save(self, trainer: L.Trainer, asked: bool) -> None:
-        if asked:
-            self.interruption.take_time()
+    def _save(self, trainer: L.Trainer, interrupted: bool) -> None:
+        if interrupted:
+            self.interruption.cancel_timer()
         trainer.save_checkpoint(self.path)
-        self.saved = trainer.global_step
-        if asked:
+        self.saved_step = trainer.global_step
+        if interrupted:
             raise KeyboardInterrupt
 
 
 def _check_plain(name: str, state: Any) -> None:
-    """Refuse what `torch.load(weights_only=True)` does not read."""
+    """Refuse a state that `torch.load(weights_only=True)` cannot read."""
     file = io.BytesIO()
     try:
         torch.save(state, file)
@@ -217,8 +217,8 @@ def _check_plain(name: str, state: Any) -> None:
         torch.load(file, weights_only=True)
     except Exception:  # whatever pickle and the unpickler of plain data raise
         raise UserError(
-            f"{name}: its state_dict must be numbers, strings, lists, dicts and tensors, for checkpoints are opened as "
-            "plain data"
+            f"{name}: its state_dict must be numbers, strings, lists, dicts and tensors, because checkpoints are "
+            "loaded as plain data"
         ) from None
 
 
@@ -227,30 +227,30 @@ def is_validated_next(trainer: L.Trainer, batch_idx: int) -> bool:
     every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
     if every is None or every == float("inf"):
         return False
-    if epochs is None:  # the batches are counted on over epochs
+    if epochs is None:  # the count of batches continues across epochs
         return (trainer.fit_loop.total_batch_idx + 1) % every == 0
     return (trainer.current_epoch + 1) % epochs == 0 and (batch_idx + 1) % every == 0
 
 
-# What `LastCheckpoint` adds to a checkpoint, beside two digests.
-OF_STATE: dict[str, Any] = {"first_epoch": int, "seconds": (int, float), "wandb_id": (str, type(None))}
+# What `LastCheckpoint` adds to a checkpoint, besides the digests.
+RESUME_KEYS: dict[str, Any] = {"first_epoch": int, "seconds": (int, float), "wandb_id": (str, type(None))}
 
 
-def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """What `LastCheckpoint` put into a checkpoint, and as `history` the epochs behind it.
+def resume_state(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
+    """What `LastCheckpoint` stored in a checkpoint, and as `history` the metrics of its epochs.
 
     Raises:
-        UserError: it is another configuration's or other data's, or not a checkpoint of this version.
+        UserError: the checkpoint belongs to another configuration or other data, or this version did not write it.
     """
     contents = read(path)
-    with made_here(path):
+    with checking_contents(path):
         state = contents["own_folder"]
         if whose := mismatch({name: state[name] for name in ("config_hash", "backward_pass")}, config):
-            raise UserError(f"{path}: is of {whose}, and nothing is overwritten; name another folder")
+            raise UserError(f"{path}: belongs to {whose}, and nothing is overwritten; name another folder")
         same = contents["hyper_parameters"].get("preprocessing") == dataset.preprocessing
         if not same or state["data"] != dataset.digest:
             raise UserError(f"{path}: the data have changed since; train on them in another folder")
-        for name, kinds in OF_STATE.items():
+        for name, kinds in RESUME_KEYS.items():
             if not isinstance(state[name], kinds):
                 raise TypeError(f"{name} is {state[name]!r:.80}")
         if not re.fullmatch(r"[^/\\#?%:]{1,128}", state["wandb_id"] or "none"):  # W&B would refuse it later
@@ -261,11 +261,11 @@ def state_of(path: Path, config: TrainConfig, dataset: Dataset) -> dict[str, Any
     return {**state, "history": history}
 
 
-def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of those that a run goes on from; None where there is none at all.
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest undamaged checkpoint to resume from; None if there is no checkpoint.
 
     Raises:
-        UserError: there are some, and none of them is whole.
+        UserError: all checkpoints are damaged.
     """
     damaged: list[UserError] = []
     for path in (folder / Path(LAST).name, folder / PREVIOUS):
@@ -277,10 +277,10 @@ def newest(folder: Path) -> Path | None:
             damaged.append(error)
         else:
             if damaged:
-                log.warning("%s; resumed from the one before it", damaged[0])
+                log.warning("%s; resumed from the previous checkpoint", damaged[0])
             return path
     if damaged:
-        raise UserError(f"{damaged[-1]}, and there is no other that is whole; remove them to begin anew")
+        raise UserError(f"{damaged[-1]}, and no other checkpoint is intact; remove them to start again")
     return None
 
 
@@ -288,7 +288,7 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     """The contents of a checkpoint.
 
     Raises:
-        UserError: the file is damaged, or is something else, or would take more memory than it can have in it.
+        UserError: the file is damaged, is not a checkpoint, or claims more memory than its size allows.
     """
     contents = _read(path, key)
     parts = ("state_dict", "hyper_parameters")
@@ -298,11 +298,11 @@ def read(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
 
 
 @contextmanager
-def made_here(path: Path, key: str = "ckpt_path") -> Iterator[None]:
-    """Refuse a checkpoint whose contents are not what this program writes: the body stumbles over them.
+def checking_contents(path: Path, key: str = "ckpt_path") -> Iterator[None]:
+    """Turn the exceptions that unexpected contents of a checkpoint cause in the body into a `UserError`.
 
     Raises:
-        UserError: a key is missing, or has a value of another kind.
+        UserError: a key is missing, or its value has another type.
     """
     try:
         yield
@@ -316,7 +316,7 @@ def made_here(path: Path, key: str = "ckpt_path") -> Iterator[None]:
 def _read(path: Path, key: str) -> Any:
     check_archive(path, key)
     try:
-        copy = _copied(path)
+        copy = _rewritten(path)
         _check_memory(copy, path, key)
         copy.seek(0)
         return torch.load(copy, map_location="cpu", weights_only=True)
@@ -326,16 +326,16 @@ def _read(path: Path, key: str) -> Any:
         raise UserError(f"{key}={path}: holds more than plain data, or is damaged; not opened") from None
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError on a damaged file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{key}={path}: is no checkpoint, or a damaged one ({reason})") from None
+        raise UserError(f"{key}={path}: is not a checkpoint, or is damaged ({reason})") from None
 
 
-def _copied(path: Path) -> io.BytesIO:
-    """What `zipfile` finds in the archive, written anew: in the same bytes torch's own reader may find another archive.
+def _rewritten(path: Path) -> io.BytesIO:
+    """The archive as `zipfile` reads it, written again: torch's reader may find another archive in the same bytes.
 
-    The checksums are compared, which torch does not.
+    The checksums are verified, which torch does not do.
 
     Raises:
-        zipfile.BadZipFile: what is there is not what was written.
+        zipfile.BadZipFile: a checksum is wrong.
     """
     copy = io.BytesIO()
     with zipfile.ZipFile(path) as theirs, zipfile.ZipFile(copy, "w") as ours:
@@ -346,9 +346,9 @@ def _copied(path: Path) -> io.BytesIO:
 
 
 def _check_memory(copy: io.BytesIO, path: Path, key: str) -> None:
-    """Refuse tensors that are larger than what the file has for them: torch would make room for all that they say."""
+    """Refuse tensors that claim more memory than the size of the file allows: torch would allocate it."""
     shapes = torch.load(copy, map_location="meta", weights_only=True)
-    pending, seen, needed, told = [shapes], set(), 0, path.stat().st_size
+    pending, seen, needed, size = [shapes], set(), 0, path.stat().st_size
     while pending:
         each = pending.pop()
         if id(each) in seen:
@@ -360,18 +360,18 @@ def _check_memory(copy: io.BytesIO, path: Path, key: str) -> None:
             pending += each.values()
         elif isinstance(each, list | tuple):
             pending += each
-    if needed > MOST_TIMES * told:
-        raise UserError(f"{key}={path}: says that its tensors have {needed} bytes, and has {told} itself; not opened")
+    if needed > MAX_EXPANSION * size:
+        raise UserError(f"{key}={path}: its tensors claim {needed} bytes, but the file has {size}; not opened")
 
 
 def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
-    """Refuse a checkpoint that the configured run cannot go on from.
+    """Refuse a checkpoint that the configured run cannot start from.
 
     Raises:
         UserError: another architecture or optimizer, or no epochs left to train.
     """
     contents = read(path)
-    with made_here(path):
+    with checking_contents(path):
         theirs = contents["hyper_parameters"]
         ours = {
             "sizes": layer_sizes(config, dataset.facts),
@@ -394,14 +394,14 @@ def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
             name = theirs.get(group, {}).get("name")
             if name != (mine := getattr(config, group).name):
                 raise UserError(f"ckpt_path={path}: was trained with {group}={name}, this run has {group}={mine}")
-        done, wanted = contents.get("epoch", 0) + 1, config.trainer.max_epochs
-        if wanted is not None and 0 < wanted <= done:
+        done, limit = contents.get("epoch", 0) + 1, config.trainer.max_epochs
+        if limit is not None and 0 < limit <= done:
             raise UserError(
-                f"ckpt_path={path}: has {done} epochs behind it already; "
-                f"set trainer.max_epochs above that, not {wanted}"
+                f"ckpt_path={path}: was trained for {done} epochs already; "
+                f"set trainer.max_epochs above that, not {limit}"
             )
 
 
 def _backward_pass_of(gradient: str) -> str:
-    """Whose tensors a checkpoint has: autograd's gradients are backpropagation's."""
+    """The rule that decides which tensors a checkpoint has: `autograd` has the same as `hand`."""
     return "hand" if gradient == "autograd" else gradient

@@ -1,4 +1,4 @@
-"""The command `python train.py`: torch and Lightning are imported only once the configuration has been accepted."""
+"""The command `python train.py`: torch and Lightning are imported only after the configuration was checked."""
 
 import logging
 import os
@@ -35,52 +35,52 @@ from backhand.reporting.result import (
 )
 from backhand.reporting.terminal import relative_to_cwd
 from backhand.training.evaluate import read_config
-from backhand.training.interruption import command_to_go_on, ending_at_once
-from backhand.training.processes import is_first, refuse_sweep, shared_folder, without_a_folder
+from backhand.training.interruption import exiting_on_signal, resume_command
+from backhand.training.processes import is_first, only_first_writes, refuse_sweep, shared_folder
 
 log = logging.getLogger(__name__)
 
 
-@without_a_folder()
+@only_first_writes()
 @command
 def main(cfg: DictConfig) -> Any:
     """Train one network; returns its objective, for Hydra's sweepers."""
     mask_logs()
     hydra = HydraConfig.get()
-    if hydra.job.chdir:  # this is the run's folder by now; paths that are given or printed are from where the user is
+    if hydra.job.chdir:  # Hydra has changed into the run's folder; paths on the command line are relative to the user's
         os.chdir(hydra.runtime.cwd)
     config = typed(cfg)
-    alone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
-    folder = shared_folder(own_folder)  # of another process than the first, its own is a temporary one
-    record = read_result(folder) if not alone or config.ckpt_path == AUTO else None
+    standalone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
+    folder = shared_folder(own_folder)  # for a process other than the first, `own_folder` is a temporary one
+    record = read_result(folder) if not standalone or config.ckpt_path == AUTO else None
     if record is not None and (whose := mismatch(record, config)):
         raise UserError(f"{folder}: holds {whose}, and nothing is overwritten; name another folder")
     if record is not None and is_complete(record):
         if is_first():
             log.info("complete already: %s", folder)
-        if is_first() and alone:
+        if is_first() and standalone:
             print(f"complete already: {relative_to_cwd(folder)}")
-            tell_divergence(record, config)
+            report_divergence(record, config)
         return objective_of(record)
-    alone_and_first = alone and is_first()
-    with ending_at_once(lambda: leave_interrupted(config, folder)) if alone_and_first else nullcontext():
+    standalone_and_first = standalone and is_first()
+    with exiting_on_signal(lambda: leave_interrupted(config, folder)) if standalone_and_first else nullcontext():
         from backhand.training.train import train
     try:
-        objective = train(config, own_folder, None if alone else Path(hydra.sweep.dir).absolute())
+        objective = train(config, own_folder, None if standalone else Path(hydra.sweep.dir).absolute())
     except SystemExit:
-        if alone_and_first:
+        if standalone_and_first:
             leave_interrupted(config, folder)
         raise
-    if alone_and_first:
-        tell_divergence(read_result(folder), config)
+    if standalone_and_first:
+        report_divergence(read_result(folder), config)
     return objective
 
 
-def tell_divergence(record: dict[str, Any] | None, config: TrainConfig) -> None:
-    """Say on stderr why a run diverged, if it did.
+def report_divergence(record: dict[str, Any] | None, config: TrainConfig) -> None:
+    """Print to stderr why a run diverged, if it did.
 
     Raises:
-        UserError: it did, and `on_divergence` is `fail`.
+        UserError: the run diverged, and `on_divergence` is `fail`.
     """
     if record is None or record["status"] != "diverged":
         return
@@ -91,20 +91,20 @@ def tell_divergence(record: dict[str, Any] | None, config: TrainConfig) -> None:
 
 
 def leave_interrupted(config: TrainConfig, folder: Path) -> None:
-    """Say how a run goes on that was cut off; and leave a result.json where it did not come to write one."""
-    if is_complete(read_result(folder)):  # what was cut off is what it printed
+    """Print how to resume an interrupted run, and write its result.json if it has none."""
+    if is_complete(read_result(folder)):  # only its output was interrupted
         return
     with suppress(OSError):
         if read_result(folder) is None:
             write_result(Result("interrupted", {"name": config.objective, "value": None}), config, folder)
-        (folder / HOLDER).unlink(missing_ok=True)  # where the program ends at once, nobody else does
-    log.warning("interrupted; to go on: %s", command_to_go_on(folder))
+        (folder / HOLDER).unlink(missing_ok=True)  # when the program exits at once, nothing else removes it
+    log.warning("interrupted; to resume: %s", resume_command(folder))
 
 
 class RefuseBadConfig(Callback):
-    """Checks a single run's configuration before Hydra makes its folder; a sweep's jobs are checked as each begins.
+    """Checks a single run's configuration before Hydra makes its folder; a sweep checks its jobs itself.
 
-    Hydra turns an exception in a callback into a warning and goes on, so this one leaves with SystemExit.
+    Hydra turns an exception in a callback into a warning and continues, so this one raises SystemExit.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -114,7 +114,7 @@ class RefuseBadConfig(Callback):
             sys.exit(report(error))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse to begin a sweep in one of several processes."""
+        """Refuse to start a sweep in one of several processes."""
         try:
             refuse_sweep()
             check_hydra(config)
@@ -123,18 +123,18 @@ class RefuseBadConfig(Callback):
 
 
 class DropConfiguration(Callback):
-    """Takes the configuration out of what Hydra keeps of a job that is done.
+    """Removes the configuration from what Hydra keeps of a finished job.
 
-    It would keep two copies of it until the sweep is over, 0.2 MB a job, and nobody reads them.
+    Hydra would keep two copies until the end of the sweep, 0.2 MB a job, and nothing reads them.
     """
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Drop both; `.hydra` in the job's folder has them."""
+        """Drop both copies; `.hydra` in the job's folder has them."""
         job_return.cfg = job_return.hydra_cfg = None
 
 
 def check_run(cfg: DictConfig) -> None:
-    """Check the configuration, that there is a table to read, and that the run's folder is free, and keep it so.
+    """Check the configuration, the table file if there is one, and that the run's folder is free; lock the folder.
 
     Raises:
         UserError: what is wrong, in one line.
@@ -143,7 +143,7 @@ def check_run(cfg: DictConfig) -> None:
     check_hydra(cfg)
     check_table_file(config)
     if not cfg.hydra.run.dir:
-        raise UserError("hydra.run.dir=: must be the name of a folder, which need not be there yet")
+        raise UserError("hydra.run.dir=: must be the name of a folder, which need not exist yet")
     if not is_first():
         return
     check_folder("hydra.run.dir", Path(cfg.hydra.run.dir))
@@ -151,18 +151,18 @@ def check_run(cfg: DictConfig) -> None:
     check_links(Path(cfg.hydra.run.dir), "hydra.run.dir", (*WRITTEN, *logs))
     where = f"hydra.run.dir={cfg.hydra.run.dir}"
     folder = Path(cfg.hydra.run.dir)
-    goes_on = config.ckpt_path == AUTO
-    if goes_on and not any(each.startswith("hydra.run.dir=") for each in cfg.hydra.overrides.hydra):
+    resumes = config.ckpt_path == AUTO
+    if resumes and not any(each.startswith("hydra.run.dir=") for each in cfg.hydra.overrides.hydra):
         raise UserError(f"ckpt_path={AUTO}: name the run's folder too, as hydra.run.dir=outputs/2026-01-31/12-00-00")
     if (folder / "sweep.json").exists() or (folder / "multirun.yaml").exists():
-        raise UserError(f"{where}: is a sweep's folder; name another, or one of its jobs to go on with, such as 0")
+        raise UserError(f"{where}: is a sweep's folder; name another, or one of its jobs to resume, such as 0")
     release = hold(folder, "hydra.run.dir")
     try:
         if (folder / ".hydra").exists():
-            if not goes_on:
+            if not resumes:
                 raise UserError(
-                    f"{where}: holds a run already, and nothing is overwritten; name another folder, or go on in it "
-                    f"with ckpt_path={AUTO}"
+                    f"{where}: holds a run already, and nothing is overwritten; name another folder, or resume "
+                    f"the run with ckpt_path={AUTO}"
                 )
             _check_same(folder, config)
         elif theirs := [name for name in (*WRITTEN, f"{cfg.hydra.job.name}.log") if (folder / name).exists()]:
@@ -173,20 +173,20 @@ def check_run(cfg: DictConfig) -> None:
 
 
 def check_hydra(cfg: DictConfig) -> None:
-    """Check Hydra's own part, which is written to `.hydra/`, too.
+    """Check Hydra's own part of the configuration, which is written to `.hydra/`, too.
 
     Raises:
         UserError: a setting that holds a secret; no launcher.
     """
     if cfg.hydra.launcher is None:
-        raise UserError("hydra.launcher=null: must be there; choose one with hydra/launcher=…")
-    said = []
+        raise UserError("hydra.launcher=null: a launcher is needed; choose one with hydra/launcher=…")
+    values = []
     for key, value in leaves(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra"):
-        if "${" in str(value) and not key.startswith("hydra.help."):  # --help's page, which takes 0.1 s to make
-            with suppress(OmegaConfBaseException):  # known only once the run has begun
+        if "${" in str(value) and not key.startswith("hydra.help."):  # the text of --help takes 0.1 s to make
+            with suppress(OmegaConfBaseException):  # known only when the run has started
                 value = OmegaConf.select(cfg, key)
-        said.append((key, value))
-    check_nothing_confidential(said)
+        values.append((key, value))
+    check_nothing_confidential(values)
 
 
 def _check_same(folder: Path, config: TrainConfig) -> None:
@@ -202,7 +202,7 @@ def _check_same(folder: Path, config: TrainConfig) -> None:
                 f"hydra.run.dir={folder}: holds a run with another configuration, or a damaged one ({error}), and "
                 "nothing is overwritten; name another folder"
             ) from None
-        return  # it was cut off as its configuration was written, and there is nothing else of it
+        return  # it was killed while its configuration was written, and has no other file
     if config_hash(theirs) != config_hash(config):
         raise UserError(
             f"hydra.run.dir={folder}: holds another configuration's run ({describe_differences(config, theirs)}), "
@@ -210,6 +210,6 @@ def _check_same(folder: Path, config: TrainConfig) -> None:
         )
     if theirs.ckpt_path not in (None, AUTO) and not (folder / "checkpoints").exists():
         raise UserError(
-            f"hydra.run.dir={folder}: holds a run that was to begin from ckpt_path={theirs.ckpt_path}, and has no "
-            "checkpoint of its own yet; remove the folder, and begin again from there"
+            f"hydra.run.dir={folder}: holds a run that started from ckpt_path={theirs.ckpt_path}, and has no "
+            "checkpoint of its own yet; remove the folder, and start again from there"
         )

@@ -1,7 +1,7 @@
-"""`compile=true`: forward, backward and update as one function that `torch.compile` takes whole.
+"""`compile=true`: forward, backward and update as one function, compiled with `torch.compile(fullgraph=True)`.
 
-There is no autograd in it: the gradients are the derivation's, and the updates are those of `torch.optim`, written on
-the optimizer's own state, so that a compiled run's checkpoint is any other's.
+It does not use autograd: the gradients are the derivation's. The updates are those of `torch.optim`, on the optimizer's
+own state, so that a compiled run's checkpoint is like any other.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,61 +20,61 @@ from backhand.errors import UserError
 from backhand.training.module import LightningMLP, as_batch
 from backhand.training.optimizers import UPDATES, RunsOptimizer
 
-# Parameters below which two threads wait for each other longer than they work (64-32-10: 155 µs, and 127 with one).
+# With fewer parameters than this, one thread is faster than two (64-32-10: 127 µs a step, and 155 with two).
 SMALL = 100_000
 
 
 class CompiledMLP(LightningMLP):
-    """`LightningMLP`, whose `training_step` takes the whole step: Lightning has no backward pass to run, and counts it.
+    """`LightningMLP` with the whole step in `training_step`: Lightning runs no backward pass, and counts the step.
 
-    The steps of a run are ordinary ones until one has made the optimizer's state, and so is one on a smaller batch.
+    Steps are not compiled until one of them has made the optimizer's state, nor on a batch of another size.
 
     Attributes:
         gradients: of the last compiled step, in the order of the parameters.
     """
 
     gradients: Sequence[Tensor] = ()
-    _whole: "CompiledStep | None" = None
+    _compiled_step: "CompiledStep | None" = None
     _rows: int | None = None  # of the batches that the step is compiled for
-    _is_ordinary = True
+    _is_eager = True
 
     def on_train_start(self) -> None:
-        """Begin with another optimizer."""
+        """Discard the step that was compiled for another optimizer."""
         super().on_train_start()
-        self._whole = None
+        self._compiled_step = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Choose between the compiled step and an ordinary one."""
+        """Choose between the compiled step and an eager one."""
         optimizer, rows = self.trainer.optimizers[0], batch[0].shape[-2]
-        if self._whole is None and self.trainer.global_step > 0 and _has_state(optimizer):
+        if self._compiled_step is None and self.trainer.global_step > 0 and _has_state(optimizer):
             self._rows = self._rows or rows
             criterion, weight = self.model.criterion(self.loss, self.loss_parameters, batch[0])
-            leaves_out = self.on_nan is not None
-            self._whole = CompiledStep(self.model, criterion, weight, optimizer, leaves_out)
-        self._is_ordinary = self._whole is None or rows != self._rows
+            skip_nonfinite = self.on_nan is not None
+            self._compiled_step = CompiledStep(self.model, criterion, weight, optimizer, skip_nonfinite)
+        self._is_eager = self._compiled_step is None or rows != self._rows
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """Take the step; None tells Lightning that there is no loss to differentiate."""
-        if self._is_ordinary:
+        """Run the step; None tells Lightning that there is no loss to differentiate."""
+        if self._is_eager:
             return super().training_step(batch, batch_idx)
-        assert self._whole is not None
+        assert self._compiled_step is not None
         self.batch = batch = as_batch(batch)
         with torch.no_grad():
-            loss, z_O, self.gradients, finite = self._whole(batch)
+            loss, z_O, self.gradients, finite = self._compiled_step(batch)
         self.note_step(batch, loss, z_O)
         if self.on_nan is not None and finite is not None:
-            self.on_nan.leave_out(self.trainer, self, ~finite)
+            self.on_nan.skip_step(self.trainer, self, ~finite)
         return None
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Call the closure, in which `training_step` has updated the parameters, and nothing else."""
-        if self._is_ordinary:
+        if self._is_eager:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         else:
             optimizer_closure()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the batches' size too: a run that is resumed compiles for the same one."""
+        """Store the batch size too: a resumed run compiles for the same one."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["run"]["compiled_rows"] = self._rows
 
@@ -87,17 +87,22 @@ class CompiledStep:
     """A step of one network, or of K, with its loss and its optimizer, for batches of one shape.
 
     Args:
-        model: whose parameters are updated in place.
+        model: the network, whose parameters are updated in place.
         criterion: the loss.
         weight: the loss's own weight (C,), or None.
         optimizer: one of `UPDATES`, or a `RunsOptimizer`, that has made its state.
-        leaves_out: whether a step that is not finite is left out.
+        skip_nonfinite: whether a step that is not finite is skipped.
     """
 
     def __init__(
-        self, model: MLP, criterion: Criterion, weight: Tensor | None, optimizer: Optimizer, leaves_out: bool = False
+        self,
+        model: MLP,
+        criterion: Criterion,
+        weight: Tensor | None,
+        optimizer: Optimizer,
+        skip_nonfinite: bool = False,
     ) -> None:
-        # Detached views of the same memory: autograd has no part in this.
+        # Detached views of the same memory: autograd does not see them.
         self.theta = [parameter.detach() for parameter in model.parameters()]
         (self.group,) = optimizer.param_groups
         self.frozen = optimizer.frozen if isinstance(optimizer, RunsOptimizer) else None
@@ -121,11 +126,14 @@ class CompiledStep:
             sample_weight: Tensor | None,
             fixed: Sequence[Tensor],
         ) -> tuple[Any, ...]:
-            of_rule, kept = iter(theta[count:]), iter(fixed)  # what is trained is updated as the weights are
-            feedback = [next(of_rule if is_trained else kept) for is_trained in network.trained]
+            trained, untrained = (
+                iter(theta[count:]),
+                iter(fixed),
+            )  # trained feedback follows the weights in theta
+            feedback = [next(trained if is_trained else untrained) for is_trained in network.trained]
             L, z_O, grads = gradients(network, criterion, x, y, theta[:count], weight, sample_weight, feedback)
             finite = None
-            if leaves_out:
+            if skip_nonfinite:
                 total = L
                 for gradient in grads:
                     total = total + gradient.sum(tuple(range(L.dim(), gradient.dim())))
@@ -141,22 +149,22 @@ class CompiledStep:
                         now.copy_(torch.where(mask.to(now.device), now, was))
             return L, z_O, grads, finite
 
-        # What torch would guard against cannot happen: the tensors are always the same, and `CompiledMLP` looks at the
-        # batch's shape. Its look at 20 guards takes longer than the two layers of a small network.
+        # The guards are not needed: the tensors are always the same, and `CompiledMLP` checks the batch size. To check
+        # 20 guards takes longer than the two layers of a small network.
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         if sum(each.numel() for each in self.theta) < SMALL:
             options["cpp.threads"] = 1
-        # torch finds what it compiled by the code object; without guards, each instance must have one of its own.
+        # torch caches compiled code by code object; without guards, each instance must have its own.
         own = FunctionType(step.__code__.replace(), step.__globals__, closure=step.__closure__)
         self.run: Callable[..., Any] = torch.compile(own, fullgraph=True, dynamic=False, options=options)
         self.has_run, self.has_rule = False, network.rule is not None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
-        """One step at the optimizer's learning rate of now.
+        """One step at the optimizer's current learning rate.
 
         Returns:
             L (…), z_O (…, B, C), the gradients in the order of the parameters, and whether the step is finite (…), or
-            None where nobody asked.
+            None without `skip_nonfinite`.
 
         Raises:
             UserError: torch cannot compile here.
@@ -183,7 +191,7 @@ class CompiledStep:
 
 
 def _has_state(optimizer: Optimizer) -> bool:
-    """Whether a step was taken with it, and not only left out; plain gradient descent keeps nothing."""
+    """Whether the optimizer has made its state; plain gradient descent has none to make."""
     momentum = optimizer.param_groups[0].get("momentum")
     return any(optimizer.state.values()) or (isinstance(momentum, float) and momentum == 0.0)
 

@@ -1,7 +1,7 @@
-"""What a run's metrics decide at the end of an epoch: its learning rate, whether it stops, whether it is lost.
+"""What a run's metrics decide at the end of an epoch: the learning rate, early stopping, and divergence.
 
-Each is a pure function of the epochs so far, so that nothing of it has to be stored: a run that is resumed, and a run
-of a population, decide the same from the same numbers. The dots in the shapes are the run axis.
+Each is a pure function of the metrics so far, so that no state has to be stored: a resumed run, and a run of a
+population, decide the same from the same numbers. The dots in the shapes are the run axis.
 """
 
 from collections.abc import Mapping
@@ -10,28 +10,28 @@ from typing import Any, Literal
 
 import numpy as np
 
-# A training loss so many times that of the first step, or so large where that was below 1, does not come back: the
-# weights are then so far out that every unit is saturated or dead.
-BEYOND_RETURN = 1e4
+# A run has diverged if its training loss is this many times that of its first step (or this large, if that was below
+# 1): with such weights every unit is saturated or dead.
+DIVERGENCE_FACTOR = 1e4
 # A smaller relative change is no improvement to the plateau schedule: `threshold` of torch's ReduceLROnPlateau.
 THRESHOLD = 1e-4
-# What helps against numbers that grow, as the reason of a run's end has it.
+# The advice at the end of the reason why a run diverged.
 ADVICE = "try a smaller optimizer.lr"
-# What a schedule and early stopping have unless they are told otherwise.
+# The defaults of the schedules and of early stopping.
 SCHEDULE = {"min_lr": 0.0, "every": 10, "factor": 0.5, "patience": 5}
 STOPPING = {"patience": 10, "min_delta": 0.0}
 
 
 @dataclass
 class Ending:
-    """Why a run trains no further.
+    """Why a run ended before its last epoch.
 
     Attributes:
         status: `stopped` early, `diverged`, or `failed`.
-        reason: in words; None where it stopped early.
-        epochs: how many it completed.
-        weights_are_good: whether they are those before a step that was left out.
-        steps: how many it took, where it ended within an epoch.
+        reason: in words; None for early stopping.
+        epochs: how many it trained for.
+        weights_are_good: whether they are finite, because the last step was skipped.
+        steps: how many it took; None if it ended at the end of an epoch.
     """
 
     status: Literal["stopped", "diverged", "failed"]
@@ -46,12 +46,12 @@ def improvements(values: np.ndarray, maximize: bool, min_delta: float = 0.0, thr
 
     Args:
         values: the objective (N, …).
-        maximize: whether it is to grow.
+        maximize: whether larger is better.
         min_delta: how much better it must be.
-        threshold: the same as a share of the best.
+        threshold: the same, relative to the best.
 
     Returns:
-        (N, …); a NaN is never better, and any number is better than none.
+        (N, …); a NaN is never better, and the first finite value always is.
     """
     sign = -1.0 if maximize else 1.0
     found, best = np.zeros(values.shape, dtype=bool), np.full(values.shape[1:], sign * np.inf)
@@ -71,15 +71,15 @@ def has_stopped(values: np.ndarray, maximize: bool, patience: int, min_delta: fl
 def learning_rate(
     schedule: Mapping[str, Any], lr: Any, epochs: int, max_epochs: int | None, values: np.ndarray, maximize: bool
 ) -> Any:
-    """The learning rate after so many epochs, (…).
+    """The learning rate (…) after `epochs` epochs.
 
     Args:
         schedule: `SchedulerConfig` as a dict; its numbers may be arrays (…), one for each run.
-        lr: the first epoch's, (…).
-        epochs: how many are completed.
+        lr: the learning rate of the first epoch (…).
+        epochs: how many have ended.
         max_epochs: how many there will be (`cosine`).
-        values: the objective of those epochs that had one (N, …) (`plateau`).
-        maximize: whether it is to grow.
+        values: the objective of the epochs that have one (N, …) (`plateau`).
+        maximize: whether larger is better.
     """
     match schedule["name"]:
         case "cosine":
@@ -97,13 +97,13 @@ def learning_rate(
     return lr
 
 
-def is_lost(loss: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Whether an epoch's mean training loss (…) says that the run is lost, given the loss of its first step (…)."""
+def has_diverged(loss: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Whether a run has diverged, (…), by an epoch's mean training loss (…) and the loss of its first step (…)."""
     scale = np.where(np.isfinite(first), np.maximum(1.0, np.abs(first)), 1.0)
-    return ~(np.isfinite(loss) & (loss <= BEYOND_RETURN * scale))
+    return ~(np.isfinite(loss) & (loss <= DIVERGENCE_FACTOR * scale))
 
 
-def divergence(loss: float, epoch: int) -> str:
+def divergence_reason(loss: float, epoch: int) -> str:
     """The reason that result.json gives."""
     what = f"{loss:.3g}" if np.isfinite(loss) else "not finite"
     return f"the training loss is {what} in epoch {epoch}; {ADVICE}"

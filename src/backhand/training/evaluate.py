@@ -1,4 +1,4 @@
-"""The evaluate task: a run's best checkpoint on one of its splits, as metrics and as a table of predictions."""
+"""`scripts/evaluate.py`: metrics and predictions of a run's best checkpoint on one of its splits, or on new rows."""
 
 import csv
 from collections.abc import Collection
@@ -44,7 +44,7 @@ Evaluate a run's best checkpoint.
 
 @dataclass
 class EvaluateArguments:
-    """What `scripts/evaluate.py` takes."""
+    """The arguments of `scripts/evaluate.py`."""
 
     run: str = MISSING
     split: str | None = None
@@ -54,25 +54,25 @@ class EvaluateArguments:
     allow_targets: list[str] = field(default_factory=list)
 
 
-# What a file's name may promise that the predictions are not.
+# Formats in which predictions are not written.
 OTHER_FORMATS = (".parquet", ".pq", ".json", ".xls", ".xlsx")
 
 
 @script
 def main(command_line: list[str]) -> int:
-    """The command."""
+    """Run the command."""
     evaluate(parse(EvaluateArguments, command_line, USAGE))
     return 0
 
 
 def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
-    """Evaluate, print the metrics, and write the predictions where asked for.
+    """Evaluate, print the metrics, and write the predictions if `predict` is given.
 
     Returns:
         The metrics by name, such as `test/acc`.
 
     Raises:
-        UserError: no run's folder, no readable checkpoint in it, an unknown split, or a file that exists already.
+        UserError: not a run's folder, no readable checkpoint in it, an unknown split, or a file that exists already.
     """
     split = arguments.split or "test"
     check_choice("split", split, ("train", "val", "test"))
@@ -83,7 +83,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         raise UserError(f"split={split}: with input={arguments.input} there is no split; give one of the two")
     folder = Path(arguments.run)
     config = read_config(folder, arguments.allow_targets)
-    config = replace(config, model=replace(config.model, gradient="hand"))  # whose file, if it is one, may be gone
+    config = replace(config, model=replace(config.model, gradient="hand"))  # the rule's file may be gone
     if arguments.input is not None and config.data.name != "table":
         raise UserError(
             f"input={arguments.input}: new rows are for a run with data=table; this one has {config.data.name}"
@@ -98,7 +98,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         if not Path(arguments.predict).absolute().parent.is_dir():
             raise UserError(f"predict={arguments.predict}: there is no folder {Path(arguments.predict).parent}")
 
-    # The seconds that torch and Lightning take to import are spent only now.
+    # torch and Lightning take seconds to import.
     from backhand.training.evaluation import evaluate_new_rows, evaluate_split
 
     if arguments.input is not None:
@@ -106,14 +106,14 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
     else:
         metrics, table = evaluate_split(config, checkpoint, cast(Literal["train", "val", "test"], split))
     if not metrics and arguments.predict is None:
-        print("there is no target column, and so no metrics; predict=FILE writes the predictions")
+        print("the file has no target column, so there are no metrics; predict=FILE writes the predictions")
     if arguments.predict is not None:
         try:
             with replacing(Path(arguments.predict)) as aside, aside.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows(table)
         except OSError as error:
             raise UserError(f"predict={arguments.predict}: cannot be written ({error.strerror})") from None
-        rows = len(table) - 1  # the first one has the columns' names
+        rows = len(table) - 1  # without the header
         print(f"predictions: {arguments.predict} ({rows:,} {'row' if rows == 1 else 'rows'})")
     return metrics
 
@@ -126,21 +126,21 @@ def read_config(folder: Path, allowed: Collection[str] = ()) -> TrainConfig:
         allowed: what may be imported, as in `read_stored`.
 
     Raises:
-        UserError: the folder is none of a run, or its configuration is damaged or of another version.
+        UserError: not a run's folder, or its configuration is damaged or of another version.
     """
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
-        reason = "no such folder" if not folder.exists() else "is no run's folder: it has no .hydra/config.yaml"
+        reason = "no such folder" if not folder.exists() else "is not a run's folder: it has no .hydra/config.yaml"
         if (folder / "multirun.yaml").exists():
             reason = "is a sweep's folder; name one of its jobs, such as " + str(folder / "0")
         raise UserError(f"run={folder}: {reason}")
     try:
         stored = read_stored(path, allowed)
-        began_from, stored.ckpt_path = stored.get("ckpt_path"), None  # which may be gone
+        ckpt_path, stored.ckpt_path = stored.get("ckpt_path"), None  # the file may be gone
         gradient = OmegaConf.select(stored, "model.gradient")
         if isinstance(gradient, str) and file_and_name(gradient) is not None:
-            stored.model.gradient = "hand"  # for the file may be gone, too
+            stored.model.gradient = "hand"  # this file may be gone, too
         config = typed(stored)
-        return replace(config, ckpt_path=began_from, model=replace(config.model, gradient=gradient))
+        return replace(config, ckpt_path=ckpt_path, model=replace(config.model, gradient=gradient))
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None

@@ -1,4 +1,4 @@
-"""What `evaluate` does once torch has been imported."""
+"""The part of the evaluate task that needs torch."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from backhand.data.dataset import Dataset, Rows, Split
 from backhand.data.module import RunData, load
 from backhand.errors import UserError
 from backhand.reporting.terminal import metrics_table
-from backhand.training.checkpoint import made_here, read
+from backhand.training.checkpoint import checking_contents, read
 from backhand.training.module import LightningMLP
 from backhand.training.parts import build_data, prepared
 from backhand.training.train import quiet_lightning
@@ -28,17 +28,17 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
     """Print a checkpoint's metrics on a split of its run's data.
 
     Returns:
-        The metrics, and the predictions as rows under a header: id, target, prediction, a probability a class.
+        The metrics, and the predictions as rows below a header: id, target, prediction, and a probability per class.
 
     Raises:
-        UserError: the checkpoint is damaged, or of another network than its run's; or the data are no longer there.
+        UserError: the checkpoint is damaged, or does not fit its run's configuration; or the data are gone or changed.
     """
     quiet_lightning()
     module = read_module(checkpoint)
     dataset = load(config.data, config.model.hidden_activation, config.model.output_activation, write=False)
     if dataset.preprocessing != module.hparams["preprocessing"]:
         path = getattr(config.data, "path", None)
-        raise UserError(f"data.path={path}: is no longer the table that the run was trained on")
+        raise UserError(f"data.path={path}: is not the table that the run was trained on any more")
     config = settled(config, dataset.facts)
     return _evaluated(config, module, build_data(config, dataset), split, f"{config.data.name}, {split} split")
 
@@ -46,15 +46,16 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
 def evaluate_new_rows(
     config: TrainConfig, checkpoint: Path, path: Path, unknown: str = "refuse"
 ) -> tuple[dict[str, float], Table]:
-    """Predict the rows of another file with a checkpoint of a run on a table; print the metrics if it has the target.
+    """Predict the rows of another file with a checkpoint of a run on a table; print metrics if it has the target.
 
-    What `unknown=zeros` lets through is printed, too.
+    What `unknown=zeros` accepts is printed, too.
 
     Returns:
-        As `evaluate_split`; without a target there are no metrics, and no such column.
+        The metrics and the predictions, as in `evaluate_split`; without a target there are no metrics, and there is no
+        such column.
 
     Raises:
-        UserError: the checkpoint is damaged or was not trained on a table, or the file has not in it what it must.
+        UserError: the checkpoint is damaged or not of a table, or the file lacks a column or has a wrong value.
     """
     from backhand.data.table import read_new_rows
 
@@ -63,7 +64,7 @@ def evaluate_new_rows(
     preprocessing = module.hparams["preprocessing"]
     if preprocessing is None:
         raise UserError(f"run={checkpoint}: was not trained on a table")
-    with made_here(checkpoint, key="run"):
+    with checking_contents(checkpoint, key="run"):
         x, y, weight, accepted = read_new_rows(path, preprocessing, unknown)
         class_names = preprocessing["class_names"]
     if accepted:
@@ -124,18 +125,18 @@ def read_module(checkpoint: Path) -> LightningMLP:
         UserError: the checkpoint is damaged, or of another version.
     """
     contents = read(checkpoint, key="run")
-    with made_here(checkpoint, key="run"):
+    with checking_contents(checkpoint, key="run"):
         sizes = contents["hyper_parameters"]["sizes"]
         stored = sum(each.numel() for each in contents["state_dict"].values())
-        if sum(inputs * units for inputs, units in pairwise(sizes)) > stored:  # there would be room made for it
+        if sum(inputs * units for inputs, units in pairwise(sizes)) > stored:  # torch would allocate it
             raise ValueError(f"a network of {sizes} has more weights than its {stored}")
         arguments, state = dict(contents["hyper_parameters"]), contents["state_dict"]
-        if arguments["gradient"] != "autograd":  # a rule of its own may be code, and is for training alone
+        if arguments["gradient"] != "autograd":  # its own rule may be code, and only training needs it
             arguments["gradient"] = "hand"
             state = {name: value for name, value in state.items() if not name.startswith("model.feedback.")}
         try:
             module = LightningMLP(**arguments)
-        except UserError as error:  # it does not know that they are a file's
+        except UserError as error:  # its message does not name the file
             raise ValueError(error) from None
         module.load_state_dict(state)
     return module

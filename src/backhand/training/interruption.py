@@ -1,4 +1,4 @@
-"""Ctrl-C and the order to terminate: granted at the end of a step, with a checkpoint, and soon in any case."""
+"""SIGINT (Ctrl-C) and SIGTERM: the run ends after the current step, with a checkpoint, or after a few seconds."""
 
 import contextlib
 import logging
@@ -15,21 +15,21 @@ from types import FrameType
 from backhand.config.schema import AUTO
 from backhand.reporting.terminal import relative_to_cwd
 
-# Seconds that the step at hand has to come to its end.
-PATIENCE = 3.0
+# Seconds that the current step may still take after a signal.
+GRACE_SECONDS = 3.0
 
 
 @contextlib.contextmanager
-def ending_at_once(end: Callable[[], None]) -> Iterator[None]:
-    """End the program as soon as one of the signals comes: while the body runs, nothing has been computed.
+def exiting_on_signal(end: Callable[[], None]) -> Iterator[None]:
+    """Exit at once when a signal arrives in the body, in which nothing is computed yet.
 
-    Not by an exception, which libraries that are being imported do not always survive.
+    It does not raise an exception, because some libraries handle one badly while they are imported.
 
     Args:
-        end: called before.
+        end: called before the exit.
     """
 
-    def answer(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         end()
         logging.shutdown()
         os._exit(128 + number)
@@ -37,7 +37,7 @@ def ending_at_once(end: Callable[[], None]) -> Iterator[None]:
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     for each, handler in before.items():
         if handler != signal.SIG_IGN:
-            signal.signal(each, answer)
+            signal.signal(each, handle)
     try:
         yield
     finally:
@@ -46,37 +46,37 @@ def ending_at_once(end: Callable[[], None]) -> Iterator[None]:
 
 
 class Interruption:
-    """What the user, or the machine, asked a run for.
+    """The signals that a run receives.
 
     Attributes:
-        asked: the signal that came, or None.
-        training: whether somebody looks at `asked` after every step; else a signal interrupts at once, as a second one
-            does.
+        received: the last signal, or None.
+        training: whether `received` is checked after every step; if not, the first signal raises `KeyboardInterrupt`,
+            as the second one always does.
     """
 
     def __init__(self) -> None:
-        self.asked: signal.Signals | None = None
+        self.received: signal.Signals | None = None
         self.training = False
         self._process = os.getpid()
         self._handlers: dict[signal.Signals, object] = {}
 
     @property
     def exit_status(self) -> int:
-        """As shells have it: 128 and the signal's number."""
-        return 128 + (self.asked or signal.SIGINT)
+        """128 plus the signal's number, as in a shell."""
+        return 128 + (self.received or signal.SIGINT)
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator["Interruption"]:
-        """Answer the signals while the body runs; in a thread other than the main one, nothing is changed."""
+    def handling_signals(self) -> Iterator["Interruption"]:
+        """Handle the signals while the body runs; does nothing in a thread other than the main one."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
         before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-        self._handlers = dict.fromkeys(before, self._answer)
-        if before[signal.SIGINT] == signal.SIG_IGN:  # as a shell has it for what it runs in the background
+        self._handlers = dict.fromkeys(before, self._handle)
+        if before[signal.SIGINT] == signal.SIG_IGN:  # a shell does so for background jobs
             del self._handlers[signal.SIGINT]
         if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
-            # Slurm sends one along with the signal that submitit puts the job into the queue again on.
+            # Slurm sends SIGTERM along with the signal on which submitit requeues the job.
             self._handlers[signal.SIGTERM] = before[signal.SIGTERM]
         self.install()
         try:
@@ -87,32 +87,32 @@ class Interruption:
                 signal.signal(each, handler)
 
     def install(self) -> None:
-        """Answer the signals; Lightning puts an answer of its own in place of this one when it begins to fit."""
+        """Install the handlers; again when the training starts, because `Trainer.fit` replaces them."""
         for each, handler in self._handlers.items():
             signal.signal(each, handler)  # type: ignore[arg-type]
 
-    def take_time(self) -> None:
-        """Let what the run does now come to its end."""
+    def cancel_timer(self) -> None:
+        """Give the current work as much time as it needs."""
         if self._handlers:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _answer(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a DataLoader's worker, which has this from the run, and ends with it
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a DataLoader's worker, which inherited the handler and ends with the run
             return
-        first = self.asked is None
+        first = self.received is None
         if number != signal.SIGALRM:
-            self.asked = signal.Signals(number)
+            self.received = signal.Signals(number)
         if not (first and self.training):
             raise KeyboardInterrupt
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
 
-def command_to_go_on(folder: Path) -> str:
-    """What makes a run that was cut off go on in its folder."""
+def resume_command(folder: Path) -> str:
+    """The command line that resumes an interrupted run in its folder."""
     arguments = [each for each in sys.argv[1:] if not each.startswith(("hydra.run.dir=", "ckpt_path="))]
     where = relative_to_cwd(folder)
-    # Hydra reads it as well as the shell, and takes some words and numbers for what they mean.
+    # Hydra parses it after the shell, and reads some words and numbers as other types than text.
     if not re.fullmatch(r"(?!(true|false|null|nan|inf)$)[a-z/][\w./:-]*", where, re.ASCII | re.IGNORECASE):
-        escaped = re.sub(r"(\\+)('|\$\{|$)", r"\1\1\2", where)  # of a backslash, what would be part of a sign's own
+        escaped = re.sub(r"(\\+)('|\$\{|$)", r"\1\1\2", where)  # backslashes that would escape the next character
         where = "'" + escaped.replace("'", "\\'").replace("${", "\\${") + "'"
     return shlex.join(["python", sys.argv[0], *arguments, f"hydra.run.dir={where}", f"ckpt_path={AUTO}"])

@@ -1,4 +1,4 @@
-"""The network as a LightningModule: its loss goes through the hand-derived Function, everything else is Lightning's."""
+"""The network as a LightningModule: its loss uses the hand-derived Function, everything else is Lightning's."""
 
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import fields
@@ -24,7 +24,7 @@ from backhand.training.optimizers import RunsOptimizer, build_optimizer, build_s
 from backhand.training.progress import Progress, of_each_run
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
-# Arguments that may be lists with one for each run.
+# Arguments that may be lists with one entry per run.
 OF_EACH_RUN = ("init", "init_scale", "seed", "optimizer", "scheduler")
 NO_SCHEDULE = {"name": "none"}
 
@@ -35,43 +35,43 @@ class LightningMLP(LightningModule):
     A batch is `(x, y)` or `(x, y, weight)`: inputs (B, D), targets as the loss takes them, and how much each sample
     counts (B,). With `runs`, batches may have the run axis (K, B, …).
 
-    All arguments are plain numbers, names and lists: they go into the checkpoint, which `torch.load(weights_only=True)`
-    reads. With `runs`, those marked * may be lists with one for each run.
+    All arguments are plain numbers, names and lists: they are stored in the checkpoint, which is read with
+    `torch.load(weights_only=True)`. With `runs`, arguments marked * may be lists with one entry per run.
 
     Args:
         sizes: [D, H, …, C].
-        hidden_activation: g, one name, or a list with one for each hidden layer.
+        hidden_activation: g, one name, or a list with one name per hidden layer.
         output_activation: f.
         loss: a key of `LOSSES`.
-        loss_parameters: its parameters by name, numbers or lists of numbers.
+        loss_parameters: the loss's parameters by name, numbers or lists of numbers.
         gradient: `hand`, `autograd` for torch's own graph, a name of `RULES`, or your own rule as `FILE.py:NAME`.
-        gradient_settings: the rule's own, by name.
+        gradient_settings: the rule's settings by name.
         init: a key of `INITIALIZATIONS`.*
-        init_scale: every initial value is multiplied by it.*
-        seed: of the initial values; torch's global generator if None.*
-        classes: how many, where the target is a class but the loss is one of numbers.
-        target_mean: what a regression's standardised target is turned back into its own units with.
-        target_std: the same.
+        init_scale: a factor for every initial value.*
+        seed: the seed of the initial values; torch's global generator if None.*
+        classes: the number of classes, if the target is a class but the loss takes numbers.
+        target_mean: the mean that a regression's target had before it was standardised.
+        target_std: the standard deviation that it had.
         optimizer: a `name` of `CHOICES["optimizer"]`, or as `_target_` the name of an optimizer's class, and its
             arguments.*
         scheduler: a `name` of `CHOICES["scheduler"]`, or as `_target_` that of one of torch's schedulers, and its
             arguments.*
         early_stopping: `EarlyStoppingConfig` as a dict, or None.
         objective: the metric that early stopping and the plateau schedule watch.
-        on_nan: what becomes of a step that is not finite: `stop` and `skip` leave it out, and `stop` ends the run;
-            `continue` does not look.
-        preprocessing: how a row of a table becomes an input, as `data.table` made it; it is kept for new rows.
+        on_nan: what happens at a step that is not finite: `stop` skips it and ends the run, `skip` skips it,
+            `continue` does not check.
+        preprocessing: how a row of a table becomes an input, as `data.table` made it; stored for new rows.
         runs: K networks in the same tensors; None for one.
 
     Attributes:
-        progress: the metrics of each epoch, and which runs have ended.
-        metrics: of the batches of the epoch at hand, by split.
-        on_nan: what leaves out steps that are not finite; None for nothing.
-        batch: of the step at hand.
+        progress: the metrics of each epoch, and the runs that have ended.
+        metrics: the sums of the current epoch, by split.
+        on_nan: the callback that skips steps that are not finite; None for `continue`.
+        batch: the batch of the current step.
 
     Raises:
-        UserError: an argument of another type, or out of its range; a name that does not exist; settings that do not
-            fit together, or not as many as there are runs.
+        UserError: an argument of a wrong type or out of its range; an unknown name; settings that do not fit together;
+            a list whose length is not the number of runs.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class LightningMLP(LightningModule):
         runs: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)  # a logger has the configuration
+        self.save_hyperparameters(logger=False)  # loggers get the configuration
         check_choice("on_nan", on_nan, ON_NAN)
         network: Any = partial(MLP, sizes, hidden_activation, output_activation)
         network = partial(network, gradient=rule_of(gradient), settings=gradient_settings)
@@ -111,10 +111,10 @@ class LightningMLP(LightningModule):
         each = partial(of_each_run, runs=runs)
         for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
-            one, ours = network(init=rule, init_scale=scale, generator=generator), self.model.state_dict()
-            if one.state_dict().keys() != ours.keys():
-                raise UserError(f"gradient={gradient}: the rule asks for other tensors when it is called again")
-            for name, value in one.state_dict().items():
+            single, ours = network(init=rule, init_scale=scale, generator=generator), self.model.state_dict()
+            if single.state_dict().keys() != ours.keys():
+                raise UserError(f"gradient={gradient}: the rule must make the same tensors each time that it is called")
+            for name, value in single.state_dict().items():
                 (ours[name] if runs is None else ours[name][run]).copy_(value)
         self.loss, self.loss_parameters = loss, dict(loss_parameters or {})
         self.classifies = classes is not None or LOSSES[loss].probabilities
@@ -131,7 +131,7 @@ class LightningMLP(LightningModule):
         return self.model(x)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """The loss, whose `backward()` is the derivation's; of several runs the sum."""
+        """The loss, whose `backward()` is the derivation's; for several runs their sum."""
         self.batch = batch = as_batch(batch)
         loss, z_O = self.model.loss_and_logits(
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
@@ -147,11 +147,11 @@ class LightningMLP(LightningModule):
         self._evaluate(as_batch(batch), "test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Predictions in the target's own terms; of inputs alone there is no `target`.
+        """Predictions as classes or in the target's units; for a batch of inputs only there is no `target`.
 
         Returns:
-            For classes: `target`, `prediction` (B,) and `probabilities` (B, classes), the last only where the outputs
-            are probabilities. For a regression: `target` and `prediction` (B,) in the target's own units.
+            For classes: `target`, `prediction` (B,) and `probabilities` (B, classes), the last only if the outputs
+            are probabilities. For a regression: `target` and `prediction` (B,) in the target's units.
         """
         if not isinstance(batch, Tensor | list | tuple):
             raise UserError(f"a batch is x, (x, y) or (x, y, weight), not {kind_of(batch)}")
@@ -166,9 +166,9 @@ class LightningMLP(LightningModule):
         return found
 
     def configure_optimizers(self) -> Any:
-        """What `optimizer` names, and a scheduler of torch's with it where `scheduler` names one.
+        """The optimizer that `optimizer` names, and one of torch's schedulers if `scheduler` names it as `_target_`.
 
-        The other schedules are `decisions.learning_rate`, a function of the epochs so far.
+        The other schedules are `decisions.learning_rate`, a function of the metrics so far.
         """
         if self.hparams["runs"] is None:
             schedule = self.hparams["scheduler"]
@@ -189,9 +189,9 @@ class LightningMLP(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip as the trainer is set to, where there are gradients: a step that is left out has none.
+        """Clip as the trainer is set to, if there are gradients: a step that is skipped has none.
 
-        What a rule trains has the gradient of its weight, which must not count twice in the norm.
+        Feedback tensors that a rule trains have the gradient of their weight, which must not count twice in the norm.
         """
         if gradient_clip_val is None or all(parameter.grad is None for parameter in self.parameters()):
             return
@@ -203,10 +203,10 @@ class LightningMLP(LightningModule):
             tensor.grad = None if W.grad is None else W.grad.clone()
 
     def on_train_start(self) -> None:
-        """Begin; or, from a checkpoint, train no further where that has the end.
+        """Start a new run or, from a checkpoint, restore the sums and stop if the run had already ended.
 
         Raises:
-            UserError: a cosine schedule has no number of epochs to end at.
+            UserError: a cosine schedule without the trainer's `max_epochs`.
         """
         trainer, stored = self.trainer, self._stored_metrics
         if self.progress.of_all_runs("scheduler").get("name") == "cosine" and (trainer.max_epochs or -1) < 1:
@@ -216,13 +216,13 @@ class LightningMLP(LightningModule):
             self.metrics["train"].clear()
             if self.on_nan is not None:
                 self.on_nan.begin()
-        elif len(stored) == trainer.world_size:  # in the middle of an epoch their number must stay
+        elif len(stored) == trainer.world_size:  # within an epoch, with the same number of processes
             self.metrics["train"].restore(stored[trainer.global_rank], trainer.strategy.root_device)
         self._stored_metrics = []
         trainer.should_stop = bool(self.progress.frozen.all())
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch, and decide how the run goes on."""
+        """Log the epoch, and decide on early stopping and the next learning rate."""
         self.note(self._computed("train"))
         none_taken = self.metrics["train"].is_empty
         self.metrics["train"].clear()
@@ -236,7 +236,7 @@ class LightningMLP(LightningModule):
                 group["lr"] = float(lr) if self.hparams["runs"] is None else torch.as_tensor(lr).to(group["lr"])
 
     def on_validation_epoch_end(self) -> None:
-        """Note the metrics; at the end of an epoch they are logged with the training metrics."""
+        """Store the metrics; at the end of an epoch they are logged with the training metrics."""
         metrics = self._computed("val")
         self.metrics["val"].clear()
         if self.trainer.sanity_checking:
@@ -249,7 +249,7 @@ class LightningMLP(LightningModule):
             self._log_to_loggers(metrics)
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics; of several runs they are in `progress.row`."""
+        """Log the metrics; for several runs, store them in `progress.row`."""
         metrics = self._computed("test")
         self.metrics["test"].clear()
         if self.hparams["runs"] is None:
@@ -258,7 +258,7 @@ class LightningMLP(LightningModule):
             self.progress.row = metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epochs so far, and in the middle of one what its training metrics are made of."""
+        """Store the metrics so far, and within an epoch the sums of its training metrics."""
         sums: list[Any] = [self.metrics["train"].state()]
         if self.trainer.world_size > 1:
             sums = [None] * self.trainer.world_size
@@ -267,36 +267,36 @@ class LightningMLP(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.progress.restore(checkpoint["run"])
-        self._stored_metrics = checkpoint["run"]["sums"]  # which of them are this process's, the trainer knows
+        self._stored_metrics = checkpoint["run"]["sums"]  # one entry per process; the trainer has the rank
 
     def note_step(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
-        """Add a step's loss (…) to the epoch's metrics, and what z_O (…, B, C) says."""
+        """Add a step, with its loss (…) and z_O (…, B, C), to the epoch's metrics."""
         self.metrics["train"].add(batch, loss, z_O, self.trainer.world_size, fit=True)
         if self.hparams["runs"] is not None and bool(self.progress.frozen.any()):
             self.metrics["train"].drop(self.progress.frozen)
         if self.progress.first_loss is None:
-            first = loss.clone()  # without the copy the loss of a compiled module has no gradient (torch 2.15)
+            first = loss.clone()  # without the copy, the loss of a compiled module has no gradient (torch 2.15)
             if self.trainer.world_size > 1:
                 first = self.trainer.strategy.reduce(first * batch.share, reduce_op="mean")
             self.progress.first_loss = first
 
     def note(self, metrics: Mapping[str, Any]) -> None:
-        """Put metrics (…) into the epoch's row; those of one run may be monitored, too."""
+        """Store metrics (…) in the epoch's row; callbacks may monitor those of a single run."""
         self.progress.row.update(metrics)
         if self.hparams["runs"] is None:
             self.log_dict(dict(metrics), logger=False, prog_bar=any(name.startswith("val/") for name in metrics))
 
     def end(self, run: int, ending: Ending) -> None:
-        """Let a run train no further; the training ends with its last run."""
+        """End a run; the training stops with its last run."""
         self.progress.end(run, ending)
         self._stop_with_the_last_run()
 
     def fail(self, run: int, reason: str) -> None:
-        """Let a run of several train no further, for its gradients are wrong."""
+        """End a run of a population because its gradients are wrong."""
         self.end(run, Ending("failed", reason, len(self.progress.history)))
 
     def hparams_of_run(self, run: int) -> dict[str, Any]:
-        """The arguments of a module of one of the runs."""
+        """The arguments of a module with only this run."""
         return {**self.hparams, **{name: self.progress.of_each_run(name)[run] for name in OF_EACH_RUN}, "runs": None}
 
     def _evaluate(self, batch: Batch, split: str) -> None:
@@ -306,7 +306,7 @@ class LightningMLP(LightningModule):
         self.metrics[split].add(batch, *found, self.trainer.world_size)
 
     def _computed(self, split: str) -> dict[str, Tensor]:
-        """The metrics of a split, by their names in the row."""
+        """The metrics of a split, by their names in metrics.csv."""
         metrics = self.metrics[split].compute(self.trainer.strategy)
         return {f"{split}/{name}": value for name, value in metrics.items()}
 
@@ -314,7 +314,7 @@ class LightningMLP(LightningModule):
         if bool(self.progress.frozen.all()):
             self.trainer.should_stop = True
             if any(ending is not None and ending.status != "stopped" for ending in self.progress.endings):
-                loop = self.trainer.fit_loop  # a lost run does not last as long as it was to last at least
+                loop = self.trainer.fit_loop  # a run that diverged or failed ends before `min_epochs`
                 loop.min_epochs = loop.epoch_loop.min_steps = None
 
     def _own_units(self, y: Tensor) -> Tensor:
@@ -330,13 +330,13 @@ class LightningMLP(LightningModule):
 
 
 def check_settings(given: Mapping[str, Any]) -> None:
-    """Refuse arguments of `LightningMLP` that would fail later, or mean something else than they say.
+    """Check arguments of `LightningMLP` that would otherwise fail later, or be misread.
 
     Args:
-        given: all of them by name; the network's own and the loss's name are checked already.
+        given: all arguments by name; those of the network and the loss's name are checked already.
 
     Raises:
-        UserError: one line with the argument and what is allowed.
+        UserError: an argument is wrong; the message says what is allowed.
     """
     for name in ("loss_parameters", "early_stopping", "preprocessing"):
         if not isinstance(given[name], Mapping | None):
@@ -376,14 +376,14 @@ def check_settings(given: Mapping[str, Any]) -> None:
 
 
 def _check_part(name: str, settings: Mapping[str, Any], kind: type) -> None:
-    """Refuse keys that a dataclass of the configuration has not, and values out of its ranges."""
+    """Check the keys and the ranges of settings against a dataclass of the configuration."""
     for key in settings:
         check_choice(name, key, [field.name for field in fields(kind)])
     check_ranges(kind(**settings), f"{name}.")
 
 
 def as_batch(batch: Any) -> Batch:
-    """What a DataLoader yields, by name.
+    """A DataLoader's batch as a `Batch`.
 
     Raises:
         UserError: it is neither `(x, y)` nor `(x, y, weight)`.

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradients are not finite: they are left out, and the run ends there or goes on."""
+"""Steps whose loss or gradients are not finite: they are skipped, and the run ends or continues."""
 
 import logging
 import math
@@ -15,25 +15,25 @@ from backhand.calculus.backpropagation import loss_value
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
 from backhand.training.decisions import ADVICE, Ending
-from backhand.training.flow import flow, layer_names
+from backhand.training.layer_stats import layer_names, layer_quantities
 from backhand.training.optimizers import RunsOptimizer
 
 log = logging.getLogger(__name__)
 
 
 class OnNan(Callback):
-    """Leaves out the update of a step whose loss or gradients are not finite; it is counted as a step all the same.
+    """Skips the update of a step whose loss or gradients are not finite; it still counts as a step.
 
-    It looks at the gradients as the optimizer is about to take them: averaged over processes, unscaled, not yet
-    clipped. Where the loss was scaled up for half precision, gradients that overflow are left to the scaler.
+    It checks the gradients just before the optimizer uses them: averaged over processes, unscaled, not yet clipped.
+    With a gradient scaler (half precision), overflow is left to the scaler.
 
     Args:
-        policy: `stop` ends the run at such a step, `skip` goes on with the next.
-        runs: how many there are.
+        policy: `stop` ends the run at such a step, `skip` continues with the next step.
+        runs: the number of runs.
 
     Attributes:
-        skipped: how many steps of each run were left out.
-        warnings: of each of several runs, the first of them with `skip`; that of a single run is logged.
+        skipped: how many steps of each run were skipped.
+        warnings: for each run of a population, its first warning with `skip`; a single run's is logged.
     """
 
     def __init__(self, policy: str, runs: int) -> None:
@@ -43,7 +43,7 @@ class OnNan(Callback):
     def begin(self) -> None:
         self.skipped, self._warned = [0] * self.runs, set[int]()
         self.warnings: list[str | None] = [None] * self.runs
-        self._reasons: dict[int, str] = {}  # by run, of a batch whose gradients wait for those of others
+        self._reasons: dict[int, str] = {}  # by run, while gradients are accumulated
 
     def state_dict(self) -> dict[str, Any]:
         return {"skipped": self.skipped, "warnings": self.warnings}
@@ -52,13 +52,13 @@ class OnNan(Callback):
         self.skipped, self.warnings = list(state_dict["skipped"]), list(state_dict["warnings"])
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Where batches are accumulated, note the first that is not finite while it can still be looked at."""
+        """With accumulated gradients, describe the first batch that is not finite while it is still available."""
         if trainer.accumulate_grad_batches == 1 or _is_scaled(trainer):
             return
         bad = _in_any_process(trainer, ~_total(pl_module).isfinite().cpu())
         for run in bad.reshape(-1).nonzero()[:, 0].tolist():
             if run in self._reasons:  # the gradients of an earlier batch are in the sum
-                bad.view(-1)[run] = not math.isfinite(pl_module.metrics["train"].kept["loss"][-1].reshape(-1)[run])
+                bad.view(-1)[run] = not math.isfinite(pl_module.metrics["train"].pending["loss"][-1].reshape(-1)[run])
             else:
                 self._reasons[run] = self._describe(trainer, pl_module, run)
         if bool(bad.any()):
@@ -68,29 +68,29 @@ class OnNan(Callback):
         if _is_scaled(trainer):
             return
         total = _total(pl_module)
-        if trainer.world_size == 1 and math.isfinite(total.sum()):  # 12 µs less than to look at each run
+        if trainer.world_size == 1 and math.isfinite(total.sum()):  # 12 µs faster than one check per run
             return
-        if not self.leave_out(trainer, pl_module, bad := ~total.isfinite()):
+        if not self.skip_step(trainer, pl_module, bad := ~total.isfinite()):
             return
         if isinstance(optimizer, RunsOptimizer):
-            optimizer.left_out = bad.cpu()
+            optimizer.skipped_runs = bad.cpu()
         else:
-            optimizer.zero_grad()  # an optimizer passes over parameters without a gradient
+            optimizer.zero_grad()  # an optimizer skips parameters without a gradient
 
-    def leave_out(self, trainer: L.Trainer, pl_module: Any, bad: Tensor) -> bool:
-        """Count the step of those runs (…) that are bad, or end them; returns whether there are any."""
+    def skip_step(self, trainer: L.Trainer, pl_module: Any, bad: Tensor) -> bool:
+        """Skip the step of the runs (…) that are bad, or end them; returns whether there are any."""
         bad = _in_any_process(trainer, bad)
         if not bool(bad.any()):
             return False
         if not self._reasons:
             pl_module.metrics["train"].drop(bad)
-        left_out = bad.cpu().reshape(-1) & ~pl_module.progress.frozen
-        for run in left_out.nonzero()[:, 0].tolist():
-            self._leave_out_run(trainer, pl_module, run)
+        skipped = bad.cpu().reshape(-1) & ~pl_module.progress.frozen
+        for run in skipped.nonzero()[:, 0].tolist():
+            self._skip_step_of_run(trainer, pl_module, run)
         self._reasons = {}
         return True
 
-    def _leave_out_run(self, trainer: L.Trainer, pl_module: Any, run: int) -> None:
+    def _skip_step_of_run(self, trainer: L.Trainer, pl_module: Any, run: int) -> None:
         self.skipped[run] += 1
         if self.policy == "skip" and run in self._warned:
             return
@@ -99,20 +99,20 @@ class OnNan(Callback):
         found = self._reasons.get(run) or self._describe(trainer, pl_module, run)
         reason = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1}: {found}"
         if self.policy == "skip":
-            reason += "; on_nan=skip: its update is left out, and so is that of any other such step"
+            reason += "; on_nan=skip: this update is skipped, and so is every other such update"
             self.warnings[run] = self.warnings[run] or reason
             if not several and trainer.is_global_zero:
                 log.warning("%s", reason)
             return
         good = all(bool((each[run] if several else each).isfinite().all()) for each in pl_module.parameters())
-        reason = f"{reason}; the weights are those before it" if good else reason  # they may have begun otherwise
+        reason = f"{reason}; the weights are those before it" if good else reason  # or they never were
         if not several:
             rank_zero_info(f"Diverged: {reason}")
         epochs, steps = trainer.current_epoch + 1, trainer.global_step + 1
         pl_module.end(run, Ending("diverged", reason, epochs, weights_are_good=good, steps=steps))
 
     def _describe(self, trainer: L.Trainer, pl_module: Any, run: int) -> str:
-        """What the step had first that is not finite, in whichever process."""
+        """The first quantity of the step that is not finite, in any process."""
         assert pl_module.batch is not None
         model, batch = pl_module.model, pl_module.batch
         lr = trainer.optimizers[0].param_groups[0]["lr"]
@@ -137,11 +137,11 @@ def _is_scaled(trainer: L.Trainer) -> bool:
 
 
 def _total(pl_module: Any) -> Tensor:
-    """The sum of the loss and all gradients, (…): it is finite where they are, for what is not cannot be summed away.
+    """The sum of the loss and all gradients, (…), which is finite only if all of them are.
 
-    Of a weight of 784 × 1024 a sum takes 22 µs where `isfinite().all()` takes 606.
+    For a weight of 784 × 1024 a sum takes 22 µs, and `isfinite().all()` takes 606.
     """
-    total = pl_module.metrics["train"].kept["loss"][-1]
+    total = pl_module.metrics["train"].pending["loss"][-1]
     for parameter in pl_module.trainer.optimizers[0].param_groups[0]["params"]:
         if (gradient := parameter.grad) is not None:
             gradient = wide(gradient)
@@ -159,7 +159,7 @@ def _model_of_run(model: MLP, run: int) -> MLP:
 
 
 def _batch_of_run(batch: Batch, run: int) -> Batch:
-    if batch.x.dim() == 2:  # the runs share it
+    if batch.x.dim() == 2:  # all runs share it
         return batch
     return Batch(batch.x[run], batch.y[run], None if batch.weight is None else batch.weight[run])
 
@@ -167,14 +167,14 @@ def _batch_of_run(batch: Batch, run: int) -> Batch:
 def first_not_finite(
     model: MLP, loss: str, parameters: dict[str, Any], batch: Batch, lr: float
 ) -> tuple[int, str] | None:
-    """The first quantity of a step on this batch that is not finite, in the order that they are computed in.
+    """The first quantity of a step on this batch that is not finite, in the order of computation.
 
     Args:
         model: the network as it was before the step.
         loss: a key of `LOSSES`.
-        parameters: the loss's own.
+        parameters: the loss's parameters.
         batch: inputs (B, D), targets and the samples' weights.
-        lr: the learning rate, which is told along with it.
+        lr: the learning rate, for the description.
 
     Returns:
         Its place in that order, and a description; None where all are finite.
@@ -184,14 +184,14 @@ def first_not_finite(
         bad = ~torch.isfinite(t)
         if bool(bad.any()):
             reason = f"{name} is not finite ({float(t[bad][0])}{before}; learning rate {lr:.3g})"
-            given = name.startswith(("the input", "the target", "the sample", "the parameter"))
-            return place, reason if given else f"{reason}; {ADVICE}"
+            is_input = name.startswith(("the input", "the target", "the sample", "the parameter"))
+            return place, reason if is_input else f"{reason}; {ADVICE}"
         before = f", after {name.removeprefix('the ')} of up to {float(t.abs().max()):.2g}"
     return None
 
 
 def _quantities(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> list[tuple[str, Tensor]]:
-    found = flow(model, loss, parameters, batch)
+    found = layer_quantities(model, loss, parameters, batch)
     criterion, weight = model.criterion(loss, parameters, batch.x)
     value = loss_value(model.network, criterion, found.preactivations[-1], batch.y, weight, batch.weight)
     names = layer_names(len(found.deltas))
@@ -203,7 +203,7 @@ def _quantities(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch)
         quantities += [(f"the parameter {name}", each) for name, each in theta[2 * i : 2 * i + 2]]
         quantities.append((f"z of {layer}", found.preactivations[i]))
         quantities += [(f"h of {layer}", each) for each in found.hidden[i : i + 1]]
-    quantities.append(("the loss", value.float()))  # as it is noted
+    quantities.append(("the loss", value.float()))  # as in the metrics
     for i in reversed(range(len(names))):
         quantities.append((f"the delta of {names[i]}", found.deltas[i]))
         own = zip(theta[2 * i : 2 * i + 2], found.gradients[2 * i : 2 * i + 2], strict=True)

@@ -1,4 +1,4 @@
-"""The optimizers and schedulers that the configuration can name, and SGD and Adam for K networks in one tensor."""
+"""The optimizers and schedulers of the configuration, and SGD, Adam and AdamW for K networks in the same tensors."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,31 +12,31 @@ from torch.optim.lr_scheduler import LRScheduler
 from backhand.calculus.float64 import widest_dtype
 from backhand.config.imports import class_of, make, takes
 
-# A setting is a number, or for several runs (K,), one for each.
+# A setting is a number or, for several runs, a tensor (K,).
 Setting = float | Tensor
 
 
 def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -> Optimizer:
-    """The optimizer that settings name: a `name` of `CHOICES["optimizer"]`, or the class as `_target_`, and arguments.
+    """The optimizer with a `name` of `CHOICES["optimizer"]`, or a class as `_target_`, and its arguments.
 
     Raises:
-        UserError: there is no such class, it is no optimizer, or it cannot be made.
+        UserError: there is no such class, it is not an optimizer, or it cannot be made.
     """
     kind = class_of(settings, "optimizer", Optimizer)
     return make(_without(settings, "name"), "optimizer", kind, list(parameters))
 
 
 def build_scheduler(optimizer: Optimizer, settings: dict[str, Any], epochs: int | None, steps: float) -> Any:
-    """The scheduler of `scheduler=custom`; an argument `total_steps` that is not given is the length of the run.
+    """The scheduler of `scheduler=custom`; its argument `total_steps` defaults to the length of the run.
 
     Args:
-        optimizer: whose learning rate it sets.
+        optimizer: the optimizer whose learning rate it sets.
         settings: `CustomSchedulerConfig` as a dict.
-        epochs: of the run; None or -1 for no limit.
-        steps: of the run; infinite for no limit.
+        epochs: the number of epochs; None or -1 for no limit.
+        steps: the number of optimizer steps; infinite for no limit.
 
     Raises:
-        UserError: there is no such class, it is no scheduler, or it cannot be made.
+        UserError: there is no such class, it is not a scheduler, or it cannot be made.
     """
     kind = class_of(settings, "scheduler", LRScheduler)
     arguments = _without(settings, "name", "interval")
@@ -58,7 +58,7 @@ def sgd(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, s
         (velocity,) = state
         velocity.mul_(_like(settings["momentum"], theta)).add_(gradient)
         gradient = velocity
-    # One kernel rounds once, as torch.optim's does: a run of a population has the bits that it has by itself.
+    # One kernel rounds once, as torch.optim does, so that a run of a population has the same bits as a single run.
     theta.addcmul_(_like(lr, theta), gradient, value=-1)
 
 
@@ -73,12 +73,12 @@ def adam(theta: Tensor, gradient: Tensor, state: Sequence[Tensor], lr: Setting, 
     count.add_(1)
     first.lerp_(gradient, _like(1 - beta_1, theta))
     second.mul_(_like(beta_2, theta)).addcmul_(_like(1 - beta_2, theta) * gradient, gradient)
-    t = count.to(theta.device, widest_dtype(theta.device))  # beta**t is near one
+    t = count.to(theta.device, widest_dtype(theta.device))  # beta**t is close to 1
     denominator = second.sqrt() / _like((1 - beta_2**t).sqrt(), theta) + _like(settings["eps"], theta)
     theta.sub_(_like(lr / (1 - beta_1**t), theta) * first / denominator)
 
 
-# Of each of torch's optimizers: the update, and the names of its state in the order that the update takes it.
+# For each of torch's optimizers: the update, and the names of its state in the order of the update's `state`.
 UPDATES: dict[type[Optimizer], tuple[Callable[..., None], tuple[str, ...]]] = {
     torch.optim.SGD: (sgd, ("momentum_buffer",)),
     torch.optim.Adam: (adam, ("exp_avg", "exp_avg_sq", "step")),
@@ -89,16 +89,16 @@ UPDATES: dict[type[Optimizer], tuple[Callable[..., None], tuple[str, ...]]] = {
 class RunsOptimizer(Optimizer):
     """torch's SGD, Adam or AdamW for K independent networks in the same parameters (K, …).
 
-    Its one parameter group has the settings of torch's own, those that differ between the runs as tensors (K,) of
-    float64, and the state is torch's with a leading axis of K; so a run's part of both is what its own optimizer has.
+    Its one parameter group has the settings of torch's optimizer; settings that differ between the runs are float64
+    tensors (K,). The state has a leading axis of K. So a run's part of both is what its own optimizer would have.
 
     Args:
-        parameters: of the network, each (K, …).
-        settings: of each run, an `OptimizerConfig` as a dict; all of the same name.
+        parameters: the network's parameters, each (K, …).
+        settings: for each run, an `OptimizerConfig` as a dict; all have the same name.
 
     Attributes:
-        frozen: the runs (K,) whose parameters and state stay as they are, on the CPU.
-        left_out: those whose next step alone is left out (K,); None for none.
+        frozen: the runs (K,) that are not updated any more, on the CPU.
+        skipped_runs: the runs whose next step is skipped (K,); None for none.
     """
 
     def __init__(self, parameters: Iterable[Parameter], settings: Sequence[dict[str, Any]]) -> None:
@@ -108,11 +108,11 @@ class RunsOptimizer(Optimizer):
         groups = [one.param_groups[0] for one in each]
         self.update, self.names = UPDATES[type(each[0])]
         if all(group.get("momentum") == 0.0 for group in groups):
-            self.names = ()  # plain gradient descent keeps nothing
+            self.names = ()  # plain gradient descent has no state
         defaults = {key: _joined([group[key] for group in groups], device) for key in groups[0] if key != "params"}
         defaults["lr"] = torch.tensor([group["lr"] for group in groups], dtype=widest_dtype(device), device=device)
         self.frozen = torch.zeros(len(groups), dtype=torch.bool)
-        self.left_out: Tensor | None = None
+        self.skipped_runs: Tensor | None = None
         super().__init__(parameters, defaults)
 
     @torch.no_grad()
@@ -123,9 +123,9 @@ class RunsOptimizer(Optimizer):
             with torch.enable_grad():
                 value = closure()
         (group,) = self.param_groups
-        still = self.frozen if self.left_out is None else self.frozen | self.left_out
-        self.left_out = None
-        rows = (~still).nonzero()[:, 0] if still.any() else None
+        unchanged = self.frozen if self.skipped_runs is None else self.frozen | self.skipped_runs
+        self.skipped_runs = None
+        rows = (~unchanged).nonzero()[:, 0] if unchanged.any() else None
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
@@ -142,15 +142,15 @@ class RunsOptimizer(Optimizer):
         return value
 
     def _begin(self, parameter: Parameter) -> dict[str, Tensor]:
-        """The state before the first step: zeros, and the number of steps on the CPU, where torch has it."""
+        """The state before the first step: zeros; the number of steps is on the CPU, as in torch."""
         for name in self.names:
-            count = name == "step"
-            self.state[parameter][name] = torch.zeros(len(parameter)) if count else torch.zeros_like(parameter)
+            is_step = name == "step"
+            self.state[parameter][name] = torch.zeros(len(parameter)) if is_step else torch.zeros_like(parameter)
         return self.state[parameter]
 
     @staticmethod
     def of_run(state_dict: dict[str, Any], run: int) -> dict[str, Any]:
-        """One run's part of a `state_dict`, as its own optimizer has it."""
+        """One run's part of a `state_dict`, as its own optimizer would have it."""
 
         def part(value: Any) -> Any:
             if isinstance(value, tuple):
@@ -161,17 +161,17 @@ class RunsOptimizer(Optimizer):
             {key: value if key == "params" else part(value) for key, value in group.items()}
             for group in state_dict["param_groups"]
         ]
-        keeps_nothing = groups[0].get("momentum") == 0.0
+        has_no_state = groups[0].get("momentum") == 0.0
         state = {
             number: {name: value[run].clone() for name, value in each.items()}
             for number, each in state_dict["state"].items()
-            if not keeps_nothing
+            if not has_no_state
         }
         return {"state": state, "param_groups": groups}
 
 
 def _joined(values: Sequence[Any], device: torch.device) -> Any:
-    """The runs' settings as one: what is the same in all as it is, numbers that differ as a tensor (K,)."""
+    """The runs' values as one setting: the common value, or a tensor (K,) where they differ."""
     if isinstance(values[0], tuple | list):
         return tuple(_joined(each, device) for each in zip(*values, strict=True))
     if all(value == values[0] for value in values):
@@ -186,7 +186,7 @@ def _of(setting: Any, runs: Tensor) -> Any:
 
 
 def _given(setting: Setting) -> bool:
-    """Whether it is anything but zero."""
+    """Whether the setting is not zero."""
     return isinstance(setting, Tensor) or bool(setting)
 
 
@@ -200,7 +200,7 @@ def _added(gradient: Tensor, decay: Setting, theta: Tensor) -> Tensor:
 def _like(setting: Setting, theta: Tensor) -> Any:
     """The setting (K,) as (K, 1, …), for θ (K, n, m) or (K, m).
 
-    It is rounded to the parameter's precision only here: 1 − 0.999 in float32 is off by 2e-5.
+    Settings are rounded to the parameter's precision only here: 1 − 0.999 in float32 has a relative error of 2e-5.
     """
     if not isinstance(setting, Tensor):
         return setting

@@ -1,4 +1,4 @@
-"""What a run leaves when it has been trained and tested, alone or in a population: pictures, result.json, a report."""
+"""What a run writes at its end, single or in a population: the error analysis, plots, result.json, the report."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -39,16 +39,16 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What is known of a run at its end.
+    """What is known about a run at its end.
 
     Attributes:
-        config: its configuration, for the data set.
-        composed: as the user gave it, whose hash its folder carries.
-        folder: where it writes.
+        config: the configuration, completed for the data set.
+        composed: the configuration as the user gave it; its hash is in result.json.
+        folder: the run's folder.
         rows: the metrics of its epochs.
-        tested: those of its best checkpoint on the test split.
+        tested: the metrics of its best checkpoint on the test split.
         loggers: the run's.
-        alone: whether it is a run by itself, or one of a sweep.
+        standalone: whether the run is not part of a sweep.
     """
 
     config: TrainConfig
@@ -57,7 +57,7 @@ class Outcome:
     rows: Sequence[Mapping[str, float]]
     tested: Mapping[str, float]
     loggers: list[Logger]
-    alone: bool
+    standalone: bool
 
     @property
     def needs_error_analysis(self) -> bool:
@@ -82,15 +82,15 @@ class Outcome:
             draw_plots(self.rows, analysis, self.folder / "plots")
 
     def leave(self, status: Status, error: str | None, **fields: Any) -> Result:
-        """End the W&B run, write result.json, which is the last file, and make the report where one is wanted.
+        """End the W&B run, write result.json, and make the report if one is wanted.
 
         Args:
-            status: what became of the run.
-            error: why, where it is not finished.
-            fields: further ones of `Result`.
+            status: how the run ended.
+            error: the reason, if it is not finished.
+            fields: further fields of `Result`.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: result.json cannot be written.
         """
         audit = fields.get("audit") or {}
         known = {
@@ -124,12 +124,12 @@ class Outcome:
         return wandb is not None and self._wants(wandb.media)
 
     def _wants(self, setting: bool | None) -> bool:
-        """Pictures and reports: if asked for, and by itself unless asked not to."""
-        return self.alone if setting is None else setting
+        """Whether plots, media or a report are made: as set, and by default for a run outside of a sweep."""
+        return self.standalone if setting is None else setting
 
 
 def status_of(ending: Ending | None, folder: Path) -> tuple[Status, str | None]:
-    """What result.json says of a run that ended so."""
+    """The status and the error of result.json."""
     if ending is None or ending.status == "stopped":
         return "finished", None
     if not ending.weights_are_good:
@@ -140,7 +140,7 @@ def status_of(ending: Ending | None, folder: Path) -> tuple[Status, str | None]:
 
 
 def failure(error: BaseException, config: TrainConfig) -> Result:
-    """The result of a run that did not come to an end."""
+    """The result of a run that an exception ended."""
     reason = str(error) if isinstance(error, UserError) else said_by(error)
     return Result("failed", {"name": config.objective, "value": None}, error=reason)
 
@@ -155,7 +155,7 @@ def write(result: Result, config: TrainConfig, folder: Path) -> None:
     """Write result.json.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     try:
         write_result(result, config, folder)

@@ -1,4 +1,4 @@
-"""What a run trains with, made from its configuration: the data, the network, the callbacks, Lightning's Trainer."""
+"""The parts of a run, built from its configuration: data, network, callbacks, Lightning's Trainer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -34,18 +34,18 @@ from backhand.data.module import InMemoryData, RunData
 from backhand.data.own import OwnData, data_class
 from backhand.errors import UserError
 from backhand.training.checkpoint import BEST, AtomicCheckpointIO
-from backhand.training.flow import FlowMetrics
+from backhand.training.layer_stats import FlowMetrics
 from backhand.training.module import LightningMLP
 from backhand.training.optimizers import build_optimizer, build_scheduler
-from backhand.training.processes import own_cluster
+from backhand.training.processes import cluster_plugins
 
-# What the network's numbers are in; mixed precision has float32.
+# The dtype of the parameters; with mixed precision it is float32.
 PRECISIONS = {
     **dict.fromkeys(("64-true", "64"), torch.float64),
     "bf16-true": torch.bfloat16,
     "16-true": torch.float16,
 }
-# What `trainer.accelerator` may name that a machine may lack.
+# Choices of `trainer.accelerator` that a machine may lack.
 ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
     "gpu": (CUDAAccelerator, MPSAccelerator),
     "cuda": (CUDAAccelerator,),
@@ -55,14 +55,14 @@ ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, without the logger's version number, which says nothing about the training."""
+    """Lightning's progress bar without the logger's version number."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class StepLoss(Callback):
-    """Logs the loss of every so many steps, as `trainer.log_every_n_steps` has it."""
+    """Logs the loss every `trainer.log_every_n_steps` steps."""
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -72,33 +72,33 @@ class StepLoss(Callback):
 
 
 def build_data(config: TrainConfig, dataset: Dataset) -> RunData:
-    """The data set for the loss, in the precision that the trainer computes in.
+    """The data module for the configured loss, in the trainer's precision.
 
     Raises:
-        UserError: what `in_memory` or `OwnData` refuses.
+        UserError: `in_memory` or `OwnData` refuses the data.
     """
     return in_memory(config, dataset) if dataset.module is None else OwnData(dataset, config, _dtype(config))
 
 
 def in_memory(config: TrainConfig, dataset: Dataset) -> InMemoryData:
-    """As `build_data`, of a data set that has rows.
+    """The data module of a data set whose rows are in memory.
 
     Raises:
-        UserError: the loss is one of counts, and there are negative ones.
+        UserError: the loss is for counts, and a target is negative.
     """
     target, y = LOSSES[config.model.loss].target, dataset.rows["train"].y
     mean, std = 0.0, 1.0
     if target == "counts" and float(y.min()) < 0:
         raise UserError(f"model.loss={config.model.loss}: is for counts, and data={config.data.name} has negative ones")
-    # A teacher's targets are what a network like this one can make as they are, and the user's own are as they come.
-    as_they_are = isinstance(config.data, TeacherConfig | CustomDataConfig)
-    if target == "values" and dataset.facts.classes is None and not as_they_are:
+    # A teacher's targets need no standardising to be learnable; the user's own data are not changed.
+    is_unchanged = isinstance(config.data, TeacherConfig | CustomDataConfig)
+    if target == "values" and dataset.facts.classes is None and not is_unchanged:
         mean, std = float(y.mean()), float(y.std(correction=0)) or 1.0
     return prepared(config, dataset, mean, std)
 
 
 def prepared(config: TrainConfig, dataset: Dataset, target_mean: float, target_std: float) -> InMemoryData:
-    """The data set for the loss, with the numbers to predict standardised so."""
+    """The data module for the configured loss, with targets standardised by the given mean and deviation."""
     return InMemoryData(
         dataset,
         config.data,
@@ -117,7 +117,7 @@ def _dtype(config: TrainConfig) -> torch.dtype:
 
 
 def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig] | None = None) -> LightningMLP:
-    """The network of `config.model` with its optimizer; given the configurations of several runs, K of them in one."""
+    """The network of `config.model` with its optimizer; with `runs`, K networks in the same tensors."""
 
     def each(setting: Callable[[TrainConfig], Any]) -> Any:
         return setting(config) if runs is None else [setting(one) for one in runs]
@@ -153,13 +153,13 @@ def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig]
 
 
 def check_own_parts(config: TrainConfig) -> None:
-    """Try the parts that the configuration names by `_target_`, before anything has begun.
+    """Test the parts that the configuration names as `_target_`, before the training starts.
 
-    An optimizer and a scheduler take a step. Loggers and data are only looked up: to make them may take long, or write.
-    Callbacks are made by `build_callbacks`.
+    An optimizer and a scheduler make one step. For loggers and data only the arguments are checked, because making them
+    may take long, or write files. `build_callbacks` makes the callbacks.
 
     Raises:
-        UserError: there is no such class, it is of another kind, it cannot be made, or its first step fails.
+        UserError: no such class, a class of another kind, wrong arguments, or a first step that fails.
     """
     if isinstance(config.optimizer, CustomOptimizerConfig) or isinstance(config.scheduler, CustomSchedulerConfig):
         with isolate_rng():
@@ -207,10 +207,10 @@ def _loss_parameters(config: TrainConfig, data: RunData) -> dict[str, Any]:
 
 
 def build_callbacks(config: TrainConfig) -> list[Callback]:
-    """What a run does beside training, as `config.callbacks` and the trainer's settings ask for it.
+    """The callbacks of `config.callbacks` and of the trainer's settings.
 
     Raises:
-        UserError: a `_target_` is no callback, or cannot be made.
+        UserError: a `_target_` is not a callback, or cannot be made.
     """
     callbacks: list[Callback] = []
     if config.trainer.log_every_n_steps:
@@ -229,7 +229,7 @@ def build_callbacks(config: TrainConfig) -> list[Callback]:
 
 
 def best_checkpoint(config: TrainConfig, folder: Path) -> ModelCheckpoint:
-    """Lightning's own, for `best.ckpt`: the epoch whose objective is the best, at its end."""
+    """Lightning's callback that writes `best.ckpt` at the end of the epoch with the best objective."""
     return ModelCheckpoint(
         dirpath=(folder / BEST).parent,
         filename="best",
@@ -244,27 +244,29 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
     """Lightning's Trainer with `config.trainer`.
 
     Raises:
-        UserError: Lightning refuses the settings, for example a GPU where there is none, or the device has no float64.
+        UserError: Lightning refuses the settings, for example a missing GPU, or the device has no float64.
     """
     given = {key: value for key, value in asdict(config.trainer).items() if value is not None}
-    given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # null is a value of its own here
+    given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # here null has a meaning
     try:
         trainer = L.Trainer(
             **given,
             callbacks=callbacks,
             logger=logger,
             default_root_dir=folder,
-            plugins=[AtomicCheckpointIO(), *own_cluster(config.trainer)],
+            plugins=[AtomicCheckpointIO(), *cluster_plugins(config.trainer)],
             enable_progress_bar=config.callbacks.progress_bar,
             enable_checkpointing=bool(callbacks),
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
-        said = " ".join(str(error).split())
-        asked = config.trainer.accelerator
-        kinds = ACCELERATORS.get(asked, ())
+        reason = " ".join(str(error).split())
+        name = config.trainer.accelerator
+        kinds = ACCELERATORS.get(name, ())
         if kinds and not any(kind.is_available() for kind in kinds):
-            raise UserError(f"trainer.accelerator={asked}: there is none here ({said}); use trainer=auto") from error
-        raise UserError(f"trainer: {said}") from error
+            raise UserError(
+                f"trainer.accelerator={name}: this machine has none ({reason}); use trainer=auto"
+            ) from error
+        raise UserError(f"trainer: {reason}") from error
     precision = config.trainer.precision
     if PRECISIONS.get(str(precision)) == torch.float64:
         device = trainer.strategy.root_device

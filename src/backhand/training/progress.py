@@ -1,6 +1,6 @@
-"""How far the runs are: the metrics of the epochs behind them, why some have ended, and what follows for the next one.
+"""The progress of the runs: the metrics of their epochs, which runs have ended and why, the next learning rate.
 
-The decisions themselves are the pure functions of `decisions`; here they are taken from what the runs have.
+The decisions are the pure functions of `decisions`; this file applies them to the runs.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,28 @@ from torch import Tensor
 
 from backhand.config.validation import larger_is_better
 from backhand.reporting.epochs import Epochs
-from backhand.training.decisions import SCHEDULE, STOPPING, Ending, divergence, has_stopped, is_lost, learning_rate
+from backhand.training.decisions import (
+    SCHEDULE,
+    STOPPING,
+    Ending,
+    divergence_reason,
+    has_diverged,
+    has_stopped,
+    learning_rate,
+)
 
 
 class Progress:
-    """Of one run, or of K in the same tensors.
+    """The progress of one run, or of K in the same tensors.
 
     Args:
         settings: the arguments of `LightningMLP` by name.
 
     Attributes:
         history: the metrics of each epoch.
-        row: those of the epoch at hand, as far as they are known.
-        first_loss: of the first step (…), by which divergence is measured; None before it.
-        endings: for each run, why it ended before the last epoch; None as long as it has not.
+        row: the metrics of the current epoch so far.
+        first_loss: the loss of the first step (…), for `has_diverged`; None before it.
+        endings: for each run, why it ended before the last epoch; None while it trains.
         frozen: the runs (K,) that have ended.
     """
 
@@ -41,7 +49,7 @@ class Progress:
         self.forget_endings()
 
     def forget_endings(self) -> None:
-        """Forget how the run of a checkpoint ended: this one trains on from it."""
+        """Forget how a checkpoint's run ended, for a new run that starts from it."""
         self.endings: list[Ending | None] = [None] * len(self.frozen)
         self.frozen[:] = False
 
@@ -59,7 +67,7 @@ class Progress:
         self.frozen[:] = torch.tensor([ending is not None for ending in self.endings])
 
     def close_epoch(self, epoch: int, step: int, lr: Any) -> dict[str, np.ndarray]:
-        """Add the row to the history; returns it (…), training and validation first, as metrics.csv has them."""
+        """Add the row to the history, and return it (…) in the order of metrics.csv: training and validation first."""
         names = sorted(self.row, key=lambda name: not name.startswith(("train/", "val/")))
         row = {name: _array(self.row[name]) for name in names} | {"lr": _array(lr)}
         self.row = {}
@@ -67,22 +75,22 @@ class Progress:
         return row
 
     def end(self, run: int, ending: Ending) -> None:
-        """Let a run train no further, unless it has ended already."""
+        """End a run, unless it has ended already."""
         if self.endings[run] is None:
             self.endings[run], self.frozen[run] = ending, True
 
     def end_runs(self, none_taken: np.ndarray) -> None:
-        """End the runs that are lost, that could take no step of the epoch (…), or that stop early."""
+        """End the runs that diverged, whose steps were all skipped (`none_taken`, (…)), or that stop early."""
         epochs, loss = len(self.history), self.history.column("train/loss")[-1]
         if self.settings["on_nan"] == "continue":
             for run, value in enumerate(np.atleast_1d(loss)):
-                lost = None if np.isfinite(value) else Ending("diverged", divergence(value, epochs), epochs)
-                self.endings[run] = lost
+                ending = None if np.isfinite(value) else Ending("diverged", divergence_reason(value, epochs), epochs)
+                self.endings[run] = ending
         else:
-            for run in map(int, np.flatnonzero(is_lost(loss, _array(self.first_loss)))):
-                left_out = np.broadcast_to(none_taken, loss.shape).flat[run]
-                reason = f"no step of epoch {epochs} could be taken: each was left out"
-                reason = reason if left_out else divergence(loss.flat[run], epochs)
+            for run in map(int, np.flatnonzero(has_diverged(loss, _array(self.first_loss)))):
+                all_skipped = np.broadcast_to(none_taken, loss.shape).flat[run]
+                reason = f"all steps of epoch {epochs} were skipped"
+                reason = reason if all_skipped else divergence_reason(loss.flat[run], epochs)
                 self.end(run, Ending("diverged", reason, epochs))
         if (stopping := self.settings["early_stopping"]) is not None:
             values = self.history.column(self.settings["objective"])
@@ -91,7 +99,7 @@ class Progress:
                 self.end(run, Ending("stopped", None, epochs))
 
     def next_learning_rate(self, max_epochs: int | None) -> Any:
-        """Of the epoch that begins, (…); None where there is no schedule."""
+        """The learning rate (…) of the next epoch; None without a schedule."""
         schedule = self.of_all_runs("scheduler")
         if "_target_" in schedule or schedule["name"] == "none":
             return None
@@ -100,11 +108,11 @@ class Progress:
         return learning_rate(schedule, first, len(self.history), max_epochs, values, self.maximize)
 
     def of_each_run(self, name: str) -> list[Any]:
-        """A setting as a list, one for each run."""
+        """A setting as a list with one entry per run."""
         return of_each_run(self.settings[name], self.settings["runs"])
 
     def of_all_runs(self, group: str) -> dict[str, Any]:
-        """The settings of the optimizer or the schedule; of several runs those that are numbers as arrays (K,)."""
+        """The settings of the optimizer or the schedule; numbers are arrays (K,) for several runs."""
         each = self.of_each_run(group)
         if self.settings["runs"] is None:
             return each[0]
@@ -115,7 +123,7 @@ class Progress:
 
 
 def of_each_run(setting: Any, runs: int | None) -> list[Any]:
-    """A setting that may be a list, one for each run, as such a list."""
+    """A setting as a list with one entry per run; it may be such a list already."""
     return setting if isinstance(setting, list) else [setting] * (runs or 1)
 
 

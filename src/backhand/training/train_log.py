@@ -1,4 +1,4 @@
-"""What train.log says of a run: what it trains with, each epoch, what ended it, and what the test split gave."""
+"""The lines of train.log: a run's setup, each epoch, why the run ended, and its test metrics."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 
 def log_overrides() -> None:
-    """Log what the command line set, where there is one."""
+    """Log the overrides of the command line, if Hydra has started the run."""
     if HydraConfig.initialized():
         log.info("overrides: %s", without_secrets(" ".join(HydraConfig.get().overrides.task)) or "none")
 
 
 def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: str, processes: int = 1) -> None:
-    """Log the data set, the network, the device, and the checkpoint that the run begins from."""
+    """Log the data set, the network, the device, and the checkpoint that the run starts from."""
     facts = data.dataset.facts
     sizes = ", ".join(f"{len(rows.x):,} {split}" for split, rows in data.dataset.rows.items()) or "its own batches of"
     target = f"{facts.classes} classes" if facts.classes else "a number to predict"
@@ -41,9 +41,9 @@ def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: 
     names = config.model.hidden_activation
     flat = [name for name in ([names] if isinstance(names, str) else names) if ACTIVATIONS[name].flat]
     if flat and config.model.hidden and config.model.gradient in ("hand", "autograd"):
-        log.warning("%s has the derivative 0, and no gradient passes it; gradient=straight_through does", flat[0])
+        log.warning("%s has the derivative 0, so no gradient passes it; use model.gradient=straight_through", flat[0])
     if config.ckpt_path is not None:
-        log.info("begins from %s", Path(config.ckpt_path))
+        log.info("starts from %s", Path(config.ckpt_path))
 
 
 class EpochLines(Checkpoint):
@@ -62,7 +62,7 @@ class EpochLines(Checkpoint):
 
 
 def log_end(result: Result, rows: Sequence[Mapping[str, float]], config: TrainConfig) -> None:
-    """Log what ended a run, and the test metrics of its best epoch."""
+    """Log why a run ended, and the test metrics of its best epoch."""
     epochs = "1 epoch" if result.epochs == 1 else f"{result.epochs:,} epochs"
     steps = "1 step" if result.steps == 1 else f"{result.steps:,} steps"
     log.info("%s, %s, %.1f s: %s", epochs, steps, result.seconds, _reason(result, config))
@@ -74,13 +74,13 @@ def log_end(result: Result, rows: Sequence[Mapping[str, float]], config: TrainCo
 
 
 def in_words(row: Mapping[str, float], names: Sequence[str]) -> str:
-    """Those of the metrics that the row has, as in `train/loss 0.053, val/acc 96.67%`."""
+    """The named metrics that the row has, as in `train/loss 0.053, val/acc 96.67%`."""
     present = [name for name in dict.fromkeys(names) if name in row]
     return ", ".join(f"{name} {format_metric(name.partition('/')[2], row[name])}" for name in present)
 
 
 def _reason(result: Result, config: TrainConfig) -> str:
-    """Why a run trains no further."""
+    """Why a run ended."""
     if result.status != "finished":
         return f"{result.status}: {without_secrets(result.error)}" if result.error else result.status
     limits = config.trainer

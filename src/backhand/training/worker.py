@@ -22,11 +22,14 @@ from backhand.training.processes import is_first, quiet_others
 
 
 def main() -> None:
-    """Train, and leave an exception to the launcher, which reads it from a file."""
+    """Train; an exception is written to a file, from which the launcher reads it."""
     threading.Thread(target=_end_with, args=[int(sys.argv[2])], daemon=True).start()
-    for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm's may be for all, and are for the one that was submitted
+    for number in (
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):  # Slurm may send them to all, for the submitted one
         signal.signal(number, signal.SIG_IGN)
-    os.environ.pop("SUBMITIT_EXECUTOR", None)  # that one, too, is where SIGTERM may mean something else
+    os.environ.pop("SUBMITIT_EXECUTOR", None)  # only in the submitted process SIGTERM may have another meaning
     replace_unencodable()
     try:
         record(_train)(Path(sys.argv[1]))
@@ -37,7 +40,7 @@ def main() -> None:
 
 
 def _train(task: Path) -> None:
-    logs, configs, folder, alone = json.loads(task.read_text(encoding="utf-8"))
+    logs, configs, folder, standalone = json.loads(task.read_text(encoding="utf-8"))
     if is_first() and logs.get("root") is not None:
         logging.config.dictConfig(logs)
     quiet_others()
@@ -47,18 +50,18 @@ def _train(task: Path) -> None:
 
     quiet_lightning()
     try:
-        with Interruption().watched() as interruption:
+        with Interruption().handling_signals() as interruption:
             config, composed = (typed(OmegaConf.create(each)) for each in json.loads(configs))
             with own_code(config, Path(folder)):
-                Run(config, Path(folder), composed, interruption).train(alone)
+                Run(config, Path(folder), composed, interruption).train(standalone)
     except UserError as error:
-        raise UserError(str(error)) from None  # by this name the one who started it knows its kinds, too
+        raise UserError(str(error)) from None  # `reason_of` recognises it by this name, subclasses too
     if distributed.is_initialized():
-        distributed.destroy_process_group()  # NCCL complains of a process that ends in its group
+        distributed.destroy_process_group()  # or NCCL warns when the process ends
 
 
 def _end_with(starter: int) -> None:
-    """End when the one who started this process is gone: it would wait for the others forever."""
+    """End when the process that started this one has died: this one would wait forever for the others."""
     while os.getppid() == starter:
         time.sleep(1)
     os._exit(1)

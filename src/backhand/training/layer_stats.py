@@ -1,4 +1,4 @@
-"""What goes through the layers of a network on one batch: z and h on the way up, δ and gradients on the way down."""
+"""Statistics of a network's layers on one batch: δ, gradient norms, dead and saturated units, histograms."""
 
 import functools
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
 from backhand.reporting.wandb_content import Histogram, log_histograms
 
-# A unit is saturated on a sample where its slope is below this share of the activation's steepest: |tanh z| > 0.99.
+# A unit is saturated on a sample where |g′(z)| is below this share of its maximum: |tanh z| > 0.99.
 FLAT = 0.02
 BINS = 64
 
 
 @dataclass
-class Flow:
-    """The quantities of every layer, first layer first; the dots are the run axis of a population.
+class LayerQuantities:
+    """The quantities of every layer, first layer first; the dots are the run axis.
 
     Attributes:
         preactivations: z (…, B, n), the output's last.
@@ -47,8 +47,8 @@ class Flow:
 
 
 @torch.no_grad()
-def flow(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> Flow:
-    """Forward and backward on a batch, everything kept."""
+def layer_quantities(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> LayerQuantities:
+    """Run forward and backward on a batch, and return every layer's quantities."""
     network, theta = model.network, [each.detach() for each in model.parameters_in_order()]
     criterion, weight = model.criterion(loss, parameters, batch.x)
     weights, biases = theta[::2], theta[1::2]
@@ -64,20 +64,20 @@ def flow(model: MLP, loss: str, parameters: dict[str, Any], batch: Batch) -> Flo
         for h, delta in zip(layer_inputs, deltas, strict=True)
         for gradient in (weight_gradient(h, delta), bias_gradient(delta))
     ]
-    return Flow(z, hidden, deltas, gradients)
+    return LayerQuantities(z, hidden, deltas, gradients)
 
 
 def layer_names(layers: int) -> list[str]:
-    """What the metrics call the layers: `hidden_0`, …, `output`."""
+    """The names of the layers in the metrics: `hidden_0`, …, `output`."""
     return [*(f"hidden_{i}" for i in range(layers - 1)), "output"]
 
 
-def measures(model: MLP, found: Flow) -> dict[str, Tensor]:
-    """The metrics of one flow, each (…), in float32.
+def layer_stats(model: MLP, found: LayerQuantities) -> dict[str, Tensor]:
+    """The metrics of the layers, each (…), in float32.
 
     `delta/<layer>` is the root mean square of δ, `grad/<parameter>` the Frobenius norm of a gradient. Of the hidden
-    units, `units/dead_<layer>` is the share that has the slope 0 on every sample, and for an activation with two ends,
-    `units/saturated_<layer>` the share of units and samples where the slope is below `FLAT` of the steepest.
+    units, `units/dead_<layer>` is the share with the derivative 0 on every sample. For a bounded activation,
+    `units/saturated_<layer>` is the share of units and samples where |g′(z)| is below `FLAT` times its maximum.
     """
     names, runs = layer_names(len(found.deltas)), found.preactivations[0].dim() - 2
     metrics = {
@@ -87,18 +87,18 @@ def measures(model: MLP, found: Flow) -> dict[str, Tensor]:
     for (name, _), each in zip(model.layers.named_parameters(prefix="layers"), found.gradients, strict=True):
         metrics[f"grad/{name}"] = each.float().flatten(runs).norm(dim=-1)
     for i, (name, z, h) in enumerate(zip(names, found.preactivations, found.hidden, strict=False)):
-        g, steepest = model.network.g(i), _steepest(model.network.g_name(i))
+        g, largest = model.network.g(i), _largest_slope(model.network.g_name(i))
         slope = g.derivative(wide(z if g.reads == "z" else h)).expand(h.shape).abs()
-        if steepest is None:
+        if largest is None:
             metrics[f"units/dead_{name}"] = (slope == 0).all(-2).float().mean(-1)
         else:
-            metrics[f"units/saturated_{name}"] = (slope < FLAT * steepest).float().mean((-2, -1))
+            metrics[f"units/saturated_{name}"] = (slope < FLAT * largest).float().mean((-2, -1))
     return metrics
 
 
 @functools.cache
-def _steepest(activation: str) -> float | None:
-    """The steepest slope of an activation with two ends; None for one that grows without bounds."""
+def _largest_slope(activation: str) -> float | None:
+    """The maximum of |g′| of a bounded activation; None for an unbounded one."""
     g = ACTIVATIONS[activation]
     z = torch.linspace(-1e3, 1e3, 200_001, dtype=torch.float64)
     a = g(z)
@@ -107,8 +107,8 @@ def _steepest(activation: str) -> float | None:
     return float(g.derivative(z if g.reads == "z" else a).abs().max())
 
 
-def histograms(found: Flow) -> dict[str, list[Histogram | None]]:
-    """How z, h and δ of each layer are spread, one histogram a run; None where a number is not finite."""
+def histograms(found: LayerQuantities) -> dict[str, list[Histogram | None]]:
+    """Histograms of z, h and δ of each layer, one per run; None where a number is not finite."""
     names = layer_names(len(found.deltas))
     kinds: tuple[tuple[str, Sequence[Tensor]], ...] = (
         ("z", found.preactivations), ("h", found.hidden), ("delta", found.deltas)
@@ -121,30 +121,30 @@ def histograms(found: Flow) -> dict[str, list[Histogram | None]]:
 
 
 def _histograms(t: Tensor) -> list[Histogram | None]:
-    """Of (…, B, n), one for each run."""
+    """One histogram for each run of (…, B, n)."""
     values = t.to(widest_dtype(t.device)).reshape(-1, t.shape[-2] * t.shape[-1])
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     finite = torch.isfinite(high - low)[:, 0].tolist()
     width = torch.where(high > low, (high - low) / BINS, 1.0)
-    places = ((values - low) / width).nan_to_num().long().clamp(0, BINS - 1)
+    bins = ((values - low) / width).nan_to_num().long().clamp(0, BINS - 1)
     counts = torch.zeros(len(values), BINS, dtype=torch.long, device=values.device)
-    counts.scatter_add_(1, places, torch.ones_like(places))
+    counts.scatter_add_(1, bins, torch.ones_like(bins))
     rows = zip(counts.tolist(), low[:, 0].tolist(), width[:, 0].tolist(), finite, strict=True)
     return [Histogram(count, start, step) if known else None for count, start, step, known in rows]
 
 
 class FlowMetrics(Callback):
-    """Adds the flow of one batch to the metrics of every epoch, and its histograms to W&B at some.
+    """`callbacks.flow`: adds `layer_stats` of one batch to the metrics of every epoch, and logs histograms to W&B.
 
-    The batch is the beginning of the training split, without augmentation: the same at every epoch, and in every run
-    with the same data.
+    The batch is the start of the training split, without augmentation: the same in every epoch, and in every run on
+    the same data.
 
     Args:
-        samples: in the batch.
-        histograms_every: epochs between two histograms; the first epoch has one. None for none.
+        samples: how many are in the batch.
+        histograms_every: epochs between two histograms, from the first epoch on; None for no histograms.
 
     Attributes:
-        histograms: of several runs, those of each epoch that has them, for their own W&B runs.
+        histograms: of a population, by epoch; they are logged when each run's own W&B run is made.
     """
 
     def __init__(self, samples: int, histograms_every: int | None) -> None:
@@ -169,9 +169,9 @@ class FlowMetrics(Callback):
         self.batch = next(iter(trainer.datamodule.whole("train", self.samples)))  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        found = flow(pl_module.model, pl_module.loss, pl_module.loss_parameters, self.batch)
-        metrics = measures(pl_module.model, found)
-        # One look at the device.
+        found = layer_quantities(pl_module.model, pl_module.loss, pl_module.loss_parameters, self.batch)
+        metrics = layer_stats(pl_module.model, found)
+        # One transfer from the device for all metrics.
         pl_module.progress.row |= dict(zip(metrics, torch.stack(list(metrics.values())).cpu(), strict=True))
         epoch = trainer.current_epoch
         if self.histograms_every is None or epoch % self.histograms_every:

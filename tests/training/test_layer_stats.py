@@ -1,4 +1,4 @@
-"""What is logged of the layers, against autograd on torch's own network, and numpy."""
+"""The layer statistics, against autograd on torch's own network, and numpy."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from backhand import MLP
 from backhand.data.batches import Batch
-from backhand.training.flow import Flow, flow, histograms, measures
+from backhand.training.layer_stats import LayerQuantities, histograms, layer_quantities, layer_stats
 
 
 def taken_apart(model, x, y):
@@ -31,12 +31,12 @@ def taken_apart(model, x, y):
 @pytest.mark.parametrize("g", ["tanh", "relu", "gelu"])
 @pytest.mark.parametrize("hidden", [[], [5], [6, 4]])
 @pytest.mark.parametrize("f", ["softmax", "identity"])
-def test_the_flow_and_its_measures_are_autograds(g, hidden, f):
+def test_the_quantities_and_statistics_of_layers_are_those_of_autograd(g, hidden, f):
     model = MLP([3, *hidden, 2], g, f, dtype=torch.float64)
     x = torch.randn(7, 3, dtype=torch.float64)
     y = torch.randint(2, (7,)) if f == "softmax" else torch.randn(7, 2, dtype=torch.float64)
     loss = "cross_entropy" if f == "softmax" else "mse"
-    found = flow(model, loss, {}, Batch(x, y))
+    found = layer_quantities(model, loss, {}, Batch(x, y))
     z, h, deltas, gradients = taken_apart(model, x, y)
     for own, right in ((found.preactivations, z), (found.hidden, h), (found.deltas, deltas)):
         assert len(own) == len(right)
@@ -44,7 +44,7 @@ def test_the_flow_and_its_measures_are_autograds(g, hidden, f):
             torch.testing.assert_close(a, b.detach())
     for a, b in zip(found.gradients, gradients, strict=True):
         torch.testing.assert_close(a, b)
-    metrics = measures(model, found)
+    metrics = layer_stats(model, found)
     names = [*(f"hidden_{i}" for i in range(len(hidden))), "output"]
     for name, delta in zip(names, deltas, strict=True):
         assert float(metrics[f"delta/{name}"]) == pytest.approx(float(delta.square().mean()) ** 0.5, rel=1e-6)
@@ -53,34 +53,36 @@ def test_the_flow_and_its_measures_are_autograds(g, hidden, f):
     assert len([name for name in metrics if name.startswith("units/")]) == len(hidden)
 
 
-def test_units_at_rest_are_counted():
+def test_dead_and_saturated_units_are_counted():
     model = MLP([1, 4, 1], "relu", "identity")
     with torch.no_grad():
         model.layers[0].weight.copy_(torch.tensor([[1.0, 1.0, -1.0, 0.0]]))
         model.layers[0].bias.copy_(torch.tensor([0.0, -10.0, 0.0, 0.0]))
     x = torch.tensor([[1.0], [2.0]])
-    found = measures(model, flow(model, "mse", {}, Batch(x, torch.zeros(2, 1))))
+    found = layer_stats(model, layer_quantities(model, "mse", {}, Batch(x, torch.zeros(2, 1))))
     assert float(found["units/dead_hidden_0"]) == 0.75
     model = MLP([1, 2, 1], "tanh", "identity")
     with torch.no_grad():
         model.layers[0].weight.copy_(torch.tensor([[1.0, 100.0]]))
         model.layers[0].bias.zero_()
-    found = measures(model, flow(model, "mse", {}, Batch(torch.tensor([[0.1], [3.0]]), torch.zeros(2, 1))))
+    found = layer_stats(
+        model, layer_quantities(model, "mse", {}, Batch(torch.tensor([[0.1], [3.0]]), torch.zeros(2, 1)))
+    )
     assert float(found["units/saturated_hidden_0"]) == 0.75  # all but tanh(0.1), where 1 - tanh² is 0.99
 
 
-def test_each_run_of_a_population_has_its_own():
+def test_each_run_of_a_population_has_its_own_statistics():
     model = MLP([3, 5, 2], "tanh", "softmax", runs=4)
     x, y = torch.randn(6, 3), torch.randint(2, (6,))
-    found = flow(model, "cross_entropy", {}, Batch(x, y))
-    metrics, spread = measures(model, found), histograms(found)
+    found = layer_quantities(model, "cross_entropy", {}, Batch(x, y))
+    metrics, spread = layer_stats(model, found), histograms(found)
     for run in range(4):
         alone = MLP([3, 5, 2], "tanh", "softmax")
         with torch.no_grad():
             for own, all_ in zip(alone.parameters(), model.parameters(), strict=True):
                 own.copy_(all_[run])
-        of_run = flow(alone, "cross_entropy", {}, Batch(x, y))
-        for name, value in measures(alone, of_run).items():
+        of_run = layer_quantities(alone, "cross_entropy", {}, Batch(x, y))
+        for name, value in layer_stats(alone, of_run).items():
             torch.testing.assert_close(metrics[name][run], value)
         for name, each in histograms(of_run).items():
             assert each[0].counts == spread[name][run].counts
@@ -88,7 +90,7 @@ def test_each_run_of_a_population_has_its_own():
 
 def test_histograms_are_numpys():
     values = torch.cat([torch.randn(2, 50, 7), torch.full((1, 50, 7), 3.0)])
-    spread = histograms(Flow([values], [], [values], []))["histograms/delta/output"]
+    spread = histograms(LayerQuantities([values], [], [values], []))["histograms/delta/output"]
     for run, each in zip(values[:2], spread[:2], strict=True):
         counts, edges = np.histogram(run.double().numpy(), bins=64)
         assert sum(each.counts) == 350
@@ -97,6 +99,6 @@ def test_histograms_are_numpys():
         assert each.start + 64 * each.width == pytest.approx(edges[-1])
     assert spread[2].counts == [350, *[0] * 63]
     broken = torch.tensor([[[1.0], [float("nan")]], [[1.0], [2.0]]])
-    first, second = histograms(Flow([broken], [], [broken], []))["histograms/z/output"]
+    first, second = histograms(LayerQuantities([broken], [], [broken], []))["histograms/z/output"]
     assert first is None
     assert sum(second.counts) == 2
