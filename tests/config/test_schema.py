@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.config import CONF
 from backhand.config.schema import AUGMENTATIONS, CHOICES, STRATEGIES, TrainerConfig
-from backhand.config.validation import facts_of, layer_sizes, typed
+from backhand.config.validation import known_info, layer_sizes, typed
 from backhand.data import augmentation
 
 # Objects, not values that a file could hold, or set by the train task itself.
@@ -67,9 +67,9 @@ def test_the_augmentations_that_can_be_named_are_those_that_there_are():
 def test_a_data_set_names_its_output_and_loss_and_the_user_may_override(configured):
     config = configured("data=breast_cancer")
     assert (config.model.output_activation, config.model.loss) == ("sigmoid", "binary_cross_entropy")
-    assert layer_sizes(config, facts_of(config.data)) == [30, 64, 1]
+    assert layer_sizes(config, known_info(config.data)) == [30, 64, 1]
     config = configured("data=breast_cancer", "model.output_activation=softmax", "model.loss=cross_entropy")
-    assert layer_sizes(config, facts_of(config.data)) == [30, 64, 2]
+    assert layer_sizes(config, known_info(config.data)) == [30, 64, 2]
 
 
 @pytest.mark.parametrize(

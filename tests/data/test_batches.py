@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 import torch
 
-from backhand.config.catalogue import Facts
+from backhand.config.dataset_info import DatasetInfo
 from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows
 
@@ -13,7 +13,7 @@ from backhand.data.dataset import Dataset, Rows
 def batches(n=10, size=4, seed=0, weight=None, x=None, **place):
     x = torch.arange(n, dtype=torch.float32).unsqueeze(-1) if x is None else x
     rows = Rows(torch.arange(n), x, torch.arange(n), weight)
-    return Batches(rows, Dataset({"train": rows}, Facts(features=1, classes=n), []), size, Place(**place), seed)
+    return Batches(rows, Dataset({"train": rows}, DatasetInfo(features=1, classes=n), []), size, Place(**place), seed)
 
 
 def order(given, epoch):
@@ -79,7 +79,7 @@ def test_processes_that_share_the_batches_have_the_whole_ones_mean(processes, we
 def test_pictures_are_normalised_batch_by_batch_and_only_then():
     x = torch.randint(256, (10, 6), dtype=torch.uint8)
     rows = Rows(torch.arange(10), x, torch.arange(10))
-    data = Dataset({"train": rows}, Facts(6, 10), [], mean=torch.tensor([100.0]), std=torch.tensor([50.0]))
+    data = Dataset({"train": rows}, DatasetInfo(6, 10), [], mean=torch.tensor([100.0]), std=torch.tensor([50.0]))
     given = Batches(rows, data, 4, Place(dtype=torch.float64), shuffle_seed=3)
     assert given.rows.x.dtype == torch.uint8
     for batch in given:
@@ -88,5 +88,6 @@ def test_pictures_are_normalised_batch_by_batch_and_only_then():
 
 def test_an_order_that_is_to_be_the_same_is_that_of_the_first_epoch():
     given = batches(n=40)
-    always = Batches(given.rows, Dataset({"train": given.rows}, Facts(1, 40), []), 4, Place(), 0, same_every_epoch=True)
+    data = Dataset({"train": given.rows}, DatasetInfo(1, 40), [])
+    always = Batches(given.rows, data, 4, Place(), 0, same_every_epoch=True)
     assert order(always, 3) == order(always, 0) == order(given, 0) != order(given, 3)

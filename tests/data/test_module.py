@@ -5,11 +5,11 @@ import pytest
 import sklearn.datasets
 import torch
 
-from backhand.config.catalogue import CATALOGUE
+from backhand.config.dataset_info import DATASETS
 from backhand.data.dataset import SPLITS, split_rows
 from backhand.errors import UserError
 
-SHIPPED = [name for name, facts in CATALOGUE.items() if facts.samples is not None]
+SHIPPED = [name for name, info in DATASETS.items() if info.samples is not None]
 
 
 def bunch(name):
@@ -18,17 +18,17 @@ def bunch(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_catalogue_says_what_scikit_learn_ships(name):
-    data, facts = bunch(name), CATALOGUE[name]
-    assert data.data.shape == (facts.samples, facts.features)
-    assert facts.classes is None or set(data.target) == set(range(facts.classes))
-    assert facts.picture is None or np.prod(facts.picture) == facts.features
+    data, info = bunch(name), DATASETS[name]
+    assert data.data.shape == (info.samples, info.features)
+    assert info.classes is None or set(data.target) == set(range(info.classes))
+    assert info.picture is None or np.prod(info.picture) == info.features
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_splits_are_disjoint_and_leave_nothing_out(loaded, name):
     data = loaded(f"data={name}")
     rows = torch.cat([data.rows[split].ids for split in SPLITS])
-    assert sorted(rows.tolist()) == list(range(CATALOGUE[name].samples))
+    assert sorted(rows.tolist()) == list(range(DATASETS[name].samples))
 
 
 def test_digits_has_1257_rows_to_train_on(loaded):
@@ -36,13 +36,13 @@ def test_digits_has_1257_rows_to_train_on(loaded):
     assert [len(data.rows[split].x) for split in SPLITS] == [1257, 270, 270]
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if CATALOGUE[name].classes])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if DATASETS[name].classes])
 def test_the_splits_are_stratified(loaded, name):
     rows, labels = loaded(f"data={name}").dataset.rows, bunch(name).target
     for split in SPLITS:
         part = rows[split]
         assert torch.equal(part.y, torch.from_numpy(labels[part.ids.numpy()]))
-        counts = torch.bincount(part.y, minlength=CATALOGUE[name].classes)
+        counts = torch.bincount(part.y, minlength=DATASETS[name].classes)
         expected = np.bincount(labels) * len(part.y) / len(labels)
         assert np.abs(counts.numpy() - expected).max() <= 2
 

@@ -345,7 +345,7 @@ def test_keys_are_handed_to_the_class(configured):
     config = configured(*named(Takes, "data.batch_size=9", "++data.deep.list=[1,a]", "++data.rows=90"))
     dataset = load(config.data)
     assert Takes.given == (9, 6, 3, 0.15, 0, {"list": [1, "a"]})
-    assert sum(len(rows.x) for rows in dataset.rows.values()) == dataset.facts.samples == 90
+    assert sum(len(rows.x) for rows in dataset.rows.values()) == dataset.info.samples == 90
     assert set(HANDED_OVER) <= set(vars(config.data))
 
 
@@ -384,16 +384,16 @@ def test_a_batch_that_is_something_else_is_refused_in_a_line(trained, monkeypatc
 
 
 def test_numbers_to_predict_are_as_many_as_is_said(configured):
-    facts = load(configured(*named(Module, "data.outputs=2", classes="null")).data).facts
-    x, y, _ = plain((x2[0], torch.ones(2, 2)), facts=facts.__class__(3, None, outputs=2), where="")
+    info = load(configured(*named(Module, "data.outputs=2", classes="null")).data).info
+    x, y, _ = plain((x2[0], torch.ones(2, 2)), info=info.__class__(3, None, outputs=2), where="")
     assert (x.shape, y.shape) == ((2, 3), (2, 2))
     with pytest.raises(UserError, match=r"a sample's y has 1 numbers; data\.outputs=2 must say so"):
-        plain((x2, y2), facts, "here")
+        plain((x2, y2), info, "here")
 
 
 def test_on_a_gpu_the_numbers_are_not_looked_at_again():
-    facts = type("Shape", (), {"features": 6, "classes": 3, "outputs": 1})
-    plain((x2, y2 + 1), facts, "", look=False)
+    info = type("Shape", (), {"features": 6, "classes": 3, "outputs": 1})
+    plain((x2, y2 + 1), info, "", look=False)
 
 
 class Several(Module):

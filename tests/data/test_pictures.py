@@ -24,7 +24,7 @@ from tests.data.picture_files import (
 )
 from torchvision import datasets
 
-from backhand.config.catalogue import CATALOGUE, PICTURES
+from backhand.config.dataset_info import DATASETS, PICTURES
 from backhand.config.schema import PicturesConfig
 from backhand.data import pictures
 from backhand.data.dataset import SPLITS
@@ -196,12 +196,12 @@ def test_shapes_are_those_of_the_catalogue(tmp_path, cifar, name):
     cifar()
     write_idx(tmp_path, TRAIN, TEST, pictures.SOURCES[name].__name__)
     data = load_pictures(settings(tmp_path, name))
-    assert data.facts.samples == 60
-    assert (data.facts.features, data.facts.picture) == (CATALOGUE[name].features, CATALOGUE[name].picture)
-    assert len(data.class_names) == data.facts.classes
+    assert data.info.samples == 60
+    assert (data.info.features, data.info.picture) == (DATASETS[name].features, DATASETS[name].picture)
+    assert len(data.class_names) == data.info.classes
     for split in SPLITS:
         rows = data.rows[split]
-        assert rows.x.shape == (len(rows.ids), data.facts.features)
+        assert rows.x.shape == (len(rows.ids), data.info.features)
         assert rows.x.dtype == torch.uint8
         assert rows.x.is_contiguous()
         assert rows.y.dtype == torch.int64
@@ -298,7 +298,7 @@ def test_files_that_are_not_there_are_downloaded(tmp_path, capfd):
 @pytest.mark.usefixtures("mnist_server")
 def test_files_that_are_there_are_not_downloaded(tmp_path):
     write_idx(tmp_path / "data", random_pictures(50, (28, 28)), TEST)
-    assert load_pictures(settings(tmp_path / "data")).facts.samples == 50
+    assert load_pictures(settings(tmp_path / "data")).info.samples == 50
 
 
 @pytest.mark.parametrize("name", IDX_FILES)
@@ -308,7 +308,7 @@ def test_a_download_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(tmp
     refusal(tmp_path / "data", "cannot be downloaded", f"MNIST/raw/{name}.gz")
     assert everything_below(tmp_path / "data") == []
     cut.clear()
-    assert load_pictures(settings(tmp_path / "data")).facts.samples == 60
+    assert load_pictures(settings(tmp_path / "data")).info.samples == 60
 
 
 def test_a_file_that_the_server_lacks_is_one_line(tmp_path, mnist_server):
@@ -325,7 +325,7 @@ def test_cifar_is_downloaded_whole_or_not_at_all(tmp_path, monkeypatch, server, 
     monkeypatch.setattr(datasets.CIFAR10, "url", f"{address}cifar-10-python.tar.gz")
     limits |= {} if cut is None else {"cifar-10-python.tar.gz": cut}
     if cut is None:
-        assert load_pictures(settings(tmp_path / "data", "cifar10")).facts.samples == 60
+        assert load_pictures(settings(tmp_path / "data", "cifar10")).info.samples == 60
         assert names_in(tmp_path / "data") == ["cifar-10-batches-py"]
     else:
         refusal(tmp_path / "data", "cannot be downloaded", name="cifar10")
@@ -335,7 +335,7 @@ def test_cifar_is_downloaded_whole_or_not_at_all(tmp_path, monkeypatch, server, 
 def test_cifars_archive_is_unpacked_without_a_network(tmp_path, monkeypatch, cifar):
     cifar()
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", pack_cifar(tmp_path))
-    assert load_pictures(settings(tmp_path, "cifar10")).facts.samples == 60
+    assert load_pictures(settings(tmp_path, "cifar10")).info.samples == 60
 
 
 def test_an_archive_that_is_not_cifars_is_neither_opened_nor_overwritten(tmp_path, cifar):
@@ -416,7 +416,7 @@ def test_a_folder_of_old_torchvision_files_is_not_read(tmp_path):
     processed.mkdir()
     for file in ("training.pt", "test.pt"):
         torch.save((torch.zeros(90, 28, 28, dtype=torch.uint8), torch.arange(90) % 10), processed / file)
-    assert load_pictures(settings(tmp_path)).facts.samples == 60
+    assert load_pictures(settings(tmp_path)).info.samples == 60
 
 
 def test_where_nothing_may_be_written_packed_files_stay_so(tmp_path, original):
@@ -426,7 +426,7 @@ def test_where_nothing_may_be_written_packed_files_stay_so(tmp_path, original):
         load_pictures(settings(tmp_path), write=False)
     assert names_in(folder) == before
     load_pictures(settings(tmp_path))
-    assert load_pictures(settings(tmp_path), write=False).facts.samples == 60
+    assert load_pictures(settings(tmp_path), write=False).info.samples == 60
 
 
 @pytest.mark.usefixtures("mnist_server")

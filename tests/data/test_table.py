@@ -94,7 +94,7 @@ def test_dtypes_shapes_and_facts(tmp_path):
     train = data.rows["train"]
     assert (train.x.dtype, train.y.dtype, train.weight.dtype) == (torch.float32, torch.float64, torch.float64)
     assert (train.ids.dtype, train.y.shape, train.weight.shape) == (torch.int64, (28, 1), (28,))
-    assert (data.facts.features, data.facts.classes, data.facts.samples, data.facts.outputs) == (7, None, N, 1)
+    assert (data.info.features, data.info.classes, data.info.samples, data.info.outputs) == (7, None, N, 1)
     assert {name: len(rows.x) for name, rows in data.rows.items()} == {"train": 28, "val": 6, "test": 6}
     assert data.class_names == []
 
@@ -114,7 +114,7 @@ def test_classes_are_sorted_and_stratified(tmp_path):
     table = frame()
     data = loaded(written(tmp_path, table), target="kind")
     assert data.class_names == ["flat", "house"]
-    assert data.facts.classes == 2
+    assert data.info.classes == 2
     assert np.array_equal(in_file_order(data, "y"), (table.kind == "house").astype(int))
     assert data.rows["train"].y.dtype == torch.int64
     assert data.rows["train"].y.bincount().tolist() == [14, 14]
@@ -328,7 +328,7 @@ def test_more_rows_than_a_file_can_have_are_refused_before_they_are_read(tmp_pat
     path = written(tmp_path, frame(1000).assign(area=1.0), "t.parquet")
     monkeypatch.setattr("backhand.data.tablefile.MOST_TIMES", 1)
     monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000)
-    assert loaded(path).facts.samples == 1000
+    assert loaded(path).info.samples == 1000
     monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000 - 1)
     refusal(lambda: loaded(path), "and unpacked more than")
 

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from backhand.config.catalogue import Facts
+from backhand.config.dataset_info import DatasetInfo
 from backhand.config.schema import STRATEGIES
 from backhand.data.batches import Batches, Place
 from backhand.data.dataset import Dataset, Rows
@@ -27,7 +27,7 @@ def shared_batches(count, weight, class_weight):
     """The batches of an epoch, four rows each and one in the last, for a single process and for each of `count`."""
     classes = torch.tensor([0, 1, 2, 2, 1, 0, 1, 1, 2])
     rows = Rows(torch.arange(9), torch.arange(9.0, dtype=torch.float64).unsqueeze(-1), classes, weight)
-    data = Dataset({"train": rows}, Facts(features=1, classes=3), [])
+    data = Dataset({"train": rows}, DatasetInfo(features=1, classes=3), [])
     places = [Place(dtype=torch.float64), *(Place(dtype=torch.float64, rank=r, processes=count) for r in range(count))]
     return zip(*(Batches(rows, data, 4, place, None, class_weight=class_weight) for place in places), strict=True)
 
@@ -64,7 +64,7 @@ def test_a_batch_in_which_no_sample_counts_has_the_share_1():
 def test_augmented_pictures_are_those_of_a_single_process():
     x = torch.randint(256, (10, 3 * 28 * 28), dtype=torch.uint8)
     rows = Rows(torch.arange(10), x, torch.arange(10))
-    data = Dataset({"train": rows}, Facts(3 * 28 * 28, 10, picture=(3, 28, 28)), [])
+    data = Dataset({"train": rows}, DatasetInfo(3 * 28 * 28, 10, picture=(3, 28, 28)), [])
     alone, first, second = (
         Batches(rows, data, 4, place, shuffle_seed=1, augmentation="shift")
         for place in (Place(), Place(rank=0, processes=2), Place(rank=1, processes=2))

@@ -13,7 +13,7 @@ from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import MISSING, OmegaConf
 from pydantic import Field
 
-from backhand.config.catalogue import CATALOGUE
+from backhand.config.dataset_info import DATASETS
 from backhand.config.ranges import (
     DURATION,
     Batches,
@@ -363,7 +363,7 @@ class TrainConfig:
 # The dataclass of every choice of a group. One that is added here needs a file `conf/GROUP/NAME.yaml`, and no more.
 CHOICES: dict[str, dict[str, type]] = {
     "data": {
-        **{name: PicturesConfig if facts.own_test else DataConfig for name, facts in CATALOGUE.items()},
+        **{name: PicturesConfig if info.own_test else DataConfig for name, info in DATASETS.items()},
         "table": TableConfig,
         "teacher": TeacherConfig,
         "custom": CustomDataConfig,

@@ -17,8 +17,8 @@ from backhand.calculus.choices import check_choice, closest
 from backhand.calculus.feedback import GRADIENTS, RULES
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
-from backhand.config.catalogue import CATALOGUE, Facts
 from backhand.config.confidential import USER, check_nothing_confidential, leaves, without_secrets
+from backhand.config.dataset_info import DATASETS, DatasetInfo
 from backhand.config.errors import nameless
 from backhand.config.imports import file_and_name, import_all, names_in
 from backhand.config.ranges import LARGEST_SIZE, check_ranges, is_whole
@@ -47,7 +47,7 @@ from backhand.errors import UserError
 def typed(cfg: DictConfig) -> TrainConfig:
     """The composed configuration as dataclasses, interpolations resolved, every value checked.
 
-    What depends on data that must be read first is checked by `settled`.
+    What depends on data that must be read first is checked by `resolve_auto`.
 
     Raises:
         UserError: the first thing that is wrong, in one line.
@@ -121,21 +121,21 @@ def checked(tree: DictConfig) -> TrainConfig:
     check_ranges(config)
     import_all(config.imports)
     _check(config)
-    facts = facts_of(config.data)
-    return config if facts is None else settled(config, facts)
+    info = known_info(config.data)
+    return config if info is None else resolve_auto(config, info)
 
 
-def facts_of(data: DataConfig) -> Facts | None:
+def known_info(data: DataConfig) -> DatasetInfo | None:
     """What is known about the configured data set; None for a table, which must be read first."""
     match data:
         case TeacherConfig():
-            return Facts(samples=data.samples, features=data.features, outputs=data.outputs, classes=None)
+            return DatasetInfo(samples=data.samples, features=data.features, outputs=data.outputs, classes=None)
         case CustomDataConfig():
-            return Facts(features=data.features, classes=data.classes, outputs=data.outputs)
-    return CATALOGUE.get(data.name)
+            return DatasetInfo(features=data.features, classes=data.classes, outputs=data.outputs)
+    return DATASETS.get(data.name)
 
 
-def settled(config: TrainConfig, facts: Facts) -> TrainConfig:
+def resolve_auto(config: TrainConfig, info: DatasetInfo) -> TrainConfig:
     """The configuration for a data set whose shape is known: what is `auto` is chosen, and all is checked against it.
 
     Raises:
@@ -143,31 +143,31 @@ def settled(config: TrainConfig, facts: Facts) -> TrainConfig:
     """
     loss, output = config.model.loss, config.model.output_activation
     if loss == "auto":
-        loss = "mse" if facts.classes is None else "binary_cross_entropy" if facts.classes == 2 else "cross_entropy"
+        loss = "mse" if info.classes is None else "binary_cross_entropy" if info.classes == 2 else "cross_entropy"
     if output == "auto":
         output = LOSSES[loss].matched if loss in LOSSES else output
     config = replace(config, model=replace(config.model, loss=loss, output_activation=output))
-    _check_split(config, facts)
-    _check_model(config, facts)
-    check_choice("objective", config.objective, metric_names(facts))
+    _check_split(config, info)
+    _check_model(config, info)
+    check_choice("objective", config.objective, metric_names(info))
     return config
 
 
-def output_units(config: TrainConfig, facts: Facts) -> int:
+def output_units(config: TrainConfig, info: DatasetInfo) -> int:
     """C: one for a yes and no, one a class, or one a number to predict."""
-    if facts.classes is None:
-        return facts.outputs
-    return 1 if config.model.loss == "binary_cross_entropy" else facts.classes
+    if info.classes is None:
+        return info.outputs
+    return 1 if config.model.loss == "binary_cross_entropy" else info.classes
 
 
-def layer_sizes(config: TrainConfig, facts: Facts) -> list[int]:
+def layer_sizes(config: TrainConfig, info: DatasetInfo) -> list[int]:
     """[D, H, …, C]."""
-    return [facts.features, *config.model.hidden, output_units(config, facts)]
+    return [info.features, *config.model.hidden, output_units(config, info)]
 
 
-def metric_names(facts: Facts) -> list[str]:
+def metric_names(info: DatasetInfo) -> list[str]:
     """What `objective` may be."""
-    metrics = ("loss", "r2", "mae") if facts.classes is None else ("loss", "acc")
+    metrics = ("loss", "r2", "mae") if info.classes is None else ("loss", "acc")
     return ["train/loss", *(["train/acc"] if "acc" in metrics else []), *(f"val/{metric}" for metric in metrics)]
 
 
@@ -274,20 +274,20 @@ def _check(config: TrainConfig) -> None:
         check_checkpoint_file("ckpt_path", Path(str(config.ckpt_path)))
 
 
-def _check_split(config: TrainConfig, facts: Facts) -> None:
+def _check_split(config: TrainConfig, info: DatasetInfo) -> None:
     data = config.data
-    if facts.samples is None:
+    if info.samples is None:
         return
     train_fraction = 1 - data.val_fraction - data.test_fraction
     parts = [("val", data.val_fraction), ("train", train_fraction)]
-    if not facts.own_test:
+    if not info.own_test:
         parts.insert(1, ("test", data.test_fraction))
     for part, fraction in parts:
-        least = 2 * (facts.classes or 1)
-        if int(fraction * facts.samples) < least:
+        least = 2 * (info.classes or 1)
+        if int(fraction * info.samples) < least:
             raise UserError(
                 f"data.val_fraction={data.val_fraction}, data.test_fraction={data.test_fraction}: leave "
-                f"{int(fraction * facts.samples)} of the {facts.samples} samples of data={data.name} to {part}; "
+                f"{int(fraction * info.samples)} of the {info.samples} samples of data={data.name} to {part}; "
                 f"it needs {least} or more"
             )
 
@@ -325,20 +325,20 @@ def loss_parameters(model: NetworkArguments) -> dict[str, Any]:
     return {name: value for name in sorted(names) if (value := getattr(model, name)) is not None}
 
 
-def _check_model(config: TrainConfig, facts: Facts) -> None:
+def _check_model(config: TrainConfig, info: DatasetInfo) -> None:
     model = config.model
-    units = output_units(config, facts)
+    units = output_units(config, info)
     check_network(model, units)
     _check_gradient(model)
     check_choice("model.init", model.init, INITIALIZATIONS)
     loss = LOSSES[model.loss]
-    if facts.classes is None and loss.probabilities:
+    if info.classes is None and loss.probabilities:
         numbers = ", ".join(name for name, each in LOSSES.items() if not each.probabilities)
         raise UserError(
             f"model.loss={model.loss} is for classes; data={config.data.name} has a number to predict: {numbers}"
         )
-    if model.loss == "binary_cross_entropy" and facts.classes != 2:
-        raise UserError(f"model.loss={model.loss} is for two classes; data={config.data.name} has {facts.classes}")
+    if model.loss == "binary_cross_entropy" and info.classes != 2:
+        raise UserError(f"model.loss={model.loss} is for two classes; data={config.data.name} has {info.classes}")
     if model.output_activation == "softmax" and units == 1:
         raise UserError("model.output_activation=softmax: there is a single output, which softmax would make always 1")
 

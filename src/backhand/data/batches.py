@@ -101,7 +101,7 @@ class Batches:
     ) -> None:
         self.same_every_epoch = same_every_epoch
         self.rows, self.batch_size, self.place, self.class_weight = rows, batch_size, place, class_weight
-        self.shuffle_seed, self.augmentation, self.picture = shuffle_seed, augmentation, data.facts.picture
+        self.shuffle_seed, self.augmentation, self.picture = shuffle_seed, augmentation, data.info.picture
         self.mean, self.std = (each if each is None else each.to(place.device) for each in (data.mean, data.std))
         self.epoch = self.done = 0
         self.sampler = self.batch_sampler = self  # where Lightning looks for somebody to tell the epoch

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from backhand.config.catalogue import Facts
+from backhand.config.dataset_info import DatasetInfo
 from backhand.errors import UserError
 
 Split = Literal["train", "val", "test"]
@@ -42,7 +42,7 @@ class Dataset:
 
     Attributes:
         rows: each split's.
-        facts: its shape.
+        info: its shape.
         class_names: what the class numbers stand for; empty for a regression.
         mean: what a batch of uint8 inputs has subtracted, (D,) or (1,) of numbers between 0 and 255; None for others.
         std: what it is then divided by, of the same shape.
@@ -53,7 +53,7 @@ class Dataset:
     """
 
     rows: dict[Split, Rows]
-    facts: Facts
+    info: DatasetInfo
     class_names: list[str]
     mean: Tensor | None = None
     std: Tensor | None = None

@@ -85,7 +85,7 @@ class InMemoryData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.dataset, self.settings, self.shuffle_seed, self.dtype = dataset, settings, shuffle_seed, dtype
-        self.target, self.units, self.classes = target, units, dataset.facts.classes
+        self.target, self.units, self.classes = target, units, dataset.info.classes
         self.target_mean, self.target_std = target_mean, target_std
         self._class_weight = class_weight
         self.evaluation_batch = EVALUATION_BATCH

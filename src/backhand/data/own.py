@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from backhand.calculus.losses import LOSSES
-from backhand.config.catalogue import Facts
+from backhand.config.dataset_info import DatasetInfo
 from backhand.config.imports import class_of, make, takes
 from backhand.config.schema import CustomDataConfig, TrainConfig
-from backhand.config.validation import check_interval, facts_of, output_units, own_keys
+from backhand.config.validation import check_interval, known_info, output_units, own_keys
 from backhand.data.batches import Batch, Place, class_targets
 from backhand.data.dataset import Dataset, Rows, Split, split_rows
 from backhand.errors import UserError
@@ -50,20 +50,20 @@ def load_own(settings: CustomDataConfig) -> Dataset:
     kind = data_class(settings)
     given = {key: getattr(settings, key) for key in HANDED_OVER if takes(kind, key)}
     made = make(given | own_keys(settings, CustomDataConfig), "data", kind)
-    facts = facts_of(settings)
-    assert facts is not None
+    info = known_info(settings)
+    assert info is not None
     names = [str(number) for number in range(settings.classes or 0)]
     if isinstance(made, LightningDataModule):
-        return Dataset({}, facts, names, module=made)
-    return _read(made, settings, facts, names)
+        return Dataset({}, info, names, module=made)
+    return _read(made, settings, info, names)
 
 
-def plain(batch: Any, facts: Facts, where: str, look: bool = True) -> Plain:
+def plain(batch: Any, info: DatasetInfo, where: str, look: bool = True) -> Plain:
     """What a DataLoader yields, in the shape that it has here.
 
     Args:
         batch: `(x, y)` or `(x, y, weight)`; x and y of any shape that has B first.
-        facts: what it must be.
+        info: what it must be.
         where: the user's class, for messages.
         look: whether to look at the numbers, which makes a GPU wait; else at the shapes alone.
 
@@ -80,25 +80,25 @@ def plain(batch: Any, facts: Facts, where: str, look: bool = True) -> Plain:
         shapes = ", ".join(str(tuple(t.shape)) for t in batch)
         raise UserError(f"{where}: x, y and the weights must have a sample a row; a batch has the shapes {shapes}")
     x, y, weight = _matrix(batch[0]), batch[1], batch[2].flatten() if len(batch) == 3 else None
-    if x.shape[1] != facts.features:
-        raise UserError(f"{where}: a sample has {x.shape[1]} numbers; data.features={facts.features} must say so")
+    if x.shape[1] != info.features:
+        raise UserError(f"{where}: a sample has {x.shape[1]} numbers; data.features={info.features} must say so")
     if weight is not None:
         if len(weight) != len(x):
             raise UserError(f"{where}: the weights must be one a sample; a batch has {tuple(batch[2].shape)}")
         if look and not bool(((weight >= 0) & weight.isfinite()).all()):
             raise UserError(f"{where}: the weights must be 0 or more; one is {float(weight.min())}")
-    if facts.classes is None:
+    if info.classes is None:
         y = _matrix(y)
-        if y.shape[1] != facts.outputs:
-            raise UserError(f"{where}: a sample's y has {y.shape[1]} numbers; data.outputs={facts.outputs} must say so")
+        if y.shape[1] != info.outputs:
+            raise UserError(f"{where}: a sample's y has {y.shape[1]} numbers; data.outputs={info.outputs} must say so")
         return x, y, weight
-    allowed = f"with data.classes={facts.classes} y must be one of 0 to {facts.classes - 1} a sample"
+    allowed = f"with data.classes={info.classes} y must be one of 0 to {info.classes - 1} a sample"
     if y.is_floating_point() or y.is_complex() or y.numel() != len(x):
         raise UserError(f"{where}: {allowed}; a batch has {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)}")
     y = y.flatten().long()
     if look and len(y):
         low, high = (int(end) for end in y.aminmax())
-        if low < 0 or high >= facts.classes:
+        if low < 0 or high >= info.classes:
             raise UserError(f"{where}: {allowed}; one is {low if low < 0 else high}")
     return x, y, weight
 
@@ -115,7 +115,7 @@ def _matrix(t: Tensor) -> Tensor:
     return t.flatten(1) if t.dim() > 1 else t.unsqueeze(1)
 
 
-def _read(items: Any, settings: CustomDataConfig, facts: Facts, names: list[str]) -> Dataset:
+def _read(items: Any, settings: CustomDataConfig, info: DatasetInfo, names: list[str]) -> Dataset:
     """A Dataset's items in memory, as they are, and split."""
     where = f"data._target_={settings._target_}"
     if isinstance(items, IterableDataset) or not isinstance(items, Sized):
@@ -130,17 +130,17 @@ def _read(items: Any, settings: CustomDataConfig, facts: Facts, names: list[str]
 
     # With a generator of its own it takes no random number of the run's.
     loader = DataLoader(items, READ_AT_ONCE, collate_fn=collate, generator=torch.Generator())  # type: ignore[arg-type,var-annotated]
-    batches = [plain(batch, facts, where) for batch in loader]
+    batches = [plain(batch, info, where) for batch in loader]
     if not batches:
         raise UserError(f"{where}: has no items")
     x, y, weight = _joined(batches)
     if x.dtype != torch.uint8 and not x.is_floating_point():
         x = x.double()
-    if facts.classes is None:
+    if info.classes is None:
         y = y.double()
-    elif len(absent := (torch.bincount(y, minlength=facts.classes) == 0).nonzero()):
-        raise UserError(f"{where}: no item is of class {int(absent[0])}; data.classes={facts.classes} says how many")
-    classes = None if facts.classes is None else y.numpy()
+    elif len(absent := (torch.bincount(y, minlength=info.classes) == 0).nonzero()):
+        raise UserError(f"{where}: no item is of class {int(absent[0])}; data.classes={info.classes} says how many")
+    classes = None if info.classes is None else y.numpy()
     split = split_rows(classes, len(x), settings.val_fraction, settings.test_fraction, settings.split_seed)
     if weight is not None and not weight[split["train"]].any():
         raise UserError(f"{where}: every weight of the training split is 0")
@@ -148,7 +148,7 @@ def _read(items: Any, settings: CustomDataConfig, facts: Facts, names: list[str]
         name: Rows(torch.from_numpy(ids), x[ids], y[ids], None if weight is None else weight[ids])
         for name, ids in split.items()
     }
-    return Dataset(rows, replace(facts, samples=len(x)), names)
+    return Dataset(rows, replace(info, samples=len(x)), names)
 
 
 class OwnData(LightningDataModule):
@@ -181,9 +181,9 @@ class OwnData(LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = (
             self.module.allow_zero_length_dataloader_with_multiple_devices
         )
-        self.dataset, self.config, self.dtype, self.classes = dataset, config, dtype, dataset.facts.classes
+        self.dataset, self.config, self.dtype, self.classes = dataset, config, dtype, dataset.info.classes
         self.where = f"data._target_={config.data._target_}"
-        self.target, self.units = LOSSES[config.model.loss].target, output_units(config, dataset.facts)
+        self.target, self.units = LOSSES[config.model.loss].target, output_units(config, dataset.info)
         self.class_weight = config.model.class_weight
         self.stage: str | None = None
         self._has_looked = False
@@ -288,7 +288,7 @@ class OwnData(LightningDataModule):
         first = batch[0] if isinstance(batch, list | tuple) and batch else None
         # On a GPU only the first batch is looked at: the CPU would wait for it.
         look = not self._has_looked or (isinstance(first, Tensor) and first.device.type == "cpu")
-        x, y, weight = plain(batch, self.dataset.facts, self.where, look)
+        x, y, weight = plain(batch, self.dataset.info, self.where, look)
         if look and self.target == "counts" and bool((y < 0).any()):
             raise UserError(f"model.loss={self.config.model.loss}: is for counts, and {self.where} has negative ones")
         self._has_looked = True

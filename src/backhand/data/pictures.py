@@ -15,7 +15,7 @@ from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
-from backhand.config.catalogue import CATALOGUE
+from backhand.config.dataset_info import DATASETS
 from backhand.config.schema import PicturesConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.errors import UserError
@@ -72,10 +72,10 @@ def load_pictures(settings: PicturesConfig, write: bool = True) -> Dataset:
     split = split_rows(y.numpy(), len(y), settings.val_fraction, 0, settings.split_seed)
     rows = {part: Rows(torch.from_numpy(ids), x[ids], y[ids]) for part, ids in split.items()}
     rows["test"] = Rows(torch.arange(len(test_y)), test_x, test_y)
-    facts = replace(CATALOGUE[name], samples=len(y))
-    assert facts.picture is not None
-    mean, std = _mean_and_std(rows["train"].x, channels=facts.picture[0])
-    return Dataset(rows, facts, class_names, mean, std)
+    info = replace(DATASETS[name], samples=len(y))
+    assert info.picture is not None
+    mean, std = _mean_and_std(rows["train"].x, channels=info.picture[0])
+    return Dataset(rows, info, class_names, mean, std)
 
 
 def _layout(name: str) -> Layout:

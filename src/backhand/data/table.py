@@ -11,7 +11,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 
 from backhand.calculus.choices import closest
-from backhand.config.catalogue import Facts
+from backhand.config.dataset_info import DatasetInfo
 from backhand.config.schema import TableConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.data.tablefile import Kind, as_categories, as_text, listed, quoted, read_columns, read_names
@@ -73,14 +73,14 @@ def load_table(settings: TableConfig) -> Dataset:
         "ignore": list(settings.ignore),
     }
     x = encode(preprocessing, frame, where)
-    facts = Facts(features=x.shape[1], classes=len(class_names) or None, samples=len(frame), outputs=1)
+    info = DatasetInfo(features=x.shape[1], classes=len(class_names) or None, samples=len(frame), outputs=1)
     checksum = zlib.crc32(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     del frame
     rows = {
         name: Rows(torch.from_numpy(ids), x[ids], y[ids], None if weights is None else weights[ids])
         for name, ids in split.items()
     }
-    return Dataset(rows, facts, class_names, preprocessing=preprocessing, checksum=checksum)
+    return Dataset(rows, info, class_names, preprocessing=preprocessing, checksum=checksum)
 
 
 class NewRows(NamedTuple):

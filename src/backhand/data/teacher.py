@@ -7,7 +7,7 @@ import torch
 
 from backhand.calculus.backpropagation import Network, forward
 from backhand.config.schema import TeacherConfig
-from backhand.config.validation import facts_of
+from backhand.config.validation import known_info
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.errors import UserError
 
@@ -41,11 +41,11 @@ def load_teacher(settings: TeacherConfig, hidden_activation: str | Sequence[str]
 
 
 def _drawn(settings: TeacherConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
-    facts = facts_of(settings)
-    assert facts is not None
-    assert facts.samples is not None
+    info = known_info(settings)
+    assert info is not None
+    assert info.samples is not None
     generator = torch.Generator().manual_seed(settings.split_seed)
-    sizes = [facts.features, *(settings.hidden), facts.outputs]
+    sizes = [info.features, *(settings.hidden), info.outputs]
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -53,8 +53,8 @@ def _drawn(settings: TeacherConfig, hidden_activation: str | Sequence[str], outp
     parameters = []
     for n, m in pairwise(sizes):
         parameters += [normal(n, m) / n**0.5, normal(m) / 2]
-    x = normal(facts.samples, facts.features)
+    x = normal(info.samples, info.features)
     network = Network(hidden_activation, output_activation)
     y = network.f(forward(network, x, parameters)[0])
-    split = split_rows(None, facts.samples, settings.val_fraction, settings.test_fraction, settings.split_seed)
-    return Dataset({name: Rows(torch.from_numpy(i), x[i], y[i]) for name, i in split.items()}, facts, [])
+    split = split_rows(None, info.samples, settings.val_fraction, settings.test_fraction, settings.split_seed)
+    return Dataset({name: Rows(torch.from_numpy(i), x[i], y[i]) for name, i in split.items()}, info, [])

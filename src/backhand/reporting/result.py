@@ -76,10 +76,10 @@ class Result:
     chosen: dict[str, str] = field(default_factory=dict)
 
 
-def chosen(composed: TrainConfig, settled: TrainConfig) -> dict[str, str]:
+def chosen(composed: TrainConfig, resolved: TrainConfig) -> dict[str, str]:
     """The values of the settings that were `auto`, by key."""
     names = ("loss", "output_activation")
-    return {f"model.{name}": getattr(settled.model, name) for name in names if getattr(composed.model, name) == "auto"}
+    return {f"model.{name}": getattr(resolved.model, name) for name in names if getattr(composed.model, name) == "auto"}
 
 
 def write_result(result: Result, config: TrainConfig, folder: Path) -> None:

@@ -20,7 +20,7 @@ from backhand.checking.audit import Audit
 from backhand.config.files import atomic_write, read_json
 from backhand.config.process import collecting
 from backhand.config.schema import OWN_UPDATES, TrainConfig
-from backhand.config.validation import layer_sizes, settled
+from backhand.config.validation import layer_sizes, resolve_auto
 from backhand.data.dataset import Dataset
 from backhand.data.module import load
 from backhand.errors import UserError
@@ -165,7 +165,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     Raises:
         UserError: this machine or Lightning refuses a setting.
     """
-    configs = [settled(job.config, dataset.facts) for job in group]
+    configs = [resolve_auto(job.config, dataset.info) for job in group]
     folder = _folder(group)
     first = in_sweep(configs[0], folder.parents[1])
     L.seed_everything(first.seed, workers=True, verbose=False)
@@ -259,7 +259,7 @@ def finish(population: Population, run: int, _: Any) -> float:
 
 def most_runs(config: TrainConfig, dataset: Dataset) -> int:
     """How many runs like this one fit into `SHARE_OF_MEMORY` of the free memory."""
-    sizes = layer_sizes(config, dataset.facts)
+    sizes = layer_sizes(config, dataset.info)
     samples = len(dataset.rows["train"].x)
     batch = samples if config.data.batch_size == "full" else min(samples, config.data.batch_size)
     states = OWN_UPDATES[config.optimizer.target]

@@ -12,10 +12,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import BaseTrial
 
 from backhand.calculus.choices import check_choice
-from backhand.config.catalogue import Facts
+from backhand.config.dataset_info import DatasetInfo
 from backhand.config.errors import one_line
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import check_validated, facts_of, metric_names
+from backhand.config.validation import check_validated, known_info, metric_names
 from backhand.errors import UserError
 from backhand.reporting.result import backward_pass
 from backhand.sweeps.jobs import Job
@@ -25,7 +25,7 @@ from backhand.sweeps.sweep import COSTS, Sweep
 
 JOURNAL = "study.journal"
 # A table may have classes or a number to predict, which decides the metrics.
-TABLES = (Facts(features=1, classes=2), Facts(features=1, classes=None))
+TABLES = (DatasetInfo(features=1, classes=2), DatasetInfo(features=1, classes=None))
 # `CmaEsSampler` stores its state in the study as a pickle, and a study may come from somebody else.
 SAMPLERS = sorted(
     name
@@ -187,8 +187,8 @@ def _check_space(sweep: Sweep, fixed: Sequence[str], space: Mapping[str, BaseDis
 def _objectives(settings: SearchSettings, config: TrainConfig) -> list[str]:
     """The names of the objectives; refuses an unknown name, and a name that appears twice."""
     names = [str(name) for name in settings.objectives or [config.objective]]
-    facts = facts_of(config.data)
-    metrics = dict.fromkeys(name for each in (TABLES if facts is None else [facts]) for name in metric_names(each))
+    info = known_info(config.data)
+    metrics = dict.fromkeys(name for each in (TABLES if info is None else [info]) for name in metric_names(each))
     for name in names:
         check_choice("hydra.sweeper.objectives", name, (*metrics, *COSTS))
         check_validated("hydra.sweeper.objectives", name, config.trainer)

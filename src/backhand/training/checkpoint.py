@@ -374,7 +374,7 @@ def check_fits(path: Path, config: TrainConfig, dataset: Dataset) -> None:
     with checking_contents(path):
         theirs = contents["hyper_parameters"]
         ours = {
-            "sizes": layer_sizes(config, dataset.facts),
+            "sizes": layer_sizes(config, dataset.info),
             "hidden_activation": config.model.hidden_activation,
             "output_activation": config.model.output_activation,
             "loss": config.model.loss,

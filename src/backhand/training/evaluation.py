@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from backhand.config.catalogue import Facts
+from backhand.config.dataset_info import DatasetInfo
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import settled
+from backhand.config.validation import resolve_auto
 from backhand.data.dataset import Dataset, Rows, Split
 from backhand.data.module import RunData, load
 from backhand.errors import UserError
@@ -39,7 +39,7 @@ def evaluate_split(config: TrainConfig, checkpoint: Path, split: Split) -> tuple
     if dataset.preprocessing != module.hparams["preprocessing"]:
         path = getattr(config.data, "path", None)
         raise UserError(f"data.path={path}: is not the table that the run was trained on any more")
-    config = settled(config, dataset.facts)
+    config = resolve_auto(config, dataset.info)
     return _evaluated(config, module, build_data(config, dataset), split, f"{config.data.name}, {split} split")
 
 
@@ -69,10 +69,10 @@ def evaluate_new_rows(
         class_names = preprocessing["class_names"]
     if accepted:
         print(f"unknown=zeros: {accepted}")
-    facts = Facts(features=x.shape[1], classes=len(class_names) or None)
+    info = DatasetInfo(features=x.shape[1], classes=len(class_names) or None)
     absent = torch.zeros(len(x), dtype=torch.long) if class_names else torch.zeros(len(x), 1, dtype=torch.float64)
-    dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y, weight)}, facts, class_names)
-    config = settled(config, facts)
+    dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y, weight)}, info, class_names)
+    config = resolve_auto(config, info)
     data = prepared(config, dataset, module.hparams["target_mean"], module.hparams["target_std"])
     return _evaluated(config, module, data, "test", str(path), targets=y is not None)
 

@@ -92,7 +92,7 @@ def in_memory(config: TrainConfig, dataset: Dataset) -> InMemoryData:
         raise UserError(f"model.loss={config.model.loss}: is for counts, and data={config.data.name} has negative ones")
     # A teacher's targets need no standardising to be learnable; the user's own data are not changed.
     is_unchanged = isinstance(config.data, TeacherConfig | CustomDataConfig)
-    if target == "values" and dataset.facts.classes is None and not is_unchanged:
+    if target == "values" and dataset.info.classes is None and not is_unchanged:
         mean, std = float(y.mean()), float(y.std(correction=0)) or 1.0
     return prepared(config, dataset, mean, std)
 
@@ -103,7 +103,7 @@ def prepared(config: TrainConfig, dataset: Dataset, target_mean: float, target_s
         dataset,
         config.data,
         target=LOSSES[config.model.loss].target,
-        units=output_units(config, dataset.facts),
+        units=output_units(config, dataset.info),
         target_mean=target_mean,
         target_std=target_std,
         shuffle_seed=config.seed,
@@ -129,7 +129,7 @@ def build_module(config: TrainConfig, data: RunData, runs: Sequence[TrainConfig]
 
         kind = CompiledMLP
     return kind(
-        sizes=layer_sizes(config, data.dataset.facts),
+        sizes=layer_sizes(config, data.dataset.info),
         hidden_activation=config.model.hidden_activation,
         output_activation=config.model.output_activation,
         loss=config.model.loss,

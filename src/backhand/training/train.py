@@ -17,7 +17,7 @@ from backhand.checking.audit import Audit
 from backhand.config.lock import HOLDER, hold, made_above
 from backhand.config.process import collecting
 from backhand.config.schema import AUTO, TrainConfig
-from backhand.config.validation import check_interval, settled
+from backhand.config.validation import check_interval, resolve_auto
 from backhand.data.module import InMemoryData, RunData, load
 from backhand.errors import UserError
 from backhand.reporting.loggers import build_loggers
@@ -158,7 +158,7 @@ class Run:
         check_own_parts(config)
         own = build_callbacks(config)
         dataset = load(config.data, config.model.hidden_activation, config.model.output_activation)
-        self.config = config = settled(config, dataset.facts)
+        self.config = config = resolve_auto(config, dataset.info)
         state = None
         if config.ckpt_path is not None:
             checkpoint = Path(config.ckpt_path)

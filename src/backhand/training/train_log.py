@@ -29,10 +29,10 @@ def log_overrides() -> None:
 
 def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: str, processes: int = 1) -> None:
     """Log the data set, the network, the device, and the checkpoint that the run starts from."""
-    facts = data.dataset.facts
+    info = data.dataset.info
     sizes = ", ".join(f"{len(rows.x):,} {split}" for split, rows in data.dataset.rows.items()) or "its own batches of"
-    target = f"{facts.classes} classes" if facts.classes else "a number to predict"
-    log.info("data: %s, %s samples of %d features, %s", config.data.name, sizes, facts.features, target)
+    target = f"{info.classes} classes" if info.classes else "a number to predict"
+    log.info("data: %s, %s samples of %d features, %s", config.data.name, sizes, info.features, target)
     parameters = sum(each.numel() for each in module.parameters()) // (module.hparams["runs"] or 1)
     where = device if processes == 1 else f"{device}, in {processes} processes"
     log.info("network: %s, %s parameters, on %s", "-".join(map(str, module.model.sizes)), f"{parameters:,}", where)

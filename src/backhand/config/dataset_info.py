@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """A data set's shape.
 
     Attributes:
@@ -27,17 +27,17 @@ class Facts:
     own_test: bool = False
 
 
-GREY = Facts(features=784, classes=10, picture=(1, 28, 28), own_test=True)
-CATALOGUE: dict[str, Facts] = {
+GREY = DatasetInfo(features=784, classes=10, picture=(1, 28, 28), own_test=True)
+DATASETS: dict[str, DatasetInfo] = {
     # shipped inside scikit-learn
-    "digits": Facts(samples=1797, features=64, classes=10, picture=(1, 8, 8)),
-    "wine": Facts(samples=178, features=13, classes=3),
-    "breast_cancer": Facts(samples=569, features=30, classes=2),
-    "diabetes": Facts(samples=442, features=10, classes=None),
+    "digits": DatasetInfo(samples=1797, features=64, classes=10, picture=(1, 8, 8)),
+    "wine": DatasetInfo(samples=178, features=13, classes=3),
+    "breast_cancer": DatasetInfo(samples=569, features=30, classes=2),
+    "diabetes": DatasetInfo(samples=442, features=10, classes=None),
     # files that torchvision knows
     "mnist": GREY,
     "fashion_mnist": GREY,
     "kmnist": GREY,
-    "cifar10": Facts(features=3072, classes=10, picture=(3, 32, 32), own_test=True),
+    "cifar10": DatasetInfo(features=3072, classes=10, picture=(3, 32, 32), own_test=True),
 }
-PICTURES = tuple(name for name, facts in CATALOGUE.items() if facts.own_test)
+PICTURES = tuple(name for name, info in DATASETS.items() if info.own_test)
