@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import torch
-from tests.data.picture_files import IDX_FILES, random_pictures, write_idx
+from tests.data.image_files import IDX_FILES, random_images, write_idx
 
 Make = Callable[[Path], object]
 N = 40
@@ -127,11 +127,11 @@ def both(first: Make, second: Make) -> Make:
     return make_both
 
 
-def pictures(file: int | None = None, change: Callable[[bytes], bytes] = bytes, packed: bool = False) -> Make:
+def mnist(file: int | None = None, change: Callable[[bytes], bytes] = bytes, packed: bool = False) -> Make:
     """MNIST's four files, one of which is changed."""
 
     def make(folder: Path) -> None:
-        raw = write_idx(folder / "data", random_pictures(200, (28, 28)), random_pictures(40, (28, 28)), packed=packed)
+        raw = write_idx(folder / "data", random_images(200, (28, 28)), random_images(40, (28, 28)), packed=packed)
         if file is not None:
             path = raw / (IDX_FILES[file] + (".gz" if packed else ""))
             path.write_bytes(change(path.read_bytes()))
@@ -141,7 +141,7 @@ def pictures(file: int | None = None, change: Callable[[bytes], bytes] = bytes, 
 
 def lacking(*files: int) -> Make:
     def make(folder: Path) -> None:
-        pictures()(folder)
+        mnist()(folder)
         for file in files:
             (folder / "data" / "MNIST" / "raw" / IDX_FILES[file]).unlink()
 

@@ -99,7 +99,7 @@ VALUES = [
     Case(["model.hidden_activation=3"], "must be a name"),
     Case(
         ["data=teacher", "data.hidden=[4]", "model.hidden=[8,8]", "model.hidden_activation=[tanh,relu]"],
-        "the teacher has the same activations, and 1 hidden layers",
+        "the teacher uses the same activations and has 1 hidden layers",
     ),
     Case(["model.hidden_activation=softmax"], "choose from identity, relu, leaky_relu, elu"),
     Case(["model.output_activation=soft"], "did you mean softmax"),
@@ -427,8 +427,8 @@ TABLES = [
     of_table([], "row 3 (from 0) is 1e+300", files.with_column("b", np.where(np.arange(files.N) == 3, 1e300, 1))),
     of_table([], "'b' has 40", files.with_column("b", None)),
     of_table([], "'y' has 40; must be given for every row", files.with_column("y", None)),
-    of_table([], "has one value only, '1'", files.with_column("y", 1)),
-    of_table([], "has one value only, 'yes'", files.with_column("y", "yes")),
+    of_table([], "has only one value, '1'", files.with_column("y", 1)),
+    of_table([], "has only one value, 'yes'", files.with_column("y", "yes")),
     of_table([], "class 'rare' has 1", files.with_column("y", ["rare", *["no", "yes"] * 19, "no"])),
     of_table(["data.target=z"], "data.target=z: no such column", files.csv()),
     of_table(["data.target=A"], "did you mean a?", files.csv()),
@@ -474,25 +474,25 @@ TABLES = [
     of_parquet(["data.target=z"], "data.target=z: no such column", files.parquet()),
 ]
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = range(4)
-PICTURES = [
+IMAGE_FILES = [
     Case(["data=mnist"], says, make)
     for says, make in (
-        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, lambda content: content[:-1])),
-        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, lambda content: content[:7])),
-        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, files.header(0, 2050))),
-        ("is no IDX file of labels", files.pictures(LABELS, files.header(0, 2051))),
-        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, files.header(1, 2**32 - 1))),
-        ("is no IDX file of labels", files.pictures(LABELS, files.header(1, 201))),
-        ("is no IDX file of 28 x 28 pictures", files.pictures(TEST_IMAGES, files.header(2, 2**31))),
-        ("is no IDX file of 28 x 28 pictures", files.pictures(IMAGES, lambda content: b"")),
-        ("is no IDX file of labels", files.pictures(LABELS, lambda content: b"text" * 100)),
-        ("label 199 (from 0) is 77; must be 0 to 9", files.pictures(LABELS, lambda content: content[:-1] + b"\x4d")),
-        ("not all files are in", files.lacking(LABELS)),
-        ("not all files are in", files.lacking(IMAGES, TEST_IMAGES, TEST_LABELS)),
+        ("is not an IDX file of 28 x 28 images", files.mnist(IMAGES, lambda content: content[:-1])),
+        ("is not an IDX file of 28 x 28 images", files.mnist(IMAGES, lambda content: content[:7])),
+        ("is not an IDX file of 28 x 28 images", files.mnist(IMAGES, files.header(0, 2050))),
+        ("is not an IDX file of labels", files.mnist(LABELS, files.header(0, 2051))),
+        ("is not an IDX file of 28 x 28 images", files.mnist(IMAGES, files.header(1, 2**32 - 1))),
+        ("is not an IDX file of labels", files.mnist(LABELS, files.header(1, 201))),
+        ("is not an IDX file of 28 x 28 images", files.mnist(TEST_IMAGES, files.header(2, 2**31))),
+        ("is not an IDX file of 28 x 28 images", files.mnist(IMAGES, lambda content: b"")),
+        ("is not an IDX file of labels", files.mnist(LABELS, lambda content: b"text" * 100)),
+        ("label 199 (from 0) is 77; must be 0 to 9", files.mnist(LABELS, lambda content: content[:-1] + b"\x4d")),
+        ("some files are missing in", files.lacking(LABELS)),
+        ("some files are missing in", files.lacking(IMAGES, TEST_IMAGES, TEST_LABELS)),
     )
 ]
-PICTURES += [
-    Case(["data=mnist"], "is not the original file, or is damaged", files.pictures(packed=True)),
+IMAGE_FILES += [
+    Case(["data=mnist"], "is damaged or not the original file", files.mnist(packed=True)),
     Case(["data=mnist", "data.dir=t.csv"], "data.dir=t.csv: t.csv is a file; must be a folder", files.csv()),
     Case(["data=mnist", "data.dir=t.csv/data"], "t.csv is a file; must be a folder", files.csv()),
 ]
@@ -546,7 +546,7 @@ SCRIPTS = [
     )
 ]
 OF_THE_SCHEMA = [*TYPES, *NEEDED, *VALUES, *TRAINER]
-CASES = [*OF_THE_SCHEMA, *SYNTAX, *MISSPELT, *USED, *HYDRA, *OWN_CHOICES, *TABLES, *PICTURES, *CHECKPOINTS, *SCRIPTS]
+CASES = [*OF_THE_SCHEMA, *SYNTAX, *MISSPELT, *USED, *HYDRA, *OWN_CHOICES, *TABLES, *IMAGE_FILES, *CHECKPOINTS, *SCRIPTS]
 MOST_MEMORY = 2 << 20  # KiB; torch and Lightning take 0.7 GiB
 
 

@@ -1,4 +1,4 @@
-"""The data sets with the real commands: pictures, a table and its new rows, a teacher."""
+"""The data sets with the real commands: images, a table and its new rows, a teacher."""
 
 import csv
 import json
@@ -134,7 +134,7 @@ def test_settings_that_do_not_fit_the_table_are_refused_and_no_folder_is_left(co
 
 @pytest.mark.slow
 @pytest.mark.parametrize("augment", ["none", "shift"])
-def test_pictures_in_mnists_own_files_are_learned(command, tmp_path, augment):
+def test_images_in_mnists_own_files_are_learned(command, tmp_path, augment):
     write_mnist_shaped(tmp_path / "files", 3000, 500)
     result = command(
         "train.py", "data=mnist", "data.dir=files", f"data.augment={augment}", "optimizer=adam", "logger=none",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.cli.conftest import ROOT, processes_of, until
-from tests.data.picture_files import random_pictures, write_idx
+from tests.data.image_files import random_images, write_idx
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ ONE_CYCLE = (
     "scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "++scheduler.max_lr=0.1",
     "scheduler.interval=step", "checkpoint.every_n_steps=3",
 )  # fmt: skip
-PICTURES = (
+IMAGES = (
     "data=mnist", "data.dir=.", "data.augment=crop", "data.batch_size=16", "logger=csv", "trainer=cpu",
     "trainer.max_epochs=4", "optimizer=adam", "checkpoint.every_n_steps=2",
 )  # fmt: skip
@@ -70,21 +70,21 @@ def assert_same(folder, whole):
         (("start-up", 1, "SIGKILL"), WINE),
         pytest.param(("step", 39, "SIGKILL"), (*WINE, *ADAM), marks=pytest.mark.stress),
         pytest.param(("validation", 3, "SIGKILL"), (*WINE, *PLATEAU), marks=pytest.mark.smoke),
-        (("checkpoint", 9, "SIGKILL"), PICTURES),
+        (("checkpoint", 9, "SIGKILL"), IMAGES),
         pytest.param(("between two names", 4, "SIGKILL"), (*WINE, *ADAM), marks=pytest.mark.stress),
         (("result", 1, "SIGKILL"), (*WINE, "trainer.accumulate_grad_batches=3", "checkpoint.every_n_steps=1")),
         (("step", 39, "SIGTERM"), (*WINE, *ADAM)),
         (("step", 40, "SIGKILL"), (*WINE, *ONE_CYCLE)),
         (("step", 40, "SIGKILL"), (*WINE, "model.gradient=kolen_pollack", *ADAM)),
         (("step", 41, "SIGKILL"), (*WINE, f"model.gradient={ROOT}/examples/feedback_alignment.py:hidden_delta", *ADAM)),
-        pytest.param(("step", 39, "SIGINT"), PICTURES, marks=pytest.mark.stress),
+        pytest.param(("step", 39, "SIGINT"), IMAGES, marks=pytest.mark.stress),
         pytest.param(("validation", 3, "SIGTERM"), (*WINE, *PLATEAU), marks=pytest.mark.stress),
         pytest.param(("checkpoint", 4, "SIGINT"), (*WINE, *ADAM), marks=pytest.mark.stress),
         pytest.param(("result", 1, "SIGTERM"), WINE, marks=pytest.mark.stress),
     ],
 )
 def test_a_run_ended_at_any_moment_is_resumed_to_the_same_bits(command, tmp_path, moment, settings):
-    write_idx(tmp_path, random_pictures(300, (28, 28)), random_pictures(40, (28, 28), seed=1))
+    write_idx(tmp_path, random_images(300, (28, 28)), random_images(40, (28, 28), seed=1))
     whole = command("train.py", *settings, "hydra.run.dir=whole")
     assert whole.returncode == 0, whole.stderr
     sent = moment[-1]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from backhand.config.imports import import_all, said_by
+from backhand.config.imports import describe, import_all
 from backhand.errors import UserError
 
 CODE = """
@@ -37,13 +37,13 @@ def raised_by(call):
 
 
 def test_an_exception_is_told_with_the_last_line_of_the_users_own(own):
-    assert said_by(raised_by(lambda: own.breaks("x"))) == "KeyError: 'x' (own_module.py, line 6, in breaks)"
+    assert describe(raised_by(lambda: own.breaks("x"))) == "KeyError: 'x' (own_module.py, line 6, in breaks)"
 
 
 def test_that_of_a_worker_is_told_as_if_there_were_none(own):
     lines = ["Caught ValueError in DataLoader worker process 0.", "Original Traceback (most recent call last):"]
     lines += [f'  File "{own.__file__}", line 6, in breaks', "    return {}[name]", "ValueError: 0", ""]
-    assert said_by(ValueError("\n".join(lines))) == "ValueError: 0 (own_module.py, line 6, in breaks)"
+    assert describe(ValueError("\n".join(lines))) == "ValueError: 0 (own_module.py, line 6, in breaks)"
 
 
 @pytest.mark.parametrize(

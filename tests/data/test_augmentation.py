@@ -1,4 +1,4 @@
-"""Augmented pictures: what may become of each, and that it is its own random numbers that decide."""
+"""Augmentation: the possible results for an image, and independent random numbers per image."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ PART = {"shift": 14, "crop": 8}
 
 
 def noise(shape, dtype=torch.uint8, batch=BATCH):
-    """A batch (B, D) without a 0, so that what was filled in shows."""
+    """A batch (B, D) without zeros; zeros in the result are padding."""
     return torch.randint(1, 256, (batch, shape[0] * shape[1] * shape[2])).to(dtype)
 
 
@@ -23,7 +23,7 @@ def seeded(seed):
 
 
 def offsets(name, x, changed, shape):
-    """For each picture, every (down, right) within the limits by which the original must be moved to give it."""
+    """For each image, all allowed shifts (down, right) that give `changed`."""
     _, height, width = shape
     down, right = height // PART[name], width // PART[name]
     padded = pad(x.view(-1, *shape), (right, right, down, down))
@@ -36,14 +36,14 @@ def offsets(name, x, changed, shape):
     return found
 
 
-def test_the_names_are_those_that_the_configuration_allows():
+def test_the_schema_allows_exactly_these_augmentations():
     assert tuple(AUGMENTATIONS) == schema.AUGMENTATIONS
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", PART)
-def test_every_picture_is_the_original_moved_within_the_limits(name, shape, dtype):
+def test_every_image_is_the_original_shifted_within_the_limits(name, shape, dtype):
     x = noise(shape, dtype)
     found = offsets(name, x, augment(name, x, shape, seeded(0)), shape)
     assert all(len(each) == 1 for each in found)
@@ -51,7 +51,7 @@ def test_every_picture_is_the_original_moved_within_the_limits(name, shape, dtyp
 
 @pytest.mark.parametrize("shape", SHAPES[:2])
 @pytest.mark.parametrize("name", PART)
-def test_each_picture_is_moved_on_its_own_and_every_offset_occurs_equally_often(name, shape):
+def test_images_are_shifted_independently_and_all_shifts_are_equally_likely(name, shape):
     x = noise(shape, batch=1).expand(2000, -1)
     found = offsets(name, x, augment(name, x, shape, seeded(0)), shape)
     counts = torch.tensor([found.count([each]) for each in sorted({each for [each] in found})])
@@ -65,7 +65,7 @@ def test_each_picture_is_moved_on_its_own_and_every_offset_occurs_equally_often(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_about_half_of_the_pictures_are_mirrored_exactly_and_the_rest_untouched(shape, dtype):
+def test_about_half_of_the_images_are_flipped_and_the_others_unchanged(shape, dtype):
     x = noise(shape, dtype, batch=400)
     changed = augment("flip", x, shape, seeded(0))
     mirrored = x.view(-1, *shape).flip(-1).flatten(1)
@@ -74,7 +74,7 @@ def test_about_half_of_the_pictures_are_mirrored_exactly_and_the_rest_untouched(
     assert 150 < is_mirrored.sum() < 250
 
 
-def test_none_changes_nothing_and_draws_nothing():
+def test_none_changes_nothing_and_draws_no_random_number():
     x, generator = noise((1, 28, 28)), seeded(0)
     before = generator.get_state()
     assert augment("none", x, (1, 28, 28), generator).data_ptr() == x.data_ptr()
@@ -83,7 +83,7 @@ def test_none_changes_nothing_and_draws_nothing():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_shape_and_dtype_stay_and_the_batch_given_is_not_written_to(name, dtype):
+def test_shape_and_dtype_stay_and_the_input_is_not_modified(name, dtype):
     x = noise((3, 32, 32), dtype)
     before = x.clone()
     changed = augment(name, x, (3, 32, 32), seeded(0))
@@ -92,7 +92,7 @@ def test_shape_and_dtype_stay_and_the_batch_given_is_not_written_to(name, dtype)
 
 
 @pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "none"])
-def test_the_generator_decides_and_torchs_own_does_not(name):
+def test_only_the_given_generator_is_used(name):
     x = noise((1, 28, 28))
     state = torch.get_rng_state()
     first = augment(name, x, (1, 28, 28), seeded(1))
@@ -103,21 +103,21 @@ def test_the_generator_decides_and_torchs_own_does_not(name):
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_numbers_are_changed_as_bytes_are(name):
+def test_float_and_uint8_inputs_are_augmented_alike(name):
     x = noise((3, 32, 32))
     bytes_, numbers = (augment(name, each, (3, 32, 32), seeded(3)) for each in (x, x.float()))
     assert torch.equal(bytes_.float(), numbers)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_a_single_picture_is_a_batch_too(name):
+def test_a_batch_may_have_one_image(name):
     assert augment(name, noise((3, 32, 32), batch=1), (3, 32, 32), seeded(0)).shape == (1, 3072)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_a_gpu_makes_the_same_pictures(name, dtype):
+def test_a_gpu_computes_the_same_images(name, dtype):
     x = noise((3, 32, 32), dtype)
     there = augment(name, x.cuda(), (3, 32, 32), seeded(4))
     assert there.is_cuda

@@ -1,4 +1,4 @@
-"""Batches: every row once, in an order that (seed, epoch) decides, whole, shared between processes, or gone on with."""
+"""Batches: order, sharing between processes, resuming and normalisation."""
 
 from itertools import islice
 
@@ -21,7 +21,7 @@ def order(given, epoch):
     return torch.cat([batch.y for batch in given]).tolist()
 
 
-def test_an_epoch_takes_every_row_once_with_its_own_target():
+def test_an_epoch_has_every_row_once_with_its_target():
     given = batches()
     assert [len(batch.y) for batch in given] == [4, 4, 2]
     assert len(given) == 3
@@ -29,7 +29,7 @@ def test_an_epoch_takes_every_row_once_with_its_own_target():
     assert all(torch.equal(batch.x[:, 0], batch.y.float()) for batch in given)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch():
+def test_the_order_depends_on_seed_and_epoch_only():
     first, again, other = batches(seed=1), batches(seed=1), batches(seed=2)
     order(first, 0)
     assert order(first, 3) == order(again, 3)
@@ -41,25 +41,25 @@ def test_without_a_seed_the_rows_keep_their_order():
     assert order(batches(seed=None), 5) == list(range(10))
 
 
-def test_what_does_not_lie_there_arrives_in_the_same_order():
+def test_batches_copied_to_the_device_have_the_same_order():
     assert order(batches(resident=False), 2) == order(batches(), 2)
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_an_epoch_is_gone_on_with_from_the_batch_where_it_was_left(resident):
-    whole, left, resumed = batches(resident=resident), batches(resident=resident), batches(resident=resident)
-    for each in (whole, left, resumed):
+def test_an_epoch_resumes_at_the_batch_where_it_stopped(resident):
+    whole, stopped, resumed = batches(resident=resident), batches(resident=resident), batches(resident=resident)
+    for each in (whole, stopped, resumed):
         each.set_epoch(2)
     expected = [batch.y.tolist() for batch in whole]
-    assert [batch.y.tolist() for batch in islice(left, 2)] == expected[:2]
-    resumed.load_state_dict(left.state_dict())
+    assert [batch.y.tolist() for batch in islice(stopped, 2)] == expected[:2]
+    resumed.load_state_dict(stopped.state_dict())
     assert [batch.y.tolist() for batch in resumed] == expected[2:]
-    assert [batch.y.tolist() for batch in resumed] == expected  # and the next iteration is whole again
+    assert [batch.y.tolist() for batch in resumed] == expected  # the next iteration starts at the first batch
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_processes_that_share_the_batches_have_the_whole_ones_mean(processes, weighted):
+def test_the_mean_over_processes_is_the_mean_of_the_global_batch(processes, weighted):
     weight = torch.rand(10, dtype=torch.float64) if weighted else None
     whole = batches(weight=weight, dtype=torch.float64)
     parts = [batches(weight=weight, dtype=torch.float64, rank=r, processes=processes) for r in range(processes)]
@@ -76,7 +76,7 @@ def test_processes_that_share_the_batches_have_the_whole_ones_mean(processes, we
     assert sorted(seen) == list(range(10))
 
 
-def test_pictures_are_normalised_batch_by_batch_and_only_then():
+def test_uint8_inputs_are_normalised_in_the_batch():
     x = torch.randint(256, (10, 6), dtype=torch.uint8)
     rows = Rows(torch.arange(10), x, torch.arange(10))
     data = Dataset({"train": rows}, DatasetInfo(6, 10), [], mean=torch.tensor([100.0]), std=torch.tensor([50.0]))
@@ -86,7 +86,7 @@ def test_pictures_are_normalised_batch_by_batch_and_only_then():
         torch.testing.assert_close(batch.x, (x[batch.y].double() - 100) / 50, rtol=1e-6, atol=1e-6)
 
 
-def test_an_order_that_is_to_be_the_same_is_that_of_the_first_epoch():
+def test_with_same_every_epoch_every_order_is_that_of_the_first_epoch():
     given = batches(n=40)
     data = Dataset({"train": given.rows}, DatasetInfo(1, 40), [])
     always = Batches(given.rows, data, 4, Place(), 0, same_every_epoch=True)

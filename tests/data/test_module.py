@@ -1,4 +1,4 @@
-"""Splits, standardisation and targets of the data sets that scikit-learn ships, and of the teacher."""
+"""Splits, standardisation and targets of the scikit-learn data sets and of the teacher."""
 
 import numpy as np
 import pytest
@@ -17,15 +17,15 @@ def bunch(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_catalogue_says_what_scikit_learn_ships(name):
+def test_dataset_info_is_that_of_the_scikit_learn_data_sets(name):
     data, info = bunch(name), DATASETS[name]
     assert data.data.shape == (info.samples, info.features)
     assert info.classes is None or set(data.target) == set(range(info.classes))
-    assert info.picture is None or np.prod(info.picture) == info.features
+    assert info.image_shape is None or np.prod(info.image_shape) == info.features
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_splits_are_disjoint_and_leave_nothing_out(loaded, name):
+def test_the_splits_are_disjoint_and_complete(loaded, name):
     data = loaded(f"data={name}")
     rows = torch.cat([data.rows[split].ids for split in SPLITS])
     assert sorted(rows.tolist()) == list(range(DATASETS[name].samples))
@@ -47,19 +47,19 @@ def test_the_splits_are_stratified(loaded, name):
         assert np.abs(counts.numpy() - expected).max() <= 2
 
 
-def test_the_split_depends_on_its_own_seed_alone(loaded):
+def test_the_split_depends_only_on_split_seed(loaded):
     first, other = loaded("data=wine", "seed=1"), loaded("data=wine", "seed=2")
     assert torch.equal(first.rows["test"].ids, other.rows["test"].ids)
     assert not torch.equal(first.rows["test"].ids, loaded("data=wine", "data.split_seed=1").rows["test"].ids)
 
 
 def test_a_class_too_rare_for_every_split_is_refused():
-    with pytest.raises(UserError, match="every class must have rows for each split"):
+    with pytest.raises(UserError, match="every class needs a row in every split"):
         split_rows([0] * 30 + [1], 31, 0.2, 0.2, 0)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_standardisation_is_fitted_on_the_training_split_alone(loaded, name):
+def test_standardisation_is_fitted_only_on_the_training_split(loaded, name):
     data, inputs = loaded(f"data={name}", "trainer.precision=64-true"), bunch(name).data
     train = inputs[data.rows["train"].ids.numpy()]
     mean, std = train.mean(0), train.std(0)
@@ -70,14 +70,14 @@ def test_standardisation_is_fitted_on_the_training_split_alone(loaded, name):
         np.testing.assert_allclose(part.x.numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_number_to_predict_is_standardised_and_can_be_turned_back(loaded):
+def test_regression_targets_are_standardised_invertibly(loaded):
     data, target = loaded("data=diabetes", "trainer.precision=64-true"), bunch("diabetes").target
     part = data.rows["train"]
     assert float(part.y.mean()) == pytest.approx(0, abs=1e-12)
     np.testing.assert_allclose(part.y[:, 0] * data.target_std + data.target_mean, target[part.ids.numpy()])
 
 
-def test_targets_are_encoded_as_the_loss_takes_them(loaded):
+def test_targets_have_the_form_that_the_loss_takes(loaded):
     numbers = loaded("data=wine").rows["train"].y
     one_hot = loaded("data=wine", "model.loss=mse").rows["train"].y
     assert torch.equal(one_hot.argmax(-1), numbers)
@@ -94,13 +94,13 @@ def test_counts_that_are_negative_are_refused(loaded):
 
 @pytest.mark.parametrize("hidden", [[], [8], [8, 5]])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_the_teachers_own_network_has_no_loss(loaded, hidden, outputs):
+def test_the_teachers_targets_are_the_outputs_of_its_network(loaded, hidden, outputs):
     from itertools import pairwise
 
     overrides = ("data.samples=100", "data.features=4", f"data.outputs={outputs}", f"data.hidden={hidden}")
     data = loaded("data=teacher", "trainer.precision=64-true", "model.hidden_activation=relu", *overrides)
     rows = data.rows["train"]
-    # Its parameters, drawn again in the order that its docstring gives.
+    # The parameters of the teacher, drawn again in the order of `load_teacher`.
     generator = torch.Generator().manual_seed(0)
     x = rows.x
     sizes = [4, *hidden, outputs]

@@ -1,4 +1,4 @@
-"""A user's own CSV or Parquet file: what becomes of its columns, and what is refused."""
+"""`data=table`: preprocessing of columns, refused files and columns, and new rows."""
 
 import gzip
 import io
@@ -75,11 +75,11 @@ def columns_of(data):
     return {column["name"]: column for column in data.preprocessing["columns"]}
 
 
-# What becomes of the columns
+# Preprocessing
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.parquet", "t.pq", "T.CSV"])
-def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
+def test_every_file_type_gives_the_same_rows(tmp_path, name):
     data = loaded(written(tmp_path, frame(), name), ignore=["kind"])
     reference = loaded(written(tmp_path, frame(), "reference.csv"), ignore=["kind"])
     assert data.preprocessing == reference.preprocessing
@@ -89,7 +89,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
         assert torch.equal(data.rows[split].y, rows.y)
 
 
-def test_dtypes_shapes_and_facts(tmp_path):
+def test_dtypes_shapes_and_info(tmp_path):
     data = loaded(written(tmp_path, frame()), weight="one", ignore=["kind"])
     train = data.rows["train"]
     assert (train.x.dtype, train.y.dtype, train.weight.dtype) == (torch.float32, torch.float64, torch.float64)
@@ -99,7 +99,7 @@ def test_dtypes_shapes_and_facts(tmp_path):
     assert data.class_names == []
 
 
-def test_ids_are_the_files_row_numbers(tmp_path):
+def test_ids_are_row_numbers_of_the_file(tmp_path):
     table = frame()
     data = loaded(written(tmp_path, table), weight="one")
     assert torch.equal(in_file_order(data, "ids"), torch.arange(N))
@@ -120,7 +120,7 @@ def test_classes_are_sorted_and_stratified(tmp_path):
     assert data.rows["train"].y.bincount().tolist() == [14, 14]
 
 
-def test_the_preprocessing_is_fitted_on_the_training_rows_alone(tmp_path):
+def test_the_preprocessing_is_fitted_only_on_the_training_rows(tmp_path):
     table = frame()
     data = loaded(written(tmp_path, table))
     train = table.iloc[data.rows["train"].ids.numpy()]
@@ -162,7 +162,7 @@ def test_encoding_equals_scikit_learns_column_transformer(tmp_path_factory, seed
     assert torch.equal(in_file_order(data, "x"), encode(data.preprocessing, table, "t"))
 
 
-def test_a_category_of_held_out_rows_alone_is_encoded_as_zeros(tmp_path):
+def test_a_category_without_training_rows_is_encoded_as_zeros(tmp_path):
     table = frame()
     rare = loaded(written(tmp_path, table)).rows["test"].ids[0].item()
     table.loc[rare, "city"] = "Zug"
@@ -174,7 +174,7 @@ def test_a_category_of_held_out_rows_alone_is_encoded_as_zeros(tmp_path):
     assert torch.equal(read_new_rows(path, data.preprocessing)[0], in_file_order(data, "x"))
 
 
-def test_the_preprocessing_goes_through_torch_save_and_json(tmp_path):
+def test_the_preprocessing_survives_torch_save_and_json(tmp_path):
     data = loaded(written(tmp_path, frame()), target="kind", weight="one", missing="median", ignore=["price"])
     torch.save(data.preprocessing, tmp_path / "p.pt")
     assert torch.load(tmp_path / "p.pt", weights_only=True) == data.preprocessing
@@ -201,20 +201,20 @@ def test_the_preprocessing_goes_through_torch_save_and_json(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_the_task_follows_the_target(tmp_path, target, task, class_names, suffix):
+def test_the_target_decides_the_task(tmp_path, target, task, class_names, suffix):
     data = loaded(written(tmp_path, frame().assign(y=target), f"t.{suffix}"), target="y", task=task)
     assert data.class_names == class_names
     assert data.preprocessing["task"] == ("classes" if class_names else "number")
 
 
 @pytest.mark.parametrize(("classes", "is_classes"), [(20, True), (21, False)])
-def test_auto_takes_up_to_twenty_whole_numbers_for_classes(tmp_path, classes, is_classes):
+def test_with_task_auto_up_to_twenty_integers_are_classes(tmp_path, classes, is_classes):
     table = frame(210).assign(y=np.resize(range(classes), 210))
     assert bool(loaded(written(tmp_path, table), target="y").class_names) == is_classes
 
 
 @pytest.mark.parametrize("missing", ["mean", "median"])
-def test_missing_values_are_filled_in_from_the_training_rows(tmp_path, missing):
+def test_missing_values_are_filled_from_the_training_rows(tmp_path, missing):
     table = frame()
     table.loc[::7, "area"] = np.nan
     table.loc[::5, "city"] = None
@@ -226,14 +226,14 @@ def test_missing_values_are_filled_in_from_the_training_rows(tmp_path, missing):
     assert (in_file_order(data, "x")[:, 3:6].sum(-1) == 1).all()
 
 
-def test_weights_go_with_their_rows(tmp_path):
+def test_weights_stay_with_their_rows(tmp_path):
     table = frame().assign(w=np.arange(N) / 2)
     data = loaded(written(tmp_path, table), weight="w")
     assert np.array_equal(in_file_order(data, "weight"), table.w)
     assert "w" not in columns_of(data)
 
 
-# What is refused
+# Refused files and columns
 
 
 def csv(text):
@@ -269,7 +269,7 @@ ROWS = "".join(f"{i},{i % 3},{i * 0.5}\n" for i in range(20))
         (csv('a,b,price\n"1,2,3\n' + ROWS), ["Expected 3 columns"]),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_by_its_path(tmp_path, write, words):
+def test_a_file_that_is_not_a_table_is_refused_by_its_path(tmp_path, write, words):
     write(tmp_path)
     refusal(lambda: loaded(tmp_path / "t.csv"), f"data.path={tmp_path / 't.csv'}: ", *words)
 
@@ -292,24 +292,24 @@ def test_broken_and_foreign_files_are_refused(tmp_path, name, content, words):
 
 
 def long_text(path, declared=True):
-    """A thousand rows that share a text of a megabyte."""
+    """Write a thousand rows that share a text of 1 MB."""
     shared = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), 1000), ["x" * (1 << 20)])
     table = pa.table({"a": shared, "price": pa.array(range(1000))})
     pa.parquet.write_table(table, path, dictionary_pagesize_limit=1 << 22, store_schema=declared)
 
 
 def long_text_undeclared(path):
-    """The same, where nothing but the way that it is stored says so."""
+    """Write it without Arrow's schema, so that only the encoding of the column is a dictionary."""
     long_text(path, declared=False)
 
 
 def packed_zeros(path):
-    """A CSV file of 400 MB in 400 kB."""
+    """Write a CSV file of 400 MB, 400 kB packed."""
     path.write_bytes(gzip.compress(b"a,price\n") + gzip.compress(b"0,0\n" * (1 << 18)) * 400)
 
 
 @pytest.mark.parametrize("make", [long_text, long_text_undeclared])
-def test_a_text_that_many_rows_share_is_in_memory_once(tmp_path, make):
+def test_a_text_that_many_rows_share_is_stored_once_in_memory(tmp_path, make):
     make(tmp_path / "t.parquet")
     with peak_memory() as peak:
         data = loaded(tmp_path / "t.parquet")
@@ -317,20 +317,20 @@ def test_a_text_that_many_rows_share_is_in_memory_once(tmp_path, make):
     assert peak.kib < 100 << 10  # of the 1 GB that it would be a row at a time
 
 
-def test_a_small_file_with_gigabytes_in_it_is_refused(tmp_path):
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
     packed_zeros(tmp_path / "t.csv.gz")
     with peak_memory() as peak:
-        refusal(lambda: loaded(tmp_path / "t.csv.gz"), f"data.path={tmp_path / 't.csv.gz'}", "and unpacked more than")
+        refusal(lambda: loaded(tmp_path / "t.csv.gz"), f"data.path={tmp_path / 't.csv.gz'}", "and unpacks to more than")
     assert peak.kib < 100 << 10  # of the 400 MB
 
 
 def test_more_rows_than_a_file_can_have_are_refused_before_they_are_read(tmp_path, monkeypatch):
     path = written(tmp_path, frame(1000).assign(area=1.0), "t.parquet")
-    monkeypatch.setattr("backhand.data.tablefile.MOST_TIMES", 1)
-    monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000)
+    monkeypatch.setattr("backhand.data.tablefile.MAX_RATIO", 1)
+    monkeypatch.setattr("backhand.data.tablefile.MAX_BYTES", 8 * 7 * 1000)
     assert loaded(path).info.samples == 1000
-    monkeypatch.setattr("backhand.data.tablefile.MOST_BYTES", 8 * 7 * 1000 - 1)
-    refusal(lambda: loaded(path), "and unpacked more than")
+    monkeypatch.setattr("backhand.data.tablefile.MAX_BYTES", 8 * 7 * 1000 - 1)
+    refusal(lambda: loaded(path), "and unpacks to more than")
 
 
 def test_a_broken_page_of_a_parquet_file_is_refused(tmp_path):
@@ -399,13 +399,13 @@ def test_a_parquet_column_of_other_values_is_refused(tmp_path, type_):
     refusal(lambda: loaded(tmp_path / "t.parquet"), "'x'", "not numbers or text")
 
 
-def test_an_unnamed_index_that_pandas_wrote_is_no_column(tmp_path):
+def test_an_unnamed_pandas_index_is_not_a_column(tmp_path):
     frame().set_index(np.arange(N)[::-1]).rename_axis(None).to_parquet(tmp_path / "t.parquet", index=True)
     assert list(columns_of(loaded(tmp_path / "t.parquet"))) == ["area", "rooms", "one", "city", "lift", "kind"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_name_with_a_dot_is_a_column_of_its_own(tmp_path, suffix):
+def test_a_column_name_may_have_a_dot(tmp_path, suffix):
     table = frame()[["area", "price"]].assign(**{"area.x": np.arange(N)})
     data = loaded(written(tmp_path, table, f"t.{suffix}"), ignore=["area.x"])
     assert list(columns_of(data)) == ["area"]
@@ -422,9 +422,9 @@ def test_a_name_with_a_dot_is_a_column_of_its_own(tmp_path, suffix):
         ({"ignore": ["price"]}, ["data.ignore=price", "is the target"]),
         ({"ignore": ["area", "rooms", "one", "city", "lift", "kind"]}, ["no column is left"]),
         ({"target": "kind", "task": "number"}, ["'kind' must hold numbers", "row 0", "'house'"]),
-        ({"target": "one", "task": "classes"}, ["data.target=one has one value only, '1'"]),
-        ({"target": "one"}, ["data.target=one has one value only"]),
-        ({"target": "area", "task": "classes"}, ["data.target=area", "class", "every class must have rows"]),
+        ({"target": "one", "task": "classes"}, ["data.target=one has only one value, '1'"]),
+        ({"target": "one"}, ["data.target=one has only one value"]),
+        ({"target": "area", "task": "classes"}, ["data.target=area", "class", "every class needs a row"]),
         ({"weight": "city"}, ["'city' must hold numbers", "row 0"]),
         ({"weight": "lift"}, ["'lift' must hold numbers", "row 0"]),
     ],
@@ -435,7 +435,7 @@ def test_a_wrong_role_of_a_column_is_refused(tmp_path, keys, words, suffix):
     refusal(lambda: loaded(path, **keys), *words)
 
 
-def test_too_few_rows_of_a_regression_are_told_of_as_rows(tmp_path):
+def test_too_few_rows_of_a_regression_are_refused_by_number(tmp_path):
     path = written(tmp_path, frame(12))
     message = refusal(lambda: loaded(path, val_fraction=0.01, test_fraction=0.01), "12 rows are too few")
     assert "class" not in message
@@ -461,13 +461,13 @@ def test_impossible_weights_are_refused(tmp_path, weight, words):
 
 
 @pytest.mark.parametrize("target", ["price", "kind"])
-def test_missing_targets_are_counted_whatever_is_done_about_inputs(tmp_path, target):
+def test_missing_targets_are_refused_with_missing_mean_too(tmp_path, target):
     table = frame()
     table.loc[[1, 5], target] = None
     refusal(lambda: loaded(written(tmp_path, table), target=target, missing="mean"), f"'{target}' has 2")
 
 
-def test_missing_values_of_five_columns_are_counted(tmp_path):
+def test_missing_values_are_counted_for_five_columns(tmp_path):
     table = frame().assign(**{f"m{i}": np.where(np.arange(N) < i, np.nan, 1.0) for i in range(8)})
     path = written(tmp_path, table)
     message = refusal(lambda: loaded(path), "'m1' has 1, 'm2' has 2", "'m5' has 5 and 2 more columns have some;")
@@ -484,7 +484,7 @@ def test_a_column_without_a_value_in_the_training_rows_is_refused(tmp_path, valu
     refusal(lambda: loaded(path, missing="mean"), "'x' has no value in the training rows")
 
 
-def test_names_and_values_of_a_hostile_file_stay_on_one_line(tmp_path):
+def test_a_message_about_a_hostile_file_is_one_line(tmp_path):
     table = frame().assign(**{"x\ny\x1b[31m": np.where(np.arange(N) == 7, "a\nb\x1b", np.arange(N).astype(str))})
     message = refusal(lambda: loaded(written(tmp_path, table)), "mixes")
     assert message.isprintable()
@@ -498,7 +498,7 @@ def trained(tmp_path):
     return lambda table, **keys: loaded(written(tmp_path, table, "train.csv"), **keys)
 
 
-def test_the_training_file_read_again_gives_the_training_inputs(tmp_path, trained):
+def test_reading_the_training_file_as_new_rows_gives_the_training_inputs(tmp_path, trained):
     data = trained(frame(), target="kind")
     x, y, *_ = read_new_rows(tmp_path / "train.csv", data.preprocessing)
     assert torch.equal(x, in_file_order(data, "x"))
@@ -533,7 +533,7 @@ def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(t
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_categories_that_look_otherwise_in_the_new_file_still_match(tmp_path, trained, training, new, code, suffix):
+def test_categories_with_another_dtype_in_the_new_file_match(tmp_path, trained, training, new, code, suffix):
     data = trained(frame().assign(x=np.resize(training, N)), ignore=["kind"])
     x, *_ = read_new_rows(written(tmp_path, frame(5).assign(x=new), f"new.{suffix}"), data.preprocessing)
     names = columns_of(data)["x"]["categories"]
@@ -592,18 +592,18 @@ def test_classes_of_new_rows_are_those_of_training(tmp_path, trained, target, su
         (lambda t: t[:0], ["has no rows"]),
     ],
 )
-def test_new_rows_that_do_not_fit_are_refused(tmp_path, trained, change, words):
+def test_new_rows_that_do_not_match_are_refused(tmp_path, trained, change, words):
     preprocessing = trained(frame(), target="kind").preprocessing
     path = written(tmp_path, change(frame(5)), "new.csv")
     refusal(lambda: read_new_rows(path, preprocessing), f"input={path}: ", *words)
 
 
-def test_new_rows_that_are_not_there_are_named(tmp_path, trained):
+def test_a_missing_file_of_new_rows_is_named(tmp_path, trained):
     preprocessing = trained(frame()).preprocessing
     refusal(lambda: read_new_rows(tmp_path / "no.csv", preprocessing), f"input={tmp_path / 'no.csv'}: ", "No such")
 
 
-def test_what_training_did_not_have_can_be_accepted(tmp_path, trained):
+def test_with_unknown_zeros_new_columns_and_categories_are_accepted(tmp_path, trained):
     data = trained(frame(), target="kind")
     new = frame(5).assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Chur"])
     known, _, _, nothing = read_new_rows(written(tmp_path, frame(5).assign(city="Bern")), data.preprocessing, "zeros")
@@ -630,7 +630,7 @@ def test_what_training_did_not_have_can_be_accepted(tmp_path, trained):
         (lambda t: t.assign(city=[None, *["Bern"] * 4]), ["'city' has 1", "data.missing=refuse"]),
     ],
 )
-def test_what_cannot_be_encoded_is_refused_with_unknown_zeros_too(tmp_path, trained, change, words):
+def test_unknown_zeros_does_not_accept_missing_columns_or_classes(tmp_path, trained, change, words):
     preprocessing = trained(frame(), target="kind").preprocessing
     path = written(tmp_path, change(frame(5)))
     refusal(lambda: read_new_rows(path, preprocessing, "zeros"), f"input={path}: ", *words)
@@ -651,13 +651,13 @@ def test_missing_values_of_new_rows_are_filled_as_in_training(tmp_path, trained)
     assert (x[:, 3 + columns["city"]["categories"].index(columns["city"]["fill"])] == 1).all()
 
 
-def test_formulas_are_text(tmp_path):
+def test_spreadsheet_formulas_are_text(tmp_path):
     table = pd.read_csv(io.StringIO(frame().assign(x=np.resize(["=1+1", "@a", "-b"], N)).to_csv(index=False)))
     assert columns_of(loaded(written(tmp_path, table)))["x"]["categories"] == ["-b", "=1+1", "@a"]
 
 
 @pytest.mark.parametrize("column", ["area", "city", "lift"])
-def test_the_digest_tells_of_any_input_that_has_changed(tmp_path, column):
+def test_the_digest_changes_with_every_input(tmp_path, column):
     table = frame()
     before = loaded(written(tmp_path, table)).digest
     assert loaded(written(tmp_path, table)).digest == before

@@ -9,8 +9,8 @@ import signal
 import time
 
 import pytest
-from tests.cli.test_interruptions import ADAM, PICTURES, PLATEAU, WINE, assert_same
-from tests.data.picture_files import random_pictures, write_idx
+from tests.cli.test_interruptions import ADAM, IMAGES, PLATEAU, WINE, assert_same
+from tests.data.image_files import random_images, write_idx
 
 pytestmark = pytest.mark.stress
 
@@ -18,7 +18,7 @@ LONGER = "trainer.max_epochs=40"
 SETTINGS = {
     "adam, cosine": (*WINE, *ADAM, LONGER),
     "momentum, plateau": (*WINE, *PLATEAU, LONGER),
-    "augmentation": (*PICTURES, "trainer.max_epochs=25"),
+    "augmentation": (*IMAGES, "trainer.max_epochs=25"),
     "accumulation, 64-true": (*WINE, "trainer.accumulate_grad_batches=3", "trainer.precision=64-true", LONGER),
     "two processes": (*WINE, *ADAM, "trainer=ddp_cpu", "trainer.max_epochs=20"),
 }
@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_a_run_that_is_ended_at_random_goes_on_to_the_same_bits(command, start, tmp_path, kind, seed):
-    write_idx(tmp_path, random_pictures(300, (28, 28)), random_pictures(40, (28, 28), seed=1))
+    write_idx(tmp_path, random_images(300, (28, 28)), random_images(40, (28, 28), seed=1))
     began = time.monotonic()
     whole = command("train.py", *SETTINGS[kind], "hydra.run.dir=whole")
     took = time.monotonic() - began

@@ -61,10 +61,10 @@ def test_a_batch_in_which_no_sample_counts_has_the_share_1():
     assert [part.share for part in first[1:]] == [1.0, 1.0]
 
 
-def test_augmented_pictures_are_those_of_a_single_process():
+def test_augmented_images_are_those_of_a_single_process():
     x = torch.randint(256, (10, 3 * 28 * 28), dtype=torch.uint8)
     rows = Rows(torch.arange(10), x, torch.arange(10))
-    data = Dataset({"train": rows}, DatasetInfo(3 * 28 * 28, 10, picture=(3, 28, 28)), [])
+    data = Dataset({"train": rows}, DatasetInfo(3 * 28 * 28, 10, image_shape=(3, 28, 28)), [])
     alone, first, second = (
         Batches(rows, data, 4, place, shuffle_seed=1, augmentation="shift")
         for place in (Place(), Place(rank=0, processes=2), Place(rank=1, processes=2))

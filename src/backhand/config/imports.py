@@ -45,7 +45,7 @@ def import_all(names: Iterable[str], key: str = "imports") -> None:
         except UserError:
             raise
         except (Exception, SystemExit) as error:  # whatever a module of the user's raises
-            raise UserError(f"{key}={name}: cannot be imported ({said_by(error)})") from error
+            raise UserError(f"{key}={name}: cannot be imported ({describe(error)})") from error
         if not path.samefile(getattr(found, "__file__", None) or "/"):
             raise UserError(f"{key}={name}: another module is called {path.stem}; give the file another name")
 
@@ -99,7 +99,7 @@ def rule_of(gradient: str) -> str | Rule:
         except UserError:
             raise
         except Exception as error:  # whatever it raises
-            raise UserError(f"model.gradient={gradient}: hidden layer {layer.number}: {said_by(error)}") from error
+            raise UserError(f"model.gradient={gradient}: hidden layer {layer.number}: {describe(error)}") from error
 
     return Rule(hidden_delta)
 
@@ -119,7 +119,7 @@ def _of_file(path: Path, gradient: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file raises
         del sys.modules[name]
-        raise UserError(f"model.gradient={gradient}: cannot be imported ({said_by(error)})") from error
+        raise UserError(f"model.gradient={gradient}: cannot be imported ({describe(error)})") from error
     return module
 
 
@@ -145,7 +145,7 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     try:
         found = getattr(importlib.import_module(module), name, None)
     except (Exception, SystemExit) as error:  # whatever a module of the user's raises
-        raise UserError(f"{key}._target_={target}: cannot be found ({said_by(error)})") from error
+        raise UserError(f"{key}._target_={target}: cannot be found ({describe(error)})") from error
     if not (inspect.isclass(found) and issubclass(found, kinds)):
         allowed = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
         members = inspect.getmembers(sys.modules[module], inspect.isclass)
@@ -171,7 +171,7 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
     try:
         made = instantiate({**arguments, **target}, *positional, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{key}: {kind.__name__} cannot be made ({said_by(error.__cause__ or error)})") from error
+        raise UserError(f"{key}: {kind.__name__} cannot be made ({describe(error.__cause__ or error)})") from error
     if not isinstance(made, kind):
         raise UserError(f"{key}: makes no {kind.__name__}; leave out _partial_")
     return made
@@ -181,7 +181,7 @@ def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -
 INSTALLED = ("<", str(Path(__file__).parents[2]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
 
 
-def said_by(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An exception in one line, with the last line of the user's own code that it went through."""
     told = "".join(traceback.format_exception(error))  # that of a DataLoader's worker has its own traceback in it
     lines = [line for line in told.splitlines() if line]

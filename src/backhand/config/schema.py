@@ -62,8 +62,8 @@ class DataConfig:
 
 
 @dataclass
-class PicturesConfig(DataConfig):
-    """Pictures in files that torchvision knows."""
+class ImagesConfig(DataConfig):
+    """Images in files that torchvision knows."""
 
     dir: str = MISSING  # the folder of the files
     augment: Annotated[str, one_of(*AUGMENTATIONS)] = "none"  # what a training batch is changed by
@@ -363,7 +363,7 @@ class TrainConfig:
 # The dataclass of every choice of a group. One that is added here needs a file `conf/GROUP/NAME.yaml`, and no more.
 CHOICES: dict[str, dict[str, type]] = {
     "data": {
-        **{name: PicturesConfig if info.own_test else DataConfig for name, info in DATASETS.items()},
+        **{name: ImagesConfig if info.has_test_split else DataConfig for name, info in DATASETS.items()},
         "table": TableConfig,
         "teacher": TeacherConfig,
         "custom": CustomDataConfig,

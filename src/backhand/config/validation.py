@@ -31,9 +31,9 @@ from backhand.config.schema import (
     CustomDataConfig,
     CustomSchedulerConfig,
     DataConfig,
+    ImagesConfig,
     ModelConfig,
     NetworkArguments,
-    PicturesConfig,
     SchedulerConfig,
     TableConfig,
     TeacherConfig,
@@ -228,7 +228,7 @@ def _check(config: TrainConfig) -> None:
     for group, kind in OPEN_PARTS.items():
         _check_own(group, getattr(config, group), kind)
     data, trainer, scheduler, audit = config.data, config.trainer, config.scheduler, config.callbacks.audit
-    if isinstance(data, PicturesConfig):
+    if isinstance(data, ImagesConfig):
         if data.test_fraction != 0:
             raise UserError(
                 f"data.test_fraction={data.test_fraction}: data={data.name} has a test split of its own; it must be 0"
@@ -280,7 +280,7 @@ def _check_split(config: TrainConfig, info: DatasetInfo) -> None:
         return
     train_fraction = 1 - data.val_fraction - data.test_fraction
     parts = [("val", data.val_fraction), ("train", train_fraction)]
-    if not info.own_test:
+    if not info.has_test_split:
         parts.insert(1, ("test", data.test_fraction))
     for part, fraction in parts:
         least = 2 * (info.classes or 1)

@@ -1,4 +1,4 @@
-"""A data set in memory, however it was made: what every loader in this folder returns."""
+"""The data set in memory that every loader of this package returns, and its split."""
 
 import functools
 import zlib
@@ -21,13 +21,13 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass
 class Rows:
-    """One split.
+    """The samples of one split.
 
     Attributes:
-        ids: the rows' numbers (N,) in the data set as it is shipped, from 0.
-        x: inputs (N, D): floating-point and standardised, or uint8, then `Dataset.mean` and `std` are for the batch.
-        y: class numbers (N,), or float64 values (N, outputs) in their own units.
-        weight: how much each sample counts (N,), float64; None for all the same.
+        ids: row numbers (N,) in the source, from 0.
+        x: inputs (N, D): standardised floating-point, or uint8 to be standardised with `Dataset.mean` and `std`.
+        y: class numbers (N,), or float64 values (N, outputs) in their original units.
+        weight: sample weights (N,), float64; None if all are equal.
     """
 
     ids: Tensor
@@ -41,15 +41,14 @@ class Dataset:
     """A data set with its three splits.
 
     Attributes:
-        rows: each split's.
-        info: its shape.
-        class_names: what the class numbers stand for; empty for a regression.
-        mean: what a batch of uint8 inputs has subtracted, (D,) or (1,) of numbers between 0 and 255; None for others.
-        std: what it is then divided by, of the same shape.
-        centre, scale: of standardised inputs that were pixels, `x × scale + centre` is what they were, (D,) each.
-        preprocessing: how a row of the source becomes an input, as plain numbers and names, where that was fitted.
-        checksum: of the source's rows, where the inputs are computed from them.
-        module: the user's own, which makes the batches; then there are no rows.
+        rows: the samples by split.
+        info: the shape of the data set.
+        class_names: class names in the order of the class numbers; empty for a regression.
+        mean, std: for uint8 inputs, (D,) or (1,): a batch becomes `(x − mean) / std`; None for other inputs.
+        centre, scale: for standardised images, (D,) each: the pixels were `x × scale + centre`.
+        preprocessing: the fitted preprocessing of a table, as plain numbers and names.
+        checksum: of the table's rows, from which the inputs are computed.
+        module: the user's LightningDataModule, which makes the batches; then `rows` is empty.
     """
 
     rows: dict[Split, Rows]
@@ -65,7 +64,7 @@ class Dataset:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of the rows as they came: the targets, and inputs that are no computed numbers, which may differ by a bit."""
+        """Checksum of ids, targets and uint8 inputs; computed inputs may differ by rounding between machines."""
         found = self.checksum
         for rows in self.rows.values():
             parts = [rows.ids, rows.y, *([rows.x] if rows.x.dtype == torch.uint8 else [])]
@@ -77,12 +76,10 @@ class Dataset:
 def split_rows(
     classes: Sequence[int] | np.ndarray | None, rows: int, val_fraction: float, test_fraction: float, seed: int
 ) -> dict[Split, np.ndarray]:
-    """Row numbers of each split, in random order; every class keeps its share where `classes` is given.
-
-    With `test_fraction` 0 there is no test split.
+    """Split row numbers at random; stratified if `classes` is given, without a test split if `test_fraction` is 0.
 
     Raises:
-        UserError: there are too few rows, or too few of a class, for each split to have one.
+        UserError: there are too few rows, or too few of a class, for every split to get one.
     """
     held_out = val_fraction + test_fraction
     try:
@@ -93,7 +90,7 @@ def split_rows(
         val, test = train_test_split(val, test_size=test_fraction / held_out, stratify=of_rest, random_state=seed)
     except ValueError:
         if classes is not None:
-            raise UserError("data: every class must have rows for each split") from None
+            raise UserError("data: every class needs a row in every split") from None
         fractions = f"data.val_fraction={val_fraction:g} and data.test_fraction={test_fraction:g}"
-        raise UserError(f"data: {rows} rows are too few for each split to have one with {fractions}") from None
+        raise UserError(f"data: {rows} rows are too few for every split to get one with {fractions}") from None
     return {"train": train, "val": val, "test": test}

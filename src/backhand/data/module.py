@@ -1,4 +1,4 @@
-"""A data set as a LightningDataModule: its targets as the loss takes them, its batches where the network is."""
+"""A LightningDataModule for data sets in memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,16 +8,16 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from backhand.config.schema import CustomDataConfig, DataConfig, PicturesConfig, TableConfig, TeacherConfig
+from backhand.config.schema import CustomDataConfig, DataConfig, ImagesConfig, TableConfig, TeacherConfig
 from backhand.data.batches import Batches, Place, class_targets
+from backhand.data.custom import CustomData, load_custom
 from backhand.data.dataset import Dataset, Rows, Split
-from backhand.data.own import OwnData, load_own
 from backhand.data.shipped import load_shipped
 from backhand.data.teacher import load_teacher
 
-# Rows of a validation or test batch: large, for there is nothing to remember for a backward pass.
+# Rows of a validation or test batch: large, because no activations are saved for a backward pass.
 EVALUATION_BATCH = 4096
-# How much of a GPU's free memory the data may take to be kept there.
+# With data.device=auto, data are kept on the GPU if they take at most this share of its free memory.
 RESIDENT_SHARE = 0.5
 
 
@@ -27,47 +27,49 @@ def load(
     output_activation: str = "identity",
     write: bool = True,
 ) -> Dataset:
-    """The configured data set; the activations are those that a teacher's network is to have.
+    """Load the configured data set.
 
-    Unless `write`, files that are not there are not downloaded or unpacked.
+    Args:
+        settings: the configuration of the data set.
+        hidden_activation: of a teacher network.
+        output_activation: of a teacher network.
+        write: whether missing files may be downloaded or unpacked.
 
     Raises:
-        UserError: files that are not there, or have not in them what they must.
+        UserError: a file is missing, or its contents are wrong.
     """
     if isinstance(settings, TeacherConfig):
         return load_teacher(settings, hidden_activation, output_activation)
     if isinstance(settings, CustomDataConfig):
-        return load_own(settings)
-    # What pandas and torchvision take to import is spent only where they are needed.
+        return load_custom(settings)
+    # pandas and torchvision are slow to import.
     if isinstance(settings, TableConfig):
         from backhand.data.table import load_table
 
         return load_table(settings)
-    if isinstance(settings, PicturesConfig):
-        from backhand.data.pictures import load_pictures
+    if isinstance(settings, ImagesConfig):
+        from backhand.data.images import load_images
 
-        return load_pictures(settings, write)
+        return load_images(settings, write)
     return load_shipped(settings)
 
 
 class InMemoryData(LightningDataModule):
-    """A data set for a loss.
+    """The data loaders of a data set in memory, with targets in the form that the loss takes.
 
     Args:
         dataset: the data set.
         settings: its configuration: batch size, augmentation, device.
-        target: what the loss takes: `classes`, numbers (B,), or `values`, (B, units), or `counts`, values that are not
-            standardised.
-        units: C, the network's outputs: 1 for a number or a yes and no, else one a class.
-        target_mean: what a regression's target has subtracted.
-        target_std: what it is then divided by.
-        shuffle_seed: of the training batches' order; one for each run of a population.
+        target: the kind of target of the loss: `classes` (B,), `values` (B, units), or `counts`, which are values that
+            are not standardised.
+        units: the number of network outputs, C.
+        target_mean, target_std: the targets of a regression become `(y − target_mean) / target_std`.
+        shuffle_seed: seed of the order of training batches; a list has one per run of a population.
         dtype: of the inputs, and of targets that are values.
-        class_weight: how much a sample of each class counts in the loss: a number for all, one for each class, or
-            `balanced`; None for all the same.
+        class_weight: one number, one number per class, or `balanced`; None for equal weights.
 
     Attributes:
-        evaluation_batch: rows of a validation or test batch.
+        evaluation_batch: rows per validation or test batch.
     """
 
     def __init__(
@@ -91,16 +93,23 @@ class InMemoryData(LightningDataModule):
         self.evaluation_batch = EVALUATION_BATCH
         self._training: Batches | None = None
         self._resumed: dict[str, int] | None = None
-        self.rows: dict[Split, Rows] = {name: self._for_the_loss(rows) for name, rows in dataset.rows.items()}
+        self.rows: dict[Split, Rows] = {name: self._convert(rows) for name, rows in dataset.rows.items()}
 
     def train_dataloader(self) -> Batches:
-        """Shuffled anew every epoch, as a function of (shuffle_seed, epoch); not where `overfit_batches` is set."""
+        """The training split, shuffled every epoch; with `overfit_batches` in the order of the first epoch."""
         rows = self.rows["train"]
         size = len(rows.x) if self.settings.batch_size == "full" else self.settings.batch_size
-        augmentation = self.settings.augment if isinstance(self.settings, PicturesConfig) else "none"
+        augmentation = self.settings.augment if isinstance(self.settings, ImagesConfig) else "none"
         overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         batches = Batches(
-            rows, self.dataset, size, self.place(), self.shuffle_seed, augmentation, self._by_class(), overfits
+            rows,
+            self.dataset,
+            size,
+            self.place(),
+            self.shuffle_seed,
+            augmentation,
+            self._class_weights(),
+            overfits,
         )
         if self._resumed is not None:
             batches.load_state_dict(self._resumed)
@@ -108,50 +117,48 @@ class InMemoryData(LightningDataModule):
         return batches
 
     def state_dict(self) -> dict[str, int]:
-        """That of the training loader.
+        """The state of the training loader.
 
-        Lightning (2.6) does not hand it back to a loader that `estimated_stepping_batches` made early.
+        Lightning 2.6 does not restore it if `estimated_stepping_batches` has made the loader early.
         """
         return {} if self._training is None else self._training.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin the next training loader where `state_dict` says."""
+        """Restore the position of the next training loader."""
         self._resumed = state_dict
 
     def val_dataloader(self) -> Batches:
-        """The validation split in its own order."""
         return self.evaluation_dataloader("val")
 
     def test_dataloader(self) -> Batches:
-        """The test split in its own order."""
         return self.evaluation_dataloader("test")
 
     def predict_dataloader(self) -> Batches:
-        """The test split, in the order of its `ids`."""
+        """The test split, in the order of `ids`."""
         return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(self, split: Split) -> Batches:
-        """Any split in its own order, in large batches."""
+        """Any split without shuffling, in large batches."""
         size = self.evaluation_batch
-        return Batches(self.rows[split], self.dataset, size, self.place(), class_weight=self._by_class())
+        return Batches(self.rows[split], self.dataset, size, self.place(), class_weight=self._class_weights())
 
     def whole(self, split: Split, samples: int | None = None) -> Batches:
-        """A split in its own order, or its first samples: all of them for this process, whatever the others do."""
+        """A split without shuffling, or its first samples; every process gets all of them."""
         rows = self.rows[split]
         weight = rows.weight if rows.weight is None else rows.weight[:samples]
         few = Rows(rows.ids[:samples], rows.x[:samples], rows.y[:samples], weight)
         return Batches(few, self.dataset, samples or EVALUATION_BATCH, replace(self.place(), rank=0, processes=1))
 
     def ids(self, split: Split, count: int) -> list[int]:
-        """The numbers of a split's first rows in the data set as it is shipped."""
+        """The row numbers in the source of the first samples of a split."""
         return self.rows[split].ids[:count].tolist()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The batches are there already."""
+        """Return the batch as it is: `Batches` has moved it."""
         return batch
 
     def place(self) -> Place:
-        """Where the trainer's network is, and whether the data go there once or batch by batch."""
+        """The device of the trainer's network, and whether all data are kept on it."""
         if self.trainer is None:
             return Place(dtype=self.dtype)
         device = self.trainer.strategy.root_device
@@ -160,28 +167,28 @@ class InMemoryData(LightningDataModule):
         return Place(device, self.dtype, resident, self.trainer.global_rank, self.trainer.world_size)
 
     def balanced_weights(self) -> list[float]:
-        """For each class, samples / (classes × samples of the class), counted on the training split."""
+        """Per class, N / (classes × N of the class), counted on the training split."""
         counts = torch.bincount(self.dataset.rows["train"].y, minlength=len(self.dataset.class_names))
         return (counts.sum() / (len(counts) * counts)).tolist()
 
     def targets(self, y: Tensor) -> Tensor:
-        """A data set's targets as the loss takes them: class numbers (N,), or values (N, C) of float64."""
+        """Convert targets to the form of the loss: class numbers (N,), or float64 values (N, C)."""
         if self.classes is None:
             return (y - self.target_mean) / self.target_std
         return class_targets(y, self.target, self.units)
 
     @property
     def class_weight(self) -> Any:
-        """A number for all classes, one for each, or None."""
+        """One number, one number per class, or None."""
         return self.balanced_weights() if self._class_weight == "balanced" else self._class_weight
 
-    def _by_class(self) -> Tensor | None:
+    def _class_weights(self) -> Tensor | None:
         if self.trainer is None or self.trainer.world_size == 1 or self.classes is None or self._class_weight is None:
             return None
         return torch.as_tensor(self.class_weight, dtype=torch.float64).expand(self.classes)
 
-    def _for_the_loss(self, rows: Rows) -> Rows:
-        """The rows with their numbers in `dtype`, pictures excepted, which become numbers batch by batch."""
+    def _convert(self, rows: Rows) -> Rows:
+        """Convert targets, and floating-point tensors to `dtype`; uint8 inputs are converted batch by batch."""
         x, y, weight = (
             t.to(self.dtype) if t is not None and t.is_floating_point() else t
             for t in (rows.x, self.targets(rows.y), rows.weight)
@@ -198,4 +205,4 @@ class InMemoryData(LightningDataModule):
 
 
 # What a run trains on.
-RunData = InMemoryData | OwnData
+RunData = InMemoryData | CustomData

@@ -1,4 +1,4 @@
-"""The data sets that scikit-learn ships, split and standardised."""
+"""The data sets that are part of scikit-learn, split and standardised."""
 
 import numpy as np
 import sklearn.datasets
@@ -11,7 +11,7 @@ from backhand.data.dataset import Dataset, Rows, split_rows
 
 
 def load_shipped(settings: DataConfig) -> Dataset:
-    """A data set that needs no file; its inputs have the training split's mean and standard deviation taken out."""
+    """Load a scikit-learn data set; inputs are standardised with the training split's mean and standard deviation."""
     info = DATASETS[settings.name]
     bunch = getattr(sklearn.datasets, f"load_{settings.name}")()
     inputs, labels = np.asarray(bunch.data, dtype=np.float64), np.asarray(bunch.target)
@@ -26,6 +26,6 @@ def load_shipped(settings: DataConfig) -> Dataset:
         },
         info,
         [] if info.classes is None else [str(name) for name in bunch.target_names],
-        centre=torch.from_numpy(scaler.mean_) if info.picture else None,
-        scale=torch.from_numpy(scaler.scale_) if info.picture else None,
+        centre=torch.from_numpy(scaler.mean_) if info.image_shape else None,
+        scale=torch.from_numpy(scaler.scale_) if info.image_shape else None,
     )

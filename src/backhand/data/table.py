@@ -1,4 +1,4 @@
-"""A user's own table: how its columns become a network's inputs, for training and for new rows alike."""
+"""`data=table`: preprocess the columns of a CSV or Parquet file, for training and for new rows."""
 
 import zlib
 from collections.abc import Iterable
@@ -17,26 +17,26 @@ from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.data.tablefile import Kind, as_categories, as_text, listed, quoted, read_columns, read_names
 from backhand.errors import UserError
 
-FEWEST_ROWS = 10
-MOST_CATEGORIES = 1000
-MOST_CLASSES_OF_INTEGERS = 20  # with task=auto
-FEWEST_ROWS_A_CLASS = 5  # on average, with task=auto
-LARGEST = 1e38  # below float32's largest, 3.4e38
+MIN_ROWS = 10
+MAX_CATEGORIES = 1000
+MAX_INTEGER_CLASSES = 20  # with task=auto
+MIN_ROWS_PER_CLASS = 5  # on average, with task=auto
+MAX_VALUE = 1e38  # the largest float32 is 3.4e38
 REMEDY = "leave it out with data.ignore, or turn it into numbers"
 
 
 def load_table(settings: TableConfig) -> Dataset:
     """Read the file, split its rows, and fit the preprocessing on the training rows.
 
-    With `task=auto` the target holds classes if it is text, or whole numbers of which there are at most 20 different
-    ones with 5 rows each on average; otherwise it is a number to predict.
+    With `task=auto` it is a classification if the target is text, or has at most 20 different integers with 5 rows
+    each on average; otherwise a regression.
 
     Returns:
-        x float32 (N, D), y class numbers (N,) or float64 values (N, 1), weight float64 (N,) or None; ids are the rows'
+        x float32 (N, D), y class numbers (N,) or float64 values (N, 1), weight float64 (N,) or None; ids are row
         numbers in the file, from 0.
 
     Raises:
-        UserError: the file, a column or a value is not as it must be.
+        UserError: the file, a column or a value is not valid.
     """
     where = f"data.path={settings.path}"
     names = read_names(settings.path, where)
@@ -48,15 +48,15 @@ def load_table(settings: TableConfig) -> Dataset:
         kinds[weight] = "number"
     columns = [*features, target] if weight is None else [*features, target, weight]
     frame = read_columns(settings.path, where, columns, kinds, REMEDY)
-    if len(frame) < FEWEST_ROWS:
-        raise UserError(f"{where}: needs {FEWEST_ROWS} rows or more, has {len(frame)}")
+    if len(frame) < MIN_ROWS:
+        raise UserError(f"{where}: needs {MIN_ROWS} rows or more, has {len(frame)}")
 
     _refuse_missing(frame, [target] if weight is None else [target, weight], where, "must be given for every row")
     if settings.missing == "refuse":
         allowed = "fill them in with data.missing=mean or median, or leave columns out with data.ignore"
         _refuse_missing(frame, features, where, allowed)
     _refuse_infinite(frame, where)
-    _refuse_names(frame, features, where)
+    _refuse_ids(frame, features, where)
     class_names = _class_names(frame[target], settings, where)
     y = _targets(frame[target], class_names)
     split = _split(y.numpy() if class_names else None, class_names, len(frame), settings)
@@ -84,13 +84,13 @@ def load_table(settings: TableConfig) -> Dataset:
 
 
 class NewRows(NamedTuple):
-    """Rows of another file, in its order.
+    """New rows, in the order of their file.
 
     Attributes:
         x: inputs of the network, float32 (N, D).
-        y: class numbers (N,) or float64 values (N, 1); None where the file has no target.
-        weight: float64 (N,); None where the file has none.
-        accepted: what was let through that training did not have; "" for nothing.
+        y: class numbers (N,) or float64 values (N, 1); None if the file has no target.
+        weight: float64 (N,); None if the file has no weights.
+        accepted: a message about columns and categories that training did not have; "" if there are none.
     """
 
     x: torch.Tensor
@@ -100,21 +100,21 @@ class NewRows(NamedTuple):
 
 
 def encode(preprocessing: dict[str, Any], frame: pd.DataFrame, where: str) -> torch.Tensor:
-    """Inputs as the network was trained on: (v − mean) / std for a number, one column a category for text.
+    """Apply the fitted preprocessing: (v − mean) / std for numbers, one-hot encoding for text.
 
-    A missing value is filled in where training filled it. What no training row had is encoded as zeros, as
-    `OneHotEncoder(handle_unknown="ignore")` does.
+    Missing values are filled as in training. Categories that no training row had are encoded as zeros, as in
+    `OneHotEncoder(handle_unknown="ignore")`.
 
     Args:
         preprocessing: `Dataset.preprocessing`.
-        frame: at least the columns that were learned from, of any order and dtype.
-        where: what a message begins with.
+        frame: the feature columns, and any others, in any order and dtype.
+        where: the start of error messages.
 
     Returns:
         float32 (N, D); columns in the order of `preprocessing`.
 
     Raises:
-        UserError: a number is too far from those that were trained on to be a float32.
+        UserError: a standardised number is too large for float32.
     """
     x = np.zeros((len(frame), sum(len(c.get("categories", [0])) for c in preprocessing["columns"])), np.float32)
     at = 0
@@ -133,24 +133,24 @@ def encode(preprocessing: dict[str, Any], frame: pd.DataFrame, where: str) -> to
             x[:, at] = (numbers - column["mean"]) / column["std"]
         if len(beyond := np.flatnonzero(~np.isfinite(x[:, at]))):
             found = f"row {beyond[0]} (from 0) is {values.iloc[beyond[0]]}"
-            allowed = f"must be near the training rows' mean {column['mean']:g}, in units of {column['std']:g}"
+            allowed = f"must be nearer to the training rows' mean {column['mean']:g} (std {column['std']:g})"
             raise UserError(f"{where}: {name!r}: {found}; {allowed}")
         at += 1
     return torch.from_numpy(x)
 
 
 def read_new_rows(path: str | Path, preprocessing: dict[str, Any], unknown: str = "refuse") -> NewRows:
-    """Rows of another file, as inputs of the network that was trained with this preprocessing.
+    """Read new rows for a network that was trained with this preprocessing.
 
     Args:
-        path: a CSV or Parquet file with the columns that were learned from; the target, the weight and the columns
-            that training ignored may be there.
+        path: a CSV or Parquet file with the feature columns; target, weight and ignored columns are optional.
         preprocessing: `Dataset.preprocessing`.
-        unknown: what becomes of what training did not have: with `refuse` the file is refused, with `zeros` a category
-            is encoded as zeros and a column is ignored.
+        unknown: `refuse` to refuse columns and categories that training did not have; `zeros` to ignore such columns
+            and encode such categories as zeros.
 
     Raises:
-        UserError: as for training; or columns are missing, a class was not in training, or what is unknown is refused.
+        UserError: as for `load_table`; or a column is missing, a class is unknown, or `unknown` is `refuse` and
+            something is unknown.
     """
     where = f"input={path}"
     names = read_names(path, where)
@@ -188,7 +188,7 @@ def read_new_rows(path: str | Path, preprocessing: dict[str, Any], unknown: str 
 def _check_columns(
     names: list[str], features: list[str], preprocessing: dict[str, Any], unknown: str, where: str
 ) -> list[str]:
-    """What is accepted of columns that training did not have."""
+    """Check the columns; return a message if new ones are ignored."""
     absent = [name for name in features if name not in names]
     known = {*features, preprocessing["target"], preprocessing["weight"], *preprocessing["ignore"]}
     new = [name for name in names if name not in known]
@@ -201,7 +201,7 @@ def _check_columns(
 
 
 def _check_categories(frame: pd.DataFrame, preprocessing: dict[str, Any], unknown: str, where: str) -> list[str]:
-    """What is accepted of categories that training did not have."""
+    """Check the categories; return a message if new ones are encoded as zeros."""
     rows, found = np.zeros(len(frame), bool), []
     for column in preprocessing["columns"]:
         if column["kind"] == "text":
@@ -220,7 +220,7 @@ def _check_categories(frame: pd.DataFrame, preprocessing: dict[str, Any], unknow
 
 
 def _roles(settings: TableConfig, names: list[str], where: str) -> tuple[list[str], str, str | None]:
-    """The columns to learn from, the target and the weight."""
+    """The names of the feature columns, the target and the weight."""
     ignore = list(settings.ignore)
     if len(names) == 1:
         raise UserError(f"{where}: has one column, {quoted(names[0])}; needs two or more, separated by commas")
@@ -234,7 +234,7 @@ def _roles(settings: TableConfig, names: list[str], where: str) -> tuple[list[st
         raise UserError(f"data.ignore={min(map(str, both))}: is the target or the weight; must be another column")
     features = [name for name in names if name not in (settings.target, settings.weight, *ignore)]
     if not features:
-        raise UserError(f"{where}: no column is left to learn from beside the target; needs one or more")
+        raise UserError(f"{where}: no feature columns are left; needs one or more")
     if "" in features:
         number = names.index("") + 1
         allowed = "name it, or leave it out with data.ignore=['']"
@@ -257,20 +257,20 @@ def _refuse_missing(frame: pd.DataFrame, names: Iterable[str], where: str, allow
 def _refuse_infinite(frame: pd.DataFrame, where: str) -> None:
     for name in frame:
         if _kind(frame[name]) == "number":
-            beyond = np.flatnonzero(np.abs(frame[name].to_numpy(np.float64)) > LARGEST)
+            beyond = np.flatnonzero(np.abs(frame[name].to_numpy(np.float64)) > MAX_VALUE)
             if len(beyond):
                 value = f"row {beyond[0]} (from 0) is {frame[name].iloc[beyond[0]]}"
-                raise UserError(f"{where}: {name!r}: {value}; must be finite and at most {LARGEST:g}")
+                raise UserError(f"{where}: {name!r}: {value}; must be finite and at most {MAX_VALUE:g}")
 
 
-def _refuse_names(frame: pd.DataFrame, features: list[str], where: str) -> None:
-    """A column that tells the rows apart teaches nothing about others, and has an input for each of them."""
+def _refuse_ids(frame: pd.DataFrame, features: list[str], where: str) -> None:
+    """Refuse text columns with too many categories, such as ids."""
     for name in features:
         if _kind(frame[name]) == "text":
             different, rows = len(frame[name].cat.categories), int(frame[name].notna().sum())
-            if different > MOST_CATEGORIES or different == rows > 0:
+            if different > MAX_CATEGORIES or different == rows > 0:
                 found = f"is text with {different} different values in {rows} rows (an id?)"
-                raise UserError(f"{where}: {name!r} {found}; at most {MOST_CATEGORIES} can be learned from: {REMEDY}")
+                raise UserError(f"{where}: {name!r} {found}; at most {MAX_CATEGORIES} are allowed: {REMEDY}")
 
 
 def _unseen(values: pd.Series, seen: list[str]) -> np.ndarray:
@@ -283,19 +283,19 @@ def _unseen_error(values: pd.Series, new: np.ndarray, seen: list[str], what: str
 
 
 def _class_names(target: pd.Series, settings: TableConfig, where: str) -> list[str]:
-    """Sorted, numbers by their value; [] where the target is a number to predict."""
+    """Sorted class names, numbers by value; [] for a regression."""
     different = target.cat.categories if _kind(target) == "text" else np.unique(target)
     if len(different) < 2:
-        found = f"has one value only, {listed(map(as_text, different))}"
+        found = f"has only one value, {listed(map(as_text, different))}"
         raise UserError(f"{where}: data.target={settings.target} {found}; needs two or more")
-    few = len(different) <= min(MOST_CLASSES_OF_INTEGERS, len(target) / FEWEST_ROWS_A_CLASS)
+    few = len(different) <= min(MAX_INTEGER_CLASSES, len(target) / MIN_ROWS_PER_CLASS)
     whole = _kind(target) == "number" and np.issubdtype(target.dtype, np.integer)
     is_auto = settings.task == "auto"
     if settings.task == "number" or (is_auto and _kind(target) == "number" and not (whole and few)):
         return []
-    if len(different) > MOST_CATEGORIES:
-        allowed = "data.task=number for a number to predict" if _kind(target) == "number" else "is it an id?"
-        found = f"has {len(different)} classes, of which there can be {MOST_CATEGORIES}"
+    if len(different) > MAX_CATEGORIES:
+        allowed = "data.task=number for a regression" if _kind(target) == "number" else "is it an id?"
+        found = f"has {len(different)} classes; at most {MAX_CATEGORIES} are allowed"
         raise UserError(f"{where}: data.target={settings.target} {found}; {allowed}")
     return [as_text(value) for value in sorted(different)]
 
@@ -329,7 +329,7 @@ def _weights(values: pd.Series, train: np.ndarray, where: str) -> torch.Tensor:
 
 
 def _fit(name: str, values: pd.Series, train: np.ndarray, missing: str | None, where: str) -> dict[str, Any]:
-    """A column's preprocessing as plain names and numbers, fitted on the training rows."""
+    """Fit the preprocessing of a column on the training rows; returns plain names and numbers."""
     known, fills = values.iloc[train].dropna(), missing in ("mean", "median")
     if known.empty:
         raise UserError(f"{where}: {name!r} has no value in the training rows; leave it out with data.ignore")
@@ -342,15 +342,15 @@ def _fit(name: str, values: pd.Series, train: np.ndarray, missing: str | None, w
     numbers = values.iloc[train].astype(np.float64)
     fill = float(numbers.agg(missing)) if fills else None
     numbers = numbers if fill is None else numbers.fillna(fill)
-    scaler = StandardScaler().fit(numbers.to_numpy().reshape(-1, 1))  # divides by 1 where all values are the same
+    scaler = StandardScaler().fit(numbers.to_numpy().reshape(-1, 1))  # divides by 1 if all values are equal
     mean, std = float(scaler.mean_[0]), float(scaler.scale_[0])
     return {"name": name, "kind": "number", "mean": mean, "std": std, "fill": fill}
 
 
 def _codes(values: pd.Series, names: list[str], fill: str | None = None) -> np.ndarray:
-    """Each value's place among the names; −1 for another, and for a missing one without a fill."""
+    """The index of each value in `names`; −1 for other values, and for missing ones without a fill."""
     values = values.astype("category")
     place = {name: i for i, name in enumerate(names)}
     places = [place.get(as_text(value), -1) for value in values.cat.categories]
-    # pandas' code of a missing value is −1: the last place
+    # pandas' code of a missing value is −1: the last entry
     return np.array([*places, -1 if fill is None else place[fill]])[values.cat.codes]

@@ -1,4 +1,4 @@
-"""Data whose true function is known: a fixed random network's own outputs on normally distributed inputs."""
+"""Data from a teacher: the outputs of a fixed random network for normally distributed inputs."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,24 +13,22 @@ from backhand.errors import UserError
 
 
 def load_teacher(settings: TeacherConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
-    """Inputs x ~ N(0, 1) and targets `ŷ = f(z_O)` of a network with the activations of the one that is trained.
+    """Draw inputs x ~ N(0, 1), and compute targets with a network that has the activations of the trained one.
 
-    A network with the teacher's hidden layers, or wider ones, can therefore bring a loss of differences to zero. The
-    teacher's weights are N(0, 1/n) with n inputs a unit, its biases N(0, 1/4); inputs, weights and biases are drawn
-    from `split_seed`, so that runs with other seeds learn the same function.
+    A network with the same or wider hidden layers can therefore reach a loss of 0. Weights are N(0, 1/n) with n inputs
+    per unit, biases N(0, 1/4). All are drawn from `split_seed`, so that runs with other seeds learn the same function.
 
     Raises:
-        UserError: the memory does not hold them; or the teacher has another number of hidden layers than there are
-            activations.
+        UserError: the data do not fit into memory, or the number of activations is not that of the hidden layers.
     """
     layers = len(settings.hidden)
     if not isinstance(hidden_activation, str) and len(hidden_activation) != layers:
         raise UserError(
-            f"model.hidden_activation=[{','.join(hidden_activation)}]: the teacher has the same activations, and "
-            f"{layers} hidden layers (data.hidden); give one name for all, or as many hidden layers to both"
+            f"model.hidden_activation=[{','.join(hidden_activation)}]: the teacher uses the same activations and "
+            f"has {layers} hidden layers (data.hidden); give one name, or as many hidden layers to both"
         )
     try:
-        return _drawn(settings, hidden_activation, output_activation)
+        return _draw(settings, hidden_activation, output_activation)
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
@@ -40,7 +38,7 @@ def load_teacher(settings: TeacherConfig, hidden_activation: str | Sequence[str]
         raise UserError(f"{sizes}: do not fit into memory") from None
 
 
-def _drawn(settings: TeacherConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
+def _draw(settings: TeacherConfig, hidden_activation: str | Sequence[str], output_activation: str) -> Dataset:
     info = known_info(settings)
     assert info is not None
     assert info.samples is not None

@@ -37,10 +37,10 @@ def analyse(module: LightningMLP, data: RunData) -> ErrorAnalysis:
     if names is not None:
         order = order[(target == predicted)[order].int().argsort(stable=True)]
     worst = order[:WORST].tolist()
-    pixels = _pixels(data, worst) if info.picture is not None and isinstance(data, InMemoryData) else None
+    pixels = _pixels(data, worst) if info.image_shape is not None and isinstance(data, InMemoryData) else None
     ids = data.ids("test", len(target))
     W = next(module.model.parameters()).detach()
-    shown = info.picture is not None and bool(torch.isfinite(W).all())
+    shown = info.image_shape is not None and bool(torch.isfinite(W).all())
     return ErrorAnalysis(
         classes=names,
         confusion=confusion,
@@ -58,7 +58,7 @@ def analyse(module: LightningMLP, data: RunData) -> ErrorAnalysis:
             )
             for place, sample in enumerate(worst)
         ],
-        weights=weight_pictures(W.float().cpu().numpy(), info.picture) if shown and info.picture else None,
+        weights=weight_pictures(W.float().cpu().numpy(), info.image_shape) if shown and info.image_shape else None,
     )
 
 
@@ -87,9 +87,9 @@ def _named(value: Tensor, names: Sequence[str] | None) -> Any:
 def _pixels(data: InMemoryData, samples: Sequence[int]) -> np.ndarray:
     """Samples of the test split as they were before they were standardised (N, channels, height, width), 0 to 255."""
     dataset = data.dataset
-    assert dataset.info.picture is not None
+    assert dataset.info.image_shape is not None
     x = dataset.rows["test"].x[samples]
     if dataset.centre is not None and dataset.scale is not None:
         x = x * dataset.scale + dataset.centre
         x = x * (255 / x.max())
-    return x.reshape(-1, *dataset.info.picture).numpy()
+    return x.reshape(-1, *dataset.info.image_shape).numpy()

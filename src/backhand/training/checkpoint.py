@@ -178,7 +178,7 @@ class LastCheckpoint(Checkpoint):
                 be loaded again.
         """
         if not self.is_checked:
-            for name, state in {**checkpoint.get("callbacks", {}), "data": checkpoint.get("OwnData")}.items():
+            for name, state in {**checkpoint.get("callbacks", {}), "data": checkpoint.get("CustomData")}.items():
                 _check_plain(name, state)
             self.is_checked = True
         checkpoint["own_folder"] = {

@@ -9,10 +9,10 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from backhand.config.imports import said_by
+from backhand.config.imports import describe
 from backhand.config.schema import TrainConfig
+from backhand.data.custom import CustomData
 from backhand.data.module import RunData
-from backhand.data.own import OwnData
 from backhand.errors import UserError
 from backhand.reporting.error_analysis import ErrorAnalysis
 from backhand.reporting.loggers import close_loggers
@@ -69,7 +69,7 @@ class Outcome:
         try:
             analysis = analyse(module, data)
         except Exception as error:
-            if not isinstance(data, OwnData):
+            if not isinstance(data, CustomData):
                 raise
             log.warning("no error analysis: %s: its test split cannot be read a second time (%s)", data.where, error)
             analysis = ErrorAnalysis()
@@ -141,7 +141,7 @@ def status_of(ending: Ending | None, folder: Path) -> tuple[Status, str | None]:
 
 def failure(error: BaseException, config: TrainConfig) -> Result:
     """The result of a run that an exception ended."""
-    reason = str(error) if isinstance(error, UserError) else said_by(error)
+    reason = str(error) if isinstance(error, UserError) else describe(error)
     return Result("failed", {"name": config.objective, "value": None}, error=reason)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from backhand.config.confidential import leaves
-from backhand.config.imports import said_by
+from backhand.config.imports import describe
 from backhand.config.schema import TrainConfig
 from backhand.errors import UserError
 
@@ -41,7 +41,7 @@ def own_code(config: TrainConfig, folder: Path) -> Iterator[None]:
             exc_info = (type(error), error, error.__traceback__)
             handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "the run failed", (), exc_info))
         where = "".join(f"; the traceback is in {each.baseFilename}" for each in own_logs)
-        raise OwnCodeError(f"the run failed: {said_by(error)}{where}") from error
+        raise OwnCodeError(f"the run failed: {describe(error)}{where}") from error
 
 
 def uses_own_code(config: TrainConfig) -> bool:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
-from backhand.config.imports import check_arguments, class_of, make, rule_of, said_by
+from backhand.config.imports import check_arguments, class_of, describe, make, rule_of
 from backhand.config.schema import (
     CallbacksConfig,
     CustomDataConfig,
@@ -29,9 +29,9 @@ from backhand.config.schema import (
     TrainConfig,
 )
 from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, own_keys
+from backhand.data.custom import CustomData, data_class
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, RunData
-from backhand.data.own import OwnData, data_class
 from backhand.errors import UserError
 from backhand.training.checkpoint import BEST, AtomicCheckpointIO
 from backhand.training.layer_stats import FlowMetrics
@@ -75,9 +75,9 @@ def build_data(config: TrainConfig, dataset: Dataset) -> RunData:
     """The data module for the configured loss, in the trainer's precision.
 
     Raises:
-        UserError: `in_memory` or `OwnData` refuses the data.
+        UserError: `in_memory` or `CustomData` refuses the data.
     """
-    return in_memory(config, dataset) if dataset.module is None else OwnData(dataset, config, _dtype(config))
+    return in_memory(config, dataset) if dataset.module is None else CustomData(dataset, config, _dtype(config))
 
 
 def in_memory(config: TrainConfig, dataset: Dataset) -> InMemoryData:
@@ -196,7 +196,7 @@ def _try_a_step(config: TrainConfig) -> None:
             scheduler.step()
     except Exception as error:  # whatever a class of the user's raises
         group = "optimizer" if part is optimizer else "scheduler"
-        raise UserError(f"{group}: the first step of {type(part).__name__} fails ({said_by(error)})") from error
+        raise UserError(f"{group}: the first step of {type(part).__name__} fails ({describe(error)})") from error
 
 
 def _loss_parameters(config: TrainConfig, data: RunData) -> dict[str, Any]:

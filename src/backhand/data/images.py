@@ -1,4 +1,4 @@
-"""The picture sets that torchvision downloads, verifies and reads."""
+"""The image data sets that torchvision downloads, verifies and reads."""
 
 import io
 import socket
@@ -16,7 +16,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
 from backhand.config.dataset_info import DATASETS
-from backhand.config.schema import PicturesConfig
+from backhand.config.schema import ImagesConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 from backhand.errors import UserError
 
@@ -26,17 +26,17 @@ SOURCES = {
     "kmnist": datasets.KMNIST,
     "cifar10": datasets.CIFAR10,
 }
-PATIENCE = 10.0  # seconds without an answer, or without the next byte, after which a download has failed
+DOWNLOAD_TIMEOUT = 10.0  # seconds without a byte after which a download fails
 
 
 @dataclass
 class Layout:
-    """Where torchvision has a set's files, below `data.dir`.
+    """Where torchvision keeps the files of a data set, relative to `data.dir`.
 
     Attributes:
-        folder: of the files.
-        files: their names, each with its MD5 sum where it must be the original one.
-        archives: what they are shipped in, with its MD5 sum.
+        folder: the folder of the files.
+        files: the MD5 sum by file name; None if a file of the user's is allowed.
+        archives: the MD5 sum of each archive that is downloaded, by path.
     """
 
     folder: Path
@@ -44,16 +44,19 @@ class Layout:
     archives: dict[Path, str]
 
 
-def load_pictures(settings: PicturesConfig, write: bool = True) -> Dataset:
-    """A picture set out of the files in `settings.dir`, which are downloaded where none of them is there.
+def load_images(settings: ImagesConfig, write: bool = True) -> Dataset:
+    """Read an image data set from the files in `settings.dir`, and download them if none of them exists.
 
-    Where nothing may be written, there must be all files, unpacked: the folder may be named by a stranger's run.
+    The test files are the test split; the training files are split into train and val.
 
-    The shipped test files are the test split; the training files are split into train and val.
+    Args:
+        settings: the configuration of the data set.
+        write: whether files may be downloaded and unpacked. Evaluation does neither, because the folder may be named
+            by somebody else's run.
 
     Returns:
-        x uint8 (N, C·H·W), y class numbers (N,); ids are the rows' numbers in the training or the test file. Mean and
-        standard deviation of the training split's pixels are (1,), or each channel's (C·H·W,) where there are several.
+        x uint8 (N, C·H·W), y class numbers (N,); ids are row numbers in the training or test file. Mean and standard
+        deviation of the training split's pixels are (1,), or per channel (C·H·W,) if there are several channels.
 
     Raises:
         UserError: the files cannot be downloaded, or some are missing, damaged or unreadable.
@@ -63,7 +66,7 @@ def load_pictures(settings: PicturesConfig, write: bool = True) -> Dataset:
         existing = next(folder for folder in (root, *root.parents) if folder.exists())
         if not existing.is_dir():
             raise UserError(f"data.dir={settings.dir}: {existing} is a file; must be a folder")
-        _provide(root, name, write)
+        _ensure_files(root, name, write)
         x, y, class_names = _read(root, name, train=True)
         test_x, test_y, _ = _read(root, name, train=False)
     except OSError as error:
@@ -73,8 +76,8 @@ def load_pictures(settings: PicturesConfig, write: bool = True) -> Dataset:
     rows = {part: Rows(torch.from_numpy(ids), x[ids], y[ids]) for part, ids in split.items()}
     rows["test"] = Rows(torch.arange(len(test_y)), test_x, test_y)
     info = replace(DATASETS[name], samples=len(y))
-    assert info.picture is not None
-    mean, std = _mean_and_std(rows["train"].x, channels=info.picture[0])
+    assert info.image_shape is not None
+    mean, std = _mean_and_std(rows["train"].x, channels=info.image_shape[0])
     return Dataset(rows, info, class_names, mean, std)
 
 
@@ -88,8 +91,8 @@ def _layout(name: str) -> Layout:
     return Layout(folder, {packed.stem: None for packed in archives}, archives)
 
 
-def _provide(root: Path, name: str, write: bool) -> None:
-    """All files are in their folder: those of the user's, or the original ones."""
+def _ensure_files(root: Path, name: str, write: bool) -> None:
+    """Download or unpack the files of a data set unless all of them are in their folder."""
     layout = _layout(name)
     folder = root / layout.folder
     missing = [file for file in layout.files if not (folder / file).is_file()]
@@ -97,73 +100,73 @@ def _provide(root: Path, name: str, write: bool) -> None:
         return
     if not write:
         raise UserError(
-            f"data={name}: {folder / missing[0]}: is not there, and an evaluation writes no data; "
-            f"python train.py data={name} data.dir={root} debug=fast provides it"
+            f"data={name}: {folder / missing[0]}: no such file, and evaluation downloads none; "
+            f"python train.py data={name} data.dir={root} debug=fast downloads it"
         )
     if len(missing) < len(layout.files):
-        # Those that are there may be the user's own, to which the original ones would not fit.
-        allowed = f"put {', '.join(missing)} there, or remove the others to have all downloaded"
-        raise UserError(f"data={name}: not all files are in {folder}; {allowed}")
+        # The files that exist may be the user's own; the original ones would not match them.
+        allowed = f"add {', '.join(missing)}, or remove the others to download all"
+        raise UserError(f"data={name}: some files are missing in {folder}; {allowed}")
     packed = {path: md5 for path, md5 in layout.archives.items() if (root / path).is_file()}
     for path, md5 in packed.items():
         if not check_integrity(root / path, md5):
-            raise UserError(f"data={name}: {root / path}: is not the original file, or is damaged; unpack or remove it")
+            raise UserError(f"data={name}: {root / path}: is damaged or not the original file; unpack or remove it")
     try:
         _download(root, name, layout, packed)
-    except Exception as error:  # torchvision's own, and whatever the libraries below it raise
+    except Exception as error:  # torchvision and its libraries raise many types
         found = f"the files are not in {folder} and cannot be downloaded ({_reason(error)})"
         archives = ", ".join(map(str, layout.archives))
-        raise UserError(f"data={name}: {found}; put {archives} into {root}, or what is in them there") from None
+        raise UserError(f"data={name}: {found}; put {archives} into {root}, or unpack them there") from None
 
 
 def _download(root: Path, name: str, layout: Layout, packed: dict[Path, str]) -> None:
-    """Have torchvision download, verify and unpack all files, or unpack what is there; all of them are left, or none.
+    """Let torchvision download, verify and unpack all files, or unpack the archives in `packed`.
 
-    It takes a file for a good one as soon as it has its name, so it must not work in the real place.
+    It happens in a temporary folder, because torchvision accepts any file with the right name, even a partial one.
     """
     root.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-        fresh = Path(temporary)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
+        temporary = Path(folder)
         for path in packed:
-            (fresh / path).parent.mkdir(parents=True, exist_ok=True)
-            (fresh / path).symlink_to((root / path).resolve())
-        socket.setdefaulttimeout(PATIENCE)  # torchvision's connections have no time limit
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / path).symlink_to((root / path).resolve())
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision's connections have no time limit
         try:
             with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
-                SOURCES[name](fresh, download=True)
+                SOURCES[name](temporary, download=True)
         finally:
             socket.setdefaulttimeout(before)
         (root / layout.folder).mkdir(parents=True, exist_ok=True)
         for file in layout.files:
-            (fresh / layout.folder / file).replace(root / layout.folder / file)
+            (temporary / layout.folder / file).replace(root / layout.folder / file)
 
 
 def _read(root: Path, name: str, train: bool) -> tuple[Tensor, Tensor, list[str]]:
-    """The pictures (N, D) and classes (N,) of the training or the test files, and the classes' names."""
+    """Read images (N, D), class numbers (N,) and class names from the training or the test files."""
     layout = _layout(name)
     folder = root / layout.folder
     if name == "cifar10":
         try:
-            # CIFAR10 unpickles its files, and a pickle can run anything. It has compared the MD5 sums of all of them
-            # with the originals' before it opens one; files of unknown origin are safe by that alone.
+            # CIFAR10 unpickles its files, and a pickle can run any code. Files from others are safe to open because
+            # it compares all MD5 sums with the original ones first.
             source = datasets.CIFAR10(root, train)
         except RuntimeError as error:
             bad = [file for file, md5 in layout.files.items() if not check_integrity(folder / file, md5)]
-            found = f"{', '.join(bad)}: damaged" if bad else _reason(error)
-            allowed = f"must be the original ones: remove {folder} to have them downloaded"
+            found = f"{', '.join(bad)} damaged" if bad else _reason(error)
+            allowed = f"remove {folder} to download the original files"
             raise UserError(f"data={name}: {folder}: {found}; {allowed}") from None
         x = torch.from_numpy(source.data.transpose(0, 3, 1, 2))
         return x.flatten(1), torch.tensor(source.targets), list(source.classes)
 
-    # MNIST itself would read other files, where there are any in a folder `processed`.
+    # datasets.MNIST would read other files if there is a folder `processed`.
     files = [folder / file for file in layout.files]
     images, labels = files[:2] if train else files[2:]
-    x = _parsed(images, read_image_file, name)
-    y = _parsed(labels, read_label_file, name)
+    x = _read_idx(images, read_image_file, name)
+    y = _read_idx(labels, read_label_file, name)
     names = list(SOURCES[name].classes)
     if x.shape != (len(y), 28, 28):
-        found = f"{len(x)} pictures of {x.shape[1]} x {x.shape[2]} pixels, and {labels.name} {len(y)} labels"
+        found = f"{len(x)} images of {x.shape[1]} x {x.shape[2]} pixels, and {labels.name} {len(y)} labels"
         raise UserError(f"data={name}: {images}: has {found}; must be as many, and of 28 x 28 pixels")
     wrong = (y >= len(names)).nonzero()
     if len(wrong):
@@ -172,20 +175,20 @@ def _read(root: Path, name: str, train: bool) -> tuple[Tensor, Tensor, list[str]
     return x.flatten(1), y, names
 
 
-def _parsed(path: Path, read: Callable[[str], Tensor], name: str) -> Tensor:
-    """An IDX file; the reader takes twice the file's size, whatever the file says of itself."""
+def _read_idx(path: Path, read: Callable[[str], Tensor], name: str) -> Tensor:
+    """Read an IDX file; it takes memory for twice the file's size, whatever its header says."""
     try:
         return read(str(path))
     except OSError:
         raise
-    except Exception as error:  # an AssertionError without a word among them
-        kind = "28 x 28 pictures" if read is read_image_file else "labels"
-        found = f"is no IDX file of {kind}, or a damaged one ({_reason(error)})"
+    except Exception as error:  # torchvision checks with assert
+        kind = "28 x 28 images" if read is read_image_file else "labels"
+        found = f"is not an IDX file of {kind}, or is damaged ({_reason(error)})"
         raise UserError(f"data={name}: {path}: {found}; replace it") from None
 
 
 def _mean_and_std(x: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Each channel's, from how often each of the 256 values occurs: exact, without a floating-point copy of x."""
+    """Mean and standard deviation per channel, from counts of the 256 values: exact, without a float copy of x."""
     pixels = x.unflatten(1, (channels, -1))
     counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)])
     values, share = torch.arange(256, dtype=torch.float64), counts.double() / pixels[:, 0].numel()

@@ -1,4 +1,4 @@
-"""`data=custom`: a Dataset and a DataModule of the user's own, against torch's own training loop."""
+"""`data=custom`: the user's Dataset and DataModule, compared with a training loop in torch."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from backhand.calculus import backpropagation
+from backhand.data.custom import SHARED_KEYS, check_batch
 from backhand.data.module import load
-from backhand.data.own import HANDED_OVER, plain
 from backhand.errors import UserError
 from backhand.training import train
 from backhand.training.evaluation import evaluate_split
@@ -24,7 +24,7 @@ EXACT = ("trainer.precision=64-true", "model.hidden=[5]", "trainer.max_epochs=3"
 
 
 def samples(kind, rows=N):
-    """Inputs of two axes; classes, one number, two numbers, or one with weights."""
+    """X (rows, 2, 3) and y: classes, one number, two numbers, or one number with weights."""
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(rows, 2, 3, generator=generator, dtype=torch.float64)
     y = {
@@ -51,23 +51,23 @@ class Items(Dataset):
 
 
 class Module(LightningDataModule):
-    """DataLoaders in the samples' own order; it notes what it is asked."""
+    """DataLoaders without shuffling; the calls of `setup` and `teardown` are recorded."""
 
-    said = ()
+    calls = ()
 
     def __init__(self, kind="classes", batch_size=1, shuffle=False, rows=N):
         super().__init__()
         self.kind, self.batch_size, self.shuffle, self.rows = kind, batch_size, shuffle, rows
         self.epochs = 0
-        type(self).said = []
+        type(self).calls = []
 
     def setup(self, stage):
-        self.said.append(f"setup {str.__str__(stage)}")
+        self.calls.append(f"setup {str.__str__(stage)}")
         whole = TensorDataset(*samples(self.kind, self.rows))
         self.parts = [TensorDataset(*whole[start : start + 20]) for start in range(0, self.rows, 20)]
 
     def teardown(self, stage):
-        self.said.append(f"teardown {str.__str__(stage)}")
+        self.calls.append(f"teardown {str.__str__(stage)}")
         self.parts = None
 
     def train_dataloader(self):
@@ -81,15 +81,15 @@ class Module(LightningDataModule):
 
 
 class Doubled(Module):
-    """Its own hook changes the inputs, and looks at the trainer."""
+    """A hook that changes the inputs and needs the trainer."""
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
         assert self.trainer is not None
         return batch[0] * 2, *batch[1:]
 
 
-class TrainingAlone(LightningDataModule):
-    """Neither validation nor test."""
+class TrainingOnly(LightningDataModule):
+    """No validation and no test loader."""
 
     def train_dataloader(self):
         return DataLoader(TensorDataset(*samples("classes")), 8)
@@ -106,7 +106,7 @@ class NoTest(Module):
 
 
 class Remembering(Module):
-    """Its batches hang on how often it was asked for them, which it puts into the checkpoint."""
+    """The batches depend on the number of calls, which is part of the checkpoint."""
 
     def train_dataloader(self):
         self.epochs += 1
@@ -114,7 +114,7 @@ class Remembering(Module):
         return DataLoader(TensorDataset(*(t.roll(self.epochs, 0) for t in part.tensors)), 5)
 
     def state_dict(self):
-        return {"epochs": self.epochs - 1}  # the layer statistics' own look is not in it
+        return {"epochs": self.epochs - 1}  # the epoch that the layer statistics read is not counted
 
     def load_state_dict(self, state_dict):
         self.epochs = state_dict["epochs"]
@@ -138,8 +138,8 @@ def weights(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def torchs_own(net, batches, criterion, epochs=3, momentum=0.9):
-    """Plain torch: autograd and torch.optim.SGD."""
+def train_with_torch(net, batches, criterion, epochs=3, momentum=0.9):
+    """Train with autograd and torch.optim.SGD."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=momentum)
     for _ in range(epochs):
         for x, y, *weight in batches:
@@ -166,7 +166,7 @@ KINDS = {
 def assert_as_torch(run, batches, criterion):
     net = run.module.model.to_sequential()
     net = net[:-1] if criterion is nn.functional.cross_entropy else net  # torch's takes what softmax is to have
-    expected = torchs_own(net, batches, criterion)
+    expected = train_with_torch(net, batches, criterion)
     run.train(standalone=False)
     run.module.load_state_dict(weights(run.folder))  # the last epoch's, not the best one's
     for ours, theirs in zip(run.module.model.to_sequential().parameters(), expected, strict=True):
@@ -174,7 +174,7 @@ def assert_as_torch(run, batches, criterion):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_module_trains_as_torchs_own_loop_does(configured, tmp_path, monkeypatch, kind):
+def test_a_module_trains_as_a_torch_loop_does(configured, tmp_path, monkeypatch, kind):
     called = []
     original = backpropagation.backward
     monkeypatch.setattr(backpropagation, "backward", lambda *a: called.append(1) or original(*a))
@@ -192,7 +192,7 @@ def test_a_module_trains_as_torchs_own_loop_does(configured, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_dataset_trains_as_torchs_own_loop_does(configured, tmp_path, kind):
+def test_a_dataset_trains_as_a_torch_loop_does(configured, tmp_path, kind):
     overrides, classes, criterion = KINDS[kind]
     run = run_of(
         configured, tmp_path, *named(Items, *overrides, classes=classes), *EXACT, "data.batch_size=full",
@@ -204,7 +204,7 @@ def test_a_dataset_trains_as_torchs_own_loop_does(configured, tmp_path, kind):
 
 
 class Digits(Dataset):
-    """The program's own digits, one by one."""
+    """The digits of `data=digits`, sample by sample."""
 
     rows = None
 
@@ -216,7 +216,7 @@ class Digits(Dataset):
         return x[index].view(8, 8), int(y[index])
 
 
-def test_digits_through_a_dataset_are_digits(configured, trained, loaded):
+def test_digits_as_a_custom_dataset_give_the_run_of_data_digits(configured, trained, loaded):
     rows = loaded("trainer.precision=64-true").dataset.rows.values()
     order = torch.cat([each.ids for each in rows]).argsort()
     Digits.rows = [torch.cat(parts)[order] for parts in zip(*((each.x, each.y) for each in rows), strict=True)]
@@ -231,7 +231,7 @@ def test_digits_through_a_dataset_are_digits(configured, trained, loaded):
     assert [each["id"] for each in ours["worst"]] == [each["id"] for each in theirs["worst"]]
 
 
-def test_what_it_finds_out_is_what_the_loader_has(configured, trained, tmp_path):
+def test_metrics_and_findings_are_those_of_the_loaders_samples(configured, trained, tmp_path):
     overrides = (*named(Module, "data.batch_size=8"), *EXACT, "plots=true", "report=true")
     folder = trained(*overrides)
     config, checkpoint = configured(*overrides), folder / "checkpoints" / "best.ckpt"
@@ -254,7 +254,7 @@ def test_what_it_finds_out_is_what_the_loader_has(configured, trained, tmp_path)
     assert (folder / "report.html").exists()
 
 
-def test_the_users_hooks_are_the_runs(configured, tmp_path):
+def test_the_hooks_of_the_module_are_called(configured, tmp_path):
     run = run_of(configured, tmp_path, *named(Doubled, "data.batch_size=8"), *EXACT, "optimizer.lr=0.1", "plots=true")
     x, y = samples("classes")
     batches = list(DataLoader(TensorDataset(2 * x[:20], y[:20]), 8))
@@ -263,24 +263,24 @@ def test_the_users_hooks_are_the_runs(configured, tmp_path):
 
 
 @pytest.mark.parametrize("callbacks", ["quiet", "default"])
-def test_it_is_torn_down_as_often_as_it_is_set_up(configured, tmp_path, callbacks):
+def test_every_setup_has_its_teardown(configured, tmp_path, callbacks):
     settings = (f"callbacks={callbacks}", "callbacks.progress_bar=false", "plots=true")
     run_of(configured, tmp_path, *named(Module), *EXACT, *settings).train()
     stages = ["fit", "test", "test"]
-    assert Module.said == [f"{what} {stage}" for stage in stages for what in ("setup", "teardown")]
+    assert Module.calls == [f"{what} {stage}" for stage in stages for what in ("setup", "teardown")]
 
 
-def test_the_layer_statistics_take_no_random_number_of_the_runs(trained):
+def test_layer_statistics_do_not_change_the_random_numbers_of_the_run(trained):
     shuffled = (*named(Module, "++data.shuffle=true"), *EXACT, "data.batch_size=5")
-    plain_run, with_flow = (trained(f"callbacks={name}", *shuffled) for name in ("quiet", "default"))
+    without_flow, with_flow = (trained(f"callbacks={name}", *shuffled) for name in ("quiet", "default"))
     other = trained(*named(Module), *EXACT, "data.batch_size=5")
-    for name, value in weights(plain_run).items():
+    for name, value in weights(without_flow).items():
         assert torch.equal(weights(with_flow)[name], value), name
         assert not torch.equal(weights(other)[name], value), name
 
 
 @pytest.mark.parametrize("kind", [Module, Remembering])
-def test_a_resumed_run_goes_on_with_the_modules_own_state(trained, kind):
+def test_a_resumed_run_restores_the_state_of_the_module(trained, kind):
     shared = (*named(kind, "data.batch_size=8"), *EXACT, "trainer.reload_dataloaders_every_n_epochs=1")
     if kind is Remembering:
         shared = (*shared, "callbacks=quiet")
@@ -293,20 +293,18 @@ def test_a_resumed_run_goes_on_with_the_modules_own_state(trained, kind):
 
 
 def test_without_validation_the_training_loss_is_the_objective(configured, trained, tmp_path):
-    with pytest.raises(
-        UserError, match=r"objective=val/loss: .*TrainingAlone has no val_dataloader; choose train/loss"
-    ):
-        trained(*named(TrainingAlone))
+    with pytest.raises(UserError, match=r"objective=val/loss: .*TrainingOnly has no val_dataloader; choose train/loss"):
+        trained(*named(TrainingOnly))
     with pytest.raises(UserError, match=r"objective=val/acc: .*NoValidation has no val_dataloader; choose train/loss"):
         trained(*named(NoValidation), "objective=val/acc")
-    for kind in (TrainingAlone, NoValidation):
+    for kind in (TrainingOnly, NoValidation):
         folder = trained(*named(kind), *EXACT, "objective=train/loss", "plots=true", "report=true")
         found = result(folder)
         assert found["objective"]["value"] == found["best"]["train/loss"]
         assert not any(name.startswith("val/") for name in found["metrics"])
 
 
-@pytest.mark.parametrize("kind", [NoTest, TrainingAlone])
+@pytest.mark.parametrize("kind", [NoTest, TrainingOnly])
 def test_without_a_test_split_there_are_no_test_metrics(configured, trained, kind):
     overrides = (*named(kind), *EXACT, "plots=true", "report=true", "objective=train/loss")
     folder = trained(*overrides)
@@ -318,15 +316,15 @@ def test_without_a_test_split_there_are_no_test_metrics(configured, trained, kin
 
 
 class Fragile(Module):
-    """The test split can be read once."""
+    """The test split can be read only once."""
 
     def setup(self, stage):
-        if self.said[-1:] == ["teardown test"]:
+        if self.calls[-1:] == ["teardown test"]:
             raise OSError("the files are gone")
         super().setup(stage)
 
 
-def test_a_run_does_not_fail_where_its_pictures_cannot_be_had(trained, caplog):
+def test_a_run_whose_plots_cannot_be_drawn_does_not_fail(trained, caplog):
     folder = trained(*named(Fragile), *EXACT, "plots=true")
     assert result(folder)["status"] == "finished"
     assert "no error analysis: " in caplog.text
@@ -341,16 +339,16 @@ class Takes(Items):
         type(self).given = (batch_size, features, classes, val_fraction, split_seed, deep)
 
 
-def test_keys_are_handed_to_the_class(configured):
+def test_keys_are_passed_to_the_class(configured):
     config = configured(*named(Takes, "data.batch_size=9", "++data.deep.list=[1,a]", "++data.rows=90"))
     dataset = load(config.data)
     assert Takes.given == (9, 6, 3, 0.15, 0, {"list": [1, "a"]})
     assert sum(len(rows.x) for rows in dataset.rows.values()) == dataset.info.samples == 90
-    assert set(HANDED_OVER) <= set(vars(config.data))
+    assert set(SHARED_KEYS) <= set(vars(config.data))
 
 
 class Broken(Module):
-    """Batches that are not what the configuration says."""
+    """Batches that do not match the configuration."""
 
     batch = None
 
@@ -364,36 +362,36 @@ WRONG = {
     "a dict": ({"x": x2, "y": y2}, "it is dict"),
     "four": ((x2, y2, y2, y2), r"it is \['Tensor', 'Tensor', 'Tensor', 'Tensor'\]"),
     "a list": ((x2, [0, 1, 2, 2]), r"it is \['Tensor', 'list'\]"),
-    "rows": ((x2, y2[:3]), r"must have a sample a row; a batch has the shapes \(4, 2, 3\), \(3,\)"),
-    "features": ((x2[:, :1], y2), "a sample has 3 numbers; data.features=6 must say so"),
-    "a class": ((x2, y2 + 1), "with data.classes=3 y must be one of 0 to 2 a sample; one is 3"),
+    "rows": ((x2, y2[:3]), r"must have one row per sample; a batch has the shapes \(4, 2, 3\), \(3,\)"),
+    "features": ((x2[:, :1], y2), "a sample has 3 numbers, not data.features=6"),
+    "a class": ((x2, y2 + 1), "with data.classes=3 y must be one number from 0 to 2 per sample; one is 3"),
     "a negative class": ((x2, y2 - 1), "one is -1"),
     "one-hot": ((x2, nn.functional.one_hot(y2)), r"a batch has int64 \(4, 3\)"),
     "floats": ((x2, y2.float()), r"a batch has float32 \(4,\)"),
     "a weight": ((x2, y2, torch.tensor([1.0, -1, 1, 1])), "the weights must be 0 or more; one is -1"),
-    "weights": ((x2, y2, torch.ones(4, 2)), r"the weights must be one a sample; a batch has \(4, 2\)"),
+    "weights": ((x2, y2, torch.ones(4, 2)), r"there must be one weight per sample; a batch has \(4, 2\)"),
 }
 
 
 @pytest.mark.parametrize(("batch", "reason"), WRONG.values(), ids=WRONG)
-def test_a_batch_that_is_something_else_is_refused_in_a_line(trained, monkeypatch, batch, reason):
+def test_a_wrong_batch_is_refused_in_one_line(trained, monkeypatch, batch, reason):
     monkeypatch.setattr(Broken, "batch", batch)
     with pytest.raises(UserError, match=r"data\._target_=.*Broken: .*" + reason) as caught:
         trained(*named(Broken))
     assert "\n" not in str(caught.value)
 
 
-def test_numbers_to_predict_are_as_many_as_is_said(configured):
+def test_the_number_of_targets_must_be_data_outputs(configured):
     info = load(configured(*named(Module, "data.outputs=2", classes="null")).data).info
-    x, y, _ = plain((x2[0], torch.ones(2, 2)), info=info.__class__(3, None, outputs=2), where="")
+    x, y, _ = check_batch((x2[0], torch.ones(2, 2)), info=info.__class__(3, None, outputs=2), where="")
     assert (x.shape, y.shape) == ((2, 3), (2, 2))
-    with pytest.raises(UserError, match=r"a sample's y has 1 numbers; data\.outputs=2 must say so"):
-        plain((x2, y2), info, "here")
+    with pytest.raises(UserError, match=r"a sample's y has 1 numbers, not data\.outputs=2"):
+        check_batch((x2, y2), info, "here")
 
 
-def test_on_a_gpu_the_numbers_are_not_looked_at_again():
+def test_values_are_not_checked_with_check_values_false():
     info = type("Shape", (), {"features": 6, "classes": 3, "outputs": 1})
-    plain((x2, y2 + 1), info, "", look=False)
+    check_batch((x2, y2 + 1), info, "", check_values=False)
 
 
 class Several(Module):
@@ -446,7 +444,7 @@ class Bytes(Items):
         (named(Several), "its val_dataloader returns 2 loaders; must be one"),
         (named(Empty), "its train_dataloader has no batches"),
         (named(Untrainable), "needs a train_dataloader"),
-        (named(Module, "model.class_weight=balanced"), "model.class_weight=balanced: .* give one number a class"),
+        (named(Module, "model.class_weight=balanced"), "model.class_weight=balanced: .* give one number per class"),
         (
             named(Module, "trainer.val_check_interval=21", "data.batch_size=1"),
             "an epoch has 20 batches",
@@ -454,35 +452,35 @@ class Bytes(Items):
         (named(Module, "++data.kind=numbers", "model.loss=poisson_nll", "data.outputs=2", classes="null"), "negative"),
         (named(Module, "++data.nonsense=1"), "data.nonsense: no such argument; Module has kind"),
         (named(nn.Linear), "must be the name of a subclass of lightning.*DataModule or torch.*Dataset"),
-        (named(Stream), "must have a length and numbered items"),
-        (named(Uneven), "all items must be alike"),
-        (named(Objects), "all items must be alike"),
+        (named(Stream), "must have a length and an index"),
+        (named(Uneven), "all items must be tensors, arrays or numbers of one shape"),
+        (named(Objects), "all items must be tensors, arrays or numbers of one shape"),
         (named(TwoClasses), r"no item is of class 2; data\.classes=3"),
         (named(Weightless), "every weight of the training split is 0"),
         (named(Items, "++data.rows=0"), "has no items"),
         (named(Items, "++data.rows=30"), "leave 4 of the 30 samples of data=custom to val; it needs 6"),
         (
             named(Items, "++data.rows=1", "++data.kind=number", classes="null"),
-            "data: 1 rows are too few for each split",
+            "data: 1 rows are too few for every split to get one",
         ),
         (named(Items, "data.test_fraction=0"), r"data\.test_fraction=0\.0: must be above 0"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_a_line(trained, overrides, reason):
+def test_wrong_classes_and_settings_are_refused_in_one_line(trained, overrides, reason):
     overrides = [each.replace(f"{__name__}.Linear", "torch.nn.Linear") for each in overrides]
     with pytest.raises(UserError, match=reason) as caught:
         trained(*overrides)
     assert "\n" not in str(caught.value)
 
 
-def test_the_split_is_not_the_seeds(configured):
+def test_the_split_does_not_depend_on_seed(configured):
     def ids(*overrides):
         return load(configured(*named(Items), *overrides).data).rows["test"].ids.tolist()
 
     assert ids() == ids("seed=5") != ids("data.split_seed=1")
 
 
-def test_whole_numbers_of_a_byte_are_kept_as_they_are(configured):
+def test_uint8_inputs_stay_uint8_in_memory(configured):
     config = configured(*named(Bytes))
     data = build_data(config, load(config.data))
     assert data.rows["train"].x.dtype == torch.uint8
@@ -492,14 +490,14 @@ def test_whole_numbers_of_a_byte_are_kept_as_they_are(configured):
 
 
 @pytest.fixture
-def hears_ctrl_c():
-    """A shell lets what it runs in the background ignore Ctrl-C."""
+def default_ctrl_c():
+    """Python's own handler of Ctrl-C; a process in the background of a shell ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_a_worker_leaves_ctrl_c_to_the_run_that_began_it(hears_ctrl_c, monkeypatch):
+def test_a_worker_leaves_ctrl_c_to_the_run_that_began_it(default_ctrl_c, monkeypatch):
     with Interruption().handling_signals() as interruption:
         monkeypatch.setattr(os, "getpid", lambda: -1)
         signal.raise_signal(signal.SIGINT)
@@ -510,7 +508,7 @@ def test_a_worker_leaves_ctrl_c_to_the_run_that_began_it(hears_ctrl_c, monkeypat
 
 
 @pytest.mark.slow
-def test_a_compiled_run_is_the_same_run(trained):
+def test_a_compiled_run_gives_the_same_weights(trained):
     overrides = (*named(Module, "data.batch_size=8"), *EXACT, "callbacks=audit", "callbacks.progress_bar=false")
     ours, theirs = trained(*overrides, "compile=true"), trained(*overrides)
     for name, value in weights(theirs).items():

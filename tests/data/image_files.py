@@ -1,4 +1,4 @@
-"""Small files in the formats that MNIST and CIFAR-10 are shipped in."""
+"""Small files in the formats of MNIST and CIFAR-10."""
 
 import gzip
 import hashlib
@@ -15,11 +15,11 @@ IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-Pictures = tuple[np.ndarray, np.ndarray]  # uint8 (N, H, W) or (N, 3, 32, 32), and class numbers (N,)
+Images = tuple[np.ndarray, np.ndarray]  # uint8 (N, H, W) or (N, 3, 32, 32), and class numbers (N,)
 
 
-def random_pictures(samples: int, shape: tuple[int, ...], seed: int = 0) -> Pictures:
-    """Pictures of noise, ten classes in turn."""
+def random_images(samples: int, shape: tuple[int, ...], seed: int = 0) -> Images:
+    """Random pixels, with the ten classes in turn."""
     pixels = np.random.default_rng(seed).integers(0, 256, (samples, *shape)).astype(np.uint8)
     return pixels, np.resize(np.arange(10, dtype=np.uint8), samples)
 
@@ -32,8 +32,8 @@ def idx_labels(labels: np.ndarray) -> bytes:
     return struct.pack(">2I", 2049, len(labels)) + labels.tobytes()
 
 
-def write_idx(root: Path, train: Pictures, test: Pictures, name: str = "MNIST", packed: bool = False) -> Path:
-    """MNIST's four files, as they are or with .gz; returns their folder."""
+def write_idx(root: Path, train: Images, test: Images, name: str = "MNIST", packed: bool = False) -> Path:
+    """Write the four files of MNIST, or their .gz archives; returns their folder."""
     folder = root / name / "raw"
     folder.mkdir(parents=True, exist_ok=True)
     contents = [idx_images(train[0]), idx_labels(train[1]), idx_images(test[0]), idx_labels(test[1])]
@@ -42,8 +42,8 @@ def write_idx(root: Path, train: Pictures, test: Pictures, name: str = "MNIST", 
     return folder
 
 
-def write_cifar(root: Path, train: Pictures, test: Pictures) -> dict[str, str]:
-    """CIFAR-10's five training batches, test batch and names of classes; returns each file's MD5 sum."""
+def write_cifar(root: Path, train: Images, test: Images) -> dict[str, str]:
+    """Write the files of CIFAR-10: training batches, test batch, class names; returns the MD5 sum of each."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True, exist_ok=True)
     parts = zip(np.array_split(train[0], 5), np.array_split(train[1], 5), strict=True)
@@ -60,7 +60,7 @@ def write_cifar(root: Path, train: Pictures, test: Pictures) -> dict[str, str]:
 
 
 def pack_cifar(root: Path) -> str:
-    """Put the batches into the archive that they are shipped in; returns its MD5 sum."""
+    """Pack the batches into the archive of CIFAR-10; returns its MD5 sum."""
     folder, archive = root / "cifar-10-batches-py", root / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, folder.name)

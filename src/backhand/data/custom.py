@@ -1,4 +1,4 @@
-"""`data=custom`: a torch Dataset of the user's own, read into memory, or a LightningDataModule with its own loaders."""
+"""`data=custom`: the user's torch Dataset, read into memory, or the user's LightningDataModule with its own loaders."""
 
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -22,124 +22,124 @@ from backhand.data.batches import Batch, Place, class_targets
 from backhand.data.dataset import Dataset, Rows, Split, split_rows
 from backhand.errors import UserError
 
-# Keys of `data` that are arguments of the user's class, too, where it has any of that name.
-HANDED_OVER = ("batch_size", "features", "classes", "outputs", "val_fraction", "test_fraction", "split_seed")
-# Items of a Dataset that are put together at a time: they are there twice meanwhile.
-READ_AT_ONCE = 1024
-# Inputs, targets and weights, or None, of a batch.
-Plain = tuple[Tensor, Tensor, Tensor | None]
-# What `setup` is called with, outside a trainer, for the loader of a split.
+# Keys of `data` that are passed to the user's class if it has an argument of that name.
+SHARED_KEYS = ("batch_size", "features", "classes", "outputs", "val_fraction", "test_fraction", "split_seed")
+# Items of a Dataset that are collated at a time; they are in memory twice meanwhile.
+READ_BATCH = 1024
+# x, y and weight (or None) of a batch.
+Tensors = tuple[Tensor, Tensor, Tensor | None]
+# The stage that `setup` is called with, outside a trainer, before the loader of a split is made.
 STAGES: dict[Split, str] = {"train": "fit", "val": "fit", "test": "test"}
 
 
 def data_class(settings: CustomDataConfig) -> Any:
-    """The class that `data._target_` names.
+    """Import the class that `data._target_` names.
 
     Raises:
-        UserError: there is none, or it is no data set.
+        UserError: there is no such class, or it is neither a Dataset nor a LightningDataModule.
     """
     return class_of({"_target_": settings._target_}, "data", LightningDataModule, TorchDataset)
 
 
-def load_own(settings: CustomDataConfig) -> Dataset:
-    """The data of the class that `data._target_` names: rows, or the module that makes the batches.
+def load_custom(settings: CustomDataConfig) -> Dataset:
+    """Create the class that `data._target_` names; read a Dataset into memory, and keep a LightningDataModule.
 
     Raises:
-        UserError: there is no such class, it cannot be made, or its items are not what the settings say.
+        UserError: there is no such class, it cannot be created, or its items do not match the settings.
     """
     kind = data_class(settings)
-    given = {key: getattr(settings, key) for key in HANDED_OVER if takes(kind, key)}
-    made = make(given | own_keys(settings, CustomDataConfig), "data", kind)
+    given = {key: getattr(settings, key) for key in SHARED_KEYS if takes(kind, key)}
+    data = make(given | own_keys(settings, CustomDataConfig), "data", kind)
     info = known_info(settings)
     assert info is not None
     names = [str(number) for number in range(settings.classes or 0)]
-    if isinstance(made, LightningDataModule):
-        return Dataset({}, info, names, module=made)
-    return _read(made, settings, info, names)
+    if isinstance(data, LightningDataModule):
+        return Dataset({}, info, names, module=data)
+    return _read(data, settings, info, names)
 
 
-def plain(batch: Any, info: DatasetInfo, where: str, look: bool = True) -> Plain:
-    """What a DataLoader yields, in the shape that it has here.
+def check_batch(batch: Any, info: DatasetInfo, where: str, check_values: bool = True) -> Tensors:
+    """Check a batch of the user's DataLoader and bring it into standard shape.
 
     Args:
         batch: `(x, y)` or `(x, y, weight)`; x and y of any shape that has B first.
-        info: what it must be.
+        info: the shape that the data set must have.
         where: the user's class, for messages.
-        look: whether to look at the numbers, which makes a GPU wait; else at the shapes alone.
+        check_values: whether to check values as well as shapes; the CPU then waits for a GPU.
 
     Returns:
         x (B, D), y as class numbers (B,) or values (B, outputs), and weights (B,) or None.
 
     Raises:
-        UserError: it is something else.
+        UserError: the batch has another type, shape or value.
     """
     if not (isinstance(batch, list | tuple) and len(batch) in (2, 3) and all(isinstance(t, Tensor) for t in batch)):
         kinds = [type(each).__name__ for each in batch] if isinstance(batch, list | tuple) else type(batch).__name__
         raise UserError(f"{where}: a batch must be (x, y) or (x, y, weight), all tensors; it is {kinds}")
     if len({t.shape[:1] for t in batch}) > 1 or batch[0].dim() == 0:
         shapes = ", ".join(str(tuple(t.shape)) for t in batch)
-        raise UserError(f"{where}: x, y and the weights must have a sample a row; a batch has the shapes {shapes}")
+        raise UserError(f"{where}: x, y and the weights must have one row per sample; a batch has the shapes {shapes}")
     x, y, weight = _matrix(batch[0]), batch[1], batch[2].flatten() if len(batch) == 3 else None
     if x.shape[1] != info.features:
-        raise UserError(f"{where}: a sample has {x.shape[1]} numbers; data.features={info.features} must say so")
+        raise UserError(f"{where}: a sample has {x.shape[1]} numbers, not data.features={info.features}")
     if weight is not None:
         if len(weight) != len(x):
-            raise UserError(f"{where}: the weights must be one a sample; a batch has {tuple(batch[2].shape)}")
-        if look and not bool(((weight >= 0) & weight.isfinite()).all()):
+            raise UserError(f"{where}: there must be one weight per sample; a batch has {tuple(batch[2].shape)}")
+        if check_values and not bool(((weight >= 0) & weight.isfinite()).all()):
             raise UserError(f"{where}: the weights must be 0 or more; one is {float(weight.min())}")
     if info.classes is None:
         y = _matrix(y)
         if y.shape[1] != info.outputs:
-            raise UserError(f"{where}: a sample's y has {y.shape[1]} numbers; data.outputs={info.outputs} must say so")
+            raise UserError(f"{where}: a sample's y has {y.shape[1]} numbers, not data.outputs={info.outputs}")
         return x, y, weight
-    allowed = f"with data.classes={info.classes} y must be one of 0 to {info.classes - 1} a sample"
+    allowed = f"with data.classes={info.classes} y must be one number from 0 to {info.classes - 1} per sample"
     if y.is_floating_point() or y.is_complex() or y.numel() != len(x):
         raise UserError(f"{where}: {allowed}; a batch has {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)}")
     y = y.flatten().long()
-    if look and len(y):
+    if check_values and len(y):
         low, high = (int(end) for end in y.aminmax())
         if low < 0 or high >= info.classes:
             raise UserError(f"{where}: {allowed}; one is {low if low < 0 else high}")
     return x, y, weight
 
 
-def _joined(parts: Sequence[Plain]) -> Plain:
-    """One batch of several; without weights unless each has them."""
+def _concatenate(parts: Sequence[Tensors]) -> Tensors:
+    """Join batches; the result has weights only if each of them has."""
     x, y, weights = zip(*parts, strict=True)
     given = [weight for weight in weights if weight is not None]
     return torch.cat(x), torch.cat(y), torch.cat(given) if len(given) == len(parts) else None
 
 
 def _matrix(t: Tensor) -> Tensor:
-    """(B, …) as (B, n)."""
+    """Reshape (B, …) to (B, n)."""
     return t.flatten(1) if t.dim() > 1 else t.unsqueeze(1)
 
 
 def _read(items: Any, settings: CustomDataConfig, info: DatasetInfo, names: list[str]) -> Dataset:
-    """A Dataset's items in memory, as they are, and split."""
+    """Read the items of a Dataset into memory as they are, and split them."""
     where = f"data._target_={settings._target_}"
     if isinstance(items, IterableDataset) or not isinstance(items, Sized):
-        raise UserError(f"{where}: a Dataset must have a length and numbered items; put others into a DataModule")
+        raise UserError(f"{where}: a Dataset must have a length and an index; use a LightningDataModule for others")
 
     def collate(samples: list[Any]) -> Any:
         try:
             return default_collate(samples)
         except (TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{where}: all items must be alike, tensors, arrays or numbers ({reason})") from None
+            raise UserError(f"{where}: all items must be tensors, arrays or numbers of one shape ({reason})") from None
 
-    # With a generator of its own it takes no random number of the run's.
-    loader = DataLoader(items, READ_AT_ONCE, collate_fn=collate, generator=torch.Generator())  # type: ignore[arg-type,var-annotated]
-    batches = [plain(batch, info, where) for batch in loader]
+    # With its own generator it does not change the random numbers of the run.
+    loader = DataLoader(items, READ_BATCH, collate_fn=collate, generator=torch.Generator())  # type: ignore[arg-type,var-annotated]
+    batches = [check_batch(batch, info, where) for batch in loader]
     if not batches:
         raise UserError(f"{where}: has no items")
-    x, y, weight = _joined(batches)
+    x, y, weight = _concatenate(batches)
     if x.dtype != torch.uint8 and not x.is_floating_point():
         x = x.double()
     if info.classes is None:
         y = y.double()
     elif len(absent := (torch.bincount(y, minlength=info.classes) == 0).nonzero()):
-        raise UserError(f"{where}: no item is of class {int(absent[0])}; data.classes={info.classes} says how many")
+        raise UserError(f"{where}: no item is of class {int(absent[0])}, with data.classes={info.classes}")
     classes = None if info.classes is None else y.numpy()
     split = split_rows(classes, len(x), settings.val_fraction, settings.test_fraction, settings.split_seed)
     if weight is not None and not weight[split["train"]].any():
@@ -151,23 +151,22 @@ def _read(items: Any, settings: CustomDataConfig, info: DatasetInfo, names: list
     return Dataset(rows, replace(info, samples=len(x)), names)
 
 
-class OwnData(LightningDataModule):
-    """A LightningDataModule of the user's own, whose batches become those that the network and its loss take.
+class CustomData(LightningDataModule):
+    """Wrap the user's LightningDataModule; it has the interface of `InMemoryData`.
 
-    Its hooks are the user's; what a batch is at the end of them becomes a `Batch`. The rest of the program asks it what
-    it asks of `InMemoryData`. Its numbers are used as they come.
+    All hooks call the user's. After the last one a batch is converted to a `Batch`; values are not standardised.
 
     Args:
-        dataset: with the module.
-        config: the run's.
+        dataset: the data set, with the user's module.
+        config: the configuration of the run.
         dtype: of the inputs, and of targets that are values.
 
     Attributes:
-        module: the user's.
-        stage: for which the trainer has set it up; None for none.
+        module: the user's module.
+        stage: the stage that the trainer has set up; None outside a trainer.
 
     Raises:
-        UserError: the configuration asks for what it does not have.
+        UserError: the configuration needs something that the module does not have.
     """
 
     target_mean, target_std = 0.0, 1.0
@@ -186,9 +185,9 @@ class OwnData(LightningDataModule):
         self.target, self.units = LOSSES[config.model.loss].target, output_units(config, dataset.info)
         self.class_weight = config.model.class_weight
         self.stage: str | None = None
-        self._has_looked = False
+        self._values_checked = False
         if self.class_weight == "balanced":
-            raise UserError(f"model.class_weight=balanced: {self.where} is not counted; give one number a class")
+            raise UserError(f"model.class_weight=balanced: not with {self.where}; give one number per class")
         if not is_overridden("train_dataloader", self.module):
             raise UserError(f"{self.where}: needs a train_dataloader")
         if not is_overridden("val_dataloader", self.module):
@@ -196,7 +195,6 @@ class OwnData(LightningDataModule):
 
     @property
     def trainer(self) -> Any:
-        """The user's module has it, too."""
         return self.module.trainer
 
     @trainer.setter
@@ -224,7 +222,7 @@ class OwnData(LightningDataModule):
         self.module.on_exception(exception)
 
     def train_dataloader(self) -> Any:
-        """The user's.
+        """The user's training loader.
 
         Raises:
             UserError: it has no batches, or too few for `trainer.val_check_interval`.
@@ -237,27 +235,30 @@ class OwnData(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> Any:
-        """The user's, or none where no metric of it is needed."""
+        """The user's validation loader, or [] if there is none and no metric needs it."""
         loader = self._loader("val")
         if loader is None:
             self._refuse_validation()
         return [] if loader is None else loader
 
     def test_dataloader(self) -> Any:
-        """The user's, or none."""
+        """The user's test loader, or []."""
         loader = self._loader("test")
         return [] if loader is None else loader
 
-    def evaluation_dataloader(self, split: Split) -> "OwnBatches":
-        """Any split, in the order that its loader has."""
-        return OwnBatches(self, split)
+    def evaluation_dataloader(self, split: Split) -> "CustomBatches":
+        """The batches of any split, in the order of its loader."""
+        return CustomBatches(self, split)
 
-    def whole(self, split: Split, samples: int | None = None) -> "OwnBatches | list[Batch]":
-        """A split, or its first samples as one batch: all for this process, and the run's random numbers stay."""
-        batches = OwnBatches(self, split)
+    def whole(self, split: Split, samples: int | None = None) -> "CustomBatches | list[Batch]":
+        """All batches of a split, or its first samples as one batch; every process gets all of them.
+
+        The random numbers of the run do not change.
+        """
+        batches = CustomBatches(self, split)
         if samples is None:
             return batches
-        parts: list[Plain] = []
+        parts: list[Tensors] = []
         with isolate_rng():
             for x, y, weight, *_ in batches:
                 parts.append((x, y, weight))
@@ -265,15 +266,15 @@ class OwnData(LightningDataModule):
                     break
         if not parts:
             raise UserError(f"{self.where}: its {split}_dataloader has no batches")
-        x, y, weight = _joined(parts)
+        x, y, weight = _concatenate(parts)
         return [Batch(x[:samples], y[:samples], weight if weight is None else weight[:samples])]
 
     def ids(self, split: Split, count: int) -> list[int]:
-        """Places in the order of the loader."""
+        """The first positions in the order of the loader."""
         return list(range(count))
 
     def place(self) -> Place:
-        """Where the trainer's network is."""
+        """The device of the trainer's network."""
         return Place(dtype=self.dtype) if self.trainer is None else Place(self.trainer.strategy.root_device, self.dtype)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -283,24 +284,24 @@ class OwnData(LightningDataModule):
         return self.module.transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """What the user's own hook makes of it, as the network and its loss take it."""
+        """Convert the result of the user's hook to the form that the network and its loss take."""
         batch = self.module.on_after_batch_transfer(batch, dataloader_idx)
         first = batch[0] if isinstance(batch, list | tuple) and batch else None
-        # On a GPU only the first batch is looked at: the CPU would wait for it.
-        look = not self._has_looked or (isinstance(first, Tensor) and first.device.type == "cpu")
-        x, y, weight = plain(batch, self.dataset.info, self.where, look)
-        if look and self.target == "counts" and bool((y < 0).any()):
+        # On a GPU only the values of the first batch are checked: the CPU would wait for each.
+        check_values = not self._values_checked or (isinstance(first, Tensor) and first.device.type == "cpu")
+        x, y, weight = check_batch(batch, self.dataset.info, self.where, check_values)
+        if check_values and self.target == "counts" and bool((y < 0).any()):
             raise UserError(f"model.loss={self.config.model.loss}: is for counts, and {self.where} has negative ones")
-        self._has_looked = True
+        self._values_checked = True
         y = y if self.classes is None else class_targets(y, self.target, self.units)
         if self.classes is None or y.is_floating_point():
             y = y.to(self.dtype)
-        # A compiled step takes it for granted that a batch lies in memory as the first one does.
+        # A compiled step expects the memory layout of its first batch.
         return Batch(x.to(self.dtype).contiguous(), y.contiguous(), None if weight is None else weight.to(self.dtype))
 
     @contextmanager
     def set_up(self, split: Split) -> Iterator[Any]:
-        """The loader of a split, or None, with the module set up for it where no trainer has done so."""
+        """Yield the loader of a split, or None; set the module up for it if no trainer has."""
         if self.stage is not None:
             yield self._loader(split)
             return
@@ -312,7 +313,7 @@ class OwnData(LightningDataModule):
             self.module.teardown(STAGES[split])
 
     def _loader(self, split: Split) -> Any:
-        """The only loader of a split; None where there is none, or none with batches."""
+        """The loader of a split; None if there is none, or if it has no batches."""
         name = f"{split}_dataloader"
         found = getattr(self.module, name)() if is_overridden(name, self.module) else None
         if isinstance(found, list | tuple):
@@ -326,15 +327,15 @@ class OwnData(LightningDataModule):
             raise UserError(f"objective={self.config.objective}: {self.where} has no val_dataloader; choose train/loss")
 
 
-class OwnBatches:
-    """The batches of a split where no trainer asks the module for them, made anew at each iteration.
+class CustomBatches:
+    """Iterate over the batches of a split outside a trainer; each iteration makes a new loader.
 
     Args:
-        data: whose.
-        split: which.
+        data: the data module.
+        split: the split.
     """
 
-    def __init__(self, data: OwnData, split: Split) -> None:
+    def __init__(self, data: CustomData, split: Split) -> None:
         self.data, self.split = data, split
 
     def __iter__(self) -> Iterator[Batch]:
@@ -346,7 +347,7 @@ class OwnBatches:
 
 
 def _length(loader: Any) -> int | None:
-    """How many batches it has; None where it cannot tell."""
+    """The number of batches; None if the loader does not know."""
     try:
         return len(loader)
     except (TypeError, NotImplementedError):
