@@ -19,16 +19,17 @@ from backhand.derivations.operation_trials import Gradient, Trial, fit
 
 
 class Mistake(NamedTuple):
-    """What is wrong, in a few words and in a sentence, and the expression that would be right."""
+    """What is wrong with a gradient, in short, in more words, and the expression that would be right."""
 
     short: str
-    text: str
+    more: str = ""
     mend: Callable[[str], str] | None = None
     named: bool = True
     divisor: str = ""  # the size by which a gradient is divided
+    is_sentence: bool = False  # it is not said of a gradient
 
-
-NOTHING_ELSE = Mistake("", "")
+    def said(self, name: str) -> str:
+        return self.short if self.is_sentence else f"the gradient of {name} {self.short}"
 
 
 class Seen:
@@ -90,43 +91,28 @@ class Seen:
         return bool(is_near) and not np.allclose(candidate, self.gradient.right, rtol=1e-2, atol=noise)
 
 
-# The usual mistakes: what the formula needs, the words in short and in a sentence, and what is returned then.
+# The usual mistakes: what the formula needs, what is said in short and further, and what is returned then.
 CATALOGUE: tuple[tuple[str, str, str, Callable[[Seen], np.ndarray]], ...] = (
-    ("any", "has the wrong sign", "the gradient of {name} has the wrong sign", lambda at: -at.right),
-    ("square", "is transposed", "the gradient of {name} is transposed", lambda at: at.transposed),
-    ("any", "has {up} twice", "{up} is multiplied twice", lambda at: at.gradient.times(at.all_g**2)),
+    ("any", "has the wrong sign", "", lambda at: -at.right),
+    ("square", "is transposed", "", lambda at: at.transposed),
+    ("any", "has {up} twice", "", lambda at: at.gradient.times(at.all_g**2)),
     (
         "same shape",
         "is the diagonal of the Jacobian only",
-        "only the diagonal of the Jacobian is used, and every output depends on several entries of {name}",
+        ", and every output depends on several inputs",
         lambda at: at.g * at.diagonal,
     ),
     (
         "same shape",
         "lacks the derivative",
-        "the derivative is missing: {up} is passed on unchanged, as if the derivative were the constant 1",
+        ": {up} is passed on unchanged, as if the derivative were the constant 1",
         lambda at: at.g,
     ),
-    ("elementwise", "has f in the place of f′", "f(x) stands in the place of f′(x)", lambda at: at.g * at.f),
-    ("elementwise", "has f′ twice", "the derivative is multiplied twice", lambda at: at.g * at.diagonal**2),
-    (
-        "elementwise",
-        "is 1/f′",
-        "the derivative is 1/f′(x), the reciprocal of the right one",
-        lambda at: at.g / at.diagonal,
-    ),
-    (
-        "elementwise",
-        "has f′ at the output",
-        "f′ is taken at the output f(x), and not at the input x",
-        lambda at: at.g * at.slope_at(at.trial.outputs[0]),
-    ),
-    (
-        "elementwise",
-        "has f′ at the incoming gradient",
-        "f′ is taken at the incoming gradient, and not at the input x",
-        lambda at: at.g * at.slope_at(at.trial.upstream[0]),
-    ),
+    ("elementwise", "has f in the place of f′", "", lambda at: at.g * at.f),
+    ("elementwise", "has f′ twice", "", lambda at: at.g * at.diagonal**2),
+    ("elementwise", "is 1/f′", ", the reciprocal of the right derivative", lambda at: at.g / at.diagonal),
+    ("elementwise", "has f′ at the output", ", not the input", lambda at: at.g * at.slope_at(at.trial.outputs[0])),
+    ("elementwise", "has f′ at the incoming gradient", "", lambda at: at.g * at.slope_at(at.trial.upstream[0])),
 )
 
 
@@ -137,7 +123,7 @@ def explain(operation: Operation, trials: Sequence[Trial], name: str) -> Mistake
     found = cause(operation, trials, [trial for trial in trials if trial.gradients[name].is_wrong], name)
     if not note:
         return found
-    return Mistake(f"{found.short} {note}", f"{note}, {found.text}", found.mend, found.named)
+    return Mistake(f"{found.short} {note}", found.more, found.mend, found.named, is_sentence=found.is_sentence)
 
 
 def cause(operation: Operation, trials: Sequence[Trial], wrong: Sequence[Trial], name: str) -> Mistake:
@@ -146,27 +132,21 @@ def cause(operation: Operation, trials: Sequence[Trial], wrong: Sequence[Trial],
     if gradient.fitted is None:
         return of_shape(operation, trial, gradient)
     if not np.isfinite(gradient.fitted).all():
-        return Mistake("is NaN or infinite", f"the gradient of {name} is NaN or infinite, and the right one is not")
+        return Mistake("is NaN or infinite", ", and the right one is not")
     if any(each.returned.draws_random_numbers for each in wrong):
-        return Mistake(
-            "backward draws random numbers of its own",
-            f"the gradient of {name} is wrong, and backward draws random numbers: a mask is drawn once, in the "
-            "forward pass, and saved",
-        )
+        more = ": a mask is drawn once, in the forward pass, and saved"
+        return Mistake("backward draws random numbers of its own", more, is_sentence=True)
     is_ignored = ignores_upstream(operation, trial, name)
     found = of_value(operation, [each for each in wrong if each.gradients[name].fitted is not None], name, is_ignored)
     if is_ignored:
-        also = f"; also, {found.text}" if found not in (None, NOTHING_ELSE) else ""
+        more = ": the incoming gradient must be multiplied (chain rule)"
+        more += f"; also, {found.said(name)}{found.more}" if found and found.short else ""
         is_factor = gradient.slope is not None or trial.outputs[0].ndim == 0
-        return Mistake(
-            f"{up} is ignored",
-            f"{up} is ignored: the incoming gradient must be multiplied (chain rule){also}",
-            (lambda e: f"{up} * {wrapped(e)}") if is_factor else None,
-            named=found is not None,
-        )
+        mend = (lambda e: f"{up} * {wrapped(e)}") if is_factor else None
+        return Mistake(f"{up} is ignored", more, mend, named=found is not None, is_sentence=True)
     part = of_region(trials, name)
     if found and part and gradient.slope is not None:
-        return Mistake(found.short, f"{found.text}; {part.text}", found.mend)
+        return Mistake(found.short, f"{found.more}; it {part.short}{part.more}", found.mend)
     return found or part or worst(trial, gradient)
 
 
@@ -189,35 +169,27 @@ def of_shape(operation: Operation, trial: Trial, gradient: Gradient) -> Mistake:
     if found.ndim >= 2 and np.swapaxes(found, -1, -2).shape == shape:
         also = "" if matches(np.swapaxes(found, -1, -2)) else ", and its numbers are wrong, too"
         transpose = ".t()" if operation.flavour.startswith("torch") else ".T"
-        return Mistake(
-            "is transposed",
-            f"the gradient of {name} is transposed: {shapes} (a square {name} would hide it){also}",
-            lambda e: f"{wrapped(e)}{transpose}",
-        )
+        more = f": {shapes} (a square {name} would hide it){also}"
+        return Mistake("is transposed", more, lambda e: f"{wrapped(e)}{transpose}")
     if found.size == gradient.x.size and np.squeeze(found).shape == np.squeeze(gradient.x).shape:
         if found.ndim >= len(shape):
-            return Mistake("has a dimension too many", f"the gradient of {name} has a dimension too many: {shapes}")
-        to = " to a scalar" if not found.ndim else ""
-        text = f"the gradient of {name}: {where(trial)}it is squeezed{to}: {shapes}"
-        return Mistake("is squeezed", text, lambda e: re.sub(r"\.squeeze\([^()]*\)", "", e))
+            return Mistake("has a dimension too many", f": {shapes}")
+        short = "is squeezed" if found.ndim else "is squeezed to a scalar"
+        return Mistake(short, f": {where(trial)}the {shapes}", lambda e: re.sub(r"\.squeeze\([^()]*\)", "", e))
     axes = [c for n in range(1, outputs[0].ndim) for c in itertools.combinations(range(outputs[0].ndim), n)]
     sums = {c: trial.upstream[0].sum(c) for c in axes} if len(outputs) == 1 else {}
     mine = next((c for c, s in sums.items() if s.shape == found.shape and np.allclose(s, found)), None)
     right = next((c for c, s in sums.items() if s.size == gradient.x.size and matches(s)), None)
     if mine is not None and right is not None:
-        text = f"the gradient of {name} is summed over axis {listed(mine)}, and should be over axis {listed(right)}"
-        return Mistake("is summed over the wrong axis", f"{text}: {shapes}")
+        return Mistake("is summed over the wrong axis", f", {listed(mine)} and not {listed(right)}: {shapes}")
     summed = fit(found, shape, sums=True)
     if summed is not None:
         axis = tuple(range(found.ndim - len(shape)))
-        return Mistake(
-            "is not summed",
-            f"the gradient of {name} is not summed over the dimensions in which {name} was broadcast: {shapes}",
-            (lambda e: f"{wrapped(e)}.sum({listed(axis)})") if len(axis) == 1 and matches(summed) else None,
-        )
+        mend = (lambda e: f"{wrapped(e)}.sum({listed(axis)})") if len(axis) == 1 and matches(summed) else None
+        return Mistake("is not summed", f" over the dimensions in which {name} was broadcast: {shapes}", mend)
     if found.size == 1:
-        return Mistake("is summed to a scalar", f"the gradient of {name} is summed to one number, a scalar: {shapes}")
-    return Mistake("has a wrong shape", f"the gradient of {name}: {where(trial)}the {shapes}", named=False)
+        return Mistake("is summed to a scalar", f": {shapes}")
+    return Mistake("has a wrong shape", f": {where(trial)}the {shapes}", named=False)
 
 
 def ignores_upstream(operation: Operation, trial: Trial, name: str) -> bool:
@@ -237,19 +209,18 @@ def of_value(operation: Operation, wrong: Sequence[Trial], name: str, is_ignored
     """The mistake whose result is what was returned in every trial."""
     seen = [Seen(operation, trial, name, is_ignored) for trial in wrong[:4]]
     if is_ignored and all(at.shows(at.right) for at in seen):
-        return NOTHING_ELSE
+        return Mistake("")  # it is right but for that
     with np.errstate(all="ignore"):
-        for kind, short, text, formula in CATALOGUE:
+        for kind, short, more, formula in CATALOGUE:
             if all(kind in at.kinds and at.shows(formula(at)) for at in seen):
-                short, text = (each.format(name=name, up=operation.upstream) for each in (short, text))
-                return Mistake(short, text, (lambda e: f"-{wrapped(e)}") if short == "has the wrong sign" else None)
+                short, more = (each.format(up=operation.upstream) for each in (short, more))
+                return Mistake(short, more, (lambda e: f"-{wrapped(e)}") if short == "has the wrong sign" else None)
     first = wrong[0].gradients
     for other in first:
         if other == name or first[other].x.shape != first[name].x.shape:
             continue
         if all(other in at.trial.gradients and at.shows(at.of_other(other)) for at in seen):
-            text = f"the gradients of {name} and {other} are swapped: yours is that of {other}"
-            return Mistake(f"is swapped with that of {other}", text)
+            return Mistake(f"is swapped with that of {other}")
     return of_factor(wrong, name, is_ignored)
 
 
@@ -275,36 +246,26 @@ def of_factor(wrong: Sequence[Trial], name: str, is_ignored: bool) -> Mistake | 
     for word, power in itertools.product(sizes[0], (1, -1)):
         constants = [factor / each[word] ** power for factor, each in zip(factors, sizes, strict=True)]
         differs = not word or len({each[word] for each in sizes}) > 1
-        if differs and np.ptp(constants) <= 1e-3 * abs(constants[0]):
-            return (
-                of_constant(name, constants[0])
-                if not word
-                else of_size(name, constants[0], word, power, sizes[0][word])
-            )
-    text = f"the gradient of {name} is {number(factors[0])} times the right one, a factor that depends on the arguments"
-    return Mistake(f"is {number(factors[0])} times the right one", text)
+        if not differs or np.ptp(constants) > 1e-3 * abs(constants[0]):
+            continue
+        if not word:
+            return of_constant(constants[0])
+        short = f"is {'multiplied' if power > 0 else 'divided'} by {sizes[0][word]}, {word}"
+        if abs(constants[0] - 1) >= 1e-3:
+            return Mistake(short, f", and multiplied by {number(constants[0])}")
+        more = " (a mean must be divided by it)" if power > 0 else " (a sum is right, not a mean)"
+        return Mistake(short, more, divisor=word if power < 0 else "")
+    return Mistake(f"is {number(factors[0])} times the right one", ", a factor that depends on the arguments")
 
 
-def of_constant(name: str, constant: float) -> Mistake:
-    """The words for a constant factor."""
+def of_constant(constant: float) -> Mistake:
+    """A constant factor."""
     is_small, factor = abs(constant) < 1, f"{max(constant, 1 / constant, key=abs):.4g}"
-    short = f"is {number(constant)} times the right one"
     return Mistake(
-        short,
-        f"the gradient of {name} {short}: the factor {factor} is {'missing' if is_small else 'too much'}",
+        f"is {number(constant)} times the right one",
+        f": the factor {factor} is {'missing' if is_small else 'too much'}",
         lambda e: f"{factor} * {wrapped(e)}" if is_small else f"{wrapped(e)} / {factor}",
     )
-
-
-def of_size(name: str, constant: float, word: str, power: int, size: int) -> Mistake:
-    """The words for a factor that is a size or its reciprocal, times a constant."""
-    what = "multiplied by" if power > 0 else "divided by"
-    if abs(constant - 1) >= 1e-3:
-        text = f"the gradient of {name} is {what} {size}, {word}, and multiplied by {number(constant)}"
-        return Mistake(f"is {what} {word}", text)
-    meant = "a mean must be divided by it" if power > 0 else "a sum is right, not a mean"
-    text = f"the gradient of {name} is {what} {size}, {word} ({meant})"
-    return Mistake(f"is {what} {word}", text, divisor=word if power < 0 else "")
 
 
 def of_region(trials: Sequence[Trial], name: str) -> Mistake | None:
@@ -336,8 +297,7 @@ def of_region(trials: Sequence[Trial], name: str) -> Mistake | None:
         if said is not None:
             middle = np.flatnonzero(is_off)[np.argsort(at[is_off])[int(is_off.sum()) // 2]]
             x, yours, its = (number(values[middle]) for values in (at, mine, right))
-            text = f"the gradient of {name} is wrong {said}: at {label} = {x} yours is {yours}, right is {its}"
-            return Mistake(f"is wrong {said.partition(',')[0]}", text)
+            return Mistake(f"is wrong {said}", f": at {label} = {x} yours is {yours}, right is {its}")
     return None
 
 
@@ -363,12 +323,8 @@ def worst(trial: Trial, gradient: Gradient) -> Mistake:
     place = int(np.argmax(np.abs(gradient.fitted - gradient.right)))
     index = [int(each) for each in np.unravel_index(gradient.entries[place], gradient.x.shape)]
     x, yours, its = (number(v[place]) for v in (gradient.x.ravel()[gradient.entries], gradient.fitted, gradient.right))
-    return Mistake(
-        "is wrong",
-        f"the gradient of {gradient.name}: {where(trial)}{int(gradient.off().sum())} of {len(gradient.entries)} "
-        f"numbers are wrong, most of all at {index}, where {gradient.name} is {x}: yours is {yours}, right is {its}",
-        named=False,
-    )
+    more = f": {where(trial)}{int(gradient.off().sum())} of {len(gradient.entries)} numbers, most of all at {index}, "
+    return Mistake("is wrong", f"{more}where {gradient.name} is {x}: yours is {yours}, right is {its}", named=False)
 
 
 def hint(error: RaisedError, backward: Any) -> str:

@@ -81,14 +81,12 @@ def say_wrong(finding: Finding) -> tuple[int, Answer]:
         return 0, Answer("unjudged", OF_IDENTITY.format(listed(names)), rows=table(finding, {}, "changed"))
     found = {name: explain(operation, trials, name) for name in names}
     damage = list(dict.fromkeys(text for each in trials for text in each.returned.damage))
-    answer = Answer("wrong", f"Wrong: {damage[0] if damage else ''}.", rows=table(finding, found))
-    for name, mistake in list(found.items())[:1]:
-        is_sentence = mistake.short.startswith(("backward", operation.upstream or "backward"))
-        answer.headline = f"Wrong: {mistake.short if is_sentence else f'the gradient of {name} {mistake.short}'}."
+    first = next((mistake.said(name) for name, mistake in found.items()), None) or damage[0]
+    answer = Answer("wrong", f"Wrong: {first}.", rows=table(finding, found))
     for name, mistake in found.items():
-        if f"{mistake.text}." in answer.sentences:
+        if (text := f"{mistake.said(name)}{mistake.more}.") in answer.sentences:
             continue
-        answer.sentences.append(f"{mistake.text}.")
+        answer.sentences.append(text)
         if (line := line_of(operation, name)) is not None:
             answer.sentences.append(f"yours: {line[0]}")
             answer.sentences += [f"right: {mistake.mend(line[1])}"] if mistake.mend else []

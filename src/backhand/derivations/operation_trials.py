@@ -203,8 +203,7 @@ def run_trial(
                 return trial
         trial.values += operation.slot_values(trial.values, rng, span)
         trial.outputs = operation.forward(trial.values)
-        base = operation.flat(trial.values)
-        again = operation.flat(trial.values)
+        base, again = operation.flat(trial.values), operation.flat(trial.values)
     except RefusedError:
         return None
     if not np.array_equal(base, again, equal_nan=True):
@@ -233,13 +232,7 @@ def run_trial(
 
 
 def measure(
-    operation: Operation,
-    trial: Trial,
-    name: str,
-    place: int,
-    entries: np.ndarray,
-    base: np.ndarray,
-    elementwise: bool,
+    operation: Operation, trial: Trial, name: str, place: int, entries: np.ndarray, base: np.ndarray, elementwise: bool
 ) -> Gradient:
     """The differences for some entries of an input, without those at a kink."""
     is_coarse = any(output.dtype.itemsize < 8 for output in trial.outputs if output.dtype.kind == "f")
@@ -264,30 +257,19 @@ def measure(
             columns.append(((4 * narrow - wide) / 3, np.abs(wide - narrow), np.abs(sides)))
             kept += list(group)
     slopes, differ, sides = np.array(columns).reshape(-1, 3, base.size).transpose(1, 0, 2)
-    if elementwise:
-        size = np.maximum(np.abs(slopes), 1e-3)
-        good = ((differ <= 10 * may_differ * size + noise) & (sides <= 0.02 * size + noise)).ravel()
-    else:
-        size = np.abs(slopes).max(initial=0)
-        good = ((differ <= may_differ * size + noise) & (sides <= 0.02 * size + noise)).all(1)
+    size = np.maximum(np.abs(slopes), 1e-3) if elementwise else np.abs(slopes).max(initial=0)
+    may_differ *= 10 if elementwise else 1
+    good = (differ <= may_differ * size + noise) & (sides <= 0.02 * size + noise)
+    good = good.ravel() if elementwise else good.all(1)
     entries = np.array(kept, dtype=int)[good]
     found = trial.returned.gradients.get(name)
     fitted = None if found is None else fit(found, x.shape, operation.is_function)
+    fitted = None if fitted is None else fitted.ravel()[entries]
     jacobian = None if elementwise else slopes[good].T
     slope = slopes.ravel()[good] if jacobian is None else own_slope(jacobian, entries, x, trial, noise)
     upstream = np.concatenate([each.ravel() for each in trial.upstream])
-    return Gradient(
-        name,
-        x,
-        entries,
-        upstream,
-        found,
-        None if fitted is None else fitted.ravel()[entries],
-        tolerance,
-        noise * (5 if elementwise else 1 + float(np.abs(upstream).sum())),
-        jacobian,
-        slope,
-    )
+    noise *= 5 if elementwise else 1 + float(np.abs(upstream).sum())
+    return Gradient(name, x, entries, upstream, found, fitted, tolerance, noise, jacobian, slope)
 
 
 def own_slope(
