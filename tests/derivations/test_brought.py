@@ -1,13 +1,16 @@
 """Derivations as people bring them, as they stand: each is judged rightly, and its mistake is told."""
 
 import csv
+import itertools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.derivations.asked import asked
 
 from backhand.checking import gradcheck
+from backhand.derivations import judging, runner
 
 FOLDER = Path(__file__).parent / "brought"
 
@@ -63,3 +66,14 @@ def test_a_hostile_or_broken_file_gets_one_line(case, capsys):
     assert not printed.out
     assert printed.err.count("\n") == 1
     assert re.search(case["mention"], printed.err, re.IGNORECASE), printed.err
+
+
+@pytest.mark.parametrize("readings", [0, 1, 5, 20, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_right_derivation_is_not_accused_for_want_of_time(readings, capsys, monkeypatch):
+    """Its reading, one sample at a time, comes after those of a batch, with which it runs as well."""
+    times = itertools.chain(itertools.repeat(0.0, readings + 1), itertools.repeat(1e9))
+    monkeypatch.setattr(judging, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    status, said = asked(capsys, *arguments(next(case for case in CASES if case["file"] == "l18.py")))
+    assert status == 2
+    assert "time_limit" in said

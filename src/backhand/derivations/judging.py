@@ -121,13 +121,15 @@ class Judge:
         self.question, self.settings = question, settings
         self.depth = len(settings.hidden) + 1
         self.stopped = RefusedError("", -1)
+        self.out_of_time = False
         self.cases: dict[Any, tuple[Case, list[Draw]]] = {}
 
     def best(self) -> tuple[Attempt, list[Attempt]]:
         """The reading that fits best, judged, and the others that run.
 
         Raises:
-            RefusedError: no reading runs; of the one that got furthest.
+            RefusedError: no reading runs; of the one that got furthest. Or nothing explains what ran, and there was no
+                time for the others.
         """
         attempts: list[Attempt] = []
         for sizes in self.all_sizes():
@@ -145,6 +147,9 @@ class Judge:
                 best.single = single[0]
             elif single and single[0].order < best.order:
                 best, others = single[0], [best, *others]
+        doubtful = not best.diagnosis.explained or _may_be_single(best)
+        if self.out_of_time and not best.right and best.single is None and doubtful:
+            raise RefusedError(self._refusal(), self.stopped.depth)
         return best, others
 
     def readings_of(self, sizes: tuple[int, ...]) -> list[Attempt]:
@@ -250,6 +255,7 @@ class Judge:
             for reading in readings(self.kinds(), sizes, targets, folded, any(pattern)):
                 layout = replace(reading, **way)
                 if time.monotonic() > self.settings.deadline:
+                    self.out_of_time = True
                     break
                 if numbers_alone and layout.samples != "number":
                     continue
@@ -452,7 +458,10 @@ class Judge:
         return f"{'delta' if kind == 'z' else 'd' + kind}_{labels(self.depth)[layer - 1]}"
 
     def _refusal(self) -> str:
-        text = str(self.stopped) or f"{self.question.source.path}: there was no time to try a reading of its arguments"
+        if self.out_of_time:
+            text = "there was no time to try every reading of its arguments; give it more, with time_limit=60"
+            return f"{self.question.source.path}: {text}"
+        text = str(self.stopped)
         if self.question.call is None and "call=" not in text:
             function = self.question.function
             spelled = [argument.arg for argument in function.args.args if argument.arg != "self"] if function else []
