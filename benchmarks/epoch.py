@@ -23,7 +23,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from backhand.config import CONF
-from backhand.config.validation import can_compile, typed
+from backhand.config.validation import can_compile, parse_config
 from backhand.data.module import EVALUATION_BATCH, InMemoryData
 from backhand.training.optimizers import build_optimizer
 from backhand.training.train import Run, quiet_lightning, threads_for
@@ -117,7 +117,7 @@ class Start:
         quiet_lightning()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             # No logging, audit or pictures; checkpoints as always.
-            self.config = typed(compose("train", [*overrides, "logger=none", "callbacks=quiet"]))
+            self.config = parse_config(compose("train", [*overrides, "logger=none", "callbacks=quiet"]))
         self.folder = tempfile.TemporaryDirectory()  # removed with this object
         self.run = Run(self.config, Path(self.folder.name))
         assert isinstance(self.run.data, InMemoryData)

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from backhand.config import CONF
 from backhand.config.schema import TrainConfig
-from backhand.config.validation import typed
+from backhand.config.validation import parse_config
 from backhand.data.module import InMemoryData, load
 
 # The tests run in one process per core. Variables of a shell, a cluster or a CI system could change what a command
@@ -56,7 +56,7 @@ def seeded() -> None:
 def configured() -> Iterator[Callable[..., TrainConfig]]:
     """Compose the configuration of `python train.py` with the given overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield lambda *overrides: typed(compose("train", list(overrides)))
+        yield lambda *overrides: parse_config(compose("train", list(overrides)))
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""The one error that is the user's to mend."""
+"""The exception for errors of the user."""
 
 
 class UserError(ValueError):
-    """Something the user can mend: the message is the whole report, and a command prints it as one line."""
+    """An error that the user can correct; a command prints its message as one line and exits with status 1."""

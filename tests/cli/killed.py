@@ -59,7 +59,7 @@ elif moment == "validation":
 elif moment == "checkpoint":
     from backhand.config import files
 
-    before(files, "to_disk", half(".ckpt.tmp"))
+    before(files, "fsync", half(".ckpt.tmp"))
 elif moment == "between two names":
     from backhand.training import checkpoint
 
@@ -67,7 +67,7 @@ elif moment == "between two names":
 elif moment == "result":
     from backhand.config import files
 
-    before(files, "to_disk", half("result.json.tmp"))
+    before(files, "fsync", half("result.json.tmp"))
 else:
     raise SystemExit(f"{moment}: no such moment")
 runpy.run_path(script, run_name="__main__")

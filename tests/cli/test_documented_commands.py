@@ -15,7 +15,7 @@ from tests.cli.conftest import ROOT
 from backhand.calculus.functions import Prediction
 from backhand.config import CONF
 from backhand.config.command import check_command_line
-from backhand.config.validation import typed
+from backhand.config.validation import parse_config
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def test_every_training_command_is_a_configuration(line):
     settings = [each for each in arguments if "=" in each and not re.match("(hydra|search|ckpt_path)[./=]", each)]
     overrides = OverridesParser.create().parse_overrides(settings)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        typed(compose("train", [first_value(each) for each in overrides]))
+        parse_config(compose("train", [first_value(each) for each in overrides]))
 
 
 @pytest.mark.parametrize("line", documented(PAGES, r"scripts/\w+|benchmarks/\w+"))

@@ -219,7 +219,7 @@ def test_a_folder_belongs_to_one_run_at_a_time_and_the_message_names_the_first(s
         second = command("train.py", *endless, *more)
         assert (second.returncode, second.stdout, second.stderr.count("\n")) == (1, "", 1), second.stderr
         assert f"hydra.run.dir=run: process {first.pid} on " in second.stderr
-        assert "is at work in it" in second.stderr
+        assert "is writing to it" in second.stderr
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(60)
     assert (tmp_path / "run" / ".lock").exists()  # left by a dead process, and harmless
@@ -232,7 +232,7 @@ def test_of_two_simultaneous_runs_in_one_folder_one_trains(start, tmp_path):
     said = [process.communicate(timeout=120)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1]
     refusal = next(text for text in said if text)
-    assert "is at work in it" in refusal or "holds a run already" in refusal
+    assert "is writing to it" in refusal or "holds a run already" in refusal
     assert result(tmp_path / "run")["status"] == "finished"
 
 

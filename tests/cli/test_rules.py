@@ -24,10 +24,10 @@ def weights(folder):
     [
         ("nowhere.py:mine", None, "model.gradient=nowhere.py: no such file"),
         ("own.py:min", OWN, "own.py has no function min (did you mean mine?)"),
-        ("own.py", OWN, "name the function, too, as in own.py:hidden_delta"),
+        ("own.py", OWN, "needs the function, as in own.py:hidden_delta"),
         ("own.py:mine", "def mine(:\n", "own.py is not Python"),
         ("feedback", None, "no such choice (did you mean feedback_alignment?)"),
-        ("straight_through", None, "is for activations whose derivative is zero; model.hidden_activation=sign"),
+        ("straight_through", None, "is for activations with derivative 0, such as model.hidden_activation=sign"),
     ],
 )
 def test_a_wrong_rule_is_refused_before_torch_is_imported(command_here, tmp_path, gradient, source, message):

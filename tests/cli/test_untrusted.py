@@ -55,22 +55,22 @@ def stored_run(folder, text):
 
 BOMB = "name:\n" + "".join(f"- &a{i + 1} [{', '.join([f'*a{i}' if i else 'x'] * 9)}]\n" for i in range(9))
 STORED = {
-    "target": (f"trainer:\n  devices: {{_target_: {TARGET}}}\n", f"allow_targets=[{TARGET}] permits it"),
+    "target": (f"trainer:\n  devices: {{_target_: {TARGET}}}\n", f"allow_targets=[{TARGET}] allows it"),
     "a callback": (f"callbacks: {{x: {{_target_: {TARGET}}}}}\n", "run=run/checkpoints/best.ckpt: no such file"),
-    "made of text": (f"tags: ${{oc.decode:'[{{_target_:{TARGET}}}]'}}\n", "must name a value that is there"),
+    "made of text": (f"tags: ${{oc.decode:'[{{_target_:{TARGET}}}]'}}\n", "must name an existing value"),
     "tag": ("name: !!python/object/apply:os.system ['touch happened']\n", "python/object/apply"),
     "new": ("name: !!python/object/new:os.system ['touch happened']\n", "python/object/new"),
-    "aliases": (BOMB, "is no configuration: it has an alias (*a1)"),
-    "a list in itself": ("name: &a [*a]\n", "is no configuration: it has an alias (*a)"),
-    "levels": ("name: " + "[" * 300_000, "is no configuration: more than 50 levels deep"),
+    "aliases": (BOMB, "is not a configuration: it has an alias (*a1)"),
+    "a list in itself": ("name: &a [*a]\n", "is not a configuration: it has an alias (*a)"),
+    "levels": ("name: " + "[" * 300_000, "is not a configuration: more than 50 levels deep"),
     "number to the base of 60": (
         "seed: " + "1:" * 500_000 + "1\n",
-        "is no configuration: a value has 1000001 characters",
+        "is not a configuration: a value has 1000001 characters",
     ),
-    "size": ("#" * (1 << 20) + "\n", "is no configuration: it has more than 1048576 bytes"),
+    "size": ("#" * (1 << 20) + "\n", "is not a configuration: it has more than 1048576 bytes"),
     "interpolations of interpolations": (
         "tags:\n" + "".join(f"- ${{tags.{i + 1}}}${{tags.{i + 1}}}\n" for i in range(40)) + "- x\n",
-        "is no configuration: it has 80 interpolations",
+        "is not a configuration: it has 80 interpolations",
     ),
     "secret": ("name: ${oc.env:WANDB_API_KEY}\n", "name: holds the value of WANDB_API_KEY"),
     "no mapping": ("- 1\n", "is not a configuration"),
@@ -110,7 +110,7 @@ def test_nothing_is_written_through_a_link_from_others(command_here, tmp_path, n
     (tmp_path / "mine").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "mine" / ("x" if "." in name[1:] else "."))
     result = command_here("train.py", "data=wine", "trainer.max_epochs=1", "hydra.run.dir=run")
-    refused(result, tmp_path, f"{name} in it is a link that leads out of it")
+    refused(result, tmp_path, f"{name} is a link out of the folder")
     assert not list((tmp_path / "mine").iterdir())
 
 
@@ -126,7 +126,7 @@ def test_a_sweep_is_not_resumed_in_a_folder_with_links_to_outside(command, tmp_p
     result = command("train.py", *sweep)
     assert result.returncode == 1
     assert "hydra.sweep.dir=" in result.stderr
-    assert "1 in it is a link that leads out of it" in result.stderr
+    assert "1 is a link out of the folder" in result.stderr
     assert not list((tmp_path / "mine").iterdir())
 
 

@@ -198,8 +198,8 @@ def test_a_resumed_job_resumes_its_wandb_run(start, command, tmp_path):
     ("variable", "value", "reason"),
     [
         ("WANDB_MODE", "ofline", "WANDB_MODE=ofline: no such choice (did you mean offline?)"),
-        ("WANDB_BASE_URL", "nonsense", "WANDB_BASE_URL=nonsense: must be an address such as https://api.wandb.ai"),
-        ("WANDB_BASE_URL", "http://host:port", "WANDB_BASE_URL=http://host:port: must be an address"),
+        ("WANDB_BASE_URL", "nonsense", "WANDB_BASE_URL=nonsense: must be a URL such as https://api.wandb.ai"),
+        ("WANDB_BASE_URL", "http://host:port", "WANDB_BASE_URL=http://host:port: must be a URL"),
     ],
 )
 def test_an_environment_that_wandb_would_refuse_is_refused_before_a_folder_is_made(

@@ -56,9 +56,9 @@ REFUSED = {
     f"runs/{KEY}-notes": "holds the value of WANDB_API_KEY",
     SHORT: "holds the value of DATABASE_PASSWORD",
     f" {SHORT} ": "holds the value of DATABASE_PASSWORD",
-    "https://me:hidden@host/x": "holds an address with a user's name or password",
-    "https://hidden@host": "holds an address with a user's name or password",
-    "https://host/x?token=hidden": "holds an address with a key or token",
+    "https://me:hidden@host/x": "holds a URL with a user name or password",
+    "https://hidden@host": "holds a URL with a user name or password",
+    "https://host/x?token=hidden": "holds a URL with a key or token",
 }
 
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from backhand.config import files
-from backhand.config.files import atomic_write, read_json, replacing
+from backhand.config.files import atomic_write, read_json, replace_file
 
 
 class Stopped(BaseException):
@@ -14,7 +14,7 @@ class Stopped(BaseException):
 def test_the_file_is_as_it_was_until_it_is_whole(tmp_path, shared):
     path = tmp_path / "result.json"
     path.write_text("before")
-    with replacing(path, shared) as aside:
+    with replace_file(path, shared) as aside:
         aside.write_text("half")
         assert path.read_text() == "before"
         aside.write_text("whole")
@@ -28,7 +28,7 @@ def test_a_writer_that_fails_leaves_the_file_before_and_nothing_else(tmp_path, s
     path.write_text("before")
 
     def write_half():
-        with replacing(path, shared) as aside:
+        with replace_file(path, shared) as aside:
             aside.write_text("half")
             raise Stopped
 
@@ -47,7 +47,7 @@ def test_what_cannot_be_renamed_is_not_left_beside(tmp_path):
 
 def test_the_contents_are_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(files, "to_disk", lambda path: seen.append((path.name, (tmp_path / "a").exists())))
+    monkeypatch.setattr(files, "fsync", lambda path: seen.append((path.name, (tmp_path / "a").exists())))
     atomic_write(tmp_path / "a", "text")
     assert seen == [("a.tmp", False), (tmp_path.name, True)]
 
@@ -68,10 +68,10 @@ def test_nothing_is_written_through_a_link(tmp_path):
 
 
 def test_processes_that_write_one_file_at_once_do_not_meet(tmp_path, monkeypatch):
-    with replacing(tmp_path / "a", shared=True) as first:
+    with replace_file(tmp_path / "a", shared=True) as first:
         first.write_text("one")
         monkeypatch.setattr(os, "getpid", lambda: -1)
-        with replacing(tmp_path / "a", shared=True) as second:
+        with replace_file(tmp_path / "a", shared=True) as second:
             second.write_text("two")
         assert (tmp_path / "a").read_text() == "two"
     assert (tmp_path / "a").read_text() == "one"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from backhand.config.imports import describe, import_all
+from backhand.config.imports import describe, import_modules
 from backhand.errors import UserError
 
 CODE = """
@@ -58,6 +58,6 @@ def test_a_file_that_cannot_be_imported_is_refused_with_its_reason(tmp_path, cod
     path = tmp_path / f"broken_by_{said[:5]}.py"
     path.write_text(code)
     with pytest.raises(UserError) as caught:
-        import_all([str(path)])
+        import_modules([str(path)])
     where = f"{path.name}, line 1, in <module>"
     assert str(caught.value) == f"imports={path}: cannot be imported ({said} ({where}))"

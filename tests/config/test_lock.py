@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from backhand.config.lock import HOLDER, hold, made_above
+from backhand.config.lock import LOCK_FILE, created_parents, lock_folder
 from backhand.errors import UserError
 
 HOLD = """
 import signal, sys, time
 from pathlib import Path
-from backhand.config.lock import hold
-hold(Path(sys.argv[1]), "dir")
+from backhand.config.lock import lock_folder
+lock_folder(Path(sys.argv[1]), "dir")
 print("held", flush=True)
 {then}
 """
@@ -34,24 +34,24 @@ def holding(folder, then):
 
 def test_the_second_is_told_who_is_at_work_until_the_first_lets_go(tmp_path):
     folder = tmp_path / "run"
-    release = hold(folder, "hydra.run.dir")
+    release = lock_folder(folder, "hydra.run.dir")
     for _ in range(2):
         with pytest.raises(UserError) as refused:
-            hold(folder, "hydra.run.dir")
+            lock_folder(folder, "hydra.run.dir")
         said = str(refused.value)
         assert said.startswith(f"hydra.run.dir={folder}: process {os.getpid()} on {os.uname().nodename}, since 20")
-        assert said.endswith(" is at work in it; wait for it, or name another folder")
+        assert said.endswith(" is writing to it; wait for it, or name another folder")
     release()
     assert list(folder.iterdir()) == []
-    hold(folder, "hydra.run.dir")()
+    lock_folder(folder, "hydra.run.dir")()
 
 
 def test_another_thread_may_let_go(tmp_path):
-    release = hold(tmp_path, "dir")
+    release = lock_folder(tmp_path, "dir")
     thread = threading.Thread(target=release)
     thread.start()
     thread.join()
-    hold(tmp_path, "dir")()
+    lock_folder(tmp_path, "dir")()
 
 
 def test_a_process_that_ends_leaves_no_file(tmp_path):
@@ -63,12 +63,12 @@ def test_a_process_that_ends_leaves_no_file(tmp_path):
 def test_a_process_that_is_killed_leaves_nothing_locked(tmp_path):
     process = holding(tmp_path, "time.sleep(60)")
     with pytest.raises(UserError, match=f"process {process.pid} on "):
-        hold(tmp_path, "dir")
+        lock_folder(tmp_path, "dir")
     process.send_signal(signal.SIGKILL)
     process.wait(60)
-    assert (tmp_path / HOLDER).exists()
-    release = hold(tmp_path, "dir")
-    assert (tmp_path / HOLDER).read_text().startswith(f"process {os.getpid()} on ")
+    assert (tmp_path / LOCK_FILE).exists()
+    release = lock_folder(tmp_path, "dir")
+    assert (tmp_path / LOCK_FILE).read_text().startswith(f"process {os.getpid()} on ")
     release()
 
 
@@ -78,14 +78,14 @@ def test_a_child_that_was_forked_does_not_go_on_holding(tmp_path):
     )
     assert process.stdout.readline() == "forked\n"
     process.wait(60)
-    hold(tmp_path, "dir")()
+    lock_folder(tmp_path, "dir")()
 
 
 def test_the_folders_that_were_made_are_known(tmp_path):
-    release = hold(tmp_path / "a" / "b" / "c", "dir")
-    assert made_above(tmp_path / "a" / "b" / "c") == [tmp_path / "a" / "b", tmp_path / "a"]
+    release = lock_folder(tmp_path / "a" / "b" / "c", "dir")
+    assert created_parents(tmp_path / "a" / "b" / "c") == [tmp_path / "a" / "b", tmp_path / "a"]
     release()
-    assert made_above(tmp_path / "elsewhere") == []
+    assert created_parents(tmp_path / "elsewhere") == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -95,8 +95,8 @@ def test_a_file_system_without_locks_is_only_logged(tmp_path, monkeypatch, caplo
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with caplog.at_level(logging.INFO):
-        release = hold(tmp_path, "dir")
-    assert caplog.messages == [f"{tmp_path}: the file system knows no locks"]
+        release = lock_folder(tmp_path, "dir")
+    assert caplog.messages == [f"{tmp_path}: the file system has no locks"]
     release()
     assert list(tmp_path.iterdir()) == []
     assert not recwarn.list
@@ -108,39 +108,39 @@ def test_what_is_no_file_is_replaced_and_nothing_is_written_through_it(tmp_path,
     mine.write_text("keep")
     folder = tmp_path / "theirs"
     folder.mkdir()
-    make(folder / HOLDER, mine)
-    release = hold(folder, "dir")
+    make(folder / LOCK_FILE, mine)
+    release = lock_folder(folder, "dir")
     with pytest.raises(UserError, match=f"process {os.getpid()} on "):
-        hold(folder, "dir")
+        lock_folder(folder, "dir")
     assert mine.read_text() == "keep"
     release()
 
 
 def test_a_folder_that_cannot_be_made_or_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^dir=.*/file/run: cannot be made \(Not a directory\)$"):
-        hold(tmp_path / "file" / "run", "dir")
-    (tmp_path / "run" / HOLDER).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^dir=.*/file/run: cannot be created \(Not a directory\)$"):
+        lock_folder(tmp_path / "file" / "run", "dir")
+    (tmp_path / "run" / LOCK_FILE).mkdir(parents=True)
     with pytest.raises(UserError, match=r"^dir=.*/run: \.lock in it cannot be written \(Is a directory\)$"):
-        hold(tmp_path / "run", "dir")
+        lock_folder(tmp_path / "run", "dir")
 
 
 def test_the_file_of_another_command_is_not_removed(tmp_path):
     """Somebody removes the folder of a run, and begins another one there."""
-    release = hold(tmp_path / "run", "dir")
+    release = lock_folder(tmp_path / "run", "dir")
     (tmp_path / "run").rename(tmp_path / "gone")
-    other = hold(tmp_path / "run", "dir")
+    other = lock_folder(tmp_path / "run", "dir")
     release()
-    with pytest.raises(UserError, match="is at work in it"):
-        hold(tmp_path / "run", "dir")
+    with pytest.raises(UserError, match="is writing to it"):
+        lock_folder(tmp_path / "run", "dir")
     other()
 
 
 def test_a_name_that_is_relative_is_the_same_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    release = hold(Path("run"), "dir")
-    with pytest.raises(UserError, match="is at work in it"):
-        hold(tmp_path / "run", "dir")
+    release = lock_folder(Path("run"), "dir")
+    with pytest.raises(UserError, match="is writing to it"):
+        lock_folder(tmp_path / "run", "dir")
     monkeypatch.chdir("/")
     release()
     assert list((tmp_path / "run").iterdir()) == []

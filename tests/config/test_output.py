@@ -7,7 +7,7 @@ import pytest
 
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.losses import LOSSES
-from backhand.config.output import STAND_INS, replace_unencodable
+from backhand.config.output import ASCII_SUBSTITUTES, replace_unencodable
 
 
 def printed(monkeypatch, text, encoding, errors="strict"):
@@ -37,4 +37,4 @@ def test_every_formula_can_be_printed_in_ascii(monkeypatch, name):
 
 
 def test_stand_ins_are_ascii_and_stand_for_what_is_not():
-    assert all(len(sign) == 1 and not sign.isascii() and name.isascii() for sign, name in STAND_INS.items())
+    assert all(len(sign) == 1 and not sign.isascii() and name.isascii() for sign, name in ASCII_SUBSTITUTES.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backhand.config.process import collecting
+from backhand.config.process import garbage_collection
 
 RUN = "from backhand.config.process import run; run('task')"
 
@@ -49,9 +49,9 @@ def test_output_that_cannot_be_written(tmp_path):
 def test_the_collector_works_in_the_body_alone():
     gc.disable()
     try:
-        with collecting():
+        with garbage_collection():
             assert gc.isenabled()
-            with collecting():
+            with garbage_collection():
                 pass
             assert gc.isenabled()
         assert not gc.isenabled()

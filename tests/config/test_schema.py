@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.config import CONF
 from backhand.config.schema import AUGMENTATIONS, CHOICES, STRATEGIES, TrainerConfig
-from backhand.config.validation import known_info, layer_sizes, typed
+from backhand.config.validation import known_info, layer_sizes, parse_config
 from backhand.data import augmentation
 
 # Objects, not values that a file could hold, or set by the train task itself.
@@ -57,7 +57,7 @@ def test_every_named_choice_composes_and_is_valid(group, tmp_path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for file in sorted((CONF / group).glob("*.yaml")):
             choice = f"{group}={file.stem}"
-            typed(compose("train", [choice, *needed.get(choice, [])]))
+            parse_config(compose("train", [choice, *needed.get(choice, [])]))
 
 
 def test_the_augmentations_that_can_be_named_are_those_that_there_are():
@@ -97,7 +97,7 @@ def test_every_activation_can_be_configured():
     for name, activation in ACTIVATIONS.items():
         if activation.hidden:
             composed.model.hidden_activation = name
-            assert typed(composed).model.hidden_activation == name
+            assert parse_config(composed).model.hidden_activation == name
 
 
 def test_each_hidden_layer_may_have_its_own_activation(configured):

@@ -14,7 +14,7 @@ from tests.memory import peak_memory
 from yaml import YAMLError
 
 from backhand.config import CONF
-from backhand.config.imports import check_arguments, class_of
+from backhand.config.imports import check_arguments, import_class
 from backhand.config.stored import read_stored
 from backhand.errors import UserError
 
@@ -76,7 +76,7 @@ def test_a_target_is_a_name(stored, target):
 
 def test_all_that_must_be_allowed_is_named_at_once(stored):
     text = "data: {_target_: my.Data, inner: {_target_: my.Part}}\nimports: [my_file.py]\n"
-    said = r"^data\._target_=my\.Data, imports\.0=my_file\.py: .*=\[my\.Part,my\.Data,my_file\.py\] permits it$"
+    said = r"^data\._target_=my\.Data, imports\.0=my_file\.py: .*=\[my\.Part,my\.Data,my_file\.py\] allows it$"
     with pytest.raises(UserError, match=said):
         stored(text, ["my.Part"])
     assert stored(text, ["my.Part", "my.Data", "my_file.py"]).imports == ["my_file.py"]
@@ -115,7 +115,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_an_interpolation_that_is_not_plain_is_refused(stored, name):
-    with pytest.raises(UserError, match=r"must name a value that is there, as \$\{key\}"):
+    with pytest.raises(UserError, match=r"must name an existing value, as \$\{key\}"):
         stored(BAD[name])
 
 
@@ -128,7 +128,7 @@ def test_circles_and_odd_keys_are_omegaconfs_to_refuse(stored, text):
 @pytest.mark.parametrize("target", ["backhand.reporting.result.Path", "backhand.reporting.result.subprocess.Popen"])
 def test_what_a_module_has_imported_is_not_of_the_kind_that_is_called(target):
     with pytest.raises(UserError, match=r"data\._target_=.*(must be the name of a subclass|cannot be found)"):
-        class_of({"_target_": target}, "data", LightningDataModule)
+        import_class({"_target_": target}, "data", LightningDataModule)
 
 
 def test_an_argument_that_a_class_does_not_have_is_refused_with_those_that_it_has():

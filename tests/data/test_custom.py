@@ -455,7 +455,7 @@ class Bytes(Items):
         (named(Stream), "must have a length and an index"),
         (named(Uneven), "all items must be tensors, arrays or numbers of one shape"),
         (named(Objects), "all items must be tensors, arrays or numbers of one shape"),
-        (named(TwoClasses), r"no item is of class 2; data\.classes=3"),
+        (named(TwoClasses), r"no item is of class 2, with data\.classes=3"),
         (named(Weightless), "every weight of the training split is 0"),
         (named(Items, "++data.rows=0"), "has no items"),
         (named(Items, "++data.rows=30"), "leave 4 of the 30 samples of data=custom to val; it needs 6"),

@@ -420,7 +420,7 @@ def test_a_column_name_may_have_a_dot(tmp_path, suffix):
         ({"ignore": ["citty"]}, ["data.ignore=citty", "did you mean city?"]),
         ({"weight": "price"}, ["data.weight=price", "is the target"]),
         ({"ignore": ["price"]}, ["data.ignore=price", "is the target"]),
-        ({"ignore": ["area", "rooms", "one", "city", "lift", "kind"]}, ["no column is left"]),
+        ({"ignore": ["area", "rooms", "one", "city", "lift", "kind"]}, ["no feature columns are left"]),
         ({"target": "kind", "task": "number"}, ["'kind' must hold numbers", "row 0", "'house'"]),
         ({"target": "one", "task": "classes"}, ["data.target=one has only one value, '1'"]),
         ({"target": "one"}, ["data.target=one has only one value"]),

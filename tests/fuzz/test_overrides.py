@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.fuzz.conftest import FEW, MANY, examples
 
 from backhand.config import CONF
-from backhand.config.lock import hold, made_above
+from backhand.config.lock import created_parents, lock_folder
 from backhand.config.schema import TrainConfig
 from backhand.training import command
 
@@ -140,13 +140,13 @@ def answer(monkeypatch, tmp_path):
 
     def check_and_stop(cfg):
         released = []
-        monkeypatch.setattr(command, "hold", lambda *where: released.append(hold(*where)) or released[-1])
+        monkeypatch.setattr(command, "lock_folder", lambda *where: released.append(lock_folder(*where)) or released[-1])
         check_run(cfg)
         for release in released:
             release()
             folder = Path(cfg.hydra.run.dir)
             folder.rmdir()  # nothing is in it
-            for made in made_above(folder):
+            for made in created_parents(folder):
                 made.rmdir()
         raise Accepted
 

@@ -177,14 +177,14 @@ def test_a_yaml_file_can_neither_run_code_nor_expand_without_bounds(tmp_path):
     (folder / ".hydra" / "config.yaml").write_text(bomb + "list: &l [*l, *l]\n")
     run = read_run(folder)
     assert not mark.exists()
-    assert ".hydra/config.yaml: is no configuration: it has an alias (*a0)" in run.gaps
+    assert ".hydra/config.yaml: is not a configuration: it has an alias (*a0)" in run.gaps
     assert len(run.settings) <= 1000
     assert ".hydra/overrides.yaml: is damaged, or empty" in run.gaps
 
 
 def test_a_setting_that_is_too_long_is_listed(tmp_path):
     run = read_run(write_run(tmp_path / "run", settings={"name": "n" * 10_001}))
-    assert ".hydra/config.yaml: is no configuration: a value has 10001 characters" in run.gaps
+    assert ".hydra/config.yaml: is not a configuration: a value has 10001 characters" in run.gaps
 
 
 @pytest.mark.parametrize("count", [10**400, 1 << 53], ids=["too large for a float", "too large for its digits"])

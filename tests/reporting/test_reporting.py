@@ -52,7 +52,7 @@ def test_a_disk_error_while_a_column_is_added_keeps_the_earlier_rows(tmp_path, m
     table = EpochTable(tmp_path / "metrics.csv")
     table.log_metrics({"train/loss": 1.0, "epoch": 0}, step=1)
     table.log_metrics({"train/loss": 0.5, "val/loss": 0.7, "epoch": 1}, step=2)
-    monkeypatch.setattr(files, "to_disk", full)
+    monkeypatch.setattr(files, "fsync", full)
     with pytest.raises(UserError, match=r"metrics.csv: cannot be written \(No space left on device\)"):
         table.finalize("success")
     assert [row["train/loss"] for row in read(tmp_path / "metrics.csv")] == ["1.0"]

@@ -152,7 +152,7 @@ def test_two_files_may_have_the_same_name(trained, tmp_path):
 
 
 def test_a_function_is_for_mlp_and_a_name_for_the_lightning_module():
-    with pytest.raises(UserError, match=r"must be a name or FILE\.py:NAME, which a checkpoint can hold"):
+    with pytest.raises(UserError, match=r"must be a name or FILE\.py:NAME, so that a checkpoint can store it"):
         LightningMLP([3, 4, 2], gradient=lambda delta, W, slope, layer: slope)
 
 

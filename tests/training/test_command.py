@@ -64,7 +64,7 @@ def test_the_resume_command_survives_the_shell_and_hydra(monkeypatch, tmp_path, 
 
 @pytest.mark.parametrize("arguments", [["data", "=", "wine"], ["data=", "wine"], ["seed=1", "data", "=wine"]])
 def test_spaces_around_the_equals_sign_are_reported(arguments):
-    with pytest.raises(UserError, match=r"^data ?= ?(wine)?: there are no spaces around =; write it as in data=wine$"):
+    with pytest.raises(UserError, match=r"^data ?= ?(wine)?: no spaces around = are allowed; write data=wine$"):
         check_command_line(arguments)
 
 

@@ -61,7 +61,7 @@ def test_an_exception_without_own_code_is_a_bug_and_passes(configured, tmp_path,
     ("settings", "reason"),
     [
         (["optimizer=custom", "optimizer._target_=torch.optim.SparseAdam"], "the first step of SparseAdam fails"),
-        (["optimizer=custom", "optimizer._target_=torch.optim.Muon"], "optimizer: Muon cannot be made"),
+        (["optimizer=custom", "optimizer._target_=torch.optim.Muon"], "optimizer: Muon cannot be created"),
         (
             ["scheduler=custom", f"scheduler._target_={SCHEDULER}.StepLR", "++scheduler.step_size=0"],
             "scheduler: the first step of StepLR fails \\(ZeroDivisionError",

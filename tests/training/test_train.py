@@ -11,7 +11,7 @@ import wandb
 from lightning.pytorch.callbacks import Callback
 
 from backhand.calculus import backpropagation
-from backhand.config.lock import hold
+from backhand.config.lock import lock_folder
 from backhand.errors import UserError
 from backhand.reporting.result import Result, write_result
 from backhand.reporting.wandb_content import EpochLogger
@@ -434,8 +434,8 @@ def test_the_default_network_reads_digits_as_well_as_scikit_learns(trained, load
 
 
 def test_a_jobs_folder_that_another_command_uses_is_not_touched(configured, tmp_path):
-    release = hold(tmp_path / "0", "hydra.sweep.dir")
-    with pytest.raises(UserError, match="is at work in it"):
+    release = lock_folder(tmp_path / "0", "hydra.sweep.dir")
+    with pytest.raises(UserError, match="is writing to it"):
         train.train(configured("data=wine", "logger=none"), tmp_path / "0", sweep=tmp_path)
     assert not (tmp_path / "0" / "result.json").exists()
     release()

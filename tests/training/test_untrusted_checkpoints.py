@@ -98,10 +98,10 @@ REFUSED = {
     runs_something: "holds more than plain data",
     compressed: "compressed",
     too_large: "says that",
-    not_as_large: "not as large as it says",
+    not_as_large: "with a false size",
     over_each_other: "is not a checkpoint, or is damaged",
     a_long_list: "is not a checkpoint, or is damaged",
-    two_of_one_name: "two members of one name",
+    two_of_one_name: "two members with one name",
     a_tensor_of_nothing: "its tensors claim",
     bytes_of_nothing: "holds more than plain data",
 }

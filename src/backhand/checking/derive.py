@@ -9,7 +9,7 @@ from backhand.checking import document
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.files import atomic_write
-from backhand.config.imports import import_all
+from backhand.config.imports import import_modules
 from backhand.config.schema import NetworkArguments
 from backhand.config.validation import check_network, loss_parameters
 from backhand.errors import UserError
@@ -58,7 +58,7 @@ def derive(arguments: DeriveArguments) -> int:
     Raises:
         UserError: a wrong name or value, or a file that exists already.
     """
-    import_all(arguments.imports)
+    import_modules(arguments.imports)
     model = arguments.model
     parameters = loss_parameters(model)
     weight = parameters.get(LOSSES[model.loss].weight or "") if model.loss in LOSSES else None

@@ -11,7 +11,7 @@ from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
 from backhand.config.command import report, script
 from backhand.config.errors import USER_ERRORS
-from backhand.config.imports import import_all
+from backhand.config.imports import import_modules
 from backhand.config.schema import NetworkArguments
 from backhand.errors import UserError
 
@@ -104,7 +104,7 @@ def gradcheck(command_line: list[str]) -> int:
                 given & {"only", "folder", "processes", "verbose"}, "is for the proof of everything, not for a target"
             )
             _positive("time_limit", arguments.time_limit)
-            import_all(arguments.imports)
+            import_modules(arguments.imports)
             from backhand.derivations.target import check_target
 
             return check_target(
@@ -115,7 +115,7 @@ def gradcheck(command_line: list[str]) -> int:
             print(report(error), file=sys.stderr)
             return NOT_JUDGED
     arguments = parse(GradcheckArguments, plain, USAGE)
-    import_all(arguments.imports)
+    import_modules(arguments.imports)
     targets_own = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
     _refuse(targets_own, "is for a derivation of your own; name it with target=FILE:NAME")
     names = _names(arguments.only)

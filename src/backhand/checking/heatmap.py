@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from backhand.config.files import replacing
+from backhand.config.files import replace_file
 
 
 def heatmap(
@@ -43,5 +43,5 @@ def heatmap(
         axes.set_yticks(range(len(rows)), rows, fontsize=7)
         axes.set_xticks(range(len(columns)), columns, fontsize=6, rotation=90)
         figure.colorbar(image, ax=axes, extend="both", pad=0.01, label="log10; the dark end is the limit")
-    with replacing(path) as aside:
+    with replace_file(path) as aside:
         figure.savefig(aside, dpi=150, format="png")

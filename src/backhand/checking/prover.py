@@ -34,8 +34,8 @@ from backhand.checking.matrix import (
     prove,
 )
 from backhand.config.files import atomic_write, read_json
-from backhand.config.imports import import_all
-from backhand.config.process import collecting
+from backhand.config.imports import import_modules
+from backhand.config.process import garbage_collection
 from backhand.errors import UserError
 
 # Says of a gradcheck.json that it may be replaced.
@@ -77,7 +77,7 @@ def prove_everything(
     if not chosen:
         raise UserError(f"only={','.join(names)}: no combination has all of these; an output must fit the loss")
     started = time.perf_counter()
-    with collecting():
+    with garbage_collection():
         proofs = _prove_all(chosen, modes, processes or os.cpu_count() or 1, seed, imports)
     seconds = time.perf_counter() - started
     failed = [proof for proof in proofs if proof.failures]
@@ -130,7 +130,7 @@ def _prove_all(
 def _alone(imports: Sequence[str]) -> None:
     """One thread a process: the processes are as many as the cores."""
     torch.set_num_threads(1)
-    import_all(imports)
+    import_modules(imports)
 
 
 def _table(proofs: Sequence[Proof]) -> Table:

@@ -1,9 +1,9 @@
-"""The configuration: its schema, what is checked before anything starts, and how the user is told what is wrong.
+"""The configuration: schema, validation and error messages.
 
-Nothing here imports torch or Lightning, so that a wrong command line is answered at once.
+Nothing here imports torch or Lightning, so that a wrong command line fails fast.
 """
 
 from pathlib import Path
 
-# The files that Hydra composes the configuration of.
+# The configuration files that Hydra composes.
 CONF = Path(__file__).resolve().parents[3] / "conf"

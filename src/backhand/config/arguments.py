@@ -1,4 +1,4 @@
-"""`key=value` arguments for the scripts that do not compose the training configuration."""
+"""`key=value` arguments for scripts that do not use Hydra."""
 
 import sys
 from collections.abc import Sequence
@@ -18,13 +18,12 @@ T = TypeVar("T")
 
 
 def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
-    """The arguments as an instance of a dataclass, whose fields may be dataclasses (`model.loss=mse`).
+    """Parse arguments into a dataclass; fields may be dataclasses (`model.loss=mse`).
 
-    `--help` prints `usage` and ends the program.
+    `--help` prints `usage` and exits.
 
     Raises:
-        UserError: an argument that is not key=value, an unknown key, a wrong type or value, or a key without a default
-            left out or given twice.
+        UserError: an argument is not key=value, a key is unknown, missing or given twice, or a value is wrong.
     """
     if {"--help", "-h"} & set(arguments):
         print(usage.strip())
@@ -34,7 +33,7 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if not equals:
-            raise UserError(f"{argument}: not of the form key=value; the keys are {', '.join(known)}")
+            raise UserError(f"{argument}: must be key=value; the keys are {', '.join(known)}")
         if key not in known:
             raise UserError(f"{key}: no such key{closest(key, known)}; the keys are {', '.join(known)}")
         if key in seen:
@@ -56,7 +55,7 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
 
 
 def keys(kind: Any) -> list[str]:
-    """The keys of a dataclass, those of a dataclass in it with a dot: `model.loss`."""
+    """The keys of a dataclass; nested keys have a dot: `model.loss`."""
     found: list[str] = []
     hints = get_type_hints(kind)
     for field in fields(kind):

@@ -1,4 +1,4 @@
-"""Commands whose user's mistakes are one line and exit status 1."""
+"""Entry points of commands: an error of the user is one line and exit status 1."""
 
 import argparse
 import functools
@@ -29,13 +29,13 @@ from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
 GROUPS = tuple(folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir())
-OPTIONAL = ("experiment", "debug")  # groups of which there need not be a choice
+OPTIONAL_GROUPS = ("experiment", "debug")  # groups that may have no choice
 
 
 def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-    """Make a task that takes the composed configuration into a command of `conf/train.yaml`.
+    """Turn a function of the composed configuration into a command that reads `conf/train.yaml`.
 
-    The user's mistakes end it with one line and exit status 1; any other exception is a bug, and keeps its traceback.
+    An error of the user becomes one line and exit status 1; any other exception is a bug, and keeps its traceback.
     """
     begun = False
 
@@ -48,7 +48,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         except UserError as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            # Hydra would put a line of its own before ours.
+            # Hydra would print another line before the message.
             sys.exit(report(error))
 
     register_help()
@@ -59,46 +59,44 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     def main(command_line: list[str]) -> int:
         nonlocal begun
         begun = False
-        # Hydra would print exceptions in its own form, and several lines of it; with this it hands them on.
+        # Without it Hydra prints exceptions itself, in several lines.
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        logging.raiseExceptions = False  # a log on a full disk would have a traceback for each line
+        logging.raiseExceptions = False  # on a full disk each log line would print a traceback
         try:
             check_command_line(command_line)
             run()
         except USER_ERRORS:
             raise
         except Exception as error:
-            said = None if begun else _of_starting(error, command_line)
-            if said is None:
+            message = None if begun else _startup_error(error, command_line)
+            if message is None:
                 raise
-            sys.exit(report(said))
+            sys.exit(report(message))
         return 0
 
     return main
 
 
-def _of_starting(error: Exception, arguments: Sequence[str]) -> Exception | None:
-    """What the user is told of an exception before the task has begun; None if it is a bug."""
+def _startup_error(error: Exception, arguments: Sequence[str]) -> Exception | None:
+    """The error to report if an exception is raised before the task starts; None for a bug."""
     if isinstance(error, AssertionError):
-        # OmegaConf's answer to a key of a part that is off: `callbacks=quiet callbacks.audit.every=5`.
+        # OmegaConf raises it for a key of a part that is null: `callbacks=quiet callbacks.audit.every=5`.
         for argument in arguments:
             if found := re.match(r"\+*((callbacks|logger)\.\w+)\.", argument):
                 part, group = found.groups()
-                return UserError(
-                    f"{argument}: {part} is off here (null); choose a {group}=… that has it, or leave this out"
-                )
+                return UserError(f"{argument}: {part} is null; choose a {group}=… that has it, or leave this out")
     if isinstance(error, OSError) and error.filename is not None:
-        return UserError(f"{error.filename}: cannot be read or made ({error.strerror})")
+        return UserError(f"{error.filename}: cannot be read or created ({error.strerror})")
     ours = {frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__)}
     if any(name.startswith(("backhand.", "hydra_plugins.backhand")) for name in ours - {__name__}):
         return error if isinstance(error, ValueError | OSError) else None
-    # With nothing but the user's words to compose, whatever Hydra stumbles over is one of them.
+    # Hydra composes only the user's words, so its exception is about one of them.
     reason = " ".join(filter(None, (type(error).__name__, str(error))))
     return UserError(f"{' '.join(arguments)}: cannot be composed ({reason})")
 
 
 class _Flags(argparse.ArgumentParser):
-    """Hydra's flags, as `--hydra-help` has them."""
+    """Hydra's flags, as in `--hydra-help`."""
 
     def __init__(self) -> None:
         super().__init__(add_help=False)
@@ -116,29 +114,27 @@ class _Flags(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         behind = message.removeprefix("unrecognized arguments: ")
         if behind != message and not behind.startswith("-"):
-            raise UserError(f"{behind}: stands behind a flag with settings before it; put the flags first")
+            raise UserError(f"{behind}: is between flags and settings; put all flags first")
         raise UserError(f"{message}; the flags are in --help")
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
-    """Refuse what Hydra would answer in several lines or not at all.
+    """Refuse what Hydra would accept, or refuse in several lines.
 
     Raises:
-        UserError: what is wrong with it.
-        hydra.errors.OverrideParseException: a setting that is not of the form key=value.
+        UserError: a flag or a setting is wrong.
+        hydra.errors.OverrideParseException: a setting is not key=value.
     """
     flags = _Flags().parse_args(arguments)
     if flags.experimental_rerun is not None:
-        raise UserError("--experimental-rerun: unpickles a file, which can run anything; repeat .hydra/overrides.yaml")
+        raise UserError("--experimental-rerun: unpickles a file, which can run code; repeat .hydra/overrides.yaml")
     if flags.config_path is not None:
-        raise UserError(
-            f"--config-path={flags.config_path}: conf/ is needed; --config-dir adds a folder of yours to it"
-        )
+        raise UserError(f"--config-path={flags.config_path}: must be conf/; --config-dir adds your own folder")
     if flags.config_dir is not None:
         _check_own_choices(Path(flags.config_dir))
     for before, after in itertools.pairwise(flags.overrides):
         if after.startswith("=") or (before.endswith("=") and re.fullmatch(r"\w+", after)):
-            raise UserError(f"{before} {after}: there are no spaces around =; write it as in data=wine")
+            raise UserError(f"{before} {after}: no spaces around = are allowed; write data=wine")
     overrides = OverridesParser.create().parse_overrides(flags.overrides)
     is_run = not (flags.multirun or flags.cfg or flags.info or flags.help)
     is_run = is_run and all(each.key_or_group != "hydra.mode" for each in overrides)
@@ -147,23 +143,23 @@ def check_command_line(arguments: Sequence[str]) -> None:
 
 
 def _check_own_choices(folder: Path) -> None:
-    """Refuse a user's choice that has the name of one of ours, which Hydra takes instead without a word."""
+    """Refuse a file of the user with the name of a file in conf/, because Hydra would silently ignore it."""
     for file in folder.rglob("*.yaml"):
         ours = CONF / file.relative_to(folder)
         if ours.is_file() and ours.read_bytes() != file.read_bytes():
             raise UserError(
-                f"--config-dir={folder}: {file.relative_to(folder)} has the name of a choice in conf/; give it another"
+                f"--config-dir={folder}: {file.relative_to(folder)} is a choice of conf/ already; give it another name"
             )
 
 
 def _check_override(override: Override, is_run: bool) -> None:
-    """Refuse `data=null`, `data=[true]`, `~seed`, and `search=optuna` of a single run."""
+    """Refuse `data=null`, `data=[true]`, `~seed`, and `search=optuna` without -m."""
     name, value = override.key_or_group, override.value()
-    if override.is_delete() and name not in OPTIONAL:
-        raise UserError(f"{override.input_line}: cannot be left out; give it another value, or null")
+    if override.is_delete() and name not in OPTIONAL_GROUPS:
+        raise UserError(f"{override.input_line}: cannot be deleted; give it another value, or null")
     if is_run and re.fullmatch(r"search|hydra[/.](launcher|sweep(er)?)(\..+)?", name):
-        raise UserError(f"{override.input_line}: is for sweeps; add -m")
-    if name not in GROUPS or override.is_sweep_override() or (name in OPTIONAL and value is None):
+        raise UserError(f"{override.input_line}: is only for sweeps; add -m")
+    if name not in GROUPS or override.is_sweep_override() or (name in OPTIONAL_GROUPS and value is None):
         return
     names = value if isinstance(value, list) and value and name not in CHOICES else [value]
     if not all(isinstance(each, str) for each in names):
@@ -172,7 +168,7 @@ def _check_override(override: Override, is_run: bool) -> None:
 
 
 def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
-    """Make a task that takes the command line's arguments, and returns its exit status, into a command."""
+    """Turn a function of the command line's arguments, which returns the exit status, into a command."""
 
     @functools.wraps(task)
     def main() -> None:
@@ -189,5 +185,5 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
 
 
 def report(error: BaseException) -> str:
-    """The line that the user reads."""
+    """The error message that a command prints."""
     return f"{Path(sys.argv[0]).name}: {without_secrets(one_line(error))}"

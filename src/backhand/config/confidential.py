@@ -1,8 +1,8 @@
-"""Keys and passwords: what a run writes down, logs or sends has none of them in it.
+"""Keep keys and passwords out of what a run stores, logs or sends.
 
-A setting that is one is refused; in what is written or said there is *** in its place. A secret of `LONG` characters
-counts wherever it stands; a shorter one only as the whole of a value, for a folder may well be called
-`postgres-notes` where POSTGRES_PASSWORD=postgres.
+A setting that holds a secret is refused; in all output *** replaces it. A secret of `MIN_LENGTH_INSIDE` characters is
+found anywhere in a text; a shorter one only if it is the whole value, because a folder may be called `postgres-notes`
+while POSTGRES_PASSWORD=postgres.
 """
 
 import logging
@@ -14,31 +14,31 @@ from typing import Any
 from backhand.errors import UserError
 
 VARIABLE = re.compile(r"\w*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PAT|_PWD)", re.IGNORECASE)
-SHORTEST = 8  # characters; what is shorter is no secret
-LONG = 16  # characters; what is shorter is found by chance in a longer text
-# Words, numbers and a word with a number behind it, as `postgres`, `password1` and `20260131`: no secret where they are
-# short, for as a name, a seed or a column they mean something else.
+MIN_LENGTH = 8  # characters; shorter values are not secrets
+MIN_LENGTH_INSIDE = 16  # characters; shorter ones occur in longer texts by chance
+# Words, numbers and words with a number (`postgres`, `20260131`, `password1`). If they are short they are not secrets,
+# because names, seeds and columns look the same.
 COMMON = re.compile(r"[A-Za-z]*[0-9]*")
-# `https://user:password@host`, or a user's name alone, which is a token at some servers.
+# `https://user:password@host`, or only a user name, which is a token on some servers.
 USER_AND_AT = re.compile(r"(?<=://)[^/?#\s@]+@")
 USER = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
 QUERY = re.compile(r"(?<=[?&])((?:\w+[_-])?(?:key|token|secret|password|sig|signature)=)[^&#\s]+", re.IGNORECASE)
 
 
 def secrets() -> dict[str, str]:
-    """The environment's, by variable."""
+    """The secrets in the environment, by variable."""
     found = {name: value.strip() for name, value in os.environ.items() if VARIABLE.fullmatch(name)}
     return {name: value for name, value in found.items() if _is_secret(value)}
 
 
 def check_nothing_confidential(settings: Iterable[tuple[str, Any]]) -> None:
-    """Refuse settings that are a secret, for a run's settings are written down; the message does not tell it.
+    """Refuse settings that hold a secret, because a run stores its settings; the message does not show it.
 
     Args:
-        settings: key and value of each, interpolations resolved.
+        settings: keys and values, interpolations resolved.
 
     Raises:
-        UserError: the first that does.
+        UserError: a setting holds a secret.
     """
     known = secrets()
     for key, value in settings:
@@ -46,33 +46,33 @@ def check_nothing_confidential(settings: Iterable[tuple[str, Any]]) -> None:
             continue
         value = str(value)
         for name, secret in known.items():
-            if value.strip() == secret or (len(secret) >= LONG and secret in value):
-                raise UserError(f"{key}: holds the value of {name}, which would be written down with the run")
+            if value.strip() == secret or (len(secret) >= MIN_LENGTH_INSIDE and secret in value):
+                raise UserError(f"{key}: holds the value of {name}, which the run would store")
         if USER.search(value):
-            raise UserError(f"{key}: holds an address with a user's name or password, which would be written down")
+            raise UserError(f"{key}: holds a URL with a user name or password, which the run would store")
         if QUERY.search(value):
-            raise UserError(f"{key}: holds an address with a key or token, which would be written down with the run")
+            raise UserError(f"{key}: holds a URL with a key or token, which the run would store")
 
 
 def without_secrets(text: str) -> str:
-    """A text with *** in place of the environment's secrets and of what addresses hold."""
+    """Replace the secrets of the environment and the credentials in URLs by ***."""
     return _masked(text, _longest_first())
 
 
 def masked(tree: Any) -> Any:
-    """A tree of dictionaries and lists whose texts, keys too, are `without_secrets`; tuples become lists."""
+    """Apply `without_secrets` to all keys and values of nested dictionaries and lists; tuples become lists."""
     return _masked(tree, _longest_first())
 
 
 class MaskedRecord(logging.LogRecord):
-    """What is logged, its traceback included, `without_secrets`."""
+    """A log record whose message and traceback are `without_secrets`."""
 
     def getMessage(self) -> str:
         return without_secrets(super().getMessage())
 
     @property
     def exc_text(self) -> str | None:
-        """The traceback, which a `logging.Formatter` keeps here before it writes it."""
+        """The traceback; `logging.Formatter` stores it here before it writes it."""
         return self.traceback
 
     @exc_text.setter
@@ -81,12 +81,12 @@ class MaskedRecord(logging.LogRecord):
 
 
 def mask_logs() -> None:
-    """Let all that this process logs from now on be `without_secrets`."""
+    """Apply `without_secrets` to all further log messages of this process."""
     logging.setLogRecordFactory(MaskedRecord)
 
 
 def leaves(tree: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    """Key and value of everything in a tree of dictionaries and lists; an empty one is a value."""
+    """Yield the dotted key and the value of every leaf; an empty dictionary or list is a leaf."""
     if isinstance(tree, dict | list | tuple) and tree:
         for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
             yield from leaves(value, f"{path}.{key}" if path else str(key))
@@ -95,11 +95,11 @@ def leaves(tree: Any, path: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _is_secret(value: str) -> bool:
-    return len(value) >= LONG or (len(value) >= SHORTEST and not COMMON.fullmatch(value))
+    return len(value) >= MIN_LENGTH_INSIDE or (len(value) >= MIN_LENGTH and not COMMON.fullmatch(value))
 
 
 def _longest_first() -> list[str]:
-    """A secret may have another one in it."""
+    """The longest first, because a secret may contain another one."""
     return sorted(secrets().values(), key=len, reverse=True)
 
 
@@ -113,6 +113,6 @@ def _masked(tree: Any, known: list[str]) -> Any:
     if tree.strip() in known:
         return "***"
     for secret in known:
-        if len(secret) >= LONG:
+        if len(secret) >= MIN_LENGTH_INSIDE:
             tree = tree.replace(secret, "***")
     return QUERY.sub(r"\1***", USER.sub("***", tree))

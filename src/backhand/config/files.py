@@ -1,4 +1,4 @@
-"""Files that are whole, or as they were before, whatever happens while they are written."""
+"""Atomic writes: a file is either complete or unchanged, even if the process is killed."""
 
 import json
 import os
@@ -9,48 +9,48 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; once it is on the disk, it is renamed to `path`.
+def replace_file(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, and rename it to `path` after an fsync.
 
     Args:
-        path: the file to write or to replace. Where the body or the disk fails, it stays as it was.
-        shared: whether several processes may write this file at the same time; each then writes to a path of its own.
+        path: the file to write or to replace; it is unchanged if an exception is raised.
+        shared: whether several processes may write this file at the same time; each then has its own temporary path.
 
     Raises:
         OSError: the file cannot be written.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp" if shared else f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp" if shared else f"{path.name}.tmp")
     try:
-        aside.unlink(missing_ok=True)  # in somebody else's folder it may be a link to anywhere
-        yield aside
-        to_disk(aside)
-        aside.replace(path)
+        temporary.unlink(missing_ok=True)  # in a folder from others it may be a link to anywhere
+        yield temporary
+        fsync(temporary)
+        temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    to_disk(path.parent)
+    fsync(path.parent)
 
 
 def atomic_write(path: Path, contents: str | bytes | memoryview) -> None:
-    """Write a file as `replacing` does; text becomes UTF-8.
+    """Write a file with `replace_file`; text is encoded as UTF-8.
 
     Raises:
-        OSError: the file cannot be written; it stays as it was.
+        OSError: the file cannot be written; it is unchanged.
     """
-    with replacing(path) as aside:
-        aside.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+    with replace_file(path) as temporary:
+        temporary.write_bytes(contents.encode() if isinstance(contents, str) else contents)
 
 
 def read_json(path: Path) -> Any:
-    """What `atomic_write` wrote, as JSON; None where there is none, or a pipe, or other text."""
+    """Read a JSON file; None if it is missing, not a regular file, or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def to_disk(path: Path) -> None:
-    """Wait until a file's contents, or a folder's names, are on the disk: a rename may else be there before them."""
+def fsync(path: Path) -> None:
+    """Flush a file or a folder to disk; otherwise a rename may reach the disk before the contents."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What `python train.py --help` prints: the groups with their choices, and every key with its meaning."""
+"""The help of `python train.py --help`: groups with their choices, and keys with their meaning."""
 
 import inspect
 import re
@@ -13,7 +13,7 @@ from backhand.config import CONF
 from backhand.config.schema import CHOICES, TrainConfig, TrainerConfig
 
 WIDTH = 100  # characters of a line
-HEAD = """Train a fully-connected network with a backward pass derived by hand.
+HEADER = """Train a fully-connected network with a backward pass derived by hand.
 
   python train.py                                     digits, one hidden layer, 30 epochs
   python train.py data=wine model.hidden=[32,16] model.hidden_activation=relu optimizer=adam
@@ -21,19 +21,19 @@ HEAD = """Train a fully-connected network with a backward pass derived by hand.
   python train.py ckpt_path=outputs/.../checkpoints/last.ckpt trainer.max_epochs=60
   python train.py -m seed=0,1,2 optimizer.lr=0.03,0.1 a sweep: every combination, one folder each
 """
-TAIL = """Flags: --cfg job (the configuration as a file), --multirun (-m), --resolve, --version, --hydra-help.
+FOOTER = """Flags: --cfg job (the configuration as a file), --multirun (-m), --resolve, --version, --hydra-help.
 Your own optimizers, callbacks, loggers, data and activations: docs/extending.md.
 Tab completion: eval "$(python train.py -sc install=bash)"
 """
 
 
 def help_text() -> str:
-    """The whole page."""
-    parts = [HEAD, "GROUPS (group=choice)"]
+    """The text of `--help`."""
+    parts = [HEADER, "GROUPS (group=choice)"]
     for folder in sorted(path for path in CONF.rglob("*") if path.is_dir() and path != CONF / "hydra"):
         group = folder.relative_to(CONF).as_posix()
         choices = {file.stem for file in folder.glob("*.yaml")}
-        if group.startswith("hydra/"):  # and those of the plugins that are installed
+        if group.startswith("hydra/"):  # including those of installed plugins
             choices |= {name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)}
         parts.append(_wrapped(f"{group:<15} ", ", ".join(sorted(choices))))
     parts.append("\nKEYS (key=value), with their defaults")
@@ -50,18 +50,18 @@ def help_text() -> str:
         for own in CHOICES.get(name, {}).values():
             parts += _of_dataclass(own, f"{name}.", shown, name)
             shown |= {field.name for field in fields(own)}
-    return "\n".join([*parts, "", TAIL])
+    return "\n".join([*parts, "", FOOTER])
 
 
 def comments(kind: type) -> dict[str, str]:
-    """What stands beside each key of a dataclass, or in the line above it."""
+    """The comment of each field of a dataclass, beside it or in the line above."""
     found, above = {}, ""
     for line in inspect.getsource(kind).splitlines():
         if key := re.match(r"    (\w+): ", line):
             beside = re.search(r"  # (.+)", line)
             found[key[1]] = beside[1] if beside else above
-        alone = re.match(r"    # (.+)", line)
-        above = alone[1] if alone else ""
+        comment = re.match(r"    # (.+)", line)
+        above = comment[1] if comment else ""
     return found
 
 
@@ -82,10 +82,10 @@ def _of_dataclass(kind: Any, path: str, without: set[str] | None = None, group: 
 
 
 def _owners(group: str, key: str) -> str:
-    """Which choices of a group have a key, unless all have that can."""
+    """The choices of a group that have this key; "" if all have it."""
     choices = {name: {field.name for field in fields(kind)} for name, kind in CHOICES.get(group, {}).items()}
     owners = [name for name, keys in choices.items() if key in keys]
-    if not owners or len(owners) >= len(choices) - 1:  # `custom` takes anything
+    if not owners or len(owners) >= len(choices) - 1:  # `custom` accepts any key
         return ""
     return f"{group}={' or '.join(owners)}: "
 
@@ -102,5 +102,5 @@ def _wrapped(key: str, text: str) -> str:
 
 
 def register_help() -> None:
-    """Let Hydra find the page as `${backhand_help:}`, of which it makes a template."""
+    """Register the help as `${backhand_help:}`; Hydra uses it as a template, so $ is escaped."""
     OmegaConf.register_new_resolver("backhand_help", lambda: help_text().replace("$", "$$"), replace=True)

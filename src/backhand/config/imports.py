@@ -1,4 +1,4 @@
-"""The user's own Python: modules that register an activation or a loss, and classes named by `_target_`."""
+"""Import the user's code: modules that register activations or losses, gradient rules, and `_target_` classes."""
 
 import ast
 import importlib.util
@@ -21,18 +21,18 @@ from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
 
-def import_all(names: Iterable[str], key: str = "imports") -> None:
-    """Import modules, and files that end in `.py`, unless they are imported already.
+def import_modules(names: Iterable[str], key: str = "imports") -> None:
+    """Import modules and `.py` files.
 
     Args:
-        names: `my_package.my_module`, or `my_folder/my_file.py`.
-        key: of the setting, for messages.
+        names: names such as `my_package.my_module` or `my_folder/my_file.py`.
+        key: the key of the setting, for messages.
 
     Raises:
-        UserError: there is none of that name, or it raises an exception.
+        UserError: a module does not exist, or raises an exception.
     """
     for name in names:
-        _find_in(Path.cwd())
+        _add_to_sys_path(Path.cwd())
         path = Path(name).absolute()
         try:
             if path.suffix != ".py":
@@ -40,33 +40,33 @@ def import_all(names: Iterable[str], key: str = "imports") -> None:
                 continue
             if not path.is_file():
                 raise UserError(f"{key}={name}: no such file")
-            _find_in(path.parent)
+            _add_to_sys_path(path.parent)
             found = importlib.import_module(path.stem)
         except UserError:
             raise
         except (Exception, SystemExit) as error:  # whatever a module of the user's raises
             raise UserError(f"{key}={name}: cannot be imported ({describe(error)})") from error
         if not path.samefile(getattr(found, "__file__", None) or "/"):
-            raise UserError(f"{key}={name}: another module is called {path.stem}; give the file another name")
+            raise UserError(f"{key}={name}: there is another module named {path.stem}; rename the file")
 
 
-def file_and_name(gradient: str) -> tuple[Path, str] | None:
-    """The file and the function that `model.gradient=FILE.py:NAME` names; None where it is a name of a choice.
+def split_gradient(gradient: str) -> tuple[Path, str] | None:
+    """Split `model.gradient=FILE.py:NAME` into file and function; None for the name of a choice.
 
     Raises:
-        UserError: it is no name at all.
+        UserError: `gradient` is not a string.
     """
     if not isinstance(gradient, str):
-        raise UserError(f"gradient={gradient}: must be a name or FILE.py:NAME, which a checkpoint can hold")
+        raise UserError(f"gradient={gradient}: must be a name or FILE.py:NAME, so that a checkpoint can store it")
     file, colon, name = gradient.rpartition(":")
     return (Path(file), name) if colon and file.endswith(".py") else None
 
 
-def names_in(path: Path) -> list[str]:
-    """What a file defines at its top level, without running it.
+def top_level_names(path: Path) -> list[str]:
+    """The names that a file defines at its top level, without running it.
 
     Raises:
-        SyntaxError, ValueError: it is not Python.
+        SyntaxError, ValueError: the file is not Python.
     """
     found: list[str] = []
     for statement in ast.parse(path.read_bytes()).body:
@@ -80,16 +80,16 @@ def names_in(path: Path) -> list[str]:
     return found
 
 
-def rule_of(gradient: str) -> str | Rule:
-    """The backward pass that `model.gradient` names: the name of a choice as it is, a function of the user's as a rule.
+def load_rule(gradient: str) -> str | Rule:
+    """Load the function that `model.gradient` names as a rule; the name of a choice is returned as it is.
 
     Raises:
         UserError: the file cannot be imported, or has no such function.
     """
-    if (own := file_and_name(gradient)) is None:
+    if (own := split_gradient(gradient)) is None:
         return gradient
     path, name = own
-    function = getattr(_of_file(path.absolute(), gradient), name, None)
+    function = getattr(_load_file(path.absolute(), gradient), name, None)
     if not callable(function):
         raise UserError(f"model.gradient={gradient}: {path} has no function {name}")
 
@@ -98,54 +98,52 @@ def rule_of(gradient: str) -> str | Rule:
             return function(delta, W, slope, layer)
         except UserError:
             raise
-        except Exception as error:  # whatever it raises
+        except Exception as error:  # the user's code can raise anything
             raise UserError(f"model.gradient={gradient}: hidden layer {layer.number}: {describe(error)}") from error
 
     return Rule(hidden_delta)
 
 
-def _of_file(path: Path, gradient: str) -> ModuleType:
-    """The module of a file, by a name that no other module has: two files may be called alike."""
+def _load_file(path: Path, gradient: str) -> ModuleType:
+    """Import a file under a unique name, because two files may have the same name."""
     name = f"{path.stem} of {path.parent}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError(f"model.gradient={gradient}: no such file: {path}")
-    _find_in(path.parent)
+    _add_to_sys_path(path.parent)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         del sys.modules[name]
         raise UserError(f"model.gradient={gradient}: cannot be imported ({describe(error)})") from error
     return module
 
 
-def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
-    """The class that settings name, imported and looked at.
-
-    It is called by nobody unless it is one of `kinds`: settings may come out of a checkpoint.
+def import_class(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
+    """Import the class that settings name, and check its base class, because settings may come from a checkpoint.
 
     Args:
-        settings: with `_target_`, or with a `name` of `CHOICES[key]`.
-        key: of the settings, for messages.
-        kinds: what it must be a subclass of.
+        settings: settings with `_target_`, or with a `name` of `CHOICES[key]`.
+        key: the key of the settings, for messages.
+        kinds: the allowed base classes.
 
     Raises:
-        UserError: there is no such class, or it is of another kind.
+        UserError: there is no such class, or it has another base class.
     """
     of_choice = getattr(CHOICES[key][settings["name"]], "target", "") if "_target_" not in settings else ""
     target = str(settings.get("_target_", of_choice))
     module, _, name = target.rpartition(".")
     if not module:
-        raise UserError(f"{key}._target_={target}: must be a class with its module, such as torch.optim.RMSprop")
-    _find_in(Path.cwd())
+        raise UserError(f"{key}._target_={target}: must be module and class, such as torch.optim.RMSprop")
+    _add_to_sys_path(Path.cwd())
     try:
         found = getattr(importlib.import_module(module), name, None)
     except (Exception, SystemExit) as error:  # whatever a module of the user's raises
-        raise UserError(f"{key}._target_={target}: cannot be found ({describe(error)})") from error
+        raise UserError(f"{key}._target_={target}: cannot be imported ({describe(error)})") from error
     if not (inspect.isclass(found) and issubclass(found, kinds)):
         allowed = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
         members = inspect.getmembers(sys.modules[module], inspect.isclass)
@@ -154,36 +152,36 @@ def class_of(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     return found
 
 
-def make(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -> Any:
-    """One of the class, made by Hydra's `instantiate`.
+def create(arguments: Mapping[str, Any], key: str, kind: type, *positional: Any) -> Any:
+    """Create an instance with Hydra's `instantiate`.
 
     Args:
-        arguments: by name.
-        key: of the settings, for messages.
+        arguments: the keyword arguments.
+        key: the key of the settings, for messages.
         kind: the class.
-        positional: the arguments before those.
+        positional: the positional arguments.
 
     Raises:
-        UserError: it cannot be made with them.
+        UserError: the class does not accept the arguments.
     """
     check_arguments(kind, arguments, key, len(positional))
     target = {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
     try:
-        made = instantiate({**arguments, **target}, *positional, _convert_="all")
+        instance = instantiate({**arguments, **target}, *positional, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{key}: {kind.__name__} cannot be made ({describe(error.__cause__ or error)})") from error
-    if not isinstance(made, kind):
-        raise UserError(f"{key}: makes no {kind.__name__}; leave out _partial_")
-    return made
+        raise UserError(f"{key}: {kind.__name__} cannot be created ({describe(error.__cause__ or error)})") from error
+    if not isinstance(instance, kind):
+        raise UserError(f"{key}: does not create a {kind.__name__}; leave out _partial_")
+    return instance
 
 
-# Files whose lines are not the user's own.
+# Files that are not the user's.
 INSTALLED = ("<", str(Path(__file__).parents[2]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, with the last line of the user's own code that it went through."""
-    told = "".join(traceback.format_exception(error))  # that of a DataLoader's worker has its own traceback in it
+    """Format an exception as one line, with the last line of the user's code in its traceback."""
+    told = "".join(traceback.format_exception(error))  # from a DataLoader worker the message includes a traceback
     lines = [line for line in told.splitlines() if line]
     said = lines[-1].strip() if "Original Traceback" in str(error) else f"{type(error).__name__}: {error}"
     frames = re.findall(r'File "(.+)", line (\d+), in (.+)', told)
@@ -194,12 +192,12 @@ def describe(error: BaseException) -> str:
 
 
 def check_arguments(kind: type, arguments: Iterable[str], key: str, positional: int = 0) -> None:
-    """Refuse an argument that a class does not have, unless it takes any; names in underscores are Hydra's.
+    """Refuse arguments that a class does not accept; names such as `_partial_` are Hydra's.
 
-    The first `positional` ones are not the user's to give.
+    The first `positional` arguments are not for the user.
 
     Raises:
-        UserError: with the closest one, and all of them.
+        UserError: the class has no such argument.
     """
     parameters = inspect.signature(kind).parameters
     if any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
@@ -211,12 +209,12 @@ def check_arguments(kind: type, arguments: Iterable[str], key: str, positional: 
             raise UserError(f"{key}.{name}: no such argument{closest(name, known)}; {has}")
 
 
-def takes(kind: type, name: str) -> bool:
-    """Whether a class has an argument of this name."""
+def accepts(kind: type, name: str) -> bool:
+    """Whether a class has an argument with this name."""
     return name in inspect.signature(kind).parameters
 
 
-def _find_in(folder: Path) -> None:
-    """Let Python find modules in a folder, behind what is installed."""
+def _add_to_sys_path(folder: Path) -> None:
+    """Let Python find modules in a folder, after installed ones."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))

@@ -1,4 +1,4 @@
-"""A folder that one command at a time writes in."""
+"""Lock a folder, so that only one command at a time writes to it."""
 
 import atexit
 import contextlib
@@ -16,83 +16,83 @@ from backhand.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# The file in the folder that is locked, and says who is at work. The lock is the system's, and ends with its process;
-# a file that is left behind by a process that was killed is locked by nobody.
-HOLDER = ".lock"
-# For each folder that is held, those that were made for it: itself and the ones above it, the innermost first.
-_made: dict[Path, list[Path]] = {}
+# The locked file; it contains the owner. The operating system releases the lock when the process ends, so a file that
+# a killed process leaves behind is not locked.
+LOCK_FILE = ".lock"
+# For each locked folder, the folders that were created for it: itself and its parents, innermost first.
+_created: dict[Path, list[Path]] = {}
 
 
-def hold(folder: Path, key: str) -> Callable[[], None]:
-    """Keep other commands out of a folder, which is made where it is not there, for as long as this process lives.
+def lock_folder(folder: Path, key: str) -> Callable[[], None]:
+    """Lock a folder until this process ends; it is created if it does not exist.
 
     Args:
         folder: the folder.
-        key: the setting that named it.
+        key: the key of the setting that names it, for messages.
 
     Returns:
-        What lets them in before.
+        A function that releases the lock.
 
     Raises:
-        UserError: another one is at work there, which is named; or the folder cannot be made or written to.
+        UserError: another command has locked the folder, or it cannot be created or written to.
     """
     where = f"{key}={folder}"
     whole = folder.absolute()
-    made = [each for each in (whole, *whole.parents) if not each.exists()]
+    created = [each for each in (whole, *whole.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{where}: cannot be made ({error.strerror})") from None
-    _made[whole] = made
-    holder = whole / HOLDER
-    # `fallback_to_soft` would take a file for a lock by its mere presence, and it outlives a process that is killed.
-    lock = FileLock(holder, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=_sign)
+        raise UserError(f"{where}: cannot be created ({error.strerror})") from None
+    _created[whole] = created
+    file = whole / LOCK_FILE
+    # With `fallback_to_soft` a file that a killed process leaves behind would be a lock.
+    lock = FileLock(file, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=_write_owner)
     try:
-        _remove_foreign(holder)
+        _remove_special(file)
         lock.acquire()
     except Timeout:
-        raise UserError(f"{where}: {_who(holder)} is at work in it; wait for it, or name another folder") from None
+        raise UserError(f"{where}: {_owner(file)} is writing to it; wait for it, or name another folder") from None
     except OSError as error:
-        if error.filename is not None:  # it is the file that cannot be opened
-            raise UserError(f"{where}: {HOLDER} in it cannot be written ({error.strerror})") from None
-        log.info("%s: the file system knows no locks", folder)
-        holder.unlink(missing_ok=True)
+        if error.filename is not None:  # the file cannot be opened
+            raise UserError(f"{where}: {LOCK_FILE} in it cannot be written ({error.strerror})") from None
+        log.info("%s: the file system has no locks", folder)
+        file.unlink(missing_ok=True)
         return lambda: None
-    ours = holder.stat()
+    ours = file.stat()
 
     def release() -> None:
         atexit.unregister(release)
         with contextlib.suppress(OSError):
-            if os.path.samestat(holder.stat(), ours):  # the folder may be another command's, made anew
-                holder.unlink()
+            if os.path.samestat(file.stat(), ours):  # another command may have created the folder again
+                file.unlink()
         lock.release()
 
     atexit.register(release)
     return release
 
 
-def made_above(folder: Path) -> list[Path]:
-    """The folders around one that is held that were made for it, the innermost first."""
-    return [each for each in _made.get(folder.absolute(), []) if each != folder.absolute()]
+def created_parents(folder: Path) -> list[Path]:
+    """The parents of a locked folder that were created for it, innermost first."""
+    return [each for each in _created.get(folder.absolute(), []) if each != folder.absolute()]
 
 
-def _remove_foreign(holder: Path) -> None:
-    """Remove what is no file: in somebody else's folder it may be a link to anywhere, or a pipe."""
+def _remove_special(file: Path) -> None:
+    """Remove the lock file unless it is a regular file; in a folder from others it may be a link or a pipe."""
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(holder.lstat().st_mode):
-            holder.unlink()
+        if not stat.S_ISREG(file.lstat().st_mode):
+            file.unlink()
 
 
-def _sign(descriptor: int) -> None:
-    """Write into the file that has been locked who is at work."""
+def _write_owner(descriptor: int) -> None:
+    """Write this process and the time into the lock file."""
     since = datetime.now().astimezone().isoformat(" ", "seconds")
-    with contextlib.suppress(OSError):  # of a full disk: who wants to write here will say so
+    with contextlib.suppress(OSError):  # on a full disk the command's own files fail with a better message
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode())
 
 
-def _who(holder: Path) -> str:
+def _owner(file: Path) -> str:
     try:
-        return holder.read_text()[:200].strip() or "another command"
+        return file.read_text()[:200].strip() or "another command"
     except (OSError, ValueError):
         return "another command"

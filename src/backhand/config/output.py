@@ -1,11 +1,11 @@
-"""Standard output that cannot show every character: a pipe or a terminal in ASCII or Latin-1."""
+"""Printing on a standard output without Unicode: a pipe or a terminal in ASCII or Latin-1."""
 
 import codecs
 import io
 import sys
 
-# What the derivation's signs are called in ASCII; one character where the sign may stand in a table.
-STAND_INS = {
+# ASCII substitutes for mathematical symbols; one character for symbols that occur in tables.
+ASCII_SUBSTITUTES = {
     **{"δ": "delta", "ŷ": "yhat", "∇": "grad ", "∂": "d", "Σ": "sum", "θ": "theta", "α": "alpha", "λ": "lambda"},
     **{
         "σ": "sigma",
@@ -24,21 +24,21 @@ STAND_INS = {
 }
 
 
-def stand_in(error: UnicodeError) -> tuple[str, int]:
-    """What is written for characters that an encoding lacks: their name in ASCII, or `?`. A handler for `codecs`."""
+def ascii_substitute(error: UnicodeError) -> tuple[str, int]:
+    """A `codecs` error handler: replace characters by their ASCII substitute, or by `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(STAND_INS.get(each, "?") for each in error.object[error.start : error.end]), error.end
+    return "".join(ASCII_SUBSTITUTES.get(each, "?") for each in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error("backhand.stand_in", stand_in)
+codecs.register_error("backhand.ascii", ascii_substitute)
 
 
 def replace_unencodable() -> None:
-    """Print a stand-in for a character that standard output cannot encode, where Python would raise an error.
+    """Print ASCII substitutes for characters that standard output cannot encode, instead of raising an error.
 
-    Standard error needs none: Python writes an escape there. What the user chose, as in
-    `PYTHONIOENCODING=ascii:backslashreplace`, stays.
+    Standard error needs nothing: Python writes an escape there. An error handler that the user has set, as in
+    `PYTHONIOENCODING=ascii:backslashreplace`, is kept.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        sys.stdout.reconfigure(errors="backhand.stand_in")
+        sys.stdout.reconfigure(errors="backhand.ascii")

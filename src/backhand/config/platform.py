@@ -1,4 +1,4 @@
-"""The systems that the commands run on."""
+"""The supported operating systems."""
 
 import os
 import platform
@@ -7,10 +7,10 @@ from backhand.errors import UserError
 
 
 def check_platform() -> None:
-    """Refuse a system without the signals, process groups and folders' fsync that the commands rely on: Windows.
+    """Refuse Windows: commands need POSIX signals, process groups and fsync of folders.
 
     Raises:
-        UserError: it is not of the POSIX family.
+        UserError: the system is not POSIX.
     """
     if os.name != "posix":
         raise UserError(f"{platform.system()}: not supported; use Linux or macOS, or on Windows the Linux of WSL")

@@ -1,4 +1,4 @@
-"""The ranges that stand beside the keys of the configuration, and what checks them."""
+"""Types with ranges for the keys of the configuration, and their check."""
 
 import functools
 import re
@@ -13,11 +13,11 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from backhand.calculus.choices import check_choice
 from backhand.errors import UserError
 
-LARGEST_SIZE = 2**31 - 1  # of a tensor's dimension; beyond what any memory holds
+MAX_SIZE = 2**31 - 1  # of a tensor dimension; larger ones do not fit into memory
 
 
 def rule(fits: Callable[[Any], bool], allowed: str) -> AfterValidator:
-    """What a value must be, in words that follow "must be"."""
+    """A validator; `allowed` is the end of its message "must be …"."""
 
     def check(value: Any) -> Any:
         if not fits(value):
@@ -28,7 +28,7 @@ def rule(fits: Callable[[Any], bool], allowed: str) -> AfterValidator:
 
 
 def one_of(*names: str) -> AfterValidator:
-    """One of some names."""
+    """A validator for one of these names."""
 
     def check(value: Any) -> Any:
         check_choice("", str(value), names)
@@ -38,17 +38,17 @@ def one_of(*names: str) -> AfterValidator:
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether it is an integer, and not true or false."""
+    """Whether a value is an integer, not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number_of_batches(value: object) -> bool:
-    """Whether it is a number, or a share of all of them."""
+    """Whether a value is a number of batches or a fraction of all batches."""
     return (isinstance(value, float) and 0 <= value <= 1) or (is_whole(value) and value >= 0)
 
 
 def is_duration(value: object) -> bool:
-    """Whether it is what `DURATION` says."""
+    """Whether a value has the form of `DURATION`."""
     if isinstance(value, dict):
         try:
             return timedelta(**value) > timedelta(0)
@@ -58,13 +58,13 @@ def is_duration(value: object) -> bool:
 
 
 def is_interval(value: object) -> bool:
-    """Whether it is a time between two validations."""
+    """Whether a value is a valid time between validations."""
     is_share = isinstance(value, float) and 0 < value <= 1
     return is_share or is_duration(value) or (is_whole(value) and value >= 1)
 
 
 def are_devices(value: Any) -> bool:
-    """Whether Lightning can read it as devices."""
+    """Whether Lightning accepts a value as `devices`."""
     if isinstance(value, list):
         return len(value) > 0 and len(set(map(str, value))) == len(value) and all(is_whole(n) and n >= 0 for n in value)
     if isinstance(value, str):  # "2", "0,1", "-1", as Lightning reads them
@@ -74,18 +74,18 @@ def are_devices(value: Any) -> bool:
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Between = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
-Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Limit = Annotated[int, rule(lambda value: value == -1 or value >= 1, "1 or more, or -1 for no limit")]
 Batches = Annotated[
     Any,
     rule(
         lambda value: value is None or is_number_of_batches(value),
-        "a number of batches, a share between 0.0 and 1.0, or null",
+        "a number of batches, a fraction between 0.0 and 1.0, or null",
     ),
 ]
 DURATION = "a time as DD:HH:MM:SS, or such as {hours: 1, minutes: 30}"
@@ -99,14 +99,14 @@ WandbName = Annotated[
 
 
 def check_ranges(config: Any, path: str = "") -> None:
-    """Refuse values that are out of the range that stands beside their key.
+    """Check all values against the ranges in their annotations.
 
     Args:
-        config: a dataclass, whose values may be dataclasses.
-        path: its key, with a dot.
+        config: a dataclass; values may be dataclasses.
+        path: the key of `config` with a dot, for messages.
 
     Raises:
-        UserError: the first such value.
+        UserError: a value is out of range.
     """
     kind: Any = type(config)
     for name, adapter in _adapters(kind).items():
@@ -117,18 +117,18 @@ def check_ranges(config: Any, path: str = "") -> None:
             try:
                 adapter.validate_python(value)
             except ValidationError as error:
-                raise UserError(f"{path}{name}={value}: {_said(error)}") from None
+                raise UserError(f"{path}{name}={value}: {_message(error)}") from None
 
 
 @functools.cache
 def _adapters(kind: Any) -> dict[str, TypeAdapter[Any]]:
-    """What checks each of a dataclass's keys; to make one takes 0.1 ms."""
+    """The validator of each field; creating one takes 0.1 ms."""
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: TypeAdapter(hints[field.name]) for field in fields(kind)}
 
 
-def _said(error: ValidationError) -> str:
-    """Pydantic's reason, in the words of the other messages."""
+def _message(error: ValidationError) -> str:
+    """Format pydantic's reason like our other messages."""
     first = error.errors()[0]
     own = first.get("ctx", {}).get("error")
     if own is not None:

@@ -1,8 +1,8 @@
-"""Every key of the configuration: its type, its default, its range and its meaning.
+"""Every key of the configuration, with type, default, range and meaning.
 
-A comment beside a key is what `python train.py --help` says of it, and an annotation (`Positive`) is its range. What a
-choice of a group alone has (SGD's momentum) is a key of that choice's own dataclass; `CHOICES` lists them. A file under
-`conf/` holds the values of a named choice.
+The comment of a key is its text in `python train.py --help`, and its annotation (`Positive`) is its range. Keys of only
+one choice (SGD's momentum) are in its dataclass; `CHOICES` lists them. The files in `conf/` have the values of
+each choice.
 """
 
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ from backhand.config.ranges import (
     DURATION,
     Batches,
     BelowOne,
-    Between,
     Count,
+    Fraction,
     Index,
     Limit,
     NotNegative,
@@ -35,12 +35,12 @@ from backhand.config.ranges import (
     rule,
 )
 
-# Lightning's others keep a run's results in processes that they fork or spawn, or write checkpoints of their own.
+# Lightning's other strategies keep results in forked or spawned processes, or write their own checkpoints.
 STRATEGIES = (*("auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"),)
 PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true", "32", "64", "bf16", "16")
 ON_NAN = ("stop", "skip", "continue")
 AUGMENTATIONS = ("none", "shift", "flip", "crop")
-# The `ckpt_path` that is the newest one of the run's own folder, or none where it has none.
+# `ckpt_path=auto` is the newest checkpoint in the folder of the run, or none if there is none.
 AUTO = "auto"
 
 
@@ -49,24 +49,24 @@ class DataConfig:
     """A data set, its split and its batches."""
 
     name: str = MISSING
-    # samples a step, over all processes, or `full`: the whole training split in one step
+    # samples per step, over all processes; full: the whole training split
     batch_size: Annotated[
         Any, rule(lambda size: size == "full" or (is_whole(size) and size >= 1), "a whole number, 1 or more, or full")
     ] = 32
-    val_fraction: Between = 0.15  # of the samples that are split
-    test_fraction: BelowOne = 0.15  # 0 where the data set has a test split of its own
-    split_seed: Seed = 0  # apart from `seed`, so that runs with other seeds are tested on the same samples
-    output_activation: str = MISSING  # what `model.output_activation` is unless overridden; auto: that of the task
-    loss: str = MISSING  # what `model.loss` is unless overridden; auto: that of the task
-    device: Annotated[str, one_of("auto", "accelerator", "cpu")] = "auto"  # where the data lie; auto: with the network
+    val_fraction: Fraction = 0.15  # fraction of the samples for validation
+    test_fraction: BelowOne = 0.15  # must be 0 if the data set has its own test split
+    split_seed: Seed = 0  # separate from seed, so that runs with other seeds have the same test samples
+    output_activation: str = MISSING  # the default of model.output_activation; auto: by the task
+    loss: str = MISSING  # the default of model.loss; auto: by the task
+    device: Annotated[str, one_of("auto", "accelerator", "cpu")] = "auto"  # where data are kept; auto: GPU if they fit
 
 
 @dataclass
 class ImagesConfig(DataConfig):
-    """Images in files that torchvision knows."""
+    """Images that torchvision downloads."""
 
     dir: str = MISSING  # the folder of the files
-    augment: Annotated[str, one_of(*AUGMENTATIONS)] = "none"  # what a training batch is changed by
+    augment: Annotated[str, one_of(*AUGMENTATIONS)] = "none"  # random change of training images
 
 
 @dataclass
@@ -75,45 +75,45 @@ class TableConfig(DataConfig):
 
     path: str = MISSING  # the file
     target: str = MISSING  # the column to predict
-    weight: str | None = None  # the column that says how much each row counts
+    weight: str | None = None  # the column of sample weights
     ignore: list[str] = field(default_factory=list)  # columns to leave out
-    task: Annotated[str, one_of("auto", "classes", "number")] = "auto"  # auto decides by the target column
-    missing: Annotated[str, one_of("refuse", "mean", "median")] = "refuse"  # what becomes of missing values
+    task: Annotated[str, one_of("auto", "classes", "number")] = "auto"  # auto: decided by the target column
+    missing: Annotated[str, one_of("refuse", "mean", "median")] = "refuse"  # how missing values are filled
 
 
 @dataclass
 class TeacherConfig(DataConfig):
-    """Inputs drawn at random, and what a fixed random network makes of them."""
+    """Random inputs, and the outputs of a fixed random network as targets."""
 
-    samples: Size = MISSING  # how many to draw
+    samples: Size = MISSING  # number of samples to draw
     features: Size = MISSING  # D
     outputs: Size = MISSING  # C
-    hidden: list[Size] = MISSING  # units of each of its hidden layers
+    hidden: list[Size] = MISSING  # units of each hidden layer of the teacher
 
 
 @dataclass
 class CustomDataConfig(DataConfig):
-    """A LightningDataModule or a torch Dataset of your own; its arguments are further keys."""
+    """Your own LightningDataModule or torch Dataset; its arguments are further keys."""
 
     is_open: ClassVar[bool] = True
     _target_: str = MISSING  # its class
-    features: Size = MISSING  # numbers a sample, D
-    classes: Annotated[int, Field(ge=2)] | None = None  # how many; null: numbers are to be predicted
-    outputs: Size = 1  # without classes: how many numbers there are to predict
+    features: Size = MISSING  # numbers per sample, D
+    classes: Annotated[int, Field(ge=2)] | None = None  # number of classes; null: a regression
+    outputs: Size = 1  # number of targets of a regression
 
 
 @dataclass
 class NetworkArguments:
-    """The network as `model.*` names it, for the scripts that need no data."""
+    """The network arguments `model.*` for scripts without data."""
 
     hidden: list[int] = field(default_factory=lambda: [64])  # units of each hidden layer; [] is a linear model
-    hidden_activation: Any = "tanh"  # of all hidden layers, or a list with one for each
-    output_activation: str | None = None  # of the last layer; null: the one that the loss is matched with
+    hidden_activation: Any = "tanh"  # of all hidden layers, or a list with one per layer
+    output_activation: str | None = None  # of the last layer; null: the one that matches the loss
     loss: str = "cross_entropy"  # what is minimised
     label_smoothing: float | None = None  # cross_entropy
-    class_weight: Any = None  # cross_entropy: one number a class, or balanced, N / (classes × N of the class)
-    pos_weight: Any = None  # binary_cross_entropy: how much a positive counts, one number or one for each output
-    huber_delta: float | None = None  # huber: beyond it the loss grows linearly
+    class_weight: Any = None  # cross_entropy: one number per class, or balanced, N / (classes × N of the class)
+    pos_weight: Any = None  # binary_cross_entropy: weight of positives, one number or one per output
+    huber_delta: float | None = None  # huber: beyond it the loss is linear
 
 
 @dataclass
@@ -122,18 +122,18 @@ class ModelConfig(NetworkArguments):
 
     output_activation: str = "${data.output_activation}"  # of the last layer
     loss: str = "${data.loss}"  # what is minimised
-    # how the error travels back: hand (backpropagation), autograd (torch's own graph), another rule, or FILE.py:NAME
+    # the backward pass: hand (backpropagation), autograd (torch's graph), another rule, or FILE.py:NAME
     gradient: str = "hand"
-    straight_through_window: Positive = 1.0  # straight_through: |z| up to which a flat activation lets δ pass
-    init: str = "linear"  # how the first weights are drawn
-    init_scale: NotNegative = 1.0  # every first weight is multiplied by it
+    straight_through_window: Positive = 1.0  # straight_through: |z| up to which a flat activation passes δ on
+    init: str = "linear"  # how weights are initialised
+    init_scale: NotNegative = 1.0  # factor of all initial weights
 
 
 @dataclass
 class OptimizerConfig:
-    """θ ← θ − α ∇θ, and its relatives in torch.optim."""
+    """θ ← θ − α ∇θ, and other optimizers of torch.optim."""
 
-    target: ClassVar[str] = ""  # the class, where no key says it
+    target: ClassVar[str] = ""  # the class, unless `_target_` names it
     name: str = MISSING
 
 
@@ -160,14 +160,14 @@ class AdamConfig(OptimizerConfig):
 
 @dataclass
 class AdamWConfig(AdamConfig):
-    """Adam, with λ θ taken off directly."""
+    """Adam with decoupled weight decay λ θ."""
 
     target: ClassVar[str] = "torch.optim.AdamW"
 
 
 @dataclass
 class CustomOptimizerConfig(OptimizerConfig):
-    """Any other of torch's optimizers, or your own; its arguments are further keys."""
+    """Another optimizer of torch, or your own; its arguments are further keys."""
 
     is_open: ClassVar[bool] = True
     _target_: str = MISSING  # its class
@@ -182,40 +182,40 @@ class SchedulerConfig:
 
 @dataclass
 class CosineConfig(SchedulerConfig):
-    """From optimizer.lr down along half a cosine over trainer.max_epochs."""
+    """Half a cosine from optimizer.lr down to min_lr over trainer.max_epochs."""
 
-    min_lr: NotNegative = 0.0  # where it ends
+    min_lr: NotNegative = 0.0  # the last learning rate
 
 
 @dataclass
 class StepConfig(SchedulerConfig):
-    """Multiplied every so many epochs."""
+    """Multiply the learning rate by a factor every few epochs."""
 
     every: Count = MISSING  # epochs between two steps
-    factor: Between = MISSING  # what the learning rate is multiplied by
+    factor: Fraction = MISSING  # what the learning rate is multiplied by
 
 
 @dataclass
 class PlateauConfig(SchedulerConfig):
-    """Multiplied when the objective has not improved."""
+    """Multiply the learning rate by a factor when the objective does not improve."""
 
-    factor: Between = MISSING  # what the learning rate is multiplied by
+    factor: Fraction = MISSING  # what the learning rate is multiplied by
     patience: Index = MISSING  # epochs without improvement
-    min_lr: NotNegative = 0.0  # it never goes below
+    min_lr: NotNegative = 0.0  # the lowest learning rate
 
 
 @dataclass
 class CustomSchedulerConfig(SchedulerConfig):
-    """Any of torch's schedulers, or your own; its arguments are further keys."""
+    """Another scheduler of torch, or your own; its arguments are further keys."""
 
     is_open: ClassVar[bool] = True
     _target_: str = MISSING  # its class
-    interval: Annotated[str, one_of("epoch", "step")] = "epoch"  # when it is stepped
+    interval: Annotated[str, one_of("epoch", "step")] = "epoch"  # when the scheduler steps
 
 
 @dataclass
 class TrainerConfig:
-    """The arguments of `lightning.Trainer` that can be written in a file; null leaves Lightning's own default."""
+    """The arguments of `lightning.Trainer` that a file can hold; null is Lightning's default."""
 
     accelerator: Annotated[str, one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu")] = "auto"
     devices: Annotated[Any, rule(are_devices, "1 or more, -1 or auto for all, or a list of their numbers")] = 1
@@ -240,7 +240,7 @@ class TrainerConfig:
         Any,
         rule(
             lambda value: value is None or is_interval(value),
-            f"a number of batches, a share of an epoch above 0.0 and at most 1.0, {DURATION}, or null",
+            f"a number of batches, a fraction of an epoch above 0.0 and at most 1.0, {DURATION}, or null",
         ),
     ] = None
     check_val_every_n_epoch: Count | None = 1
@@ -263,20 +263,20 @@ class TrainerConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases: online where the user is logged in or has set a key, offline otherwise."""
+    """Weights & Biases: online if you are logged in or have set a key, otherwise offline."""
 
     project: WandbName = "backhand"
     entity: WandbName | None = None  # the user or team
-    group: str | None = None  # of runs that belong together
+    group: str | None = None  # a name for runs that belong together
     mode: Annotated[str, one_of("auto", "online", "offline", "disabled")] = "auto"
-    # histograms, tables, pictures and the best checkpoint; null: of a single run, and not of a sweep's
+    # histograms, tables, pictures and the best checkpoint; null: only for single runs, not in sweeps
     media: bool | None = None
     histograms_every: Count | None = 10  # epochs between two histograms of z, h and δ of every layer; null: none
 
 
 @dataclass
 class LoggerConfig:
-    """Where the metrics of every epoch go beside metrics.csv; further keys are loggers with a `_target_`."""
+    """Loggers besides metrics.csv; further keys are loggers with a `_target_`."""
 
     is_open: ClassVar[bool] = True
     tensorboard: bool = False  # in the run's folder
@@ -285,10 +285,10 @@ class LoggerConfig:
 
 @dataclass
 class EarlyStoppingConfig:
-    """Stop when the objective has not improved."""
+    """Stop when the objective does not improve."""
 
     patience: Count = 10  # epochs
-    min_delta: NotNegative = 0.0  # a smaller change is no improvement
+    min_delta: NotNegative = 0.0  # smaller changes are not an improvement
 
 
 @dataclass
@@ -296,20 +296,20 @@ class AuditConfig:
     """Compare the hand-derived gradients with float64 autograd while training; errors are relative."""
 
     every: Count = 100  # optimizer steps; the first step is always audited
-    warn: Positive = 1e-4  # beyond this error, and beyond rounding: a warning
-    stop: Positive = 1e-2  # beyond this one: the end of the run
+    warn: Positive = 1e-4  # a larger error, beyond rounding, is a warning
+    stop: Positive = 1e-2  # a larger error stops the run
 
 
 @dataclass
 class FlowConfig:
-    """Per-layer δ, gradient norms, dead and saturated units, of a fixed batch at the end of every epoch."""
+    """Per-layer δ, gradient norms, dead and saturated units, for a fixed batch after every epoch."""
 
     samples: Count = 256  # of the training split
 
 
 @dataclass
 class CallbacksConfig:
-    """What runs beside the training; further keys are callbacks with a `_target_`."""
+    """Callbacks of the training; further keys are callbacks with a `_target_`."""
 
     is_open: ClassVar[bool] = True
     progress_bar: bool = True  # in the terminal
@@ -320,17 +320,17 @@ class CallbacksConfig:
 
 @dataclass
 class CheckpointConfig:
-    """When checkpoints/last.ckpt is written, beside the end of every epoch."""
+    """When checkpoints/last.ckpt is written, besides the end of every epoch."""
 
-    every_n_steps: Count | None = None  # optimizer steps between two
+    every_n_steps: Count | None = None  # optimizer steps between two writes
 
 
 @dataclass
 class SweepConfig:
-    """What a sweep (-m) does beside its runs; who chooses the runs is `search`, who runs them `hydra/launcher`."""
+    """Settings of a sweep (-m); `search` chooses the runs, and `hydra/launcher` executes them."""
 
     max_failures: Index | None = 0  # jobs that may fail or diverge before the exit status is 1; null: any number
-    top: Count = 10  # rows of the closing table
+    top: Count = 10  # rows of the final table
 
 
 @dataclass
@@ -346,21 +346,21 @@ class TrainConfig:
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    seed: Seed = 0  # of the first weights and the order of the samples
-    objective: str = "val/loss"  # picks the best checkpoint, drives early stopping, is handed to the sweeper
+    seed: Seed = 0  # of the initial weights and the order of the samples
+    objective: str = "val/loss"  # selects the best checkpoint, controls early stopping, is returned to the sweeper
     compile: bool = False  # forward, backward and update as one compiled function
-    on_nan: Annotated[str, one_of(*ON_NAN)] = "stop"  # at a loss or gradient that is not finite: stop, skip or continue
-    # fail: the exit status of a run that diverged is 1; ok: it is 0. Of a sweep sweep.max_failures says
+    on_nan: Annotated[str, one_of(*ON_NAN)] = "stop"  # if a loss or gradient is not finite: stop, skip or continue
+    # the exit status of a run that diverged: 1 (fail) or 0 (ok); for sweeps see sweep.max_failures
     on_divergence: Annotated[str, one_of("fail", "ok")] = "fail"
-    ckpt_path: str | None = None  # a checkpoint to begin from; auto: the newest whole one in hydra.run.dir
-    plots: bool | None = None  # null: of a single run, not of a sweep's
-    report: bool | None = None  # report.html; null: of a single run, and of a sweep as a whole
+    ckpt_path: str | None = None  # a checkpoint to start from; auto: the newest complete one in hydra.run.dir
+    plots: bool | None = None  # null: only for single runs, not in sweeps
+    report: bool | None = None  # report.html; null: for single runs, and one for a whole sweep
     name: str | None = None  # of the run, for W&B
     tags: list[str] = field(default_factory=list)  # labels of the run, for W&B
     imports: list[str] = field(default_factory=list)  # your own modules, or files FILE.py, to import first
 
 
-# The dataclass of every choice of a group. One that is added here needs a file `conf/GROUP/NAME.yaml`, and no more.
+# The dataclass of every choice of a group. A new choice needs an entry here and a file `conf/GROUP/NAME.yaml`.
 CHOICES: dict[str, dict[str, type]] = {
     "data": {
         **{name: ImagesConfig if info.has_test_split else DataConfig for name, info in DATASETS.items()},
@@ -377,29 +377,28 @@ CHOICES: dict[str, dict[str, type]] = {
         "custom": CustomSchedulerConfig,
     },
 }
-# Parts that take further keys.
+# Parts that accept further keys.
 OPEN_PARTS: dict[str, type] = {"callbacks": CallbacksConfig, "logger": LoggerConfig}
-# The optimizers whose updates are written here, for populations and the compiled step, and how many tensors each keeps
-# for a parameter.
+# Optimizers that populations and the compiled step implement, and the number of state tensors per parameter.
 OWN_UPDATES = {"torch.optim.SGD": 1, "torch.optim.Adam": 2, "torch.optim.AdamW": 2}
 
 
 @dataclass
 class SlurmConfig(SlurmQueueConf):
-    """The keys of `hydra.launcher` with `hydra/launcher=slurm`: submitit's, and what is ours."""
+    """The keys of `hydra.launcher` with `hydra/launcher=slurm`: those of submitit, and ours."""
 
     _target_: str = "hydra_plugins.backhand_sweeps.SlurmLauncher"
     name: str = "backhand"
     timeout_min: int = 240
     cpus_per_task: int | None = 1
     array_parallelism: int = 64  # jobs at a time
-    max_num_timeout: int = 10  # so often a job whose time is up is put into the queue again; a preempted one always is
-    population: bool = False  # each population as a job, instead of each run
-    max_runs: int | None = None  # the most runs of a population; null: as many as the node's memory holds
+    max_num_timeout: int = 10  # how often a job that timed out is requeued; preempted jobs always are
+    population: bool = False  # one job per population instead of one per run
+    max_runs: int | None = None  # largest number of runs per population; null: limited by the node's memory
 
 
 def _store() -> None:
-    """Tell Hydra of the dataclasses, in a group of our own, whose files in conf/ name them."""
+    """Register the dataclasses with Hydra, in the group `backhand` that the files in conf/ refer to."""
     store = ConfigStore.instance().store
     whole = OmegaConf.structured(TrainConfig)
     for part in OPEN_PARTS:

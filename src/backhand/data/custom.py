@@ -15,9 +15,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from backhand.calculus.losses import LOSSES
 from backhand.config.dataset_info import DatasetInfo
-from backhand.config.imports import class_of, make, takes
+from backhand.config.imports import accepts, create, import_class
 from backhand.config.schema import CustomDataConfig, TrainConfig
-from backhand.config.validation import check_interval, known_info, output_units, own_keys
+from backhand.config.validation import check_interval, extra_keys, known_info, output_units
 from backhand.data.batches import Batch, Place, class_targets
 from backhand.data.dataset import Dataset, Rows, Split, split_rows
 from backhand.errors import UserError
@@ -38,7 +38,7 @@ def data_class(settings: CustomDataConfig) -> Any:
     Raises:
         UserError: there is no such class, or it is neither a Dataset nor a LightningDataModule.
     """
-    return class_of({"_target_": settings._target_}, "data", LightningDataModule, TorchDataset)
+    return import_class({"_target_": settings._target_}, "data", LightningDataModule, TorchDataset)
 
 
 def load_custom(settings: CustomDataConfig) -> Dataset:
@@ -48,8 +48,8 @@ def load_custom(settings: CustomDataConfig) -> Dataset:
         UserError: there is no such class, it cannot be created, or its items do not match the settings.
     """
     kind = data_class(settings)
-    given = {key: getattr(settings, key) for key in SHARED_KEYS if takes(kind, key)}
-    data = make(given | own_keys(settings, CustomDataConfig), "data", kind)
+    given = {key: getattr(settings, key) for key in SHARED_KEYS if accepts(kind, key)}
+    data = create(given | extra_keys(settings, CustomDataConfig), "data", kind)
     info = known_info(settings)
     assert info is not None
     names = [str(number) for number in range(settings.classes or 0)]

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from backhand.config.imports import import_all
-from backhand.config.process import collecting
+from backhand.config.imports import import_modules
+from backhand.config.process import garbage_collection
 from backhand.derivations.loading import EndedError, RefusedError, Source, fresh, read, said
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     asked, answered = map(Path, sys.argv[1:])
     request = json.loads(asked.read_text())
     try:
-        with collecting():
+        with garbage_collection():
             response = judge(request)
     except (RefusedError, EndedError) as error:
         response = {"refused": str(error)}
@@ -43,7 +43,7 @@ def judge(request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RefusedError: there is nothing to judge, in one line.
     """
-    import_all(request["imports"])
+    import_modules(request["imports"])
     source = read(Path(request["file"]))
     sys.path.insert(0, str(source.path.resolve().parent))
     name = request["name"] or _only_candidate(source, request)

@@ -16,10 +16,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from backhand.config import CONF
 from backhand.config.confidential import USER_AND_AT, masked, without_secrets
-from backhand.config.files import replacing
-from backhand.config.imports import class_of, make, takes
+from backhand.config.files import replace_file
+from backhand.config.imports import accepts, create, import_class
 from backhand.config.schema import LoggerConfig, TrainConfig
-from backhand.config.validation import own_keys
+from backhand.config.validation import extra_keys
 from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.result import backward_pass, git
@@ -93,7 +93,7 @@ class EpochTable(Logger):
                     csv.DictWriter(file, columns).writerows(new)
             else:  # the first row, or a row with a new metric
                 # A new file needs no atomic replacement, which takes 5 ms for each run of a population.
-                target = replacing(self.path) if self.path.exists() else nullcontext(self.path)
+                target = replace_file(self.path) if self.path.exists() else nullcontext(self.path)
                 with target as path, path.open("w", newline="") as file:
                     writer = csv.DictWriter(file, columns)
                     writer.writeheader()
@@ -122,7 +122,7 @@ def build_loggers(
     """
     table = EpochTable(folder / "metrics.csv")
     loggers: list[Logger] = [table]
-    for name, settings in own_keys(config.logger, LoggerConfig).items():
+    for name, settings in extra_keys(config.logger, LoggerConfig).items():
         loggers.append(_own_logger(f"logger.{name}", settings, config, folder))
     if config.logger.tensorboard:
         try:
@@ -137,9 +137,9 @@ def build_loggers(
 
 def _own_logger(key: str, settings: dict[str, Any], config: TrainConfig, folder: Path) -> Logger:
     """A logger that the configuration names by `_target_`; its default `save_dir` is the run's folder."""
-    kind = class_of(settings, key, Logger)
-    own = {"save_dir": str(folder)} if takes(kind, "save_dir") else {}
-    logger = make(own | settings, key, kind)
+    kind = import_class(settings, key, Logger)
+    own = {"save_dir": str(folder)} if accepts(kind, "save_dir") else {}
+    logger = create(own | settings, key, kind)
     logger.log_hyperparams(masked(asdict(config)))
     return logger
 

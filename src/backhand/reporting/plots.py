@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from backhand.config.files import replacing
+from backhand.config.files import replace_file
 from backhand.reporting.axes import parallel_axes
 
 BLUE, ORANGE = "#1f6fb4", "#d1600f"
@@ -89,5 +89,5 @@ def _save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # matplotlib draws a box for it
         figure.savefig(drawn, dpi=100)
-    with replacing(path) as temporary:  # 64 colours: a third of the size
+    with replace_file(path) as temporary:  # 64 colours: a third of the size
         Image.open(drawn).convert("RGB").quantize(64).save(temporary, "PNG", optimize=True)

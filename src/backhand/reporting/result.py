@@ -19,7 +19,7 @@ from backhand import __version__
 from backhand.config import CONF
 from backhand.config.confidential import leaves, masked
 from backhand.config.files import atomic_write, read_json
-from backhand.config.imports import file_and_name
+from backhand.config.imports import split_gradient
 from backhand.config.schema import TrainConfig
 from backhand.config.validation import larger_is_better
 
@@ -176,7 +176,7 @@ def backward_pass(config: TrainConfig) -> str:
 
     Comments, docstrings and blank lines are ignored. A missing file counts as empty.
     """
-    own = file_and_name(config.model.gradient)
+    own = split_gradient(config.model.gradient)
     files = [*sorted(CALCULUS.glob("*.py")), *([own[0]] if own is not None else [])]
     return hashlib.sha256("".join(code_of(file) for file in files).encode()).hexdigest()[:16]
 

@@ -16,7 +16,7 @@ from backhand.config.schema import (
     TrainConfig,
     TrainerConfig,
 )
-from backhand.config.validation import own_keys
+from backhand.config.validation import extra_keys
 from backhand.reporting.result import settings_without
 from backhand.sweeps.jobs import PER_RUN, Job
 
@@ -55,7 +55,7 @@ def obstacle(config: TrainConfig) -> str | None:
         if isinstance(part, CustomDataConfig | CustomSchedulerConfig):
             return f"{group}={part.name}"
     for group, kind in (("callbacks", CallbacksConfig), ("logger", LoggerConfig)):
-        if own := own_keys(getattr(config, group), kind):
+        if own := extra_keys(getattr(config, group), kind):
             return f"{group}.{next(iter(own))}"
     given, default = asdict(config.trainer), asdict(TrainerConfig())
     for key, value in given.items():

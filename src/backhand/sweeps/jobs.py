@@ -13,10 +13,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from backhand.config.errors import USER_ERRORS, one_line
-from backhand.config.imports import file_and_name
+from backhand.config.imports import split_gradient
 from backhand.config.schema import TrainConfig
-from backhand.config.stored import leads_out
-from backhand.config.validation import check_table_file, checked, in_schema
+from backhand.config.stored import is_outside
+from backhand.config.validation import apply_schema, check_config, check_table_file
 from backhand.errors import UserError
 from backhand.reporting.result import config_hash, is_complete, read_result
 from backhand.training.own_code import uses_own_code
@@ -98,13 +98,13 @@ class Composer:
         """
         try:
             cfg, tree = self._set(number, overrides)
-            config = checked(tree)
+            config = check_config(tree)
             check_table_file(config)
             self._check_own(config)
             subdir = str(cfg.hydra.sweep.subdir)
         except USER_ERRORS as error:
             raise UserError(f"job {number} ({' '.join(overrides)}): {one_line(error)}") from error
-        if leads_out(subdir):
+        if is_outside(subdir):
             raise UserError(f"job {number}: hydra.sweep.subdir={subdir}: is outside of the sweep's folder")
         folder = Path(str(cfg.hydra.sweep.dir), subdir).absolute()
         return Job(number, tuple(overrides), partial(self.compose, number, overrides), config, folder)
@@ -115,7 +115,7 @@ class Composer:
             asdict(part) for part in (config.data, config.optimizer, config.scheduler, config.callbacks, config.logger)
         ]
         own.append(config.model.gradient)
-        if (uses_own_code(config) or file_and_name(config.model.gradient)) and own not in self.tried:
+        if (uses_own_code(config) or split_gradient(config.model.gradient)) and own not in self.tried:
             from backhand.training.parts import build_callbacks, check_own_parts
 
             check_own_parts(config)
@@ -135,7 +135,7 @@ class Composer:
         key = (rest, tuple(each.key_or_group for each in own))
         if key not in self.shared:
             composed = self.loader.load_sweep_config(self.config, list(rest))
-            self.shared[key] = (composed, in_schema(composed))
+            self.shared[key] = (composed, apply_schema(composed))
         cfg, tree = self.shared[key]
         for each in own:
             OmegaConf.update(cfg, each.key_or_group, each.value())

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from backhand.checking.audit import Audit
 from backhand.config.files import atomic_write, read_json
-from backhand.config.process import collecting
+from backhand.config.process import garbage_collection
 from backhand.config.schema import OWN_UPDATES, TrainConfig
 from backhand.config.validation import layer_sizes, resolve_auto
 from backhand.data.dataset import Dataset
@@ -184,7 +184,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     callbacks = build_callbacks(first)
     own = [_ProgressNote(note), best, last_checkpoint]
     trainer = build_trainer(first, folder, callbacks=[*callbacks, *own], logger=False)
-    with threads_for(module, data), collecting():
+    with threads_for(module, data), garbage_collection():
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         last = Snapshot.of(module, trainer.optimizers[0])
         if best.best is not None:

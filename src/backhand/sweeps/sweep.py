@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from backhand.config.confidential import mask_logs, masked, without_secrets
 from backhand.config.files import atomic_write, read_json
-from backhand.config.lock import HOLDER, hold
+from backhand.config.lock import LOCK_FILE, lock_folder
 from backhand.config.stored import check_links
 from backhand.errors import UserError
 from backhand.reporting.result import is_complete, objective_of, read_result
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 CLAIM = "sweep.json"
 # Files that may be in a sweep's folder before `CLAIM`: those of its workers, or of a sweep that was killed early.
-HARMLESS = {"multirun.yaml", ".submitit", f"{CLAIM}.tmp", HOLDER}
+HARMLESS = {"multirun.yaml", ".submitit", f"{CLAIM}.tmp", LOCK_FILE}
 # The subfolder for the checkpoints of populations while they train.
 POPULATIONS = "populations"
 # Objectives besides the metrics; smaller is better.
@@ -123,7 +123,7 @@ class Sweep:
             UserError: the folder belongs to another sweep, another command uses it, or it cannot be written.
             SystemExit: the sweep was interrupted; the log says how to resume it.
         """
-        hold(self.folder, "hydra.sweep.dir")
+        lock_folder(self.folder, "hydra.sweep.dir")
         try:
             self._claim(identity, list(backward_passes), list(jobs))
             with SweepProgress(total, objective, self.outcomes) as self.progress:

@@ -18,10 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from backhand.config.command import command, report
 from backhand.config.confidential import check_nothing_confidential, leaves, mask_logs
 from backhand.config.errors import USER_ERRORS
-from backhand.config.lock import HOLDER, hold
+from backhand.config.lock import LOCK_FILE, lock_folder
 from backhand.config.schema import AUTO, TrainConfig
-from backhand.config.stored import WRITTEN, check_links
-from backhand.config.validation import check_folder, check_table_file, typed
+from backhand.config.stored import RUN_FILES, check_links
+from backhand.config.validation import check_folder, check_table_file, parse_config
 from backhand.errors import UserError
 from backhand.reporting.result import (
     Result,
@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> Any:
     hydra = HydraConfig.get()
     if hydra.job.chdir:  # Hydra has changed into the run's folder; paths on the command line are relative to the user's
         os.chdir(hydra.runtime.cwd)
-    config = typed(cfg)
+    config = parse_config(cfg)
     standalone, own_folder = hydra.mode == RunMode.RUN, Path(hydra.runtime.output_dir)
     folder = shared_folder(own_folder)  # for a process other than the first, `own_folder` is a temporary one
     record = read_result(folder) if not standalone or config.ckpt_path == AUTO else None
@@ -97,7 +97,7 @@ def leave_interrupted(config: TrainConfig, folder: Path) -> None:
     with suppress(OSError):
         if read_result(folder) is None:
             write_result(Result("interrupted", {"name": config.objective, "value": None}), config, folder)
-        (folder / HOLDER).unlink(missing_ok=True)  # when the program exits at once, nothing else removes it
+        (folder / LOCK_FILE).unlink(missing_ok=True)  # when the program exits at once, nothing else removes it
     log.warning("interrupted; to resume: %s", resume_command(folder))
 
 
@@ -139,7 +139,7 @@ def check_run(cfg: DictConfig) -> None:
     Raises:
         UserError: what is wrong, in one line.
     """
-    config = typed(cfg)
+    config = parse_config(cfg)
     check_hydra(cfg)
     check_table_file(config)
     if not cfg.hydra.run.dir:
@@ -148,7 +148,7 @@ def check_run(cfg: DictConfig) -> None:
         return
     check_folder("hydra.run.dir", Path(cfg.hydra.run.dir))
     logs = [path.name for path in Path(cfg.hydra.run.dir).glob("*.log")]
-    check_links(Path(cfg.hydra.run.dir), "hydra.run.dir", (*WRITTEN, *logs))
+    check_links(Path(cfg.hydra.run.dir), "hydra.run.dir", (*RUN_FILES, *logs))
     where = f"hydra.run.dir={cfg.hydra.run.dir}"
     folder = Path(cfg.hydra.run.dir)
     resumes = config.ckpt_path == AUTO
@@ -156,7 +156,7 @@ def check_run(cfg: DictConfig) -> None:
         raise UserError(f"ckpt_path={AUTO}: name the run's folder too, as hydra.run.dir=outputs/2026-01-31/12-00-00")
     if (folder / "sweep.json").exists() or (folder / "multirun.yaml").exists():
         raise UserError(f"{where}: is a sweep's folder; name another, or one of its jobs to resume, such as 0")
-    release = hold(folder, "hydra.run.dir")
+    release = lock_folder(folder, "hydra.run.dir")
     try:
         if (folder / ".hydra").exists():
             if not resumes:
@@ -165,7 +165,7 @@ def check_run(cfg: DictConfig) -> None:
                     f"the run with ckpt_path={AUTO}"
                 )
             _check_same(folder, config)
-        elif theirs := [name for name in (*WRITTEN, f"{cfg.hydra.job.name}.log") if (folder / name).exists()]:
+        elif theirs := [name for name in (*RUN_FILES, f"{cfg.hydra.job.name}.log") if (folder / name).exists()]:
             raise UserError(f"{where}: holds {theirs[0]} already, and nothing is overwritten; name another folder")
     except UserError:
         release()
@@ -197,7 +197,7 @@ def _check_same(folder: Path, config: TrainConfig) -> None:
         theirs = read_config(folder, named)
     except UserError as error:
         stored = folder / ".hydra" / "config.yaml"
-        if (stored.exists() and not stored.is_file()) or any((folder / name).exists() for name in WRITTEN[1:]):
+        if (stored.exists() and not stored.is_file()) or any((folder / name).exists() for name in RUN_FILES[1:]):
             raise UserError(
                 f"hydra.run.dir={folder}: holds a run with another configuration, or a damaged one ({error}), and "
                 "nothing is overwritten; name another folder"

@@ -14,11 +14,11 @@ from backhand.calculus.choices import check_choice
 from backhand.config.arguments import parse
 from backhand.config.command import script
 from backhand.config.errors import one_line
-from backhand.config.files import replacing
-from backhand.config.imports import file_and_name
+from backhand.config.files import replace_file
+from backhand.config.imports import split_gradient
 from backhand.config.schema import TrainConfig
 from backhand.config.stored import read_stored
-from backhand.config.validation import check_checkpoint_file, typed
+from backhand.config.validation import check_checkpoint_file, parse_config
 from backhand.errors import UserError
 
 USAGE = """
@@ -109,7 +109,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, float]:
         print("the file has no target column, so there are no metrics; predict=FILE writes the predictions")
     if arguments.predict is not None:
         try:
-            with replacing(Path(arguments.predict)) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            with replace_file(Path(arguments.predict)) as aside, aside.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows(table)
         except OSError as error:
             raise UserError(f"predict={arguments.predict}: cannot be written ({error.strerror})") from None
@@ -138,9 +138,9 @@ def read_config(folder: Path, allowed: Collection[str] = ()) -> TrainConfig:
         stored = read_stored(path, allowed)
         ckpt_path, stored.ckpt_path = stored.get("ckpt_path"), None  # the file may be gone
         gradient = OmegaConf.select(stored, "model.gradient")
-        if isinstance(gradient, str) and file_and_name(gradient) is not None:
+        if isinstance(gradient, str) and split_gradient(gradient) is not None:
             stored.model.gradient = "hand"  # this file may be gone, too
-        config = typed(stored)
+        config = parse_config(stored)
         return replace(config, ckpt_path=ckpt_path, model=replace(config.model, gradient=gradient))
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         raise UserError(f"{path}: {one_line(error)}") from None

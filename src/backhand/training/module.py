@@ -12,7 +12,7 @@ from torch import Tensor
 from backhand.calculus.choices import check_choice, check_number
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.mlp import MLP, kind_of
-from backhand.config.imports import rule_of
+from backhand.config.imports import load_rule
 from backhand.config.ranges import check_ranges
 from backhand.config.schema import CHOICES, ON_NAN, EarlyStoppingConfig
 from backhand.data.batches import Batch
@@ -102,7 +102,7 @@ class LightningMLP(LightningModule):
         self.save_hyperparameters(logger=False)  # loggers get the configuration
         check_choice("on_nan", on_nan, ON_NAN)
         network: Any = partial(MLP, sizes, hidden_activation, output_activation)
-        network = partial(network, gradient=rule_of(gradient), settings=gradient_settings)
+        network = partial(network, gradient=load_rule(gradient), settings=gradient_settings)
         self.model: MLP = network(runs=runs)
         self.model.check_loss(loss)
         check_settings(self.hparams)
@@ -210,7 +210,7 @@ class LightningMLP(LightningModule):
         """
         trainer, stored = self.trainer, self._stored_metrics
         if self.progress.of_all_runs("scheduler").get("name") == "cosine" and (trainer.max_epochs or -1) < 1:
-            raise UserError("scheduler cosine: needs the trainer's max_epochs, the length of the curve")
+            raise UserError("scheduler cosine: needs the trainer's max_epochs, the length of the schedule")
         if trainer.global_step == 0:
             self.progress.begin()
             self.metrics["train"].clear()

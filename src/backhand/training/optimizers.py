@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from backhand.calculus.float64 import widest_dtype
-from backhand.config.imports import class_of, make, takes
+from backhand.config.imports import accepts, create, import_class
 
 # A setting is a number or, for several runs, a tensor (K,).
 Setting = float | Tensor
@@ -22,8 +22,8 @@ def build_optimizer(parameters: Iterable[Parameter], settings: dict[str, Any]) -
     Raises:
         UserError: there is no such class, it is not an optimizer, or it cannot be made.
     """
-    kind = class_of(settings, "optimizer", Optimizer)
-    return make(_without(settings, "name"), "optimizer", kind, list(parameters))
+    kind = import_class(settings, "optimizer", Optimizer)
+    return create(_without(settings, "name"), "optimizer", kind, list(parameters))
 
 
 def build_scheduler(optimizer: Optimizer, settings: dict[str, Any], epochs: int | None, steps: float) -> Any:
@@ -38,12 +38,12 @@ def build_scheduler(optimizer: Optimizer, settings: dict[str, Any], epochs: int 
     Raises:
         UserError: there is no such class, it is not a scheduler, or it cannot be made.
     """
-    kind = class_of(settings, "scheduler", LRScheduler)
+    kind = import_class(settings, "scheduler", LRScheduler)
     arguments = _without(settings, "name", "interval")
     length = steps if settings.get("interval") == "step" else epochs
-    if takes(kind, "total_steps") and not {"total_steps", "epochs"} & arguments.keys() and length not in (None, -1):
+    if accepts(kind, "total_steps") and not {"total_steps", "epochs"} & arguments.keys() and length not in (None, -1):
         arguments["total_steps"] = length
-    return make(arguments, "scheduler", kind, optimizer)
+    return create(arguments, "scheduler", kind, optimizer)
 
 
 def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from backhand.calculus.float64 import widest_dtype
 from backhand.calculus.losses import LOSSES
 from backhand.checking.audit import Audit
-from backhand.config.imports import check_arguments, class_of, describe, make, rule_of
+from backhand.config.imports import check_arguments, create, describe, import_class, load_rule
 from backhand.config.schema import (
     CallbacksConfig,
     CustomDataConfig,
@@ -28,7 +28,7 @@ from backhand.config.schema import (
     TeacherConfig,
     TrainConfig,
 )
-from backhand.config.validation import larger_is_better, layer_sizes, loss_parameters, output_units, own_keys
+from backhand.config.validation import extra_keys, larger_is_better, layer_sizes, loss_parameters, output_units
 from backhand.data.custom import CustomData, data_class
 from backhand.data.dataset import Dataset
 from backhand.data.module import InMemoryData, RunData
@@ -164,12 +164,12 @@ def check_own_parts(config: TrainConfig) -> None:
     if isinstance(config.optimizer, CustomOptimizerConfig) or isinstance(config.scheduler, CustomSchedulerConfig):
         with isolate_rng():
             _try_a_step(config)
-    rule_of(config.model.gradient)
-    for name, settings in own_keys(config.logger, LoggerConfig).items():
+    load_rule(config.model.gradient)
+    for name, settings in extra_keys(config.logger, LoggerConfig).items():
         key = f"logger.{name}"
-        check_arguments(class_of(settings, key, Logger), settings, key)
+        check_arguments(import_class(settings, key, Logger), settings, key)
     if isinstance(config.data, CustomDataConfig):
-        check_arguments(data_class(config.data), own_keys(config.data, CustomDataConfig), "data")
+        check_arguments(data_class(config.data), extra_keys(config.data, CustomDataConfig), "data")
 
 
 def _try_a_step(config: TrainConfig) -> None:
@@ -222,9 +222,9 @@ def build_callbacks(config: TrainConfig) -> list[Callback]:
         callbacks.append(FlowMetrics(flow.samples, None if wandb is None else wandb.histograms_every))
     if audit := config.callbacks.audit:
         callbacks.append(Audit(audit.every, audit.warn, audit.stop))
-    for name, settings in own_keys(config.callbacks, CallbacksConfig).items():
+    for name, settings in extra_keys(config.callbacks, CallbacksConfig).items():
         key = f"callbacks.{name}"
-        callbacks.append(make(settings, key, class_of(settings, key, Callback)))
+        callbacks.append(create(settings, key, import_class(settings, key, Callback)))
     return callbacks
 
 

@@ -14,8 +14,8 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from backhand.checking.audit import Audit
-from backhand.config.lock import HOLDER, hold, made_above
-from backhand.config.process import collecting
+from backhand.config.lock import LOCK_FILE, created_parents, lock_folder
+from backhand.config.process import garbage_collection
 from backhand.config.schema import AUTO, TrainConfig
 from backhand.config.validation import check_interval, resolve_auto
 from backhand.data.module import InMemoryData, RunData, load
@@ -86,7 +86,7 @@ def train(composed: TrainConfig, folder: Path, sweep: Path | None = None) -> flo
         multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     with Interruption().handling_signals() as interruption, ExitStack() as held:
         if not standalone and is_first():
-            held.callback(hold(folder, "hydra.sweep.dir"))
+            held.callback(lock_folder(folder, "hydra.sweep.dir"))
         if is_first():
             log_overrides()
         try:
@@ -198,7 +198,7 @@ class Run:
         if self.trainer.is_global_zero:
             log_setup(self.config, self.data, self.module, device_name(self.trainer), self.trainer.world_size)
         try:
-            with threads_for(self.module, self.data), collecting(), self._restoring():
+            with threads_for(self.module, self.data), garbage_collection(), self._restoring():
                 self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
                 self._test()
             if self.trainer.is_global_zero and self.outcome.needs_error_analysis:
@@ -289,9 +289,9 @@ def quiet_lightning() -> None:
 
 def _remove_unused(folder: Path) -> None:
     """Remove the folder that Hydra made for a refused run, unless it holds other files."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", "train.log", HOLDER}:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra", "train.log", LOCK_FILE}:
         shutil.rmtree(folder)
-        for parent in made_above(folder):
+        for parent in created_parents(folder):
             if any(parent.iterdir()):
                 break
             parent.rmdir()

@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from backhand.config.confidential import mask_logs
 from backhand.config.output import replace_unencodable
-from backhand.config.validation import typed
+from backhand.config.validation import parse_config
 from backhand.errors import UserError
 from backhand.training.interruption import Interruption
 from backhand.training.processes import is_first, quiet_others
@@ -51,7 +51,7 @@ def _train(task: Path) -> None:
     quiet_lightning()
     try:
         with Interruption().handling_signals() as interruption:
-            config, composed = (typed(OmegaConf.create(each)) for each in json.loads(configs))
+            config, composed = (parse_config(OmegaConf.create(each)) for each in json.loads(configs))
             with own_code(config, Path(folder)):
                 Run(config, Path(folder), composed, interruption).train(standalone)
     except UserError as error:
