@@ -1,4 +1,4 @@
-"""What counts as a secret, what is refused because of one, and what is written with *** in its place."""
+"""Secrets: what counts as one, refused settings, and output with *** in place of secrets."""
 
 import io
 import json
@@ -39,12 +39,12 @@ def environment(monkeypatch):
     monkeypatch.setenv("EDITOR", "an-editor-with-a-long-name")
 
 
-def test_short_and_common_values_are_no_secrets():
+def test_short_and_common_values_are_not_secrets():
     assert secrets() == {"WANDB_API_KEY": KEY, "DATABASE_PASSWORD": SHORT}
 
 
 @pytest.mark.parametrize("value", ["0123456789abcdef", "abcdefghijklmnop", "1234567890123456"])
-def test_what_is_long_is_a_secret_whatever_it_is_made_of(monkeypatch, value):
+def test_a_long_value_is_a_secret_whatever_its_characters(monkeypatch, value):
     monkeypatch.setenv("X_SECRET", value)
     assert secrets()["X_SECRET"] == value
     monkeypatch.setenv("X_SECRET", value[:-1] if value.isalpha() or value.isdigit() else "short")
@@ -63,7 +63,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("value", REFUSED)
-def test_a_setting_that_is_a_secret_is_refused_without_telling_it(value):
+def test_a_setting_with_a_secret_is_refused_without_showing_it(value):
     with pytest.raises(UserError) as refused:
         check_nothing_confidential([("seed", 1), ("name", value)])
     assert str(refused.value).startswith(f"name: {REFUSED[value]}")
@@ -84,7 +84,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize("value", ALLOWED)
-def test_short_and_common_values_block_and_mangle_nothing(value):
+def test_short_and_common_values_are_allowed_and_not_masked(value):
     check_nothing_confidential([("name", value)])
     assert masked(value) == value
 
@@ -98,21 +98,21 @@ def test_short_and_common_values_block_and_mangle_nothing(value):
         ("name=x: must be a number", "name=x: must be a number"),
     ],
 )
-def test_a_text_has_stars_in_the_place_of_secrets(text, shown):
+def test_secrets_in_a_text_are_masked(text, shown):
     assert without_secrets(text) == shown
 
 
-def test_of_a_secret_that_has_another_one_in_it_nothing_is_left(monkeypatch):
+def test_a_secret_that_contains_another_one_is_masked_completely(monkeypatch):
     monkeypatch.setenv("A_TOKEN", KEY[:20])
     assert without_secrets(f"x{KEY}x") == "x***x"
 
 
-def test_a_tree_has_stars_in_the_place_of_secrets():
+def test_secrets_in_dictionaries_and_lists_are_masked():
     tree = {"a": [KEY, 1, None, {"b": (f"x {KEY}", 2.5)}], KEY: True}
     assert masked(tree) == {"a": ["***", 1, None, {"b": ["x ***", 2.5]}], "***": True}
 
 
-def test_what_is_logged_has_stars_in_the_place_of_secrets():
+def test_secrets_in_the_log_are_masked():
     written = io.StringIO()
     log = logging.Logger("own")
     log.addHandler(logging.StreamHandler(written))
@@ -129,7 +129,7 @@ def test_what_is_logged_has_stars_in_the_place_of_secrets():
     assert written.getvalue().endswith("RuntimeError: with ***\n")
 
 
-def test_result_json_has_stars_in_the_place_of_secrets(tmp_path, configured):
+def test_secrets_in_result_json_are_masked(tmp_path, configured):
     name = f"val/{KEY}"
     write_result(Result("failed", {"name": name, "value": 1.0}, error=f"no {KEY}"), configured(), tmp_path)
     record = json.loads((tmp_path / "result.json").read_text())
@@ -137,7 +137,7 @@ def test_result_json_has_stars_in_the_place_of_secrets(tmp_path, configured):
     assert failed(f"no {KEY}")["error"] == "no ***"
 
 
-def test_a_report_of_a_folder_with_secrets_does_not_tell_them(tmp_path):
+def test_a_report_does_not_show_secrets_in_its_folder(tmp_path):
     for path in (tmp_path, tmp_path / "0"):
         (path / ".hydra").mkdir(parents=True)
         (path / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"name": SHORT, "tags": [f"a {KEY}"], "seed": 1}))
@@ -157,7 +157,7 @@ def test_a_report_of_a_folder_with_secrets_does_not_tell_them(tmp_path):
         assert "***" in text
 
 
-def test_wandb_is_told_no_secret(tmp_path, monkeypatch, configured):
+def test_wandb_gets_no_secret(tmp_path, monkeypatch, configured):
     started = []
     monkeypatch.setattr(loggers, "_start", lambda arguments, mode, resumed: started.append(arguments))
     monkeypatch.setattr(loggers, "_stage_in", lambda folder: None)
@@ -169,7 +169,7 @@ def test_wandb_is_told_no_secret(tmp_path, monkeypatch, configured):
     (told,) = started
     assert (told["name"], told["notes"], told["group"]) == ("WANDB_NAME ***", "WANDB_NOTES ***", "WANDB_RUN_GROUP ***")
     assert told["tags"] == told["config"]["tags"] == ["***", "postgres"]
-    assert told["dir"] == str(tmp_path / KEY)  # a path is where it is
+    assert told["dir"] == str(tmp_path / KEY)  # a path is not masked
     config.name = "own"
     loggers.build_loggers(config, tmp_path)
     assert started[-1]["name"] == "own"

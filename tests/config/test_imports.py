@@ -1,4 +1,4 @@
-"""What the user reads of an exception in a file of their own."""
+"""Error messages about exceptions in the user's code."""
 
 import importlib
 import sys
@@ -23,7 +23,7 @@ if len(sys.argv) > 1000:
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A module of the user's, in a folder that is not the project's."""
+    """A module of the user, outside the project."""
     (tmp_path / "own_module.py").write_text(CODE)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield importlib.import_module("own_module")
@@ -36,11 +36,11 @@ def raised_by(call):
     return caught.value
 
 
-def test_an_exception_is_told_with_the_last_line_of_the_users_own(own):
+def test_the_message_has_the_last_line_of_the_users_code(own):
     assert describe(raised_by(lambda: own.breaks("x"))) == "KeyError: 'x' (own_module.py, line 6, in breaks)"
 
 
-def test_that_of_a_worker_is_told_as_if_there_were_none(own):
+def test_an_exception_in_a_worker_has_the_same_message(own):
     lines = ["Caught ValueError in DataLoader worker process 0.", "Original Traceback (most recent call last):"]
     lines += [f'  File "{own.__file__}", line 6, in breaks', "    return {}[name]", "ValueError: 0", ""]
     assert describe(ValueError("\n".join(lines))) == "ValueError: 0 (own_module.py, line 6, in breaks)"
@@ -54,7 +54,7 @@ def test_that_of_a_worker_is_told_as_if_there_were_none(own):
         ("assert False", "AssertionError"),
     ],
 )
-def test_a_file_that_cannot_be_imported_is_refused_with_its_reason(tmp_path, code, said):
+def test_a_file_that_cannot_be_imported_is_refused_with_the_reason(tmp_path, code, said):
     path = tmp_path / f"broken_by_{said[:5]}.py"
     path.write_text(code)
     with pytest.raises(UserError) as caught:

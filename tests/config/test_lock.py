@@ -13,7 +13,7 @@ import pytest
 from backhand.config.lock import LOCK_FILE, created_parents, lock_folder
 from backhand.errors import UserError
 
-HOLD = """
+LOCK = """
 import signal, sys, time
 from pathlib import Path
 from backhand.config.lock import lock_folder
@@ -23,16 +23,16 @@ print("held", flush=True)
 """
 
 
-def holding(folder, then):
-    """Another process, once it holds the folder."""
+def locking_process(folder, then):
+    """Start a process that locks the folder, and wait until it has."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD.format(then=then), folder], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LOCK.format(then=then), folder], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "held\n"
     return process
 
 
-def test_the_second_is_told_who_is_at_work_until_the_first_lets_go(tmp_path):
+def test_a_second_lock_names_the_owner_until_the_first_is_released(tmp_path):
     folder = tmp_path / "run"
     release = lock_folder(folder, "hydra.run.dir")
     for _ in range(2):
@@ -46,7 +46,7 @@ def test_the_second_is_told_who_is_at_work_until_the_first_lets_go(tmp_path):
     lock_folder(folder, "hydra.run.dir")()
 
 
-def test_another_thread_may_let_go(tmp_path):
+def test_another_thread_may_release_the_lock(tmp_path):
     release = lock_folder(tmp_path, "dir")
     thread = threading.Thread(target=release)
     thread.start()
@@ -54,14 +54,14 @@ def test_another_thread_may_let_go(tmp_path):
     lock_folder(tmp_path, "dir")()
 
 
-def test_a_process_that_ends_leaves_no_file(tmp_path):
-    process = holding(tmp_path, "")
+def test_a_process_removes_the_lock_file_when_it_ends(tmp_path):
+    process = locking_process(tmp_path, "")
     assert process.wait(60) == 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_is_killed_leaves_nothing_locked(tmp_path):
-    process = holding(tmp_path, "time.sleep(60)")
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    process = locking_process(tmp_path, "time.sleep(60)")
     with pytest.raises(UserError, match=f"process {process.pid} on "):
         lock_folder(tmp_path, "dir")
     process.send_signal(signal.SIGKILL)
@@ -72,8 +72,8 @@ def test_a_process_that_is_killed_leaves_nothing_locked(tmp_path):
     release()
 
 
-def test_a_child_that_was_forked_does_not_go_on_holding(tmp_path):
-    process = holding(
+def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+    process = locking_process(
         tmp_path, "import os\nif os.fork() == 0: print('forked', flush=True), time.sleep(10)\nos._exit(0)"
     )
     assert process.stdout.readline() == "forked\n"
@@ -81,7 +81,7 @@ def test_a_child_that_was_forked_does_not_go_on_holding(tmp_path):
     lock_folder(tmp_path, "dir")()
 
 
-def test_the_folders_that_were_made_are_known(tmp_path):
+def test_created_parents_are_known(tmp_path):
     release = lock_folder(tmp_path / "a" / "b" / "c", "dir")
     assert created_parents(tmp_path / "a" / "b" / "c") == [tmp_path / "a" / "b", tmp_path / "a"]
     release()
@@ -103,7 +103,7 @@ def test_a_file_system_without_locks_is_only_logged(tmp_path, monkeypatch, caplo
 
 
 @pytest.mark.parametrize("make", [lambda path, mine: path.symlink_to(mine), lambda path, mine: os.mkfifo(path)])
-def test_what_is_no_file_is_replaced_and_nothing_is_written_through_it(tmp_path, make):
+def test_a_link_or_pipe_is_replaced_and_nothing_is_written_through_it(tmp_path, make):
     mine = tmp_path / "mine"
     mine.write_text("keep")
     folder = tmp_path / "theirs"
@@ -116,7 +116,7 @@ def test_what_is_no_file_is_replaced_and_nothing_is_written_through_it(tmp_path,
     release()
 
 
-def test_a_folder_that_cannot_be_made_or_written_is_refused(tmp_path):
+def test_a_folder_that_cannot_be_created_or_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"^dir=.*/file/run: cannot be created \(Not a directory\)$"):
         lock_folder(tmp_path / "file" / "run", "dir")
@@ -125,8 +125,8 @@ def test_a_folder_that_cannot_be_made_or_written_is_refused(tmp_path):
         lock_folder(tmp_path / "run", "dir")
 
 
-def test_the_file_of_another_command_is_not_removed(tmp_path):
-    """Somebody removes the folder of a run, and begins another one there."""
+def test_the_lock_file_of_another_command_is_not_removed(tmp_path):
+    """The folder of a run is removed, and another run starts in it."""
     release = lock_folder(tmp_path / "run", "dir")
     (tmp_path / "run").rename(tmp_path / "gone")
     other = lock_folder(tmp_path / "run", "dir")
@@ -136,7 +136,7 @@ def test_the_file_of_another_command_is_not_removed(tmp_path):
     other()
 
 
-def test_a_name_that_is_relative_is_the_same_folder(tmp_path, monkeypatch):
+def test_a_relative_path_is_the_same_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     release = lock_folder(Path("run"), "dir")
     with pytest.raises(UserError, match="is writing to it"):

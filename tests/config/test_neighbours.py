@@ -44,5 +44,5 @@ def test_another_application_composes_its_own_schema(other):
     assert other("colour=blue") == "blue ['colour']\n[]\nFalse\n"
 
 
-def test_its_help_names_nothing_of_ours(other):
+def test_its_help_does_not_name_this_package(other):
     assert "backhand" not in other("--help")

@@ -1,4 +1,4 @@
-"""What is printed where standard output cannot show every character."""
+"""Printing on a standard output without Unicode."""
 
 import io
 import sys
@@ -18,14 +18,14 @@ def printed(monkeypatch, text, encoding, errors="strict"):
     return raw.getvalue().decode(encoding)
 
 
-def test_a_sign_is_named_and_another_character_becomes_a_question_mark(monkeypatch):
+def test_a_symbol_has_a_substitute_and_other_characters_become_question_marks(monkeypatch):
     assert printed(monkeypatch, "∇W_O = hᵀ δ_O", "ascii") == "grad W_O = h^T delta_O"
     assert printed(monkeypatch, "naïve 日本", "ascii") == "na?ve ??"
     assert printed(monkeypatch, "naïve ± δ", "latin-1") == "naïve ± delta"
     assert printed(monkeypatch, "naïve δ 日本", "utf-8") == "naïve δ 日本"
 
 
-def test_what_the_user_chose_stays(monkeypatch):
+def test_the_users_error_handler_is_kept(monkeypatch):
     assert printed(monkeypatch, "δ", "ascii", "backslashreplace") == "\\u03b4"
 
 
@@ -36,5 +36,5 @@ def test_every_formula_can_be_printed_in_ascii(monkeypatch, name):
     assert "?" not in printed(monkeypatch, formulas, "ascii")
 
 
-def test_stand_ins_are_ascii_and_stand_for_what_is_not():
+def test_substitutes_are_ascii_and_replace_other_characters():
     assert all(len(sign) == 1 and not sign.isascii() and name.isascii() for sign, name in ASCII_SUBSTITUTES.items())

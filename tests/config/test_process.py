@@ -1,4 +1,4 @@
-"""A command's process: its exit status is what its `main` says, and what is registered for the end has run."""
+"""The process of a command: exit status, output and `atexit` functions."""
 
 import gc
 import os
@@ -31,14 +31,14 @@ def run_task(tmp_path, body):
         ("sys.stdout.write('x' * 100_000)", 0, "x" * 100_000, ""),
     ],
 )
-def test_exit_status_and_output(tmp_path, body, status, stdout, stderr):
+def test_exit_status_and_output_are_those_of_main(tmp_path, body, status, stdout, stderr):
     done = run_task(tmp_path, body)
     assert (done.returncode, done.stdout) == (status, stdout)
     assert done.stderr.endswith(stderr)
     assert bool(done.stderr) == bool(stderr)
 
 
-def test_output_that_cannot_be_written(tmp_path):
+def test_unwritable_output_is_exit_status_120(tmp_path):
     (tmp_path / "task.py").write_text("def main():\n    print('x')\n")
     variables = {**os.environ, "PYTHONUNBUFFERED": ""}
     with Path("/dev/full").open("w") as full:
@@ -46,7 +46,7 @@ def test_output_that_cannot_be_written(tmp_path):
     assert done.returncode == 120
 
 
-def test_the_collector_works_in_the_body_alone():
+def test_the_garbage_collector_is_enabled_only_in_the_body():
     gc.disable()
     try:
         with garbage_collection():

@@ -1,4 +1,4 @@
-"""The schema against what it stands for."""
+"""The schema compared with Lightning, the files in conf/ and the data."""
 
 import inspect
 from dataclasses import fields
@@ -14,7 +14,7 @@ from backhand.config.schema import AUGMENTATIONS, CHOICES, STRATEGIES, TrainerCo
 from backhand.config.validation import known_info, layer_sizes, parse_config
 from backhand.data import augmentation
 
-# Objects, not values that a file could hold, or set by the train task itself.
+# Objects that a file cannot hold, or arguments that the train task sets.
 NOT_IN_A_FILE = {
     "logger",
     "callbacks",
@@ -27,17 +27,17 @@ NOT_IN_A_FILE = {
 }
 
 
-def test_every_argument_of_lightnings_trainer_can_be_set():
+def test_the_schema_has_every_argument_of_lightnings_trainer():
     theirs = set(inspect.signature(lightning.Trainer.__init__).parameters) - {"self"} - NOT_IN_A_FILE
     assert {field.name for field in fields(TrainerConfig)} == theirs
 
 
-def test_the_strategies_that_can_be_named_are_lightnings():
+def test_strategies_are_those_of_lightning():
     assert set(STRATEGIES) - {"auto"} < set(StrategyRegistry.available_strategies())
 
 
 @pytest.mark.parametrize("group", CHOICES)
-def test_there_is_a_file_for_every_choice_and_its_name_is_the_choices(group):
+def test_every_choice_has_a_file_with_its_name(group):
     files = {path.stem: path for path in (CONF / group).glob("*.yaml")}
     assert set(files) == set(CHOICES[group])
     for name, file in files.items():
@@ -45,7 +45,7 @@ def test_there_is_a_file_for_every_choice_and_its_name_is_the_choices(group):
 
 
 @pytest.mark.parametrize("group", [path.name for path in sorted(CONF.iterdir()) if path.is_dir()])
-def test_every_named_choice_composes_and_is_valid(group, tmp_path):
+def test_every_choice_composes_and_is_valid(group, tmp_path):
     table = tmp_path / "table.csv"
     table.touch()
     needed = {
@@ -60,11 +60,11 @@ def test_every_named_choice_composes_and_is_valid(group, tmp_path):
             parse_config(compose("train", [choice, *needed.get(choice, [])]))
 
 
-def test_the_augmentations_that_can_be_named_are_those_that_there_are():
+def test_the_schema_has_every_augmentation():
     assert set(AUGMENTATIONS) == set(augmentation.AUGMENTATIONS)
 
 
-def test_a_data_set_names_its_output_and_loss_and_the_user_may_override(configured):
+def test_a_data_set_has_defaults_for_output_and_loss(configured):
     config = configured("data=breast_cancer")
     assert (config.model.output_activation, config.model.loss) == ("sigmoid", "binary_cross_entropy")
     assert layer_sizes(config, known_info(config.data)) == [30, 64, 1]
@@ -83,7 +83,7 @@ def test_a_data_set_names_its_output_and_loss_and_the_user_may_override(configur
         ["trainer.check_val_every_n_epoch=99", "trainer.fast_dev_run=2"],
     ],
 )
-def test_an_objective_is_not_refused_where_there_is_a_validation_or_it_needs_none(configured, overrides):
+def test_an_objective_with_validation_or_without_need_of_it_is_accepted(configured, overrides):
     configured(*overrides)
 
 

@@ -1,4 +1,4 @@
-"""A stored configuration is read as it was written, or refused in words; nothing that it names is imported."""
+"""Stored configurations: read, or refused with a message; nothing that they name is imported."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ def stored(tmp_path):
     return read
 
 
-def test_what_hydra_writes_is_read(stored):
+def test_a_file_of_hydra_is_read(stored):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["name=${data.name}-${seed}-${oc.env:HOME}", "tags=[a,'${tags.0}']"])
     assert stored(OmegaConf.to_yaml(config)) == config
@@ -69,12 +69,12 @@ def test_classes_of_torch_lightning_and_this_package_may_be_named(stored, target
 
 
 @pytest.mark.parametrize("target", ["[os.system]", "{a: os.system}", "null", "1"])
-def test_a_target_is_a_name(stored, target):
+def test_a_target_must_be_a_name(stored, target):
     with pytest.raises(UserError, match="is not imported"):
         stored(f"x: {{_target_: {target}}}\n")
 
 
-def test_all_that_must_be_allowed_is_named_at_once(stored):
+def test_the_message_names_everything_that_must_be_allowed(stored):
     text = "data: {_target_: my.Data, inner: {_target_: my.Part}}\nimports: [my_file.py]\n"
     said = r"^data\._target_=my\.Data, imports\.0=my_file\.py: .*=\[my\.Part,my\.Data,my_file\.py\] allows it$"
     with pytest.raises(UserError, match=said):
@@ -83,7 +83,7 @@ def test_all_that_must_be_allowed_is_named_at_once(stored):
 
 
 @pytest.mark.parametrize("part", ["callbacks", "logger", "optimizer", "scheduler"])
-def test_what_is_for_training_alone_needs_no_permission(stored, part):
+def test_parts_only_for_training_may_name_any_class(stored, part):
     assert stored(f"{part}: {{mine: {{_target_: my.Own}}}}\n")[part].mine["_target_"] == "my.Own"
 
 
@@ -97,7 +97,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("text", "resolved"), GOOD.items())
-def test_plain_interpolations_are_followed(stored, monkeypatch, text, resolved):
+def test_plain_interpolations_are_resolved(stored, monkeypatch, text, resolved):
     monkeypatch.setenv("WORD", "yes")
     assert OmegaConf.to_container(stored(text), resolve=True) == resolved
 
@@ -120,18 +120,18 @@ def test_an_interpolation_that_is_not_plain_is_refused(stored, name):
 
 
 @pytest.mark.parametrize("text", ["a: ${b}\nb: ${a}", "a: x${a}", "a.b: x\nc: ${a.b}", "a: {0: x}\nc: ${a.0}"])
-def test_circles_and_odd_keys_are_omegaconfs_to_refuse(stored, text):
+def test_omegaconf_refuses_circles_and_unusual_keys(stored, text):
     with pytest.raises(OmegaConfBaseException):
         OmegaConf.resolve(stored(text))
 
 
 @pytest.mark.parametrize("target", ["backhand.reporting.result.Path", "backhand.reporting.result.subprocess.Popen"])
-def test_what_a_module_has_imported_is_not_of_the_kind_that_is_called(target):
-    with pytest.raises(UserError, match=r"data\._target_=.*(must be the name of a subclass|cannot be found)"):
+def test_a_class_that_a_module_imports_is_refused_for_its_base_class(target):
+    with pytest.raises(UserError, match=r"data\._target_=.*(must be the name of a subclass|cannot be imported)"):
         import_class({"_target_": target}, "data", LightningDataModule)
 
 
-def test_an_argument_that_a_class_does_not_have_is_refused_with_those_that_it_has():
+def test_an_unknown_argument_is_refused_with_the_known_ones():
     class Takes:
         def __init__(self, alpha=1, *, beta=2):
             pass
@@ -157,14 +157,14 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_interpolations_come_to_no_more_than_a_file_may_have(stored, monkeypatch, name):
+def test_too_many_interpolations_are_refused_without_much_memory(stored, monkeypatch, name):
     monkeypatch.setenv("LONG", "x" * 10_000)
     with peak_memory() as peak, pytest.raises(UserError, match="interpolations"):
         stored(BOMBS[name])
     assert peak.kib < 20 << 10
 
 
-def test_twenty_interpolations_come_to_no_more_than_some_megabytes(stored):
+def test_twenty_interpolations_need_only_some_megabytes(stored):
     text = f"a0: {'x' * 9000}\n" + "".join(f"a{i + 1}: '{f'${{a{i}}}' * 3}'\n" for i in range(6))
     with peak_memory() as peak:
         assert len(OmegaConf.to_container(stored(text), resolve=True)["a6"]) == 9000 * 3**6
@@ -183,13 +183,13 @@ LARGE = {
 
 
 @pytest.mark.parametrize(("text", "words"), LARGE.values(), ids=LARGE)
-def test_a_configuration_is_as_large_as_it_looks(stored, text, words):
+def test_large_configurations_are_refused_without_much_memory(stored, text, words):
     with peak_memory() as peak, pytest.raises(UserError, match=words):
         stored(text)
     assert peak.kib < 20 << 10
 
 
-def test_no_more_is_read_than_a_configuration_may_have(tmp_path):
+def test_a_file_is_read_only_up_to_the_limit(tmp_path):
     with (tmp_path / "config.yaml").open("wb") as file:
         file.truncate(1 << 30)
     with peak_memory() as peak, pytest.raises(UserError, match="more than 1048576 bytes"):
@@ -197,7 +197,7 @@ def test_no_more_is_read_than_a_configuration_may_have(tmp_path):
     assert peak.kib < 20 << 10
 
 
-def test_only_a_file_is_read(tmp_path):
+def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero", "."):
@@ -211,7 +211,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-def test_words_in_any_order_are_read_or_refused_as_promised_and_import_nothing(stored):
+def test_random_text_is_read_or_refused_and_imports_nothing(stored):
     draw, before = random.Random(0), set(sys.modules)
     for _ in range(1000):
         with contextlib.suppress(ValueError, OSError, YAMLError, OmegaConfBaseException):
