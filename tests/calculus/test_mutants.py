@@ -1,4 +1,4 @@
-"""The proof proven: every operator of every derivative is broken in turn, and gradcheck must notice each time.
+"""The verification verified: every operator of every derivative is broken in turn, and gradcheck must notice each time.
 
 The mutants are made from the source itself: in each function or lambda that computes a derivative, every operator is
 exchanged, every number changed and every minus sign dropped, one at a time.
@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from backhand.calculus import activations, backpropagation, losses
-from backhand.checking.matrix import Combination, combinations, prove
+from backhand.checking.matrix import Combination, combinations, verify
 
 EXCHANGED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult}
 TURNED = {ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
@@ -183,6 +183,6 @@ def test_gradcheck_notices_every_mutant(module, name, changed, source):
     with installed(module, source):
         for modes in (("reverse",), ("forms", "second", "samples")):  # the first one alone notices nearly all
             for combination in watched(name):
-                if prove(combination, modes=modes).failures:
+                if verify(combination, modes=modes).failures:
                     return
     raise AssertionError(f"nothing noticed {changed} in {name}")

@@ -1,4 +1,4 @@
-"""The proof of everything: it passes, and it fails where it should."""
+"""The verification of everything: it passes, and it fails where it should."""
 
 import json
 from dataclasses import replace
@@ -8,8 +8,8 @@ from tests.calculus.settings import ACTIVATIONS, FITTING, HIDDEN_ACTIVATIONS, LO
 
 from backhand.calculus import backpropagation as bp
 from backhand.calculus import transforms
-from backhand.checking import gradcheck, prover
-from backhand.checking.matrix import MODES, Combination, combinations, prove
+from backhand.checking import gradcheck, verification
+from backhand.checking.matrix import MODES, Combination, combinations, verify
 from backhand.errors import UserError
 
 PLAIN = Combination("tanh", "softmax", "cross_entropy")
@@ -34,9 +34,9 @@ def test_the_combinations_are_all_there_are():
 def test_every_gradient_is_within_the_limits_of_autograd_and_of_finite_differences(g):
     for combination in combinations():
         if combination.hidden == g:
-            proof = prove(combination, modes=())
-            assert proof.error_autograd <= 1e-12, combination
-            assert proof.error_differences <= 1e-6, combination
+            result = verify(combination, modes=())
+            assert result.error_autograd <= 1e-12, combination
+            assert result.error_differences <= 1e-6, combination
 
 
 @pytest.mark.parametrize("f", ACTIVATIONS)
@@ -44,9 +44,9 @@ def test_every_mode_passes(f):
     own = [each for each in combinations() if each.output == f]
     for turn, loss in enumerate(sorted({each.variant for each in own})):
         chosen = [each for each in own if each.variant == loss]
-        proof = prove(chosen[turn * 5 % len(chosen)])
-        assert set(proof.modes) == set(MODES)
-        assert not proof.failures
+        result = verify(chosen[turn * 5 % len(chosen)])
+        assert set(result.modes) == set(MODES)
+        assert not result.failures
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_every_mode_passes(f):
     ],
 )
 def test_a_broken_derivative_is_found(name, change, combination, monkeypatch):
-    assert not prove(combination).failures
+    assert not verify(combination).failures
     monkeypatch.setitem(ACTIVATIONS, name, replace(ACTIVATIONS[name], **change))
-    failures = prove(combination).failures
+    failures = verify(combination).failures
     assert {"gradients", "reverse"} <= failures.keys()
 
 
@@ -68,8 +68,8 @@ def test_a_value_that_is_not_its_derivatives_is_found_by_finite_differences(monk
     # Hand and reference agree on a wrong loss only if both are wrong; the differences would not.
     loss = replace(LOSSES["mse"], matched_delta=lambda z, y: 2.0001 * (z - y) / z.shape[-1] / z.shape[-2])
     monkeypatch.setitem(LOSSES, "mse", loss)
-    proof = prove(Combination("tanh", "identity", "mse"), modes=())
-    assert proof.error_differences > 1e-5
+    result = verify(Combination("tanh", "identity", "mse"), modes=())
+    assert result.error_differences > 1e-5
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_a_value_that_is_not_its_derivatives_is_found_by_finite_differences(monk
 )
 def test_each_mode_fails_where_it_is_broken(mode, owner, attribute, wrong, monkeypatch):
     combination = replace(PLAIN, hidden="mish")
-    assert prove(combination, [mode]).modes == {mode: None}
+    assert verify(combination, [mode]).modes == {mode: None}
     monkeypatch.setattr(owner, attribute, wrong)
-    assert prove(combination, [mode]).modes[mode] is not None
+    assert verify(combination, [mode]).modes[mode] is not None
 
 
 _tangent, _hidden_delta = bp.tangent, bp.hidden_delta
@@ -141,10 +141,10 @@ def test_files_of_an_earlier_check_are_replaced_and_no_others(tmp_path):
     for foreign in ("{}", "[1]", "not json", json.dumps({"program": "another"})):
         report.write_text(foreign)
         with pytest.raises(UserError, match="is in the way"):
-            prover.prove_everything(["tanh", "l1"], tmp_path, 1, 0)
+            verification.verify_everything(["tanh", "l1"], tmp_path, 1, 0)
         assert report.read_text() == foreign
-    report.write_text(json.dumps({"program": prover.PROGRAM}))
-    assert prover.prove_everything(["hardtanh", "l1", "forms"], tmp_path, 1, 0) == 0
+    report.write_text(json.dumps({"program": verification.PROGRAM}))
+    assert verification.verify_everything(["hardtanh", "l1", "forms"], tmp_path, 1, 0) == 0
     assert json.loads(report.read_text())["passes"]
 
 

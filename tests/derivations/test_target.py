@@ -319,7 +319,7 @@ def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
     ("arguments", "reason"),
     [
         (["target=nowhere.py:f"], "no such file"),
-        (["target=nowhere.py:f", "only=tanh"], "only: is for the proof of everything, not for a target"),
+        (["target=nowhere.py:f", "only=tanh"], "only: is for the check of every derivative, not for a target"),
         ([f"target={ROOT}:f"], "is a folder"),
         ([f"target={ROOT}/README.md:f"], "must be a Python file or a notebook"),
         ([f"target={ROOT}/examples/right.py:1+1"], "must be FILE, FILE:NAME or FILE:CLASS.METHOD"),

@@ -1,1 +1,1 @@
-"""Proof and diagnosis: the gradient matrix, named mistakes, the live audit, the printed derivation."""
+"""Verification and diagnosis: the gradient matrix, named mistakes, the live audit, the printed derivation."""

@@ -1,4 +1,4 @@
-"""The command `python scripts/gradcheck.py`: the proof of everything, or a check of somebody's own derivation."""
+"""The command `python scripts/gradcheck.py`: check every derivative, or a derivation of your own."""
 
 import sys
 from dataclasses import dataclass, field
@@ -101,7 +101,8 @@ def gradcheck(command_line: list[str]) -> int:
         try:
             arguments = parse(GradcheckArguments, plain, USAGE)
             _refuse(
-                given & {"only", "folder", "processes", "verbose"}, "is for the proof of everything, not for a target"
+                given & {"only", "folder", "processes", "verbose"},
+                "is for the check of every derivative, not for a target",
             )
             _positive("time_limit", arguments.time_limit)
             import_modules(arguments.imports)
@@ -125,9 +126,9 @@ def gradcheck(command_line: list[str]) -> int:
     if not folder.is_dir():
         raise UserError(f"folder={folder}: no such folder")
 
-    from backhand.checking.prover import prove_everything
+    from backhand.checking.verification import verify_everything
 
-    return prove_everything(names, folder, arguments.processes, arguments.seed, arguments.imports, arguments.verbose)
+    return verify_everything(names, folder, arguments.processes, arguments.seed, arguments.imports, arguments.verbose)
 
 
 def _refuse(keys: set[str], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The picture of a proof: how far each gradient is from two references, one square a combination."""
+"""The picture of a verification: how far each gradient is from two references, one square a combination."""
 
 from collections.abc import Mapping
 from pathlib import Path

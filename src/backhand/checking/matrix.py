@@ -1,4 +1,4 @@
-"""The proof of every combination of hidden activation, output activation, loss and mode of differentiation.
+"""The verification of every combination of hidden activation, output activation, loss and mode of differentiation.
 
 A combination is one small network with one batch, in float64, drawn away from the kinks of its activations and its
 loss. Its gradients are compared with torch's own graph (`reference`, which shares no formula with the hand-derived
@@ -40,7 +40,7 @@ B, D, H, C = 4, 3, 4, 3
 
 @dataclass(frozen=True)
 class Combination:
-    """One network to prove.
+    """One network to verify.
 
     Attributes:
         hidden, output, loss: names of the activations g and f and of the loss.
@@ -78,7 +78,7 @@ class Combination:
 
 
 @dataclass
-class Proof:
+class Verification:
     """What was found of one combination.
 
     Attributes:
@@ -139,7 +139,7 @@ class _Subject:
 def combinations() -> list[Combination]:
     """Every activation behind the hidden layer with every output and loss that fit each other, and every variant.
 
-    Depth and the run axis change no formula of an activation or a loss, so they are proven with each hidden activation
+    Depth and the run axis change no formula of an activation or a loss, so they are checked with each hidden activation
     and each matched pair, and the run axis with every other pair behind tanh, rather than with every product.
     """
     found = []
@@ -169,28 +169,30 @@ def _variants() -> list[tuple[str, tuple[tuple[str, Any], ...], bool]]:
     return found
 
 
-def prove(combination: Combination, modes: Sequence[str] | None = None, seed: int = 0) -> Proof:
+def verify(combination: Combination, modes: Sequence[str] | None = None, seed: int = 0) -> Verification:
     """Everything about one combination.
 
     Args:
-        combination: what to prove.
+        combination: what to verify.
         modes: keys of `MODES` to try; all if None.
         seed: of the numbers, together with the combination's name.
     """
     subject = _subject(combination, seed)
     try:
         ours = _gradients(subject, subject.hand)
-        proof = Proof(combination, _worst(ours, _gradients(subject, subject.auto)), _worst(ours, _differences(subject)))
+        result = Verification(
+            combination, _worst(ours, _gradients(subject, subject.auto)), _worst(ours, _differences(subject))
+        )
     except Exception as error:  # a broken formula may raise anything
-        return Proof(combination, math.inf, math.inf, {"gradients": _said(error)})
+        return Verification(combination, math.inf, math.inf, {"gradients": _said(error)})
     for mode in MODES if modes is None else modes:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # functorch's first call warns of torch.jit
-                proof.modes[mode] = MODES[mode](subject)
+                result.modes[mode] = MODES[mode](subject)
         except Exception as error:
-            proof.modes[mode] = _said(error)
-    return proof
+            result.modes[mode] = _said(error)
+    return result
 
 
 def _said(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Runs the proofs of `matrix` in several processes, shows how far they are, and writes what they found."""
+"""Runs the checks of `matrix` in several processes, shows their progress, and writes their results."""
 
 import json
 import os
@@ -29,9 +29,9 @@ from backhand.checking.matrix import (
     LIMIT_DIFFERENCES,
     MODES,
     Combination,
-    Proof,
+    Verification,
     combinations,
-    prove,
+    verify,
 )
 from backhand.config.files import atomic_write, read_json
 from backhand.config.imports import import_modules
@@ -42,7 +42,7 @@ from backhand.errors import UserError
 PROGRAM = "backhand gradcheck"
 
 
-def prove_everything(
+def verify_everything(
     names: Sequence[str],
     folder: Path,
     processes: int | None,
@@ -64,7 +64,7 @@ def prove_everything(
         The exit status: 0 where everything passes.
 
     Raises:
-        UserError: nothing is left to prove, or a file that is none of ours is in the way.
+        UserError: nothing is left to verify, or a file of another program is in the way.
     """
     report, picture = folder / "gradcheck.json", folder / "gradcheck.png"
     _refuse_foreign(report, picture)
@@ -78,17 +78,19 @@ def prove_everything(
         raise UserError(f"only={','.join(names)}: no combination has all of these; an output must fit the loss")
     started = time.perf_counter()
     with garbage_collection():
-        proofs = _prove_all(chosen, modes, processes or os.cpu_count() or 1, seed, imports)
+        results = _verify_all(chosen, modes, processes or os.cpu_count() or 1, seed, imports)
     seconds = time.perf_counter() - started
-    failed = [proof for proof in proofs if proof.failures]
+    failed = [result for result in results if result.failures]
     console = Console()
-    console.print(_table(proofs))
-    for line in _failures(proofs, verbose):
+    console.print(_table(results))
+    for line in _failures(results, verbose):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     outcome = f"{len(failed)} fail" if failed else "all pass"
-    console.print(f"{len(proofs)} combinations, modes {', '.join(modes)}: {outcome} ({seconds:.0f} s)", highlight=False)
-    atomic_write(report, json.dumps(_record(proofs, modes, seed, seconds), indent=1) + "\n")
-    heatmap(proofs_by_place(proofs), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
+    console.print(
+        f"{len(results)} combinations, modes {', '.join(modes)}: {outcome} ({seconds:.0f} s)", highlight=False
+    )
+    atomic_write(report, json.dumps(_record(results, modes, seed, seconds), indent=1) + "\n")
+    heatmap(results_by_place(results), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
     console.print(f"files: {report}, {picture}", soft_wrap=True, highlight=False)
     return 1 if failed else 0
 
@@ -99,19 +101,19 @@ def _is_chosen(combination: Combination, names: Sequence[str]) -> bool:
     return fits_activation and (not losses or combination.loss in losses)
 
 
-def _prove_all(
+def _verify_all(
     chosen: Sequence[Combination], modes: Sequence[str], processes: int, seed: int, imports: Sequence[str]
-) -> list[Proof]:
-    one = partial(prove, modes=modes, seed=seed)
-    columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+) -> list[Verification]:
+    one = partial(verify, modes=modes, seed=seed)
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=len(chosen))
         if processes == 1 or len(chosen) < 8:
             return [one(each) for each in progress.track(chosen, task_id=task)]
-        found: dict[int, Proof] = {}
+        found: dict[int, Verification] = {}
         # Not forked: torch's threads do not survive it.
         pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), _alone, (imports,))
-        # The processes inherit what is ignored: Ctrl-C is for this one, which lets them finish the proof in hand.
+        # The processes inherit what is ignored: Ctrl-C is for this one, which lets them finish the current one.
         # (Masking it instead would lose none in this instant, but one may reach another thread and cut `submit` off.)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -133,61 +135,64 @@ def _alone(imports: Sequence[str]) -> None:
     import_modules(imports)
 
 
-def _table(proofs: Sequence[Proof]) -> Table:
+def _table(results: Sequence[Verification]) -> Table:
     """A row for each loss; its errors are the worst over the activations and shapes."""
     table = Table()
     table.add_column("loss", overflow="fold")
-    for column in ("proofs", "autograd", "differences"):
+    for column in ("combinations", "autograd", "differences"):
         table.add_column(column, justify="right")
     table.add_column("")
-    rows: dict[str, list[Proof]] = {}
-    for proof in proofs:
-        rows.setdefault(proof.combination.variant, []).append(proof)
+    rows: dict[str, list[Verification]] = {}
+    for result in results:
+        rows.setdefault(result.combination.variant, []).append(result)
     for loss, own in sorted(rows.items()):
-        failed = sum(bool(proof.failures) for proof in own)
+        failed = sum(bool(result.failures) for result in own)
         table.add_row(
             loss,
             str(len(own)),
-            f"{max(proof.error_autograd for proof in own):.1e}",
-            f"{max(proof.error_differences for proof in own):.1e}",
+            f"{max(result.error_autograd for result in own):.1e}",
+            f"{max(result.error_differences for result in own):.1e}",
             f"[bold red]{failed} FAIL[/]" if failed else "pass",
         )
     return table
 
 
-def _failures(proofs: Sequence[Proof], verbose: bool) -> list[str]:
+def _failures(results: Sequence[Verification], verbose: bool) -> list[str]:
     """A line for each mode that fails, with its first combination, or for every failure; and what all of them share."""
     lines: dict[str, list[str]] = {}
-    for proof in proofs:
-        for mode, reason in proof.failures.items():
-            lines.setdefault(mode, []).append(f"FAIL {proof.combination}: {mode}: {reason}")
+    for result in results:
+        for mode, reason in result.failures.items():
+            lines.setdefault(mode, []).append(f"FAIL {result.combination}: {mode}: {reason}")
     if verbose:
         return [line for each in lines.values() for line in each]
     said = [f"{each[0]}; {len(each)} in all" for each in lines.values()]
     parts = [
-        {*each.activations, each.output, each.loss, each.variant} for each in (proof.combination for proof in proofs)
+        {*each.activations, each.output, each.loss, each.variant} for each in (result.combination for result in results)
     ]
     for name in sorted(set().union(*parts)):
-        if all((name in each) == bool(proof.failures) for each, proof in zip(parts, proofs, strict=True)):
+        if all((name in each) == bool(result.failures) for each, result in zip(parts, results, strict=True)):
             said.append(f"{name} is in every combination that fails, and in none that passes")
     return [*said, "verbose=true lists them all"] if said else []
 
 
-def proofs_by_place(proofs: Sequence[Proof]) -> dict[tuple[str, str], tuple[float, float, bool]]:
+def results_by_place(results: Sequence[Verification]) -> dict[tuple[str, str], tuple[float, float, bool]]:
     """For each hidden activation and each loss with its output: the two worst errors, and whether all passes."""
     places: dict[tuple[str, str], tuple[float, float, bool]] = {}
-    for proof in proofs:
-        place = (proof.combination.hidden, f"{proof.combination.variant}, {proof.combination.output}")
+    for result in results:
+        place = (
+            result.combination.hidden,
+            f"{result.combination.variant}, {result.combination.output}",
+        )
         autograd, differences, passes = places.get(place, (0.0, 0.0, True))
         places[place] = (
-            max(autograd, proof.error_autograd),
-            max(differences, proof.error_differences),
-            passes and not proof.failures,
+            max(autograd, result.error_autograd),
+            max(differences, result.error_differences),
+            passes and not result.failures,
         )
     return places
 
 
-def _record(proofs: Sequence[Proof], modes: Sequence[str], seed: int, seconds: float) -> dict[str, Any]:
+def _record(results: Sequence[Verification], modes: Sequence[str], seed: int, seconds: float) -> dict[str, Any]:
     return {
         "program": PROGRAM,
         "versions": {"python": platform.python_version(), "backhand": __version__, "torch": version("torch")},
@@ -195,16 +200,16 @@ def _record(proofs: Sequence[Proof], modes: Sequence[str], seed: int, seconds: f
         "seconds": round(seconds, 1),
         "limits": {"autograd": LIMIT_AUTOGRAD, "differences": LIMIT_DIFFERENCES},
         "modes": list(modes),
-        "passes": not any(proof.failures for proof in proofs),
+        "passes": not any(result.failures for result in results),
         "combinations": [
             {
-                **asdict(proof.combination),
-                "parameters": dict(proof.combination.parameters),
-                "error_autograd": proof.error_autograd,
-                "error_differences": proof.error_differences,
-                "failures": proof.failures,
+                **asdict(result.combination),
+                "parameters": dict(result.combination.parameters),
+                "error_autograd": result.error_autograd,
+                "error_differences": result.error_differences,
+                "failures": result.failures,
             }
-            for proof in proofs
+            for result in results
         ],
     }
 
