@@ -130,7 +130,7 @@ def test_a_truncated_file_is_damaged(tmp_path):
     content = edited(tmp_path / "x.ckpt").read_bytes()
     for damaged in (content[:-30], content[:1000], content[200:], b"", b"PK\5\6"):
         (tmp_path / "x.ckpt").write_bytes(damaged)
-        with pytest.raises(UserError, match="is no checkpoint"):
+        with pytest.raises(UserError, match="is not a checkpoint"):
             check_archive(tmp_path / "x.ckpt", "ckpt_path")
 
 

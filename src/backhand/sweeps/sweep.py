@@ -52,7 +52,7 @@ class JobOutcome:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What it set, by key, as a user writes it: without the backslashes that Hydra puts before a colon."""
+        """The values of its overrides, by key, without the backslashes that Hydra puts before a colon."""
         pairs = (override.partition("=") for override in self.overrides)
         return {key: re.sub(r"\\(?=[\\()\[\]{}:=, \t])", "", value) for key, _, value in pairs}
 
