@@ -37,12 +37,12 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
 
     An error of the user becomes one line and exit status 1; any other exception is a bug, and keeps its traceback.
     """
-    begun = False
+    started = False
 
     @functools.wraps(task)
     def mark_and_run(cfg: DictConfig) -> Any:
-        nonlocal begun
-        begun = True
+        nonlocal started
+        started = True
         try:
             return task(cfg)
         except UserError as error:
@@ -57,8 +57,8 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
     @script
     @functools.wraps(task)
     def main(command_line: list[str]) -> int:
-        nonlocal begun
-        begun = False
+        nonlocal started
+        started = False
         # Without it Hydra prints exceptions itself, in several lines.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         logging.raiseExceptions = False  # on a full disk each log line would print a traceback
@@ -68,7 +68,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         except USER_ERRORS:
             raise
         except Exception as error:
-            message = None if begun else _startup_error(error, command_line)
+            message = None if started else _startup_error(error, command_line)
             if message is None:
                 raise
             sys.exit(report(message))

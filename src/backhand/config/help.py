@@ -67,7 +67,7 @@ def comments(kind: type) -> dict[str, str]:
 
 def _of_dataclass(kind: Any, path: str, without: set[str] | None = None, group: str = "") -> list[str]:
     lines = []
-    said = {name: text for base in reversed(kind.__mro__[:-1]) for name, text in comments(base).items()}
+    texts = {name: text for base in reversed(kind.__mro__[:-1]) for name, text in comments(base).items()}
     for field in fields(kind):
         hint = get_type_hints(kind)[field.name]
         inner = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
@@ -76,7 +76,7 @@ def _of_dataclass(kind: Any, path: str, without: set[str] | None = None, group: 
         if inner is not None:
             lines += _of_dataclass(inner, f"{path}{field.name}.")
         elif field.name != "name" or not path:
-            text = _owners(group, field.name) + said.get(field.name, "")
+            text = _owners(group, field.name) + texts.get(field.name, "")
             lines.append(_wrapped(f"  {path}{field.name}{_default(field)}", text))
     return lines
 

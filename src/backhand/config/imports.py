@@ -44,7 +44,7 @@ def import_modules(names: Iterable[str], key: str = "imports") -> None:
             found = importlib.import_module(path.stem)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:  # whatever a module of the user's raises
+        except (Exception, SystemExit) as error:  # the user's code can raise anything
             raise UserError(f"{key}={name}: cannot be imported ({describe(error)})") from error
         if not path.samefile(getattr(found, "__file__", None) or "/"):
             raise UserError(f"{key}={name}: there is another module named {path.stem}; rename the file")
@@ -142,7 +142,7 @@ def import_class(settings: Mapping[str, Any], key: str, *kinds: type) -> Any:
     _add_to_sys_path(Path.cwd())
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except (Exception, SystemExit) as error:  # whatever a module of the user's raises
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         raise UserError(f"{key}._target_={target}: cannot be imported ({describe(error)})") from error
     if not (inspect.isclass(found) and issubclass(found, kinds)):
         allowed = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
@@ -181,14 +181,14 @@ INSTALLED = ("<", str(Path(__file__).parents[2]), *map(sysconfig.get_path, ("std
 
 def describe(error: BaseException) -> str:
     """Format an exception as one line, with the last line of the user's code in its traceback."""
-    told = "".join(traceback.format_exception(error))  # from a DataLoader worker the message includes a traceback
-    lines = [line for line in told.splitlines() if line]
-    said = lines[-1].strip() if "Original Traceback" in str(error) else f"{type(error).__name__}: {error}"
-    frames = re.findall(r'File "(.+)", line (\d+), in (.+)', told)
+    formatted = "".join(traceback.format_exception(error))  # from a DataLoader worker the message includes a traceback
+    lines = [line for line in formatted.splitlines() if line]
+    message = lines[-1].strip() if "Original Traceback" in str(error) else f"{type(error).__name__}: {error}"
+    frames = re.findall(r'File "(.+)", line (\d+), in (.+)', formatted)
     started = getattr(sys.modules["__main__"], "__file__", None)
     own = [frame for frame in frames if not frame[0].startswith(INSTALLED) and frame[0] != started]
     where = f" ({Path(own[-1][0]).name}, line {own[-1][1]}, in {own[-1][2]})" if own else ""
-    return " ".join(said.split()).removesuffix(":") + where
+    return " ".join(message.split()).removesuffix(":") + where
 
 
 def check_arguments(kind: type, arguments: Iterable[str], key: str, positional: int = 0) -> None:

@@ -37,14 +37,14 @@ def lock_folder(folder: Path, key: str) -> Callable[[], None]:
         UserError: another command has locked the folder, or it cannot be created or written to.
     """
     where = f"{key}={folder}"
-    whole = folder.absolute()
-    created = [each for each in (whole, *whole.parents) if not each.exists()]
+    absolute = folder.absolute()
+    created = [each for each in (absolute, *absolute.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{where}: cannot be created ({error.strerror})") from None
-    _created[whole] = created
-    file = whole / LOCK_FILE
+    _created[absolute] = created
+    file = absolute / LOCK_FILE
     # With `fallback_to_soft` a file that a killed process leaves behind would be a lock.
     lock = FileLock(file, blocking=False, thread_local=False, fallback_to_soft=False, on_acquired=_write_owner)
     try:

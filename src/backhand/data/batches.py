@@ -160,9 +160,9 @@ class Batches:
         return (orders[0] if isinstance(self.shuffle_seed, int) else torch.stack(orders)).to(self.rows.x.device)
 
     def _batch(self, rows: slice | Tensor, step: int) -> Batch:
-        whole, rows = rows, self._local_rows(rows)
+        all_rows, rows = rows, self._local_rows(rows)
         # A row's random numbers must not depend on the number of processes, so they are drawn for the global batch.
-        x = _gather(self.rows.x, rows if self.augmentation == "none" else whole)
+        x = _gather(self.rows.x, rows if self.augmentation == "none" else all_rows)
         y, weight = self.rows.y[rows], self.rows.weight
         weight = weight if weight is None else weight[rows]
         if not self.place.resident:
@@ -186,15 +186,15 @@ class Batches:
     def _local_rows(self, rows: slice | Tensor) -> slice | Tensor:
         if self.place.processes == 1:
             return rows
-        whole = torch.arange(len(self.rows.x), device=self.rows.x.device)[rows] if isinstance(rows, slice) else rows
-        return self._shard(whole)
+        all_rows = torch.arange(len(self.rows.x), device=self.rows.x.device)[rows] if isinstance(rows, slice) else rows
+        return self._shard(all_rows)
 
-    def _shard(self, whole: Tensor) -> Tensor:
+    def _shard(self, batch: Tensor) -> Tensor:
         """The rows of this process; with fewer rows than processes, some get a row with weight 0."""
         if self.place.processes == 1:
-            return whole
-        mine = whole[self.place.rank :: self.place.processes]
-        return mine if len(mine) else whole[:1]
+            return batch
+        mine = batch[self.place.rank :: self.place.processes]
+        return mine if len(mine) else batch[:1]
 
     def _shares(self, order: Tensor | None) -> list[dict[str, float]]:
         """`share`, `part` and `total` of `Batch` for every batch of the epoch.

@@ -250,7 +250,7 @@ class CustomData(LightningDataModule):
         """The batches of any split, in the order of its loader."""
         return CustomBatches(self, split)
 
-    def whole(self, split: Split, samples: int | None = None) -> "CustomBatches | list[Batch]":
+    def unsharded(self, split: Split, samples: int | None = None) -> "CustomBatches | list[Batch]":
         """All batches of a split, or its first samples as one batch; every process gets all of them.
 
         The random numbers of the run do not change.

@@ -142,7 +142,7 @@ class InMemoryData(LightningDataModule):
         size = self.evaluation_batch
         return Batches(self.rows[split], self.dataset, size, self.place(), class_weight=self._class_weights())
 
-    def whole(self, split: Split, samples: int | None = None) -> Batches:
+    def unsharded(self, split: Split, samples: int | None = None) -> Batches:
         """A split without shuffling, or its first samples; every process gets all of them."""
         rows = self.rows[split]
         weight = rows.weight if rows.weight is None else rows.weight[:samples]

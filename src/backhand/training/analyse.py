@@ -20,7 +20,7 @@ from backhand.training.module import LightningMLP
 def analyse(module: LightningMLP, data: RunData) -> ErrorAnalysis:
     """The error analysis of the test split with the module's present weights; empty without a test split."""
     module.to(data.place().device)  # Lightning takes it off a GPU when it is done
-    parts = [module.predict_step(batch, 0) | {"loss": _losses(module, batch)} for batch in data.whole("test")]
+    parts = [module.predict_step(batch, 0) | {"loss": _losses(module, batch)} for batch in data.unsharded("test")]
     if not parts:
         return ErrorAnalysis()
     found = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}

@@ -166,7 +166,7 @@ class FlowMetrics(Callback):
         }
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self.batch = next(iter(trainer.datamodule.whole("train", self.samples)))  # type: ignore[attr-defined]
+        self.batch = next(iter(trainer.datamodule.unsharded("train", self.samples)))  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         found = layer_quantities(pl_module.model, pl_module.loss, pl_module.loss_parameters, self.batch)
