@@ -97,7 +97,7 @@ def bytes_of_nothing(path):
 REFUSED = {
     runs_something: "holds more than plain data",
     compressed: "compressed",
-    too_large: "says that",
+    too_large: "declares",
     not_as_large: "with a false size",
     over_each_other: "is not a checkpoint, or is damaged",
     a_long_list: "is not a checkpoint, or is damaged",
