@@ -179,7 +179,7 @@ VALUES = [
     Case(["callbacks.a-b._target_=x.Y"], "callbacks.a-b: must be a name of letters, digits and _"),
     Case(["scheduler=custom", "scheduler._target_=torch.optim.SGD"], "scheduler._target_=torch.optim.SGD: must be"),
     Case(["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.StepLR"], "StepLR cannot be created"),
-    Case(["callbacks.mine._target_=nowhere.Mine"], "callbacks.mine._target_=nowhere.Mine: cannot be found"),
+    Case(["callbacks.mine._target_=nowhere.Mine"], "callbacks.mine._target_=nowhere.Mine: cannot be imported"),
     Case(
         ["logger.mine._target_=lightning.pytorch.callbacks.Timer"],
         "must be the name of a subclass of lightning.pytorch.loggers.logger.Logger",

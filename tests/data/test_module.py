@@ -9,14 +9,14 @@ from backhand.config.dataset_info import DATASETS
 from backhand.data.dataset import SPLITS, split_rows
 from backhand.errors import UserError
 
-SHIPPED = [name for name, info in DATASETS.items() if info.samples is not None]
+SCIKIT_LEARN = [name for name, info in DATASETS.items() if info.samples is not None]
 
 
 def bunch(name):
     return getattr(sklearn.datasets, f"load_{name}")()
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SCIKIT_LEARN)
 def test_dataset_info_is_that_of_the_scikit_learn_data_sets(name):
     data, info = bunch(name), DATASETS[name]
     assert data.data.shape == (info.samples, info.features)
@@ -24,7 +24,7 @@ def test_dataset_info_is_that_of_the_scikit_learn_data_sets(name):
     assert info.image_shape is None or np.prod(info.image_shape) == info.features
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SCIKIT_LEARN)
 def test_the_splits_are_disjoint_and_complete(loaded, name):
     data = loaded(f"data={name}")
     rows = torch.cat([data.rows[split].ids for split in SPLITS])
@@ -36,7 +36,7 @@ def test_digits_has_1257_rows_to_train_on(loaded):
     assert [len(data.rows[split].x) for split in SPLITS] == [1257, 270, 270]
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if DATASETS[name].classes])
+@pytest.mark.parametrize("name", [name for name in SCIKIT_LEARN if DATASETS[name].classes])
 def test_the_splits_are_stratified(loaded, name):
     rows, labels = loaded(f"data={name}").dataset.rows, bunch(name).target
     for split in SPLITS:
@@ -58,7 +58,7 @@ def test_a_class_too_rare_for_every_split_is_refused():
         split_rows([0] * 30 + [1], 31, 0.2, 0.2, 0)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SCIKIT_LEARN)
 def test_standardisation_is_fitted_only_on_the_training_split(loaded, name):
     data, inputs = loaded(f"data={name}", "trainer.precision=64-true"), bunch(name).data
     train = inputs[data.rows["train"].ids.numpy()]

@@ -159,7 +159,7 @@ def test_any_optimizer_and_scheduler_of_torchs_is_named_by_its_class():
         ({"_target_": "os.system"}, "os.system: must be the name of a subclass of torch.optim.optimizer.Optimizer$"),
         ({"_target_": "torch.optim.Nowhere"}, "must be the name of a subclass of torch.optim.optimizer.Optimizer$"),
         ({"_target_": "torch.optim.RMSProp"}, r"\(did you mean RMSprop\?\)$"),
-        ({"_target_": "torch.optmi.RMSprop"}, "torch.optmi.RMSprop: cannot be found"),
+        ({"_target_": "torch.optmi.RMSprop"}, "torch.optmi.RMSprop: cannot be imported"),
         ({"_target_": "torch.optim.RMSprop", "alhpa": 1}, "optimizer.alhpa: no such argument .did you mean alpha"),
     ],
 )

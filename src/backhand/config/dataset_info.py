@@ -29,7 +29,7 @@ class DatasetInfo:
 
 MNIST = DatasetInfo(features=784, classes=10, image_shape=(1, 28, 28), has_test_split=True)
 DATASETS: dict[str, DatasetInfo] = {
-    # shipped inside scikit-learn
+    # part of scikit-learn
     "digits": DatasetInfo(samples=1797, features=64, classes=10, image_shape=(1, 8, 8)),
     "wine": DatasetInfo(samples=178, features=13, classes=3),
     "breast_cancer": DatasetInfo(samples=569, features=30, classes=2),

@@ -12,7 +12,7 @@ from backhand.config.schema import CustomDataConfig, DataConfig, ImagesConfig, T
 from backhand.data.batches import Batches, Place, class_targets
 from backhand.data.custom import CustomData, load_custom
 from backhand.data.dataset import Dataset, Rows, Split
-from backhand.data.shipped import load_shipped
+from backhand.data.scikit_learn import load_scikit_learn
 from backhand.data.teacher import load_teacher
 
 # Rows of a validation or test batch: large, because no activations are saved for a backward pass.
@@ -51,7 +51,7 @@ def load(
         from backhand.data.images import load_images
 
         return load_images(settings, write)
-    return load_shipped(settings)
+    return load_scikit_learn(settings)
 
 
 class InMemoryData(LightningDataModule):

@@ -10,7 +10,7 @@ from backhand.config.schema import DataConfig
 from backhand.data.dataset import Dataset, Rows, split_rows
 
 
-def load_shipped(settings: DataConfig) -> Dataset:
+def load_scikit_learn(settings: DataConfig) -> Dataset:
     """Load a scikit-learn data set; inputs are standardised with the training split's mean and standard deviation."""
     info = DATASETS[settings.name]
     bunch = getattr(sklearn.datasets, f"load_{settings.name}")()
