@@ -259,8 +259,10 @@ def _list(numbers: Sequence[int]) -> str:
 
 
 def _disagreeing(best: Attempt, others: Sequence[Attempt]) -> list[str]:
-    """Another layout that runs as well and comes to another verdict."""
-    said = []
+    """Another layout that runs as well and comes to another verdict, unless its own loss says that this one is right."""
+    said: list[str] = []
+    if best.right and best.truth is not None:
+        return said
     for other in others:
         same = other.layout.said() == best.layout.said()
         if other.match.complete >= best.match.complete and other.right != best.right and not same:
