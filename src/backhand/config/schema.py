@@ -54,7 +54,7 @@ class DataConfig:
         Any, rule(lambda size: size == "full" or (is_whole(size) and size >= 1), "a whole number, 1 or more, or full")
     ] = 32
     val_fraction: Fraction = 0.15  # fraction of the samples for validation
-    test_fraction: BelowOne = 0.15  # must be 0 if the data set has its own test split
+    test_fraction: BelowOne = 0.15  # fraction for the test; 0 if the data set has its own test split
     split_seed: Seed = 0  # separate from seed, so that runs with other seeds have the same test samples
     output_activation: str = MISSING  # the default of model.output_activation; auto: by the task
     loss: str = MISSING  # the default of model.loss; auto: by the task
@@ -86,8 +86,8 @@ class TeacherConfig(DataConfig):
     """Random inputs, and the outputs of a fixed random network as targets."""
 
     samples: Size = MISSING  # number of samples to draw
-    features: Size = MISSING  # D
-    outputs: Size = MISSING  # C
+    features: Size = MISSING  # numbers per sample, D
+    outputs: Size = MISSING  # number of targets, C
     hidden: list[Size] = MISSING  # units of each hidden layer of the teacher
 
 
@@ -96,7 +96,7 @@ class CustomDataConfig(DataConfig):
     """Your own LightningDataModule or torch Dataset; its arguments are further keys."""
 
     is_open: ClassVar[bool] = True
-    _target_: str = MISSING  # its class
+    _target_: str = MISSING  # the class
     features: Size = MISSING  # numbers per sample, D
     classes: Annotated[int, Field(ge=2)] | None = None  # number of classes; null: a regression
     outputs: Size = 1  # number of targets of a regression
@@ -107,21 +107,21 @@ class NetworkArguments:
     """The network arguments `model.*` for scripts without data."""
 
     hidden: list[int] = field(default_factory=lambda: [64])  # units of each hidden layer; [] is a linear model
-    hidden_activation: Any = "tanh"  # of all hidden layers, or a list with one per layer
-    output_activation: str | None = None  # of the last layer; null: the one that matches the loss
-    loss: str = "cross_entropy"  # what is minimised
-    label_smoothing: float | None = None  # cross_entropy
+    hidden_activation: Any = "tanh"  # activation of all hidden layers, or a list with one per layer
+    output_activation: str | None = None  # activation of the last layer; null: the one that matches the loss
+    loss: str = "cross_entropy"  # the loss function
+    label_smoothing: float | None = None  # cross_entropy: smoothing of the target probabilities
     class_weight: Any = None  # cross_entropy: one number per class, or balanced, N / (classes × N of the class)
     pos_weight: Any = None  # binary_cross_entropy: weight of positives, one number or one per output
-    huber_delta: float | None = None  # huber: beyond it the loss is linear
+    huber_delta: float | None = None  # huber: error beyond which the loss is linear
 
 
 @dataclass
 class ModelConfig(NetworkArguments):
     """The network."""
 
-    output_activation: str = "${data.output_activation}"  # of the last layer
-    loss: str = "${data.loss}"  # what is minimised
+    output_activation: str = "${data.output_activation}"  # activation of the last layer
+    loss: str = "${data.loss}"  # the loss function
     # the backward pass: hand (backpropagation), autograd (torch's graph), another rule, or FILE.py:NAME
     gradient: str = "hand"
     straight_through_window: Positive = 1.0  # straight_through: |z| up to which a flat activation passes δ on
@@ -143,8 +143,8 @@ class SGDConfig(OptimizerConfig):
 
     target: ClassVar[str] = "torch.optim.SGD"
     lr: Positive = MISSING  # the learning rate α
-    momentum: BelowOne = 0.0  # μ
-    weight_decay: NotNegative = 0.0  # λ, of an L2 penalty
+    momentum: BelowOne = 0.0  # momentum μ
+    weight_decay: NotNegative = 0.0  # λ of the L2 penalty
 
 
 @dataclass
@@ -153,9 +153,9 @@ class AdamConfig(OptimizerConfig):
 
     target: ClassVar[str] = "torch.optim.Adam"
     lr: Positive = MISSING  # the learning rate α
-    betas: Annotated[list[BelowOne], rule(lambda betas: len(betas) == 2, "two numbers")] = MISSING  # of both moments
+    betas: Annotated[list[BelowOne], rule(lambda betas: len(betas) == 2, "two numbers")] = MISSING  # for both moments
     eps: NotNegative = MISSING  # added to the denominator
-    weight_decay: NotNegative = 0.0  # λ, of an L2 penalty
+    weight_decay: NotNegative = 0.0  # λ of the L2 penalty
 
 
 @dataclass
@@ -170,7 +170,7 @@ class CustomOptimizerConfig(OptimizerConfig):
     """Another optimizer of torch, or your own; its arguments are further keys."""
 
     is_open: ClassVar[bool] = True
-    _target_: str = MISSING  # its class
+    _target_: str = MISSING  # the class
 
 
 @dataclass
@@ -184,7 +184,7 @@ class SchedulerConfig:
 class CosineConfig(SchedulerConfig):
     """Half a cosine from optimizer.lr down to min_lr over trainer.max_epochs."""
 
-    min_lr: NotNegative = 0.0  # the last learning rate
+    min_lr: NotNegative = 0.0  # the lowest learning rate
 
 
 @dataclass
@@ -192,14 +192,14 @@ class StepConfig(SchedulerConfig):
     """Multiply the learning rate by a factor every few epochs."""
 
     every: Count = MISSING  # epochs between two steps
-    factor: Fraction = MISSING  # what the learning rate is multiplied by
+    factor: Fraction = MISSING  # factor of the learning rate
 
 
 @dataclass
 class PlateauConfig(SchedulerConfig):
     """Multiply the learning rate by a factor when the objective does not improve."""
 
-    factor: Fraction = MISSING  # what the learning rate is multiplied by
+    factor: Fraction = MISSING  # factor of the learning rate
     patience: Index = MISSING  # epochs without improvement
     min_lr: NotNegative = 0.0  # the lowest learning rate
 
@@ -209,7 +209,7 @@ class CustomSchedulerConfig(SchedulerConfig):
     """Another scheduler of torch, or your own; its arguments are further keys."""
 
     is_open: ClassVar[bool] = True
-    _target_: str = MISSING  # its class
+    _target_: str = MISSING  # the class
     interval: Annotated[str, one_of("epoch", "step")] = "epoch"  # when the scheduler steps
 
 
@@ -279,7 +279,7 @@ class LoggerConfig:
     """Loggers besides metrics.csv; further keys are loggers with a `_target_`."""
 
     is_open: ClassVar[bool] = True
-    tensorboard: bool = False  # in the run's folder
+    tensorboard: bool = False  # write TensorBoard files to the run's folder
     wandb: WandbConfig | None = None
 
 
@@ -287,7 +287,7 @@ class LoggerConfig:
 class EarlyStoppingConfig:
     """Stop when the objective does not improve."""
 
-    patience: Count = 10  # epochs
+    patience: Count = 10  # epochs without improvement
     min_delta: NotNegative = 0.0  # smaller changes are not an improvement
 
 
@@ -304,7 +304,7 @@ class AuditConfig:
 class FlowConfig:
     """Per-layer δ, gradient norms, dead and saturated units, for a fixed batch after every epoch."""
 
-    samples: Count = 256  # of the training split
+    samples: Count = 256  # number of training samples
 
 
 @dataclass
@@ -346,16 +346,16 @@ class TrainConfig:
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    seed: Seed = 0  # of the initial weights and the order of the samples
+    seed: Seed = 0  # for the initial weights and the order of the samples
     objective: str = "val/loss"  # selects the best checkpoint, controls early stopping, is returned to the sweeper
     compile: bool = False  # forward, backward and update as one compiled function
     on_nan: Annotated[str, one_of(*ON_NAN)] = "stop"  # if a loss or gradient is not finite: stop, skip or continue
     # the exit status of a run that diverged: 1 (fail) or 0 (ok); for sweeps see sweep.max_failures
     on_divergence: Annotated[str, one_of("fail", "ok")] = "fail"
     ckpt_path: str | None = None  # a checkpoint to start from; auto: the newest complete one in hydra.run.dir
-    plots: bool | None = None  # null: only for single runs, not in sweeps
+    plots: bool | None = None  # draw plots; null: only for single runs, not in sweeps
     report: bool | None = None  # report.html; null: for single runs, and one for a whole sweep
-    name: str | None = None  # of the run, for W&B
+    name: str | None = None  # name of the run, for W&B
     tags: list[str] = field(default_factory=list)  # labels of the run, for W&B
     imports: list[str] = field(default_factory=list)  # your own modules, or files FILE.py, to import first
 
