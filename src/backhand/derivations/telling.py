@@ -259,7 +259,7 @@ def _list(numbers: Sequence[int]) -> str:
 
 
 def _disagreeing(best: Attempt, others: Sequence[Attempt]) -> list[str]:
-    """Another layout that runs as well and comes to another verdict, unless its own loss says that this one is right."""
+    """Another layout that runs as well and comes to another verdict; none where its own loss says: right."""
     said: list[str] = []
     if best.right and best.truth is not None:
         return said
