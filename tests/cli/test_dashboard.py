@@ -99,7 +99,7 @@ def test_a_dry_run_prints_what_is_sent(command, server, tmp_path):
         (["entity=team", "projct=digits"], {}, "projct: no such key (did you mean project?)"),
         (["entity=team", "project=digits", "objective=val/los"], {}, "(did you mean val/loss?)"),
         (["entity=team", "project=digits", "settings=[optimiser.lr]"], {}, "(did you mean optimizer.lr?)"),
-        (["entity=team", "project=digits", "name=🙂"], {}, "no emoji"),
+        (["entity=team", "project=digits", "name=🙂"], {}, "does not allow emoji"),
         (["entity=team", "project=digits", "dry_run=perhaps"], {}, "dry_run=perhaps: must be true or false"),
     ],
 )

@@ -102,13 +102,13 @@ if "RANK" in os.environ:
     backpropagation.backward = lambda *a: called.write("once\\n") and derived(*a)
 if os.environ.get("RANK") == "1":
     from backhand.data.batches import Batches
-    original = Batches._beginning_at
+    original = Batches._batches_from
     def beginning_at(self, first):
         for number, batch in enumerate(original(self, first), first):
             if self.shuffle_seed is not None and number == 3:
                 batch.x[0, 0] = float("inf")
             yield batch
-    Batches._beginning_at = beginning_at
+    Batches._batches_from = beginning_at
 """
 
 
