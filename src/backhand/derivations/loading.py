@@ -154,7 +154,7 @@ def _copies(names: dict[str, Any]) -> dict[str, Any]:
     """Copies of the arrays and tensors among them, and of what may hold some."""
     found = {}
     for name, value in names.items():
-        if hasattr(value, "detach"):
+        if hasattr(value, "detach") and not isinstance(value, ModuleType):
             found[name] = value.detach().clone()
         elif not name.startswith("__") and not isinstance(value, ModuleType | FunctionType | type):
             with contextlib.suppress(Exception):  # an open file, say

@@ -247,8 +247,11 @@ def parsed(text: str, key: str) -> list[ast.stmt]:
 
 
 def keeps_default(name: str, optional: bool, means: Meaning) -> bool:
-    """Whether an argument with a default is left alone: sizes, and an alpha that may be a slope as well as a rate."""
-    kinds = ("samples", "cache", "hiddens", "inputs", "outputs", "sizes")
+    """Whether an argument with a default is left alone: sizes, and an alpha that may be a slope as well as a rate.
+
+    A batch size is none of them: with a smaller one than the batch several steps would be taken for one.
+    """
+    kinds = ("cache", "hiddens", "inputs", "outputs", "sizes")
     return optional and (means.kind in kinds or (means.kind == "rate" and name in ("alpha", "step")))
 
 

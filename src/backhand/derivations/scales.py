@@ -39,7 +39,7 @@ def differences(case: Case, draw: Draw, ask: Callable[[Draw], Outcome | None]) -
     """The central differences of the derivation's own loss, and whether it is computed in float32.
 
     Returns:
-        None where it returns no loss.
+        None where it returns no loss, or one that no parameter changes.
     """
     first = ask(draw)
     if first is None or first.loss is None:
@@ -67,6 +67,8 @@ def differences(case: Case, draw: Draw, ask: Callable[[Draw], Outcome | None]) -
                     return None
                 slopes[index] = (above - below) / (2 * step)
             found[(kind, layer)] = slopes
+    if not any(bool(slopes.any()) for slopes in found.values()):
+        return None  # a constant is no loss
     return found, float32
 
 

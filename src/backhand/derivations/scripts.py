@@ -32,7 +32,7 @@ def judge_script(source: Source, name: str, settings: Settings) -> Answer:
     question = Question(source, name, None, None, depth)
     judge = Judge(question, settings)
     attempts: list[Attempt] = []
-    shapes = ""
+    shapes, is_guess = "", False
     for before, after in turns(source, name):
         arrays = _arrays(before, question)
         changed = {
@@ -43,10 +43,11 @@ def judge_script(source: Source, name: str, settings: Settings) -> Answer:
         if not any(_root(key) == name for key in changed):
             continue
         shapes = ", ".join(f"{key} {arrays[key].shape}" for key in changed)
-        for chain, layout, x, y in _chains(arrays, changed, depth, after, name):
+        for chain, layout, x, y, has_target in _chains(arrays, changed, depth, after, name):
             biases = {re.split(r"\W+", name)[-1]: Meaning(*key) for key, name in chain.items() if key[0] == "b"}
             layout = replace(layout, thresholds=question.has_thresholds(biases))
             attempts.append(judge.judged(_attempt(chain, changed, layout, x, y, settings, arrays)))
+            is_guess |= not has_target
             if attempts[-1].right:
                 break
         if attempts:
@@ -59,6 +60,8 @@ def judge_script(source: Source, name: str, settings: Settings) -> Answer:
             f"{depth} layers; the number of hidden layers is that of model.hidden"
         )
     best = min(attempts, key=lambda each: each.order)
+    if is_guess and not best.right and not best.diagnosis.explained:
+        raise RefusedError(f"{source.path}: which array holds the targets cannot be told; call it y, labels or targets")
     answer = tell(judge, best)
     answer.remarks.append("It was run on its own data and weights, for one turn of its loop.")
     return answer
@@ -98,8 +101,8 @@ def _chains(
     depth: int,
     after: Mapping[str, Any],
     name: str,
-) -> Iterator[tuple[dict[Key, str], Layout, np.ndarray, np.ndarray]]:
-    """The ways in which weights follow upon each other from an x to a y, by their shapes."""
+) -> Iterator[tuple[dict[Key, str], Layout, np.ndarray, np.ndarray, bool]]:
+    """The ways in which weights follow upon each other from an x to a y, by their shapes; whether y is named so."""
     some = _weights(changed, depth, name)
     if len(some) != depth:
         return
@@ -110,9 +113,8 @@ def _chains(
     xs = [key for key in data if key not in changed and (found := meaning(key, depth)) and found.kind == "x"] or [
         key for key in data if key not in changed
     ]
-    ys = [key for key in data if key not in changed and (found := meaning(key, depth)) and found.kind == "y"] or [
-        key for key in data if key not in changed
-    ]
+    targets = [key for key in data if key not in changed and (found := meaning(key, depth)) and found.kind == "y"]
+    ys = targets or [key for key in data if key not in changed]
     for orientation, samples in product(("(in, out)", "(out, in)"), ("rows", "columns")):
         ours = {key: arrays[key] if orientation == "(in, out)" else arrays[key].T for key in some}
         orders = (each for each in permutations(some) if _follow(each, ours))
@@ -120,7 +122,7 @@ def _chains(
             continue
         D, C = ours[weights[0]].shape[0], ours[weights[-1]].shape[1]
         for x_name, y_name in product(xs, ys):
-            x, y = _rows(data[x_name], samples, D), _rows(data[y_name], samples, C)
+            x, y = _rows(data[x_name], samples, D), _rows(_one_hot(data[y_name], C), samples, C)
             if x is None or y is None or x_name == y_name:
                 continue
             if len(x) != len(y) == 1 or len(y) != len(x) == 1:  # one of them is the loop's own sample, the first one
@@ -140,9 +142,16 @@ def _chains(
                 ]
                 if named or len(fitting) == 1:
                     chain[("b", layer)] = min(named or fitting, key=lambda other: _root(other) != _root(key))
-            yield chain, Layout(samples, orientation), x, y
+            yield chain, Layout(samples, orientation), x, y, bool(targets)
             if len(x) > 1:  # a loop over samples has seen the first one
-                yield chain, Layout(samples, orientation), x[:1], y[:1]
+                yield chain, Layout(samples, orientation), x[:1], y[:1], bool(targets)
+
+
+def _one_hot(array: np.ndarray, C: int) -> np.ndarray:
+    """Class numbers (B,) as rows (B, C); anything else as it is."""
+    if array.ndim != 1 or len(array) == C or C == 1 or not np.isin(array, np.arange(C)).all():
+        return array
+    return np.eye(C)[array.astype(int)]
 
 
 def _follow(weights: Sequence[str], ours: Mapping[str, np.ndarray]) -> bool:

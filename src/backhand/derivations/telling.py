@@ -59,6 +59,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             answer.sentences += _smallest(judge, best)
         if missing:
             answer.remarks.append(f"Expected and not found: {', '.join(missing)}.")
+        if not problem and (doubt := _doubt(judge, best)):
+            answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
     _, *rest = best.draws[0].sizes
     if judge.settings.sizes is None and answer.status == "right" and len(set(rest)) == 1 < rest[0]:
         answer.status = "unjudged"
@@ -92,6 +94,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             f"A penalty is in it: {best.diagnosis.penalty:.6g} times the weight is added to each weight's gradient."
         )
     answer.remarks += [_sentence(note) for note in judge.question.notes]
+    if judge.question.has_argument("epochs"):
+        answer.remarks.append("It was run for one epoch; what it keeps from one epoch to the next is not judged.")
     answer.remarks += remarks
     answer.remarks += [] if problem else _disagreeing(best, others)
     if judge.settings.sizes is None and best.case.B == 1 and best.layout.samples != "number" and str(judge.stopped):
@@ -196,6 +200,26 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
             added = f": {other.diagnosis.penalty:.4g} W is added" if other.diagnosis.penalty else ""
             return "", [f"With regularisation of {PENALTY:g} it is right, too{added}."]
     return "", []
+
+
+def _doubt(judge: Judge, best: Attempt) -> str:
+    """Why a wrong answer that nothing explains may come from a reading that is not meant; empty where it cannot."""
+    if best.diagnosis.explained or best.fixed or best.truth is not None:
+        return ""
+    weights = {name: each for name, each in best.diagnosis.verdicts.items() if name.startswith("dW")}
+    misshapen = [name for name, each in weights.items() if each.shape != each.expected]
+    if absent := [judge.quantity(key) for key in best.match.missing if key[0] == "W"]:
+        return f"{', '.join(absent)} was not found, and nothing explains the rest; say how it is called, with call=."
+    swapped = sorted(each.shape for each in weights.values()) == sorted(each.expected for each in weights.values())
+    if misshapen and not swapped:  # two under each other's names are a mistake of the person's
+        what = f"{', '.join(misshapen)} has another shape than its weight"
+        return f"{what}, and nothing explains it; say how it is called, with call=."
+    _, *rest = best.draws[0].sizes
+    small = (B for B in range(1, min(4, best.case.B)) if (other := judge.again(best, (B, *rest))) and other.right)
+    if best.match.steps and (B := next(small, 0)):
+        samples = "one sample" if B == 1 else f"{B} samples"
+        return f"it is right for {samples}, and with {best.case.B} it may take several steps; say sizes=[{B}, …]."
+    return ""
 
 
 def _smallest(judge: Judge, best: Attempt) -> list[str]:
