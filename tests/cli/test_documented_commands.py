@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from tests.cli.conftest import ROOT
+from tests.cli.test_pages import anchor
 
 from backhand.calculus.functions import Prediction
 from backhand.config import CONF
@@ -104,20 +105,18 @@ def test_the_readme_is_short_and_shows_the_function_as_it_is_in_the_source():
 
 
 def headings(page):
-    """The anchors of a page, as GitHub makes them."""
+    """The anchors of a page."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    return {
-        re.sub(r"[^\w\- ]", "", line.strip().lower()).replace(" ", "-") for line in re.findall("^#+ (.*)", text, re.M)
-    }
+    return {anchor(line) for line in re.findall("^#+ (.*)", text, re.M)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_to_a_file_leads_to_it(page):
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
-        path, _, anchor = target.partition("#")
+        path, _, heading = target.partition("#")
         file = page.parent / path if path else page
         assert file.exists(), target
-        assert not anchor or anchor in headings(file), target
+        assert not heading or heading in headings(file), target
 
 
 def test_the_start_page_names_every_page():
