@@ -11,9 +11,7 @@ PAGES = DOCS | {name: (ROOT / name).read_text(encoding="utf-8") for name in ("RE
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 PROGRAMS = ("python ", "make ", "pip ", "wandb ")
 
-# Pages that open otherwise, and why.
-OPENS_OTHERWISE = {"check_your_derivation.md": "its first section has three commands, each with the answer to it"}
-# More words than this need a summary; the tutorial and the pages above are read from start to end.
+# More words than this need a summary.
 LONG = 1000
 
 
@@ -57,20 +55,14 @@ def summary_faults(page: str) -> list[str]:
     return found + [f"no link to {each!r}" for each in sections if f"(#{anchor(each)})" not in summary[1]]
 
 
-@pytest.mark.parametrize("name", sorted(DOCS.keys() - OPENS_OTHERWISE))
+@pytest.mark.parametrize("name", DOCS)
 def test_a_page_opens_with_its_purpose_and_three_commands(name):
     assert opening_faults(DOCS[name]) == []
 
 
-@pytest.mark.parametrize(
-    "name", sorted(name for name in DOCS.keys() - OPENS_OTHERWISE if len(DOCS[name].split()) > LONG)
-)
+@pytest.mark.parametrize("name", [name for name, page in DOCS.items() if len(page.split()) > LONG])
 def test_a_long_page_begins_with_a_summary(name):
     assert summary_faults(DOCS[name]) == []
-
-
-def test_a_page_that_opens_otherwise_exists():
-    assert set(OPENS_OTHERWISE) <= set(DOCS)
 
 
 GOOD = """# Title

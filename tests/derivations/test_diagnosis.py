@@ -12,9 +12,10 @@ from tests.calculus.settings import FITTING, HIDDEN_ACTIVATIONS, LOSSES
 from tests.derivations.spoiled import EDITS, LOSS, OF_SCALE, SQUARE, G, build, deep_edits
 
 from backhand.calculus.backpropagation import Criterion, Network
-from backhand.derivations.cases import SIZES, draw_case
+from backhand.calculus.chain import layers
+from backhand.derivations.cases import SIZES, different, draw_case
 from backhand.derivations.diagnosis import Diagnosis, diagnose
-from backhand.derivations.mistakes import catalogue
+from backhand.derivations.mistakes import catalogue, in_delta
 from backhand.derivations.steps import Case, derive, quantities
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -537,6 +538,16 @@ def test_of_several_draws_the_first_that_is_wrong_is_named():
     diagnosis = diagnose(case, found)
     assert not diagnosis.explained
     assert "in draw 1, the error sits in row 2 alone" in diagnosis.sentences[0]
+
+
+def test_the_forms_of_a_mistake_are_told_apart_so_that_a_deep_network_has_few_single_mistakes():
+    """Else each form in one layer goes with each form of the same mistake in the next, and they grow without limit."""
+    for layer in layers(4)[1:]:
+        forms = [(mistake.name, mistake.variant, mistake.step) for mistake in in_delta(layer)]
+        assert len(set(forms)) == len(forms)
+    network, criterion = Network("tanh", "identity"), Criterion("mse")
+    three, six = (different(draw_case(network, criterion, sizes=(7, *[4] * n))) for n in (4, 7))
+    assert six < 6 * three  # a mistake may begin and end in any layer, so they grow as the square of the depth
 
 
 def test_every_entry_has_the_right_line_and_another_one():

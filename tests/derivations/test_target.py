@@ -301,8 +301,9 @@ def test_a_file_that_ends_its_process_or_never_ends_gets_one_line(tmp_path, caps
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (FUNCTION.replace("+ b_O", ""), "(b_O is left out); mend that first"),
-        (FUNCTION.replace("torch.sigmoid(x @ W_I + b_I)", "x @ W_I + b_I"), "(g is left out)"),
+        (FUNCTION.replace("+ b_O", ""), "(b_O is left out; mend that first)"),
+        (FUNCTION.replace("torch.sigmoid(x @ W_I + b_I)", "x @ W_I + b_I"), "(g is left out"),
+        (FUNCTION.replace("torch.sigmoid", "torch.relu"), "(it is that of model.hidden_activation=relu"),
         (FUNCTION.replace("return h @ W_O + b_O", "return h"), "its shape is (7, 5), and should be (7, 3)"),
         (FUNCTION.replace("return h @ W_O + b_O", "return 'z'"), "forward returned a str"),
         (FUNCTION.replace(", delta_O.sum(0)", ""), "returned 4 gradients, and there are 5 inputs"),
@@ -332,7 +333,11 @@ def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
         ([f"target={ROOT}/examples/right.py:TwoLayers", "model.class_weight=[1,2]"], "2 numbers for 3 outputs"),
         ([f"target={ROOT}/examples/right.py:TwoLayers", "time_limit=0"], "above 0"),
         ([f"target={ROOT}/examples/right.py:TwoLayers", "call=x ="], "call=x =: syntax error"),
-        ([f"target={ROOT}/examples/right.py:TwoLayers", "call=n = 3"], "must end with a value"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "call=n = 3"], "must be Python that ends with a value"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "call='backward(x, y)'"], "without quotes"),
+        ([f"target={ROOT}/examples/right.py:TwoLayers", "call="], "must be Python that ends with a value"),
+        (["target=/dev/null"], "is no regular file"),
+        (["call=backward(x, y)"], "name it with target=FILE:NAME"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(arguments, reason, capsys):

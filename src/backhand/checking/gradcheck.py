@@ -97,8 +97,11 @@ def gradcheck(command_line: list[str]) -> int:
     python = {key: value for key, equals, value in split if equals and key in VERBATIM}
     plain = [f"{key}=given" if (key := each.partition("=")[0]) in python else each for each in command_line]
     given = {argument.partition("=")[0] for argument in command_line}
-    if "target" in python:
+    targets_own = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
+    if "target" in python or targets_own:
         try:
+            if "target" not in python:
+                _refuse(targets_own, "is for a derivation of your own; name it with target=FILE:NAME")
             arguments = parse(GradcheckArguments, plain, USAGE)
             _refuse(
                 given & {"only", "folder", "processes", "verbose"},
@@ -117,8 +120,6 @@ def gradcheck(command_line: list[str]) -> int:
             return NOT_JUDGED
     arguments = parse(GradcheckArguments, plain, USAGE)
     import_modules(arguments.imports)
-    targets_own = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
-    _refuse(targets_own, "is for a derivation of your own; name it with target=FILE:NAME")
     names = _names(arguments.only)
     if arguments.processes is not None:
         _positive("processes", arguments.processes)

@@ -13,7 +13,10 @@ from backhand.derivations.binding import Binder
 from backhand.derivations.layouts import Draw, Layout, by_name
 from backhand.derivations.leaves import Leaf, Resolver, arrays_in, leaves, plain, returned
 from backhand.derivations.loading import EndedError, RefusedError, fresh, place, said
-from backhand.derivations.question import Question, parsed
+from backhand.derivations.question import Question
+
+# How far a call got whose loss stops, or that left no gradient; further than any line of a file.
+RAN = 10**6
 
 
 @dataclass
@@ -72,7 +75,7 @@ def ask(
     except (RefusedError, EndedError):
         raise
     except (Exception, SystemExit) as error:
-        raise RefusedError(*_told(question, error, names)) from None
+        raise RefusedError(f"loss={question.loss}: {_told(question, error, names)[0]}", RAN) from None
     outcome.float32 = any(leaf.value.dtype == np.float32 for leaf in outcome.leaves)
     return outcome
 
@@ -119,14 +122,14 @@ def _own_loss(
 ) -> float | None:
     """The loss by the user's own words, or what is returned under its name."""
     if question.loss is not None:
-        if question.loss.isidentifier() or ("." in question.loss and "(" not in question.loss):
+        if question.loss_statements is None:
             function = names.get(question.loss)
             if function is None:
                 raise EndedError(f"loss={question.loss}: {question.source.path} has no function of that name")
             binder = Binder(question, names, draw, layout, penalty)
             value = function(*binder.arguments(function, question.loss))
         else:
-            value, _ = called(parsed(question.loss, "loss"), names)
+            value, _ = called(question.loss_statements, names)
         value = value[0] if isinstance(value, tuple) else value
         return float(np.asarray(plain(value)).sum())
     numbers = [leaf for leaf in leaves if leaf.value.size == 1 and leaf.value.ndim == 0 and leaf.origin == "returned"]

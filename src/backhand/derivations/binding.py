@@ -14,7 +14,7 @@ from backhand.derivations.layouts import FORMS, NUMBERED, Draw, Layout
 from backhand.derivations.leaves import has_arrays
 from backhand.derivations.loading import RefusedError
 from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning
-from backhand.derivations.question import Question, keeps_default, template
+from backhand.derivations.question import Question, keeps_default, template, texts
 
 # The learning rate that is given where one is asked for, and the largest nesting of what is returned.
 RATE = 0.1
@@ -158,7 +158,7 @@ class Binder:
         }[known.kind]
 
     def _by_name(self, name: str) -> Any:
-        known = self._meaning(name, [*self.question.tokens()])
+        known = self._meaning(name, [*self.question.tokens])
         if known is None or known.kind in ("parameters", "cache"):
             raise KeyError(name)
         return self.value(known, name, None)
@@ -219,21 +219,17 @@ class Binder:
         return None
 
     def _roles(self, kind: str, definition: ast.FunctionDef | None) -> Any:
-        texts = {
-            node.value
-            for node in ast.walk(definition or self.question.source.tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
+        written = texts((*self.question.reached(definition),) or (self.question.source.tree,))
         if kind == "cache":
             names = [
                 text
-                for text in texts
-                if (found := meaning(text, self.depth, texts)) and found.kind in ("z", "a", "yhat", "x")
+                for text in written
+                if (found := meaning(text, self.depth, written)) and found.kind in ("z", "a", "yhat", "x")
             ]
             return Roles(self._by_name, names)
         named: dict[tuple[str, int], str] = {}
-        for text in sorted(texts):
-            found = self._meaning(text, [*texts])
+        for text in sorted(written):
+            found = self._meaning(text, [*written])
             if found and found.kind in ("W", "b") and found.layer:
                 named.setdefault((found.kind, found.layer), text)
         if not named and (built := self._instance()) is not None:

@@ -15,8 +15,8 @@ from backhand.derivations.steps import Case
 # Samples, inputs, hidden units, outputs: all different, so that a wrong shape is seen, and no product of some of them
 # and 2 equals another one, so that factors are told apart.
 SIZES = (7, 4, 5, 3)
-# How many batches are drawn to find one that tells the mistakes apart.
-DRAWS = 6
+# How many batches are drawn to find one that tells the mistakes apart; fewer in a deep network, where each takes time.
+DRAWS, DRAWS_DEEP, DEEP = 6, 2, 4
 
 
 def draw_case(
@@ -53,7 +53,7 @@ def draw_case(
         before = drawn()
         return replace(drawn(), previous=before)
 
-    return max((pair() for _ in range(DRAWS)), key=different)
+    return max((pair() for _ in range(DRAWS if depth < DEEP else DRAWS_DEEP)), key=different)
 
 
 def different(case: Case) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backhand.calculus.chain import Layer, layers
 from backhand.derivations.mistakes import COMMON_FACTOR, LATE, PENALISED_BIAS, PENALTY, UPDATED, Late, in_gradients
-from backhand.derivations.search import AT_ONCE, ENOUGH, ZERO, Made, Paths, cost, count, mixture, proportion, search
+from backhand.derivations.search import AT_ONCE, ENOUGH, ZERO, Made, Paths, cost, mixture, proportion, search
 from backhand.derivations.steps import Case, Mistake, altered, derive, quantities
 
 # What a result may be off by and still be right, relative to its norm: float64 leaves 1e-14, and a derivation may have
@@ -298,7 +298,7 @@ def _cheapest(question: _Question, paths: Paths, lines: dict[str, _Lines], with_
     M = len(paths.made)
     in_deltas = torch.tensor([mistakes + 1e-3 * rank for mistakes, rank in map(cost, paths.made)], dtype=torch.float64)
     in_deltas += UNEXPLAINED * torch.tensor([len(own) for own in paths.own]) + 1e-9 * torch.arange(M)
-    counts = torch.tensor([count(made) for made in paths.made])
+    counts = torch.tensor(paths.counts)
     # A deviating δ under a mistake is nonsense.
     deviating = IMPOSSIBLE * (counts > 0)
     names: dict[str, int] = {}

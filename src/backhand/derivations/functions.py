@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.backpropagation import Network
 from backhand.derivations.answer import Answer
 from backhand.derivations.binding import Binder
@@ -113,9 +114,11 @@ def _upstream(question: Question, name: str, layout: Layout, case: Case, draw: D
         return case.network, steps[case.last.upstream]
     if _close(output, draw.z[-1]):
         return Network(case.network.hidden_activation, "identity"), steps[case.last.delta]
+    g, f = case.network.hidden_activation, case.network.output_activation
+    named = f"the network with g {g if isinstance(g, str) else ', '.join(g)} and f {f}"
     raise RefusedError(
-        f"{question.source.path}: {name}.forward returns neither ŷ nor z_O"
-        f"{_forward_mistake(case, draw, output)}; mend that first",
+        f"{question.source.path}: {name}.forward returns neither ŷ nor z_O of {named}"
+        f"{_forward_mistake(case, draw, output)}",
         3,
     )
 
@@ -167,14 +170,18 @@ def _gradients(question: Question, name: str, layout: Layout, draw: Draw, upstre
 
 
 def _forward_mistake(case: Case, draw: Draw, output: np.ndarray) -> str:
-    """What the forward pass may have forgotten."""
+    """What the forward pass may have forgotten, or whose it is."""
     if output.shape != draw.z[-1].shape:
         return f" (its shape is {output.shape}, and should be {draw.z[-1].shape})"
     first = case.draw(0)
     for what, changed in _forgotten(first):
         for value in (changed.forward[0][-1], changed.yhat):
             if _close(output, value.numpy()):
-                return f" ({what} is left out)"
+                return f" ({what} is left out; mend that first)"
+    for g, each in ACTIVATIONS.items():
+        for f in ACTIVATIONS if each.hidden else ():
+            if _close(output, replace(first, network=Network(g, f)).yhat.numpy()):
+                return f" (it is that of model.hidden_activation={g} model.output_activation={f})"
     return ""
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.chain import labels
 from backhand.calculus.losses import LOSSES
-from backhand.derivations.asking import Outcome, ask
+from backhand.derivations.asking import RAN, Outcome, ask
 from backhand.derivations.cases import draw_case
 from backhand.derivations.diagnosis import TOLERANCE, Diagnosis, Verdict, diagnose
 from backhand.derivations.drawing import draws_of, first_draw, verify, with_classes
@@ -30,8 +30,8 @@ DRAWS = 3
 DRAWS_OF_ONE = 8  # where every size is 1, and a draw gives one number a gradient
 # How many of the readings that run are run on every draw, and how many of these are judged.
 RUNNING, READINGS = 24, 4
-# How far an attempt got that ran, but left no gradient, or one that is no number; further than any line of a file.
-RAN, RETURNED = 10**6, 10**7
+# How far an attempt got that left a gradient that is no number.
+RETURNED = 10 * RAN
 
 
 @dataclass(frozen=True)
@@ -460,7 +460,8 @@ class Judge:
     def _refusal(self) -> str:
         if self.out_of_time:
             text = "there was no time to try every reading of its arguments; give it more, with time_limit=60"
-            return f"{self.question.source.path}: {text}"
+            furthest = f"; so far: {self.stopped}" if str(self.stopped) else ""
+            return f"{self.question.source.path}: {text}{furthest}"
         text = str(self.stopped)
         if self.question.call is None and "call=" not in text:
             function = self.question.function

@@ -174,7 +174,10 @@ def place(error: BaseException, path: Path) -> str:
 
 def said(error: BaseException) -> str:
     """The error in one line, and not a long one."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # of a class of the file's own
+        text = ""
     text = text if len(text) <= 160 else f"{text[:160]}…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

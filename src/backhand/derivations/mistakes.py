@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
+import torch
 from torch import Tensor
 
 from backhand.calculus.activations import ACTIVATIONS
@@ -27,9 +28,29 @@ from backhand.derivations.steps import (
     with_mean,
 )
 
-# Of the penalty's mistakes, which the diagnosis puts into words, for only it knows what is expected.
 # The derivatives that people know by heart, and write where another one belongs.
 FAMILIAR = ("sigmoid", "tanh")
+# A derivative with a piece missing or wrong: by activation, what is written, as a function of z and a, and the slip.
+INCOMPLETE: dict[str, tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], str], ...]] = {
+    "tanh": (
+        ("1 − {a}", lambda z, a: 1 - a, "the square is missing"),
+        ("{a}²", lambda z, a: a * a, "the 1 − is missing"),
+        ("1 + {a}²", lambda z, a: 1 + a * a, "its sign is wrong"),
+        ("(1 − {a})²", lambda z, a: (1 - a).square(), "the difference is squared, not {a}"),
+    ),
+    "sigmoid": (
+        ("1 − {a}", lambda z, a: 1 - a, "the factor {a} is missing"),
+        ("{a} (1 + {a})", lambda z, a: a * (1 + a), "its sign is wrong"),
+    ),
+    "silu": (
+        ("σ({z})", lambda z, a: z.sigmoid(), "the second term of the product rule is missing"),
+        ("σ({z}) + σ′({z})", lambda z, a: z.sigmoid() * (2 - z.sigmoid()), "the factor {z} of σ′ is missing"),
+        ("{z} σ′({z})", lambda z, a: a * (1 - z.sigmoid()), "the first term of the product rule is missing"),
+        ("σ′({z})", lambda z, a: z.sigmoid() * (1 - z.sigmoid()), "that is the derivative of σ"),
+    ),
+    "gelu": (("Φ({z})", lambda z, a: torch.special.ndtr(z), "the second term of the product rule is missing"),),
+}
+# Of the penalty's mistakes, which the diagnosis puts into words, for only it knows what is expected.
 PENALTY, PENALISED_BIAS = "weight decay inside", "bias penalised"
 # Of what all gradients have in common and should not.
 COMMON_FACTOR = "common factor"
@@ -198,6 +219,7 @@ def _on_the_way_back(layer: Layer) -> list[Mistake]:
                     d[above.delta] @ (d.case.W(other).mT if sign else d.case.W(other))
                 ),
                 yours=(f"{above.W}ᵀ", f"{other.W}{sign}"),
+                variant=f"{other.index - layer.index}{sign}",
             )
             for other in neighbours
             for sign in ("", "ᵀ")
@@ -223,6 +245,7 @@ def _on_the_way_back(layer: Layer) -> list[Mistake]:
                 yours=(f"{above.W}ᵀ", f"{above.dW}{'ᵀ' if transposed else ''}"),
                 rank=1,
                 any_size=True,
+                variant="transposed" if transposed else "",
             )
             for transposed in (True, False)
         ),
@@ -310,6 +333,7 @@ def _in_activation(layer: Layer) -> list[Mistake]:
                 rule=at(lambda d, point=point: d.case.z(point)),  # type: ignore[misc]
                 yours=(prime, f"{g}′({point.z})"),
                 applies=lambda c, point=point: c.z(point).shape == c.z(layer).shape,  # type: ignore[misc]
+                variant=f"{point.index - layer.index}",
             )
             for point in layers(layer.depth)
             if abs(point.index - layer.index) == 1
@@ -320,6 +344,7 @@ def _in_activation(layer: Layer) -> list[Mistake]:
             rule=at(lambda d: d.case.input(layer)),
             yours=(prime, f"{g}′({layer.input})"),
             applies=lambda c: c.input(layer).shape == c.z(layer).shape,
+            variant="input",
         ),
     ]
     if not layer.is_last:
@@ -346,8 +371,22 @@ def _in_activation(layer: Layer) -> list[Mistake]:
                 yours=(prime, f"{name}′ of {a}"),
                 applies=lambda c, name=name: name != _name(c, layer) and is_elementwise(c.activation(layer)),  # type: ignore[misc]
                 rank=2,
+                variant=name,
             )
         )
+    for name, slips in INCOMPLETE.items():
+        for written, rule, slip in slips:
+            entries.append(
+                here(
+                    "derivative incomplete",
+                    f"{prime} is written as {written.format(a=a, z=z)}: {slip.format(a=a, z=z)}",
+                    rule=lambda d, rule=rule: d[layer.upstream] * rule(d.case.z(layer), d.case.output(layer)),  # type: ignore[misc]
+                    yours=(prime, f"({written.format(a=a, z=z)})"),
+                    applies=lambda c, name=name: name == _name(c, layer),  # type: ignore[misc]
+                    rank=1,
+                    variant=f"{name}: {written}",
+                )
+            )
     nearest = sorted(
         (each for each in layers(layer.depth) if each != layer), key=lambda each: abs(each.index - layer.index)
     )
@@ -364,6 +403,7 @@ def _in_activation(layer: Layer) -> list[Mistake]:
                     and c.activation(other) not in [c.activation(each) for each in (layer, *nearer)]
                 ),
                 rank=1,
+                variant=f"{other.index}",
             )
         )
     return entries
@@ -517,8 +557,9 @@ def _in_hidden(layer: Layer) -> list[Mistake]:
                 rule=rule,
                 yours=f"g({from_above})",
                 rank=1,
+                variant=f"{size}",
             )
-            for rule in of_gradient(lambda d, u: d.case.activation(layer)(u))
+            for size, rule in enumerate(of_gradient(lambda d, u: d.case.activation(layer)(u)))
         ),
         *(
             chain(
@@ -527,9 +568,12 @@ def _in_hidden(layer: Layer) -> list[Mistake]:
                 rule=rule,
                 yours=(prime, f"g′({from_above})"),
                 rank=1,
+                variant=f"{of_output}, {size}",
             )
-            for formula in (through, lambda g, u, at: g.delta(u, at))
-            for rule in of_gradient(lambda d, u, formula=formula: formula(d.case.activation(layer), u, u))  # type: ignore[misc]
+            for of_output, formula in enumerate((through, lambda g, u, at: g.delta(u, at)))
+            for size, rule in enumerate(
+                of_gradient(lambda d, u, formula=formula: formula(d.case.activation(layer), u, u))  # type: ignore[misc]
+            )
         ),
         whole("sign flipped", "its sign is flipped", factor=lambda c: -1.0, yours="−"),
         whole("factor 2 extra", "there is a factor 2 too many", factor=lambda c: 2.0, yours="2"),

@@ -14,7 +14,7 @@ from backhand.derivations.operation_calls import FunctionOperation, RaisedError
 from backhand.derivations.operation_mistakes import Mistake, explain, hint, line_of, where
 from backhand.derivations.operation_shapes import target_place
 from backhand.derivations.operation_trials import EXACT, Finding
-from backhand.derivations.telling import EVIDENCE, TABLE
+from backhand.derivations.telling import EVIDENCE
 
 STRAIGHT_THROUGH = (
     "The derivative by {} is zero almost everywhere, and yours passes a gradient through: a straight-through "
@@ -38,7 +38,7 @@ def report(findings: Sequence[Finding]) -> Answer:
     finding, answer = findings[place], said[place][1]
     answer.rows = answer.rows or table(finding, {})
     answer.context = [tried(finding)]
-    answer.remarks = [*remarks(finding), *torch_verdict(finding), EVIDENCE if answer.status == "right" else TABLE]
+    answer.remarks = [*remarks(finding), *torch_verdict(finding), *([EVIDENCE] if answer.status == "right" else [])]
     return answer
 
 

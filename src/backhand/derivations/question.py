@@ -4,12 +4,15 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 from backhand.derivations.layouts import FORMS, NUMBERED
 from backhand.derivations.loading import RefusedError, Source
-from backhand.derivations.names import Meaning, assignments, meaning
+from backhand.derivations.names import Meaning, assignments, meaning, size_meaning
 
+# Capitals that are numbers of units where all of them are asked for; one by itself may be a target or a hidden layer.
+SIZES = ("D", "H", "C")
 BACKWARD = (
     "backward",
     "backprop",
@@ -47,7 +50,9 @@ class Question:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.statements = parsed(self.call, "call") if self.call else None
+        self.statements = parsed(self.call, "call") if self.call is not None else None
+        is_name = self.loss is None or all(part.isidentifier() for part in self.loss.split("."))
+        self.loss_statements = None if is_name else parsed(self.loss or "", "loss")
         self.function = self.source.functions.get(self.name)
         if self.name in self.source.classes:
             self.method = self._best_method(self.name)
@@ -66,9 +71,10 @@ class Question:
                     return each
         return ""
 
+    @cached_property
     def tokens(self) -> set[str]:
         """The names and texts by which parameters may be asked for: those of the call, or of the function."""
-        nodes: list[ast.AST] = list(self.statements or ([self.function] if self.function else []))
+        nodes: list[ast.AST] = list(self.statements or self.reached(self.function))
         if self.statements is None and (whole := self.source.classes.get(self.name.partition(".")[0])):
             used = {node.id for node in ast.walk(whole) if isinstance(node, ast.Name)}
             nodes = [whole, *(node for name, node in self.source.classes.items() if name in used)]
@@ -85,8 +91,20 @@ class Question:
                     found.add(inner.value)
         return found
 
+    def reached(self, function: ast.FunctionDef | None) -> list[ast.FunctionDef]:
+        """The function; where it is given all parameters in one argument, the file's functions that it calls, too."""
+        found = [function] if function else []
+        for each in found if self._holders else ():
+            called = {node.id for node in ast.walk(each) if isinstance(node, ast.Name)} & set(self.source.functions)
+            found += [
+                self.source.functions[name] for name in sorted(called) if self.source.functions[name] not in found
+            ]
+        return found
+
     def meaning_of(self, name: str, among: Sequence[str], depth: int) -> Meaning | None:
         """What an argument means beside the others."""
+        if name in SIZES and set(SIZES) <= set(among):
+            return size_meaning(name)
         found = meaning(name, depth, among)
         kinds = [each.kind for other in among if (each := meaning(other, depth, among))]
         weights = {"W", "weights", "parameters"} & {*kinds}
@@ -94,9 +112,22 @@ class Question:
             return Meaning("y")
         if found and not weights and (found.kind == "sizes" or name == "p"):
             return Meaning("parameters")  # `layers` that a backward pass is given are no sizes
+        if found and found.kind == "parameters" and self._is_reshaped(name):
+            return Meaning("unrolled")
         if found and name in ("d", "l", "r", "tau", "count", "xi") and kinds.count(found.kind) > 1:
             return None
         return found
+
+    def _is_reshaped(self, name: str) -> bool:
+        """Whether the function gives slices of it a shape, as of a vector: `theta[:D * H].reshape(D, H)`."""
+        for node in ast.walk(self.function) if self.function else ():
+            match node:
+                case (
+                    ast.Call(func=ast.Attribute(value=part, attr="reshape" | "view"))
+                    | ast.Call(func=ast.Attribute(attr="reshape"), args=[part, *_])
+                ) if isinstance(part, ast.Subscript) and ast.unparse(part.value) == name:
+                    return isinstance(part.slice, ast.Slice)
+        return False
 
     def ways(self) -> Iterator[dict[str, Any]]:
         """The ways in which parameters may be named and held, as fields of a layout, the usual one first."""
@@ -105,24 +136,26 @@ class Question:
             return
         for names in list(assignments(self.own_names(), self.depth)) or [{}]:
             yield {"names": tuple(names.items()), "thresholds": self.has_thresholds(names)}
-        for form in FORMS[1:] if self._holders() else NUMBERED if "weights" in self._kinds().values() else ():
+        for form in FORMS[1:] if self._holders else NUMBERED if "weights" in self._kinds.values() else ():
             yield {"form": form, "thresholds": self.has_thresholds({})}
 
+    @cached_property
     def _kinds(self) -> dict[str, str]:
         """What the arguments are, those with a meaning."""
         spelled = [each.arg for each in self.function.args.args] if self.function else []
         found = {each: self.meaning_of(each, spelled, self.depth) for each in spelled}
         return {each: means.kind for each, means in found.items() if means}
 
+    @cached_property
     def _holders(self) -> list[str]:
         """The arguments that hold all parameters."""
-        kinds = self._kinds()
+        kinds = self._kinds
         holding = {"parameters"} if "biases" in kinds.values() else {"parameters", "weights"}
         return [each for each, kind in kinds.items() if kind in holding and each not in "wW"]
 
     def own_names(self) -> list[str]:
         """The names that parameters may have: arguments, attributes of the object, keys of what holds them."""
-        owners, scope = self._holders(), self.function
+        owners, scope = self._holders, self.function
         if whole := self.source.classes.get(self.name.partition(".")[0]):
             fields = [ast.unparse(node.target) for node in whole.body if isinstance(node, ast.AnnAssign)]
             if fields:
@@ -130,7 +163,8 @@ class Question:
             owners, scope = ["self"], self.source.functions.get(f"{whole.name}.__init__")
         elif scope and not owners:
             spelled = [each.arg for each in scope.args.args]
-            return [each for each in spelled if each not in self._data(spelled)]
+            is_vector = "unrolled" in self._kinds.values()
+            return [] if is_vector else [each for each in spelled if each not in self._data(spelled)]
         found: dict[str, None] = {}
         for node in ast.walk(scope) if scope else ():
             match node:
@@ -184,8 +218,8 @@ class Question:
 
     def biases(self, way: Mapping[str, Any]) -> tuple[bool, ...]:
         """Of each layer, whether it has a bias, by the names that are asked for in this way."""
-        tokens = self.tokens()
-        if "form" in way and self._holders():
+        tokens = self.tokens
+        if "form" in way and self._holders:
             return (way["form"] != "a list of weights",) * self.depth
         if way.get("names"):
             return (any(means.kind == "b" for _, means in way["names"]),) * self.depth
@@ -221,6 +255,13 @@ class Question:
         )
 
 
+@cache
+def texts(scopes: tuple[ast.AST, ...]) -> frozenset[str]:
+    """Every text that is written in them."""
+    nodes = (node for scope in scopes for node in ast.walk(scope))
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 def _is_product(expression: ast.expr) -> bool:
     """Whether it is a matrix product."""
     match expression:
@@ -241,8 +282,9 @@ def parsed(text: str, key: str) -> list[ast.stmt]:
         statements = ast.parse(text).body
     except SyntaxError as error:
         raise RefusedError(f"{key}={text}: syntax error: {error.msg}") from None
-    if not statements or not isinstance(statements[-1], ast.Expr):
-        raise RefusedError(f"{key}={text}: must end with a value, such as backward(x, y, W1, b1, W2, b2)")
+    if not statements or not isinstance(statements[-1], ast.Expr) or isinstance(statements[-1].value, ast.Constant):
+        example = "loss(x, y, W1, b1, W2, b2)" if key == "loss" else "backward(x, y, W1, b1, W2, b2)"
+        raise RefusedError(f"{key}={text}: must be Python that ends with a value, such as {example}, without quotes")
     return statements
 
 

@@ -102,7 +102,7 @@ def _only_candidate(source: Source, request: dict[str, Any]) -> str:
     from backhand.derivations.names import meaning
     from backhand.derivations.question import BACKWARD
 
-    if request["call"]:
+    if request["call"] is not None:
         return ""
     depth = len(request["hidden"]) + 1
 
@@ -143,9 +143,9 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
 
     depth = len(request["hidden"]) + 1
     given = {f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"} | {"y"}
-    if request["call"]:
+    if request["call"] is not None:
         question = Question(source, "", request["call"], None, depth)
-        return "network" if question.tokens() & given else "operation"
+        return "network" if question.tokens & given else "operation"
     base, _, method = name.partition(".")
     target = names.get(base)
     if (target is None and base in source.skipped) or (target is not None and not callable(target)):
@@ -183,7 +183,7 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
         arguments = []
     if arguments[:1] == ["delta"] and len(arguments) == 4:
         return "rule"
-    if not request["call"] and is_operation(source, target, base):
+    if is_operation(source, target, base):
         return "operation"
     kinds = {found.kind for each in arguments if (found := meaning(each, depth, arguments))}
     many = any(parameter.kind.name == "VAR_POSITIONAL" for parameter in _parameters(target))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from backhand.derivations.steps import Case, Draft, Mistake, altered
 
 # Mistakes in the deltas that are looked for at once; the same one in one layer after another counts once.
 AT_ONCE = 2
+# With more derivations than this, only those are followed whose mistakes some gradient of the layer confirms.
+MANY = 2000
 # A number that is fitted is never fitted to fewer numbers.
 ENOUGH = 3
 # Of two numbers, both smaller than that: they are zero.
@@ -49,6 +52,16 @@ class Paths(Draft):
     parent: Tensor = None  # type: ignore[assignment]
     own: list[tuple[str, ...]] = None  # type: ignore[assignment]
 
+    @cached_property
+    def counts(self) -> list[int]:
+        """The mistakes of each."""
+        return [count(made) for made in self.made]
+
+    @cached_property
+    def places(self) -> list[set[tuple[str, str, Layer]]]:
+        """What mistakes each has made, and in which layers."""
+        return [{(each.mistake.name, each.mistake.variant, each.mistake.layer) for each in made} for made in self.made]
+
     def take(self, places: Sequence[int] | Tensor) -> Paths:
         """Some of them."""
         index = torch.as_tensor(places, dtype=torch.long)
@@ -65,7 +78,7 @@ class Paths(Draft):
         """Each with one more mistake."""
         made = []
         for before in self.made:
-            again = any(each.mistake.name == mistake.name for each in before)
+            again = any(each.mistake.is_same_as(mistake) for each in before)
             made.append((*before, Made(quantity, mistake, again=again)))
         return replace(self, made=made)
 
@@ -124,9 +137,10 @@ def _down(before: Paths, layer: Layer, found: Mapping[str, Tensor], tolerance: f
 
 def _confirmed(paths: Paths, before: Paths, layer: Layer, found: Mapping[str, Tensor], tolerance: float) -> Paths:
     """Without those that have made their last mistake here, the most that there may be, and that no number confirms."""
-    counts, above = torch.tensor(_counts(paths)), torch.tensor(_counts(before))
+    counts, above = torch.tensor(paths.counts), torch.tensor(before.counts)
     returned = [quantity for quantity in (layer.delta, *layer.gradients) if quantity in found]
-    doubtful = ((counts == AT_ONCE) & (above[paths.parent] < AT_ONCE)).nonzero().flatten()
+    is_last = (counts == AT_ONCE) & (above[paths.parent] < AT_ONCE)
+    doubtful = (is_last | ((counts > 0) & (len(counts) > MANY))).nonzero().flatten()
     if not returned or not len(doubtful):
         return paths
     some = replace(paths, steps={layer.delta: paths[layer.delta][doubtful]}, paths=(len(doubtful),))
@@ -137,10 +151,6 @@ def _confirmed(paths: Paths, before: Paths, layer: Layer, found: Mapping[str, Te
     kept = torch.ones(len(counts), dtype=torch.bool)
     kept[doubtful[~fits]] = False
     return paths.take(kept.nonzero().flatten())
-
-
-def _counts(paths: Paths) -> list[int]:
-    return [count(made) for made in paths.made]
 
 
 def _step(paths: Paths, layer: Layer, step: str, mistakes: Sequence[Mistake], at_once: int) -> Paths:
@@ -165,13 +175,8 @@ def _step(paths: Paths, layer: Layer, step: str, mistakes: Sequence[Mistake], at
 
 def _may_make(paths: Paths, mistake: Mistake, at_once: int) -> list[int]:
     """Those that have made fewer mistakes than are looked for, and those that have made the same one above."""
-    above = None if mistake.layer.is_last else mistake.layer.above
-    return [
-        i
-        for i, made in enumerate(paths.made)
-        if count(made) < at_once
-        or any(each.mistake.name == mistake.name and each.mistake.layer == above for each in made)
-    ]
+    same = None if mistake.layer.is_last else (mistake.name, mistake.variant, mistake.layer.above)
+    return [i for i, n in enumerate(paths.counts) if n < at_once or same in paths.places[i]]
 
 
 def count(made: Sequence[Made]) -> int:

@@ -271,6 +271,7 @@ class Mistake:
 
     Attributes:
         name: a few words, the same for the same mistake in another layer.
+        variant: tells the forms of a mistake apart that have the same name; the same in another layer, too.
         text: what is wrong, as half a sentence; `{amount}`, `{rate}` and `{activation}` are filled in.
         layer, step: where it is made.
         rule: the wrong line in the place of the right one. It may raise RuntimeError where shapes do not allow it. Or
@@ -298,6 +299,11 @@ class Mistake:
     rank: int = 0
     any_size: bool = False
     unscaled: bool = False
+    variant: str = ""
+
+    def is_same_as(self, other: Mistake) -> bool:
+        """Whether it is the same mistake, perhaps in another layer."""
+        return (self.name, self.variant) == (other.name, other.variant)
 
     @property
     def is_fitted(self) -> bool:

@@ -27,6 +27,9 @@ LARGEST = 200
 # What a target may take of memory beside what torch takes, in bytes.
 MEMORY = 2 * 1024**3
 RUN = "from backhand.config.process import run; run('backhand.derivations.runner')"
+# Columns of a terminal that has room for the cosines.
+WIDE = 70
+ERROR, COSINE = "‖yours − right‖ / ‖right‖", "of the angle between the two, +1 where only the length differs"
 STATUS = {"right": 0, "wrong": 1, "unjudged": 2}
 
 
@@ -56,6 +59,8 @@ def check_target(
     path, name = _split(target)
     hidden = list(model.hidden) if hidden_given else [5]
     whole = _sizes(sizes, hidden)
+    if whole is not None and hidden_given and whole[2:-1] != hidden:
+        raise UserError(f"sizes={sizes}: has other hidden layers than model.hidden={hidden}; give one of the two")
     if whole is not None:
         hidden = whole[2:-1]
     outputs = whole[-1] if whole is not None else 3
@@ -90,7 +95,8 @@ def _split(target: str) -> tuple[Path, str]:
         raise UserError(f"target={target}: must be FILE, FILE:NAME or FILE:CLASS.METHOD, such as mine.py:backward")
     path = Path(file)
     if not path.is_file():
-        raise UserError(f"target={target}: {'is a folder' if path.is_dir() else 'no such file'}: {file}")
+        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
+        raise UserError(f"target={target}: {what}: {file}")
     if path.suffix not in (".py", ".ipynb"):
         raise UserError(f"target={target}: must be a Python file or a notebook, ending in .py or .ipynb")
     return path, name
@@ -154,15 +160,17 @@ def _print(title: str, response: dict[str, Any]) -> None:
     )
     for line in response["context"]:
         console.print(Text(line), style="dim")
+    wide = console.width >= WIDE
     if response["rows"]:
-        console.print(_table(response["rows"], console.width))
+        console.print(_table(response["rows"], wide))
     for line in (*response["sentences"], *response["remarks"]):
         console.print(Text(line), highlight=False)
+    if response["status"] == "wrong" and any(row[2] for row in response["rows"]):
+        console.print(Text(f"error: {ERROR}{f'; cosine: {COSINE}' if wide else ''}."), highlight=False)
 
 
-def _table(rows: list[list[str]], width: int) -> Table:
+def _table(rows: list[list[str]], wide: bool) -> Table:
     """A row a quantity; a narrow terminal does without the cosines."""
-    wide = width >= 70
     table = Table()
     for column in ("", "shape"):
         table.add_column(column, overflow="fold")

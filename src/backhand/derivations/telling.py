@@ -12,8 +12,8 @@ from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
 
 PENALTY = 0.1
+LONGEST_NAME = 24  # of what somebody calls a quantity: a longer one is an expression
 EVIDENCE = "It is evidence at random points, not a proof."
-TABLE = "error: ‖yours − right‖ / ‖right‖; cosine: of the angle between the two, +1 where only the length differs."
 
 
 def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
@@ -31,7 +31,7 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
         answer.status = "unjudged" if missing else "right"
         what = ", ".join(diagnosis.verdicts)
         answer.headline = (
-            f"Right as far as it goes: {what}. Not judged: {', '.join(missing)}, which was expected and not found."
+            f"Right as far as it goes: {what}. Not judged, because not found: {', '.join(missing)}."
             if missing
             else f"Right{scale}."
         )
@@ -106,8 +106,6 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             answer.headline = (
                 f"Right for one sample, but it does not run with several: if one is meant, say sizes=[{sizes}]."
             )
-    if answer.rows and any(row[2] for row in answer.rows) and answer.status == "wrong":
-        answer.remarks.append(TABLE)
     return answer
 
 
@@ -120,8 +118,9 @@ def _context(judge: Judge, best: Attempt) -> list[str]:
     said = ", ".join(f"{letter}={size}" for letter, size in zip(letters, sizes, strict=True))
     steps = "; weights that were stepped, so the gradient is (old − new) / rate" if best.match.steps else ""
     loss = "; compared with central differences of its own loss" if best.truth is not None else ""
+    draws = "1 draw" if len(best.draws) == 1 else f"{len(best.draws)} draws"
     return [
-        f"{hidden}f {network.output_activation}, L {case.criterion.name}; {said}; {len(best.draws)} draws",
+        f"{hidden}f {network.output_activation}, L {case.criterion.name}; {said}; {draws}",
         f"{best.layout.said()}{steps}{loss}",
     ]
 
@@ -130,14 +129,14 @@ def _scale(best: Attempt) -> str:
     if best.truth is not None:
         return ", by central differences of its own loss"
     if best.match.steps and not best.match.known_rate:
-        return ", up to the length of the step"
+        return ", if the learning rate is left open: the gradients have the right direction"
     return f", for {best.scale}" if best.scale else ""
 
 
 def _named(quantity: str, words: Words) -> str:
     ours = quantity.replace("delta_", "δ_")
     theirs = words.names.get(ours) or words.labels.get(quantity)
-    return f"{ours} ({theirs})" if theirs and theirs != ours else ours
+    return f"{ours} ({theirs})" if theirs and theirs != ours and len(theirs) <= LONGEST_NAME else ours
 
 
 def _row(name: str, verdict, words: Words, shapes: dict[str, str]) -> list[str]:  # type: ignore[no-untyped-def]
@@ -167,11 +166,8 @@ def _lines(finding, words: Words) -> list[str]:  # type: ignore[no-untyped-def]
     """The right line and theirs."""
     if not finding.right:
         return []
-    shapes = words.shapes(finding.right)
-    lines = [
-        f"right: {words.formula(finding.right)}" + (f"    [{shapes}]" if shapes else ""),
-        f"yours: {words.formula(finding.yours)}",
-    ]
+    right, yours, shapes = words.formula(finding.right), words.formula(finding.yours), words.shapes(finding.right)
+    lines = [f"right: {right}" + (f"    [{shapes}]" if shapes else ""), f"yours: {yours}"] if right != yours else []
     if own := words.line(finding.quantity):
         lines.append(f"       {own}")
     return lines
