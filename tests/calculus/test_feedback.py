@@ -211,7 +211,10 @@ def test_a_tensor_is_the_same_whenever_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (lambda d, W, s, at: d, r"gradient, hidden layer 0: .* shape \(2, 6\); must be that of g′\(z\), \(2, 4\)"),
+        (
+            lambda d, W, s, at: d,
+            r"gradient=<lambda>: hidden layer 0: .* shape \(2, 6\); must be .* g′\(z\), \(2, 4\)",
+        ),
         (lambda d, W, s, at: 1.0, "hidden layer 0: the rule returned float, not a torch.Tensor"),
         (lambda d, W, s, at: s / 0, "hidden layer 0: the rule returned a δ that is not finite"),
         (lambda d, W, s, at: 1 / 0, "hidden layer 0: ZeroDivisionError: division by zero"),
@@ -251,3 +254,71 @@ def test_a_tensor_that_was_not_asked_for_at_first_is_refused() -> None:
     model = MLP(SIZES, gradient=lambda d, W, s, at: s * (1 if len(d) == 2 else at.fixed("late", like=W).sum()))
     with pytest.raises(UserError, match="hidden layer 1: late: was not asked for when the rule was tried; it has none"):
         model.loss(torch.randn(7, 5), torch.zeros(7, dtype=torch.long), "cross_entropy").backward()
+
+
+def test_a_tensor_that_is_not_asked_for_in_every_call_is_named() -> None:
+    calls = []
+
+    def rule(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+        calls.append(layer.number)
+        return slope * (layer.fixed("B", like=W).sum() if len(calls) == 1 else 1)
+
+    with pytest.raises(UserError, match=r"gradient=rule: hidden layer 0: .* asked for B in the first call and not in"):
+        MLP(SIZES, gradient=rule)
+
+
+def counting(memory: dict[str, Tensor], delta: Tensor) -> Tensor:
+    memory["calls"] = memory.get("calls", torch.zeros(())) + 1
+    return delta / memory["calls"]
+
+
+def averaging(memory: dict[str, Tensor], delta: Tensor) -> Tensor:
+    memory["mean"] = 0.9 * memory.get("mean", delta) + 0.1 * delta
+    return memory["mean"]
+
+
+def drawing_once(memory: dict[str, Tensor], delta: Tensor) -> Tensor:
+    if "gain" not in memory:
+        memory["gain"] = torch.rand(())
+    return delta * memory["gain"]
+
+
+@pytest.mark.parametrize("remember", [counting, averaging, drawing_once])
+@pytest.mark.parametrize("generator", [None, torch.Generator()])
+def test_a_rule_that_remembers_something_between_calls_is_refused(
+    remember: Callable[[dict[str, Tensor], Tensor], Tensor], generator: torch.Generator | None
+) -> None:
+    memory: dict[str, Tensor] = {}
+
+    def rule(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+        return (remember(memory, delta) @ W.mT) * slope
+
+    with pytest.raises(UserError, match="hidden layer 0: the rule gives other numbers for the same arguments; it must"):
+        MLP(SIZES, gradient=rule, generator=generator)
+
+
+def dropping(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
+    return (torch.nn.functional.dropout(delta, 0.5) @ layer.fixed("B", like=W).mT) * slope * torch.rand(())
+
+
+@pytest.mark.parametrize("runs", [None, 2])
+@pytest.mark.parametrize("generator", [None, torch.Generator()])
+def test_a_rule_may_use_the_random_numbers_of_torch(runs: int | None, generator: torch.Generator | None) -> None:
+    torch.manual_seed(1)
+    first = MLP(SIZES, gradient=dropping, runs=runs, generator=generator)
+    second = MLP(SIZES, gradient=dropping, runs=runs, generator=generator)
+    assert not first.feedback[0].B.equal(second.feedback[0].B)
+    assert not first.feedback[0].B.equal(first.feedback[1].B)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d, W, s, at: (d.mul_(0.5) @ W.mT) * s,
+        lambda d, W, s, at: (d @ W.mT) * s.clamp_(max=0.5),
+        lambda d, W, s, at: (d @ W.t_()) * s,
+    ],
+)
+def test_a_rule_that_changes_its_arguments_is_refused(change: Callable[..., Tensor]) -> None:
+    with pytest.raises(UserError, match="hidden layer 0: the rule changes what it is given; it must return a tensor"):
+        MLP(SIZES, gradient=change)

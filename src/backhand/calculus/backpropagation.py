@@ -165,17 +165,17 @@ def delta_of_layer(
     slope = g.derivative(wide(saved)).expand(saved.shape)
     before = sum(map(len, network.feedback[:i]))
     tensors = dict(zip(network.feedback[i], feedback[before:], strict=False))
-    layer = HiddenLayer(i, delta_O, tensors, saved if g.flat else None, dict(network.settings))
-    return checked_delta(network.rule.hidden_delta(delta, W, narrow(slope, delta), layer), delta, saved, i)
+    layer = HiddenLayer(i, delta_O, tensors, saved if g.flat else None, dict(network.settings), network.rule.where)
+    return checked_delta(network.rule.hidden_delta(delta, W, narrow(slope, delta), layer), delta, saved, layer)
 
 
-def checked_delta(found: Any, delta: Tensor, like: Tensor, number: int) -> Tensor:
+def checked_delta(found: Any, delta: Tensor, like: Tensor, layer: HiddenLayer) -> Tensor:
     """What a rule returned, if it is a layer's δ: a tensor of the type of `delta` and of the shape of `like`.
 
     Raises:
         UserError: it is something else.
     """
-    where = f"gradient, hidden layer {number}: the rule returned"
+    where = f"{layer.where}: the rule returned"
     if not isinstance(found, Tensor):
         raise UserError(f"{where} {type(found).__name__}, not a torch.Tensor")
     if found.shape != like.shape:

@@ -28,6 +28,7 @@ class HiddenLayer:
         delta_O: δ_O (…, B, C).
         z: the pre-activation (…, B, n) where the activation is flat, else None.
         settings: the rule's, by name.
+        rule: what messages call the rule.
     """
 
     def __init__(
@@ -37,9 +38,15 @@ class HiddenLayer:
         tensors: Mapping[str, Tensor],
         z: Tensor | None = None,
         settings: Mapping[str, float] | None = None,
+        rule: str = "gradient",
     ) -> None:
-        self.number, self.delta_O, self.z, self.settings = number, delta_O, z, settings or {}
+        self.number, self.delta_O, self.z, self.settings, self.rule = number, delta_O, z, settings or {}, rule
         self._tensors = tensors
+
+    @property
+    def where(self) -> str:
+        """The rule and the layer, for messages."""
+        return f"{self.rule}: hidden layer {self.number}"
 
     def fixed(self, name: str, shape: Sequence[int] | None = None, *, like: Tensor | None = None) -> Tensor:
         """A random tensor that stays as it is.
@@ -63,18 +70,20 @@ class HiddenLayer:
     def _kept(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
         if name not in self._tensors:
             known = ", ".join(self._tensors) or "none"
-            where = f"gradient, hidden layer {self.number}: {name}"
-            raise UserError(f"{where}: was not asked for when the rule was tried; it has {known}")
+            raise UserError(f"{self.where}: {name}: was not asked for when the rule was tried; it has {known}")
         return self._tensors[name]
 
 
 class TrialLayer(HiddenLayer):
-    """The layer when its rule is called for the first time: what the rule asks for is drawn, and noted.
+    """The layer when its rule is tried: what the rule asks for is drawn, and noted.
 
     Args:
-        number, delta_O, z, settings: as in `HiddenLayer`.
+        number, delta_O, z, settings, rule: as in `HiddenLayer`.
         W: the weight above (…, n, m).
         draw: makes a tensor of a shape.
+
+    Attributes:
+        found: each tensor as it was drawn, and whether it is trained, by name.
     """
 
     def __init__(
@@ -85,13 +94,20 @@ class TrialLayer(HiddenLayer):
         draw: Callable[[Sequence[int]], Tensor],
         z: Tensor | None,
         settings: Mapping[str, float],
+        rule: str = "gradient",
     ) -> None:
         self.found: dict[str, tuple[Tensor, bool]] = {}
-        super().__init__(number, delta_O, {}, z, settings)
+        self._given: dict[str, Tensor] = {}
+        super().__init__(number, delta_O, self._given, z, settings, rule)
         self._W, self._draw = W, draw
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the tensors that the rule was given are as they were drawn."""
+        return all(self._given[name].equal(tensor) for name, (tensor, _) in self.found.items())
+
     def _kept(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
-        where = f"gradient, hidden layer {self.number}: {name}"
+        where = f"{self.where}: {name}"
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f"{where}: is no name for a tensor; must be letters and digits")
         if (shape is None) == (like is None):
@@ -103,10 +119,11 @@ class TrialLayer(HiddenLayer):
             raise UserError(f"{where}: what is trained must be like W")
         if name not in self.found:
             self.found[name] = self._draw(size), is_trained
+            self._given[name] = self.found[name][0].clone()
         tensor, was_trained = self.found[name]
         if (tuple(tensor.shape), was_trained) != (size, is_trained):
             raise UserError(f"{where}: is asked for twice, and not as the same; give one of them another name")
-        return tensor
+        return self._given[name]
 
 
 def _is_size(number: Any) -> bool:
@@ -124,6 +141,8 @@ class Rule:
         source: the paper.
         settings: names of `model.*` that it has, with their defaults.
         flat: whether it is for activations whose derivative is zero.
+        name: of a function of the user's own, such as FILE.py:NAME; empty for an entry of `RULES`.
+        setting: what the user chose it with, for messages.
     """
 
     hidden_delta: HiddenDelta
@@ -132,6 +151,13 @@ class Rule:
     source: str = ""
     settings: tuple[tuple[str, float], ...] = ()
     flat: bool = False
+    name: str = ""
+    setting: str = "gradient"
+
+    @property
+    def where(self) -> str:
+        """The rule in a message: `model.gradient=FILE.py:NAME`."""
+        return f"{self.setting}={self.name}" if self.name else self.setting
 
 
 def feedback_alignment(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:

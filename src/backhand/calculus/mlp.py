@@ -1,6 +1,6 @@
 """The network as a `torch.nn.Module`: parameters, their initialisation, and the two gradients to choose from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from backhand.calculus import reference
 from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation, wide
-from backhand.calculus.backpropagation import Criterion, Network, checked_delta
+from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.choices import check_choice, check_number
-from backhand.calculus.feedback import GRADIENTS, RULES, HiddenDelta, Rule, TrialLayer
+from backhand.calculus.feedback import GRADIENTS, RULES, HiddenDelta, Rule
 from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.transforms import evaluate_loss, predict
+from backhand.calculus.trial import Trial
 from backhand.errors import UserError
 
 # What torch can look up class numbers with.
@@ -104,7 +105,7 @@ class MLP(nn.Module):
         if isinstance(gradient, Rule):
             rule = gradient
         elif callable(gradient) and not isinstance(gradient, type | nn.Module | BuiltinFunctionType):
-            rule = Rule(gradient)
+            rule = Rule(gradient, name=getattr(gradient, "__name__", type(gradient).__name__))
         else:
             check_choice("gradient", gradient, GRADIENTS)
             rule = RULES.get(str(gradient))
@@ -133,49 +134,15 @@ class MLP(nn.Module):
                 INITIALIZATIONS[init](rows, torch.empty_like(rows), generator)
                 return tensor * init_scale
 
-            self._try(rule, {**dict(rule.settings), **(settings or {})}, draw)
-
-    def _try(self, rule: Rule, settings: dict[str, float], draw: Callable[[Sequence[int]], Tensor]) -> None:
-        """Call the rule for each hidden layer, as for a batch of two, and keep the tensors that it asks for.
-
-        Raises:
-            UserError: it returns no δ, or one that is not finite.
-        """
-
-        def batch(units: int) -> Tensor:
-            numbers = torch.linspace(-1, 1, 2 * units, dtype=layers[0].weight.dtype, device=layers[0].weight.device)
-            return numbers.view(2, units).expand(*layers[0].weight.shape[:-2], 2, units).contiguous()
-
-        layers = self._layers()
-        delta_O = batch(self.sizes[-1])
-        for i in range(len(layers) - 1):
-            W, z = layers[i + 1].weight.detach().clone(), batch(self.sizes[i + 1])
-            g = self.network.g(i)
-            slope = g.derivative(z).expand(z.shape)
-            layer = TrialLayer(i, delta_O, W, draw, z if g.flat else None, settings)
-            where, delta = f"gradient, hidden layer {i}", batch(W.shape[-1])
-            try:
-                returned = rule.hidden_delta(delta, W, slope, layer)
-                drawn = {name: (tensor.clone(), kind) for name, (tensor, kind) in layer.found.items()}
-                rule.hidden_delta(delta, W, slope, layer)
-            except UserError:
-                raise
-            except Exception as error:  # whatever a function of the user's raises
-                raise UserError(f"{where}: {type(error).__name__}: {error}") from error
-            if not bool(checked_delta(returned, delta, z, i).isfinite().all()):
-                raise UserError(f"{where}: the rule returned a δ that is not finite")
-            kept = [layer.found[name][0].equal(tensor) for name, (tensor, _) in drawn.items()]
-            if not W.equal(layers[i + 1].weight) or not delta_O.equal(batch(self.sizes[-1])) or not all(kept):
-                raise UserError(f"{where}: the rule changes what it is given; it must return a tensor of its own")
-            if taken := [name for name in drawn if hasattr(Feedback({}), name)]:
-                raise UserError(f"{where}: {taken[0]}: torch.nn.Module has that name; give the tensor another")
-            self.feedback.append(Feedback(drawn))
-        self.network = replace(
-            self.network,
-            feedback=tuple(each.names for each in self._feedback_layers()),
-            trained=tuple(isinstance(each, nn.Parameter) for each in self.feedback_tensors()),
-            settings=tuple(settings.items()),
-        )
+            settings = {**dict(rule.settings), **(settings or {})}
+            trial = Trial(self.network, settings, [each.weight.detach() for each in layers], draw, generator)
+            self.feedback.extend(Feedback(trial.tensors(i)) for i in range(len(layers) - 1))
+            self.network = replace(
+                self.network,
+                feedback=tuple(each.names for each in self._feedback_layers()),
+                trained=tuple(isinstance(each, nn.Parameter) for each in self.feedback_tensors()),
+                settings=tuple(settings.items()),
+            )
 
     def _feedback_layers(self) -> list[Feedback]:
         return [cast(Feedback, each) for each in self.feedback]

@@ -99,9 +99,9 @@ def load_rule(gradient: str) -> str | Rule:
         except UserError:
             raise
         except Exception as error:  # the user's code can raise anything
-            raise UserError(f"model.gradient={gradient}: hidden layer {layer.number}: {describe(error)}") from error
+            raise UserError(f"{layer.where}: {describe(error)}") from error
 
-    return Rule(hidden_delta)
+    return Rule(hidden_delta, name=gradient, setting="model.gradient")
 
 
 def _load_file(path: Path, gradient: str) -> ModuleType:

@@ -12,6 +12,7 @@ from torch import Tensor
 from backhand.calculus.choices import check_choice, check_number
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.mlp import MLP, kind_of
+from backhand.calculus.trial import asked_differently
 from backhand.config.imports import load_rule
 from backhand.config.ranges import check_ranges
 from backhand.config.schema import CHOICES, ON_NAN, EarlyStoppingConfig
@@ -112,8 +113,10 @@ class LightningMLP(LightningModule):
         for run, (rule, scale, number) in enumerate(zip(*map(each, (init, init_scale, seed)), strict=True)):
             generator = None if number is None else torch.Generator().manual_seed(number)
             single, ours = network(init=rule, init_scale=scale, generator=generator), self.model.state_dict()
-            if single.state_dict().keys() != ours.keys():
-                raise UserError(f"gradient={gradient}: the rule must make the same tensors each time that it is called")
+            if difference := asked_differently(ours, single.state_dict()):
+                raise UserError(
+                    f"model.gradient={gradient}: the rule must ask for the same tensors in every call; it {difference}"
+                )
             for name, value in single.state_dict().items():
                 (ours[name] if runs is None else ours[name][run]).copy_(value)
         self.loss, self.loss_parameters = loss, dict(loss_parameters or {})
