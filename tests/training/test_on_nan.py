@@ -314,6 +314,15 @@ def test_the_first_quantity_that_is_not_finite_is_named(loss, values, name):
     assert given != reason.endswith("try a smaller optimizer.lr")
 
 
+def test_the_function_that_returned_a_delta_that_is_not_finite_is_named(trained, tmp_path):
+    rule = "def mine(delta, W, slope, layer):\n    return (delta @ W.mT) * slope / (delta.shape[-2] == 2)\n"
+    (tmp_path / "own.py").write_text(rule)
+    reason = result(trained(*WINE, f"model.gradient={tmp_path}/own.py:mine"))["error"]
+    assert "the delta of hidden_0 is not finite" in reason
+    assert f"; returned by {tmp_path}/own.py:mine; the weights are those before it" in reason
+    assert "optimizer.lr" not in reason
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.stress), "adam"])
 @pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")

@@ -184,8 +184,11 @@ def first_not_finite(
         bad = ~torch.isfinite(t)
         if bool(bad.any()):
             reason = f"{name} is not finite ({float(t[bad][0])}{before}; learning rate {lr:.3g})"
-            is_input = name.startswith(("the input", "the target", "the sample", "the parameter"))
-            return place, reason if is_input else f"{reason}; {ADVICE}"
+            if name.startswith(("the input", "the target", "the sample", "the parameter")):
+                return place, reason
+            of_rule = name.startswith("the delta of hidden") and model.network.rule is not None
+            own = model.network.rule.name if of_rule and model.network.rule is not None else ""
+            return place, f"{reason}; {f'returned by {own}' if own else ADVICE}"
         before = f", after {name.removeprefix('the ')} of up to {float(t.abs().max()):.2g}"
     return None
 
