@@ -10,6 +10,7 @@ import pytest
 
 from backhand.config.process import garbage_collection
 
+ROOT = Path(__file__).resolve().parents[2]
 RUN = "from backhand.config.process import run; run('task')"
 
 
@@ -44,6 +45,19 @@ def test_unwritable_output_is_exit_status_120(tmp_path):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, env=variables, stdout=full, check=False)
     assert done.returncode == 120
+
+
+@pytest.mark.parametrize("command", [["scripts/derive.py"], ["scripts/gradcheck.py", "--help"], ["train.py", "--help"]])
+def test_a_closed_pipe_ends_a_command_without_a_traceback(command):
+    read, write = os.pipe()
+    os.close(read)  # as `| head` does once it has its lines
+    try:
+        done = subprocess.run(
+            [sys.executable, "-u", *command], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (120, "")
 
 
 def test_the_garbage_collector_is_enabled_only_in_the_body():

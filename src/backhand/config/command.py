@@ -23,8 +23,9 @@ from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, one_line
 from backhand.config.help import register_help
-from backhand.config.output import replace_unencodable
+from backhand.config.output import is_closed, replace_unencodable
 from backhand.config.platform import check_platform
+from backhand.config.process import OUTPUT_FAILED
 from backhand.config.schema import CHOICES
 from backhand.errors import UserError
 
@@ -65,7 +66,7 @@ def command(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         try:
             check_command_line(command_line)
             run()
-        except USER_ERRORS:
+        except (*USER_ERRORS, BrokenPipeError):
             raise
         except Exception as error:
             message = None if started else _startup_error(error, command_line)
@@ -180,6 +181,11 @@ def script(task: Callable[[list[str]], int]) -> Callable[[], None]:
             sys.exit(report(error))
         except KeyboardInterrupt:
             sys.exit(130)
+        except BrokenPipeError:
+            # `… | head` has closed the pipe; any other pipe of a command is no output of it.
+            if not is_closed(sys.stdout):
+                raise
+            sys.exit(OUTPUT_FAILED)
 
     return main
 

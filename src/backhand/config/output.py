@@ -3,6 +3,7 @@
 import codecs
 import io
 import sys
+from typing import TextIO
 
 # ASCII substitutes for mathematical symbols; one character for symbols that occur in tables.
 ASCII_SUBSTITUTES = {
@@ -32,6 +33,16 @@ def ascii_substitute(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("backhand.ascii", ascii_substitute)
+
+
+def is_closed(stream: TextIO) -> bool:
+    """Whether nobody reads the pipe that a stream writes to; an open one gets an empty line."""
+    try:
+        stream.write("\n")
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def replace_unencodable() -> None:
