@@ -86,10 +86,10 @@ def relative_to_cwd(path: Path) -> str:
 def format_metric(metric: str, value: float) -> str:
     """A metric's value for display: accuracy in percent, others with 4 significant digits."""
     if metric == "acc":
-        return f"{value:.2%}"
+        return f"{value:z.2%}"  # z: no minus before a number that is rounded to zero
     if metric == "seconds" and value >= 1:
         return f"{value:,.1f}"
-    return f"{value:.4g}"
+    return f"{value:z.4g}"
 
 
 def counted(count: int, noun: str) -> str:
