@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from backhand.reporting.comparison import over_seeds, paired
+from backhand.reporting.comparison import failures, over_seeds, paired
 
 rng = np.random.default_rng(0)
 
@@ -42,6 +42,14 @@ def test_failed_and_diverged_runs_are_counted_but_not_averaged():
     assert found.loc["1", ["runs", "failed", "val/loss", "test/acc"]].tolist() == [2, 2, pytest.approx(0.6), 0.5]
     assert found.loc["2", ["runs", "failed", "val/loss"]].tolist() == [1, 3, 0.4]
     assert found.loc["2", ["val/loss low", "val/loss high"]].isna().all()  # one run has no interval
+
+
+def test_settings_with_failed_runs_come_after_the_complete_ones():
+    values = [0.1, 0.1, math.nan, 0.3, 0.4, 0.5, 0.2, 0.2, math.nan, 0.6, 0.6, 0.6]
+    given = runs([{"lr": each} for each in "1234"], range(3), **{"val/loss": values})
+    found = over_seeds(given, ["lr", "seed"], ["val/loss"])
+    assert found["lr"].tolist() == ["2", "4", "1", "3"]
+    assert failures(found) == ["0", "0", "1 of 3", "1 of 3"]
 
 
 def test_a_setting_without_a_finished_run_comes_last():

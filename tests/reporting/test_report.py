@@ -164,19 +164,19 @@ def test_means_over_seeds_come_first_are_ranked_by_the_mean_and_are_plotted(tmp_
     report = build_report([write_sweep(tmp_path / "sweep", settings, values)], tmp_path)
     assert [section.name for section in report.sections][:3] == ["seeds", "pairs", "compare"]
     means = report.sections[0].blocks[0].frame
-    assert list(means["optimizer.lr"]) == ["0.3", "0.1", "0.5"]
-    assert means[["runs", "failed"]].to_numpy().tolist() == [[3, 1], [4, 0], [1, 3]]
-    assert means["val/loss"].tolist() == pytest.approx([0.22, 0.26, 0.15])
+    assert list(means["optimizer.lr"]) == ["0.1", "0.3", "0.5"]  # complete first
+    assert means[["runs", "failed"]].to_numpy().tolist() == [[4, "0"], [3, "1 of 4"], [1, "3 of 4"]]
+    assert means["val/loss"].tolist() == pytest.approx([0.26, 0.22, 0.15])
     assert "test/acc" in means
     labels = {label: (value, note) for label, value, note in report.tiles}
-    assert labels["best mean val/loss"] == ("0.22", "optimizer.lr=0.3, 3 seeds")
+    assert labels["best mean val/loss"] == ("0.26", "optimizer.lr=0.1, 4 seeds")
     assert labels["val/loss of the best run"] == ("0.1", "job 3, optimizer.lr=0.1, seed=3")
     pairs = report.sections[1].blocks[0].frame
     assert pairs[["optimizer.lr", "pairs"]].to_numpy().tolist() == [["0.3", 3]]
     assert pairs["val/loss"].tolist() == pytest.approx([np.mean([0.2 - 0.31, 0.25 - 0.28, 0.21 - 0.35])])
     (figure,) = [block for block in report.sections[2].blocks if block.title == "val/loss against optimizer.lr"]
     (trace,) = figure.figure.data
-    assert (list(trace.x), list(trace.y)) == (["0.3", "0.1", "0.5"], pytest.approx([0.22, 0.26, 0.15]))
+    assert (list(trace.x), list(trace.y)) == (["0.1", "0.3", "0.5"], pytest.approx([0.26, 0.22, 0.15]))
     assert trace.error_y.array.tolist() == pytest.approx(means["± val/loss"].tolist(), nan_ok=True)
     drawn = figure.table.frame.set_index("optimizer.lr")
     assert list(drawn.index) == ["0.1", "0.3", "0.5"]

@@ -146,7 +146,16 @@ def test_failed_and_diverged_runs_are_counted_beside_the_mean_of_the_others(summ
     made.append(outcome(3, "optimizer.lr=1", "seed=3", status="failed", value=None, error="x", metrics={}))
     made += [outcome(4 + n, "optimizer.lr=2", f"seed={n}", status="failed", value=None, error="x") for n in range(2)]
     out, _ = summary(*made, max_failures=None)
-    assert lines(out) == [["1", "2", "2", "0.5 ± 0", "50.00% ± 0.00%"], ["2", "0", "2", "", ""]]
+    assert lines(out) == [["1", "2", "2 of 4", "0.5 ± 0", "50.00% ± 0.00%"], ["2", "0", "2 of 2", "", ""]]
+
+
+def test_a_difference_that_is_rounded_to_zero_has_no_minus(summary):
+    made = [outcome(n, "optimizer.lr=1", f"seed={n}", metrics={"test/acc": 0.5}) for n in range(2)]
+    made += [outcome(2 + n, "optimizer.lr=2", f"seed={n}", metrics={"test/acc": 0.5 - 1e-6}) for n in range(2)]
+    out, _ = summary(*made)
+    assert lines(out)[-1] == ["2", "2", "0 ± 0", "0.00% ± 0.00%"]
+    assert format_metric("loss", -0.0) == "0"
+    assert format_metric("loss", -1e-9) == "-1e-09"
 
 
 def test_without_repeated_settings_there_are_no_means(summary):

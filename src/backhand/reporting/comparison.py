@@ -21,7 +21,8 @@ def over_seeds(runs: pd.DataFrame, settings: Sequence[Hashable], metrics: Sequen
         metrics: the metrics; settings are ranked by the first one.
 
     Returns:
-        One row per combination of the settings without `seed`, the best first; single runs come after means of several.
+        One row per combination of the settings without `seed`, the best first; those with failed runs come after the
+        complete ones, for their mean is that of the runs that went well, and single runs after means of several.
         After the settings come the columns `runs` (the number of runs in the mean), `failed`, and for each metric its
         mean and the bounds of its interval, `<metric> low` and `<metric> high`, which are NaN for a single run.
     """
@@ -38,7 +39,14 @@ def over_seeds(runs: pd.DataFrame, settings: Sequence[Hashable], metrics: Sequen
         columns[f"{metric} low"], columns[f"{metric} high"] = mean[metric] - half[metric], mean[metric] + half[metric]
     table = pd.DataFrame(columns).reset_index(drop=not shared)
     table = table.sort_values(first, ascending=not larger_is_better(first), kind="stable")
-    return table.sort_values("runs", key=lambda runs: runs < 2, kind="stable", ignore_index=True)
+    places = (table["failed"] > 0) * 2 + (table["runs"] < 2)
+    return table.loc[places.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def failures(means: pd.DataFrame) -> list[str]:
+    """How many runs of each row of `over_seeds` have failed, as text: `0`, or `1 of 5`."""
+    counts = zip(means["failed"], means["runs"], strict=True)
+    return [f"{failed} of {failed + runs}" if failed else "0" for failed, runs in counts]
 
 
 def paired(a: pd.DataFrame, b: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import pandas as pd
 from backhand.config.validation import larger_is_better
 from backhand.reporting import charts
 from backhand.reporting.charts import Figure, Table
-from backhand.reporting.comparison import against_first, over_seeds, paired
+from backhand.reporting.comparison import against_first, failures, over_seeds, paired
 from backhand.reporting.error_analysis import ErrorAnalysis
 from backhand.reporting.folder import (
     NO_RESULT,
@@ -304,11 +304,11 @@ def _means(sweep: SweepFolder) -> pd.DataFrame:
 def _means_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:
     if means.empty or means["runs"].max() < 2:
         return []
-    frame = charts.rounded(means[[*_without_seed(sweep), "runs", "failed"]], _without_seed(sweep))
+    frame = charts.rounded(means[[*_without_seed(sweep), "runs"]], _without_seed(sweep)).assign(failed=failures(means))
     for metric in sweep.metrics:
         frame[metric], frame[f"± {metric}"] = means[metric], means[f"{metric} high"] - means[metric]
-    caption = "Means of the runs that differ only in their seed, the best first; ± is half of the 95 % t-interval"
-    return [Table(caption, frame, sortable=True)]
+    caption = "Means of the runs that differ only in their seed, the best first and settings with failures last"
+    return [Table(f"{caption}; ± is half of the 95 % t-interval", frame, sortable=True)]
 
 
 def _differences_table(sweep: SweepFolder, means: pd.DataFrame) -> list[Table]:

@@ -14,7 +14,7 @@ from backhand.config.confidential import masked, without_secrets
 from backhand.config.files import atomic_write
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
-from backhand.reporting.comparison import against_first, over_seeds
+from backhand.reporting.comparison import against_first, failures, over_seeds
 from backhand.reporting.plots import sweep_plot
 from backhand.reporting.report import write_report_or_warn
 from backhand.reporting.spreadsheet import escape_formula
@@ -111,7 +111,7 @@ def _print_means(means: Any, top: int) -> None:
     best = means.head(top)
     keys = list(best.loc[:, :"runs"])[:-1]
     metrics = [name for name in best if f"{name} low" in best]
-    rows = best[keys].map(short).assign(seeds=best["runs"].map(str), failed=best["failed"].map(str))
+    rows = best[keys].map(short).assign(seeds=best["runs"].map(str), failed=failures(best))
     for name in metrics:
         rows[name] = [
             _written(name, mean) + ("" if np.isnan(high) else f" ± {_written(name, high - mean)}")
