@@ -70,6 +70,12 @@ def nested(path):
     path.write_text("[" * 100_000)
 
 
+def test_a_setting_of_a_sweep_is_read_as_it_was_written(tmp_path):
+    settings = [{"model.gradient": rf"mine/rules.py\:{name}", "seed": "0"} for name in ("keep", "drop")]
+    sweep = read_sweep(write_sweep(tmp_path / "sweep", settings, [0.1, 0.2]))
+    assert sweep.runs["model.gradient"].tolist() == ["mine/rules.py:keep", "mine/rules.py:drop"]
+
+
 FILES = ("result.json", "metrics.csv", "findings.json", ".hydra/config.yaml", ".hydra/overrides.yaml")
 
 

@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from backhand.config.confidential import masked
+from backhand.config.overrides import override_values
 from backhand.config.stored import checked_yaml
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
@@ -240,7 +241,7 @@ def read_sweep(path: Path) -> SweepFolder:
     jobs = jobs[:MOST_JOBS]
     results = {job: _read_result(files, f"{job}/result.json", absent="") for job in jobs}
     given = {job: _overrides(files, f"{job}/.hydra/overrides.yaml", absent="") for job in jobs}
-    pairs = {job: dict(each.lstrip("+").partition("=")[::2] for each in own) for job, own in given.items() if own}
+    pairs = {job: override_values(each.lstrip("+") for each in own) for job, own in given.items() if own}
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object).reindex(jobs)
     in_table = list(table)[1 : list(table).index("status")] if "status" in table else []
     settings = pd.DataFrame.from_dict(pairs, orient="index", dtype=object).fillna("").combine_first(table[in_table])

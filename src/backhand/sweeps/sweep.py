@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from backhand.config.confidential import mask_logs, masked, without_secrets
 from backhand.config.files import atomic_write, read_json
 from backhand.config.lock import LOCK_FILE, lock_folder
+from backhand.config.overrides import override_values
 from backhand.config.stored import check_links
 from backhand.errors import UserError
 from backhand.reporting.result import is_complete, objective_of, read_result
@@ -52,9 +52,8 @@ class JobOutcome:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The values of its overrides, by key, without the backslashes that Hydra puts before a colon."""
-        pairs = (override.partition("=") for override in self.overrides)
-        return {key: re.sub(r"\\(?=[\\()\[\]{}:=, \t])", "", value) for key, _, value in pairs}
+        """The values of its overrides, by key."""
+        return override_values(self.overrides)
 
     @property
     def error(self) -> str | None:
