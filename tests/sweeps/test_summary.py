@@ -158,6 +158,14 @@ def test_a_difference_that_is_rounded_to_zero_has_no_minus(summary):
     assert format_metric("loss", -1e-9) == "-1e-09"
 
 
+def test_the_table_file_has_the_angle_of_the_runs_that_have_one(summary):
+    audits = [{"times": 4, "angle": 43.5}, {"times": 4, "worst": 1e-7, "parameter": "x", "torch": None}, None]
+    _, rows = summary(*(outcome(n, f"seed={n}", audit=audit) for n, audit in enumerate(audits)))
+    assert [row["angle"] for row in rows] == ["43.5", "", ""]
+    _, rows = summary(*(outcome(n, f"seed={n}", audit=audits[1]) for n in range(2)))
+    assert "angle" not in rows[0]
+
+
 def test_without_repeated_settings_there_are_no_means(summary):
     out, _ = summary(*(outcome(n, f"seed={n}", f"optimizer.lr={n + 1}") for n in range(3)))
     assert "the best 3 of 3" in out

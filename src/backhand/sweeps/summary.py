@@ -80,13 +80,18 @@ def summarise(sweep: Sweep, names: Sequence[str]) -> None:
 
 
 def write_table(path: Path, outcomes: Sequence[JobOutcome], settings: Any, values: Any) -> None:
-    """Write `sweep.csv`: one row per job, with its settings, status, objectives and final metrics."""
+    """Write `sweep.csv`: one row per job, with its settings, status, objectives, final metrics and angle.
+
+    The angle is that of `Result.audit` to backpropagation; without such a run there is no column.
+    """
+    angles = pd.DataFrame({"angle": [(each.record.get("audit") or {}).get("angle") for each in outcomes]}, dtype=float)
     columns = [
         pd.DataFrame({"job": [each.number for each in outcomes]}),
         settings,
         pd.DataFrame({"status": [each.record["status"] for each in outcomes]}),
         values.add_prefix("best "),
         pd.DataFrame([each.record.get("metrics", {}) for each in outcomes]),
+        angles.dropna(axis=1, how="all"),
         pd.DataFrame([(each.record.get("seconds"), each.error) for each in outcomes], columns=["seconds", "error"]),
     ]
     table = pd.concat(columns, axis=1).rename(columns=escape_formula).map(escape_formula)
