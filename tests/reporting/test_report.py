@@ -274,6 +274,18 @@ def test_a_comparison_remarks_on_failed_seeds(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("splits", "said"), [(["0", "0"], True), (["${seed}", "${seed}"], False), ([], False)])
+def test_a_comparison_remarks_on_test_samples_that_all_seeds_share(tmp_path, splits, said):
+    for name in ("a", "b"):
+        write_sweep(tmp_path / name, grid(seed=[0, 1]), [0.3, 0.4])
+        for seed, split in enumerate(splits):
+            config = tmp_path / name / str(seed) / ".hydra" / "config.yaml"
+            config.write_text(config.read_text().replace("data:\n", f"data:\n  split_seed: {split}\n", 1))
+            config.write_text(config.read_text().replace("seed: 0\nobj", f"seed: {seed}\nobj"))
+    report = build_report([tmp_path / "a", tmp_path / "b"], tmp_path)
+    assert any("all seeds have the same test samples" in remark for remark in report.remarks) == said
+
+
 def test_remarks_on_a_comparison_have_their_own_heading(tmp_path):
     for name in ("a", "b"):
         write_sweep(tmp_path / name, grid(seed=[0, 1, 2]), [0.3, 0.4, None])

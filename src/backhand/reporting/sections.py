@@ -35,6 +35,10 @@ MOST_GAPS = 40
 MOST_FAILURES = 200
 TASK = ("data.name", "model.loss")  # runs that differ in one of them are not paired
 COMPARABLE = (*TASK, "data.path", "data.split_seed", "objective")  # runs that differ in one of them get a remark
+ONE_SPLIT = (
+    "all seeds have the same test samples: the intervals do not contain the luck of the split; for that, add "
+    "'data.split_seed=${seed}' to the sweeps"
+)
 TEST_METRICS = ("test/acc", "test/r2", "test/mae", "test/loss")  # the most important first
 # A sign beside the colour, for readers who do not see the colour.
 SIGNS = {"finished": "✓", "diverged": "↗", "failed": "✗", "interrupted": "‖", NO_RESULT: "…"}
@@ -370,7 +374,8 @@ def _comparison(folders: Sequence[RunFolder | SweepFolder]) -> Report:
     runs: dict[str, RunFolder] = {}
     seeds: dict[str, pd.DataFrame] = {}
     gaps = [f"{text(each.path)}/{gap}" for each in folders for gap in each.gaps]
-    remarks = []
+    remarks: list[str] = []
+    one_split = False
     for each in folders:
         path = text(each.path)
         if isinstance(each, RunFolder):
@@ -384,11 +389,14 @@ def _comparison(folders: Sequence[RunFolder | SweepFolder]) -> Report:
             name = f"{path} ({setting})" if keys else path
             seeds[name] = chosen.drop_duplicates("seed") if "seed" in chosen else chosen
             runs[name] = _mean_run(each, seeds[name].dropna(subset=first), best)
+            one_split = one_split or _has_one_split(each, seeds[name])
             gaps += [f"{name}: {gap}" for gap in runs[name].gaps]
             if failed := seeds[name][first].isna().sum():
                 remarks.append(f"{name}: {failed} of {counted(len(seeds[name]), 'run')} failed and are not averaged")
         else:
             gaps.append(f"{path}: no run of the sweep has an objective")
+    if one_split:
+        remarks.append(ONE_SPLIT)
     if differ := _differing(runs.values(), COMPARABLE):
         remarks.append(f"metrics may not be comparable, for these settings differ: {'; '.join(differ)}")
     compared, unpaired = _paired(runs, seeds)
@@ -459,6 +467,13 @@ def _differing(runs: Iterable[RunFolder], keys: Sequence[str]) -> list[str]:
     settings = [run.settings | run.result.chosen for run in runs]
     values = {key: list(dict.fromkeys(each[key] for each in settings if key in each)) for key in keys}
     return [f"{key} ({', '.join(each)})" for key, each in values.items() if len(each) > 1]
+
+
+def _has_one_split(sweep: SweepFolder, chosen: pd.DataFrame) -> bool:
+    """Whether runs of several seeds were tested on the same samples, by the settings of the first two."""
+    folders = [folder for job in chosen["job"] if (folder := sweep.folder_of(job))][:2]
+    splits = [read_run(folder).settings.get("data.split_seed") for folder in folders]
+    return len(splits) == 2 and splits[0] == splits[1] is not None
 
 
 def _mean_run(sweep: SweepFolder, chosen: pd.DataFrame, means: pd.Series) -> RunFolder:
