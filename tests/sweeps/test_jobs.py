@@ -225,7 +225,7 @@ def test_a_population_that_does_not_fit_into_memory_is_halved(jobs, monkeypatch)
         if len(group) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         trained.append([job.number for job in group])
-        return SimpleNamespace(members=group)
+        return SimpleNamespace(members=group, failed=None)
 
     monkeypatch.setattr(launcher, "train_population", train)
     monkeypatch.setattr(launcher, "_remove_files", lambda group: None)

@@ -1,10 +1,30 @@
 """Other backward passes in populations: each run equals the same run by itself."""
 
 import pytest
+import torch
 from tests.sweeps.test_population import largest_difference, result, rows
 from tests.training.test_backward_passes import OWN, given
 
 from backhand.calculus.feedback import RULES
+from backhand.errors import UserError
+
+
+def test_a_population_whose_rule_fails_leaves_the_epochs_and_the_best_checkpoint_of_each_run(jobs, together, tmp_path):
+    rule = (
+        "calls = []\n\n\ndef mine(delta, W, slope, layer):\n    calls.append(0)\n    assert len(calls) < 200, 'late'\n"
+    )
+    (tmp_path / "own.py").write_text(rule + "    return (delta @ W.mT) * slope\n")
+    gradient = f"model.gradient={tmp_path}/own.py:mine"
+    made = jobs([["seed=0"], ["seed=1"]], gradient, "model.hidden=[8]", "trainer.max_epochs=20")
+    with pytest.raises(UserError, match="hidden layer 0: AssertionError: late"):
+        together(made)
+    known = result(made[0].folder)
+    assert known["status"] == "failed"
+    assert known["error"].startswith(f"{gradient}: hidden layer 0: AssertionError: late")
+    assert 1 <= known["epochs"] == len(rows(made[0].folder)) < 20
+    assert known["steps"] == rows(made[0].folder)[-1]["step"] + 1
+    contents = torch.load(made[0].folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert contents["run"]["endings"] == [None]
 
 
 @pytest.mark.parametrize("rule", [*RULES, OWN])

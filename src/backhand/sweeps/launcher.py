@@ -119,7 +119,10 @@ class PopulationSweep:
         for run, job in enumerate(group):
             if job.number not in returns:
                 written[job.number] = self._run(job, partial(finish, population, run))
-        if all(read_result(job.folder) is not None for job in group):  # or else the missing ones can still be written
+        is_over = population.failed is None  # or else the same command resumes it
+        if is_over and all(
+            read_result(job.folder) is not None for job in group
+        ):  # or else the missing ones can still be written
             _remove_files(group)
         return written
 
@@ -163,7 +166,7 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     """Train the jobs of a group together, resuming them if they were interrupted, and test them.
 
     Raises:
-        UserError: this machine or Lightning refuses a setting.
+        UserError: this machine or Lightning refuses a setting, or a step of the first epoch fails.
     """
     configs = [resolve_auto(job.config, dataset.info) for job in group]
     folder = _folder(group)
@@ -184,12 +187,20 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
     callbacks = build_callbacks(first)
     own = [_ProgressNote(note), best, last_checkpoint]
     trainer = build_trainer(first, folder, callbacks=[*callbacks, *own], logger=False)
+    last: Snapshot | None = None
+    failed: UserError | None = None
     with threads_for(module, data), garbage_collection():
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        last = Snapshot.of(module, trainer.optimizers[0])
-        if best.best is not None:
-            module.load_state_dict(best.best.parameters)
-        trainer.test(module, datamodule=data, verbose=False)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except UserError as error:  # such as that of a rule
+            if not len(module.progress.history):
+                raise
+            failed = error
+        else:
+            last = Snapshot.of(module, trainer.optimizers[0])
+            if best.best is not None:
+                module.load_state_dict(best.best.parameters)
+            trainer.test(module, datamodule=data, verbose=False)
     return Population(
         configs,
         [job.config for job in group],
@@ -200,9 +211,10 @@ def train_population(group: Sequence[Job], dataset: Dataset, note: Callable[[str
         callbacks if module.on_nan is None else [module.on_nan, *callbacks],
         best,
         last,
-        dict(module.progress.row),
+        dict(module.progress.row) if failed is None else {},
         last_checkpoint.seconds,
         device_name(trainer),
+        failed,
     )
 
 
@@ -210,7 +222,7 @@ def finish(population: Population, run: int, _: Any) -> float:
     """Write the files of one run as if it had been trained by itself, result.json last; returns its objective.
 
     Raises:
-        UserError: the run failed because of a wrong gradient, or its files cannot be written.
+        UserError: the run failed because of a wrong gradient, or with its population; or its files cannot be written.
     """
     runs, folder, composed = len(population.configs), population.folders[run], population.composed[run]
     config, rows = in_sweep(population.configs[run], population.sweep), population.rows(run)
@@ -226,7 +238,8 @@ def finish(population: Population, run: int, _: Any) -> float:
     for logger in loggers:
         for row in rows:
             logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
-        logger.log_metrics({**tested, "epoch": len(rows)}, int(rows[-1]["step"]) + 1 if rows else 0)
+        if population.failed is None:
+            logger.log_metrics({**tested, "epoch": len(rows)}, int(rows[-1]["step"]) + 1 if rows else 0)
         logger.finalize("success")
     layer_stats = population.find(FlowMetrics)
     for epoch, histograms in (layer_stats.histograms if layer_stats is not None else {}).items():
@@ -234,15 +247,17 @@ def finish(population: Population, run: int, _: Any) -> float:
             of_run = {name: own for name, each in histograms.items() if (own := each[run]) is not None}
             log_histograms(loggers, of_run, epoch, int(rows[epoch]["step"]))
     outcome = Outcome(config, composed, folder, rows, tested, loggers, standalone=False)
-    if outcome.needs_error_analysis and (best := population.checkpoint(run, "best")) is not None:
+    analysed = population.failed is None and outcome.needs_error_analysis
+    if analysed and (best := population.checkpoint(run, "best")) is not None:
         module = LightningMLP(**best["hyper_parameters"]).to(population.data.dtype)
         module.load_state_dict(best["state_dict"])
         outcome.write_error_analysis(module, population.data)
     audit, on_nan = population.find(Audit), population.module.on_nan
     if on_nan is not None and (warning := on_nan.warnings[run]) is not None:
         log.warning("%s", warning)
+    ending = status_of(population.module.progress.endings[run], folder)
     result = outcome.leave(
-        *status_of(population.module.progress.endings[run], folder),
+        *(ending if population.failed is None else ("failed", str(population.failed))),
         parameters=sum(each.numel() for each in population.module.parameters()) // runs,
         seconds=round(population.seconds / runs, 3),
         population=runs,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from backhand.config.schema import TrainConfig
 from backhand.data.module import InMemoryData
+from backhand.errors import UserError
 from backhand.reporting.epochs import Epochs
 from backhand.reporting.result import backward_pass, best_objective, config_hash
 from backhand.training.checkpoint import BEST
@@ -113,10 +114,11 @@ class Population:
         data: the data module.
         callbacks: the callbacks that a single run would have.
         best: the snapshot of each run's best epoch.
-        last: the snapshot of each run's end.
+        last: the snapshot of each run's end; None if the training failed.
         tested: the test metrics of the best weights (K,).
         seconds: the training time of all runs together.
         device: the name of the device in result.json.
+        failed: why the training ended for all runs, after an epoch or more; None if it did not.
     """
 
     configs: list[TrainConfig]
@@ -127,10 +129,11 @@ class Population:
     data: InMemoryData
     callbacks: list[Callback]
     best: BestOfRuns
-    last: Snapshot
+    last: Snapshot | None
     tested: dict[str, Tensor]
     seconds: float
     device: str
+    failed: UserError | None = None
 
     def epochs(self, run: int) -> int:
         ending = self.module.progress.endings[run]
