@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import statistics
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from backhand.derivations.judging import SIZES, Settings
 from backhand.derivations.leaves import plain
 from backhand.derivations.loading import RefusedError, Source, place, said
 from backhand.derivations.steps import derivative, derive
+
+# Calls of a random rule that the angle is the mean of.
+DRAWS = 20
 
 
 def judge_rule(source: Source, target: Any, settings: Settings) -> Answer:
@@ -32,7 +36,8 @@ def judge_rule(source: Source, target: Any, settings: Settings) -> Answer:
     slope = derivative(case.activation(hidden), case.z(hidden)).expand_as(case.z(hidden)).contiguous()
     delta_O, W_O, z_I = right[last.delta], case.W(last), case.z(hidden)
 
-    def returned(at: torch.Tensor) -> torch.Tensor:
+    def returned(at: torch.Tensor, draw: int = 0) -> torch.Tensor:
+        torch.manual_seed(draw)
         layer = TrialLayer(0, delta_O.clone(), W_O.clone(), _draw, z_I.clone(), {"straight_through_window": 1.0})
         try:
             value = plain(target(delta_O.clone(), W_O.clone(), at.clone(), layer))
@@ -43,8 +48,15 @@ def judge_rule(source: Source, target: Any, settings: Settings) -> Answer:
         return torch.from_numpy(value).double()
 
     delta, u = returned(slope), returned(torch.ones_like(slope))
+    if not delta.equal(returned(slope)):
+        raise RefusedError(
+            f"{source.path}: {target.__name__} returned other numbers for the same arguments; it must not remember "
+            "anything between calls, and its random numbers must be torch's"
+        )
+    draws = [delta, *(returned(slope, draw) for draw in range(1, DRAWS))]
+    is_random = any(not each.equal(delta) for each in draws)
     expected, right_u = right[hidden.delta], right[hidden.upstream]
-    near = _near(delta, expected)
+    near = all(_near(each, expected) for each in draws)
     context = [f"g {settings.network.g_name()}, f {settings.network.output_activation}, L {case.criterion.name}; "
                + ", ".join(f"{letter}={size}" for letter, size in zip("BDHC", sizes, strict=True))]  # fmt: skip
     shape = str(tuple(delta.shape)) + ("" if delta.shape == expected.shape else f", not {tuple(expected.shape)}")
@@ -60,7 +72,16 @@ def judge_rule(source: Source, target: Any, settings: Settings) -> Answer:
     answer.headline = "It is not the gradient."
     if delta.shape != expected.shape:
         return answer
-    at = f"; yours is at {_degrees(delta, expected):.0f}° to it" if bool(delta.any()) else ""
+    angles = [_degrees(each, expected) for each in draws if bool(each.any())]
+    mean = f"yours is at {statistics.mean(angles):.0f}° to it" if angles else ""
+    if is_random:
+        answer.headline = "It is not the gradient: it is random."
+        at = f"; {mean} on average over {len(angles)} calls" if mean else ""
+        answer.sentences.append(f"right: {case.chain[hidden.delta].text}{at}")
+        answer.sentences += [f"yours: {line}" for line in _return_lines(target, source)]
+        answer.remarks.append("the table is of one call; each draws other random numbers")
+        return answer
+    at = f"; {mean}" if mean else ""
     answer.sentences.append(f"right: {case.chain[hidden.delta].text}{at}")
     answer.sentences += [f"yours: {line}" for line in _return_lines(target, source)]
     if not _near(u, right_u):
