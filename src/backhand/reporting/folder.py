@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from backhand.config.confidential import masked
-from backhand.config.overrides import override_values
+from backhand.config.overrides import as_written
 from backhand.config.stored import checked_yaml
 from backhand.config.validation import larger_is_better
 from backhand.errors import UserError
@@ -241,7 +241,7 @@ def read_sweep(path: Path) -> SweepFolder:
     jobs = jobs[:MOST_JOBS]
     results = {job: _read_result(files, f"{job}/result.json", absent="") for job in jobs}
     given = {job: _overrides(files, f"{job}/.hydra/overrides.yaml", absent="") for job in jobs}
-    pairs = {job: override_values(each.lstrip("+") for each in own) for job, own in given.items() if own}
+    pairs = {job: dict(each.lstrip("+").partition("=")[::2] for each in own) for job, own in given.items() if own}
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object).reindex(jobs)
     in_table = list(table)[1 : list(table).index("status")] if "status" in table else []
     settings = pd.DataFrame.from_dict(pairs, orient="index", dtype=object).fillna("").combine_first(table[in_table])
@@ -401,7 +401,7 @@ def _read_result(files: _Files, name: str, absent: str) -> RunResult:
 
 
 def _overrides(files: _Files, name: str, absent: str = "is missing") -> list[str]:
-    return [text(each) for each in files.yaml(name, list, absent) or []]
+    return [as_written(text(each)) for each in files.yaml(name, list, absent) or []]
 
 
 def _outcome(result: RunResult) -> dict[str, Any]:

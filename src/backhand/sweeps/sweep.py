@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from backhand.config.confidential import mask_logs, masked, without_secrets
 from backhand.config.files import atomic_write, read_json
 from backhand.config.lock import LOCK_FILE, lock_folder
-from backhand.config.overrides import override_values
+from backhand.config.overrides import as_written
 from backhand.config.stored import check_links
 from backhand.errors import UserError
 from backhand.reporting.result import is_complete, objective_of, read_result
@@ -53,7 +53,8 @@ class JobOutcome:
     @property
     def settings(self) -> dict[str, str]:
         """The values of its overrides, by key."""
-        return override_values(self.overrides)
+        pairs = (as_written(override).partition("=") for override in self.overrides)
+        return {key: value for key, _, value in pairs}
 
     @property
     def error(self) -> str | None:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.feedback import RULES
 from backhand.config.confidential import without_secrets
+from backhand.config.overrides import as_written
 from backhand.config.schema import TrainConfig
 from backhand.data.module import RunData
 from backhand.reporting.result import Result, best_row
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 def log_overrides() -> None:
     """Log the overrides of the command line, if Hydra has started the run."""
     if HydraConfig.initialized():
-        log.info("overrides: %s", without_secrets(" ".join(HydraConfig.get().overrides.task)) or "none")
+        given = " ".join(map(as_written, HydraConfig.get().overrides.task))
+        log.info("overrides: %s", without_secrets(given) or "none")
 
 
 def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: str, processes: int = 1) -> None:
