@@ -1,4 +1,4 @@
-"""Reads the formulas that are printed, as text or in LaTeX, so that they can be compared with the code."""
+"""Evaluates printed formulas, as text or in LaTeX, so that they can be compared with the code."""
 
 import math
 import re
@@ -19,7 +19,7 @@ POWERS = {"²": 2, "³": 3}
 
 
 def evaluate(formula, names):
-    """The value of a formula; what it defines after `with` is added to the names."""
+    """The value of a formula; its definitions after `with` are added to `names`."""
     formula, _, definitions = formula.partition(", Φ the")[0].partition(", with ")
     for definition in filter(None, re.split(r" and (?=\w = )", definitions)):
         name, value = definition.split(" = ")
@@ -39,8 +39,8 @@ class Reader:
     def __init__(self, tokens, names):
         self.tokens, self.names = tokens, names
 
-    def next(self, *wanted):
-        if self.tokens and (not wanted or self.tokens[0] in wanted):
+    def next(self, *tokens):
+        if self.tokens and (not tokens or self.tokens[0] in tokens):
             return self.tokens.pop(0)
         return None
 
@@ -141,7 +141,7 @@ SIGNS = {
 
 
 def from_latex(formula):
-    """A formula in LaTeX as text."""
+    """A LaTeX formula as plain text."""
     formula = formula.replace(r" \, ", " · ").replace(r"\tfrac", r"\frac")
     formula = re.sub(r"\\operatorname\{(\w+)\}", r"\1", formula)
     formula = re.sub(r"\\frac\{\\partial L\}\{\\partial (\\hat y|h(?:_\{\d+\})?)\}", r"∂L/∂\1", formula)

@@ -1,4 +1,4 @@
-"""The settings that the checks run over, read from the same tables as the code."""
+"""The settings that the tests are parametrised over, read from the tables that the code uses."""
 
 from itertools import product
 

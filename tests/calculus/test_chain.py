@@ -1,4 +1,4 @@
-"""The table of the derivation's lines: an equation that is printed is what the code computes."""
+"""The derivation's steps: each printed equation is what the code computes."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.chain import (
     backward_steps,
     closed_form,
-    follow,
+    evaluate_steps,
     forward_steps,
     is_elementwise,
     layers,
@@ -32,7 +32,7 @@ def forms(text, latex):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_the_formulas_of_an_activation_are_its_code(name):
+def test_the_printed_formulas_of_an_activation_equal_its_code(name):
     entry = ACTIVATIONS[name]
     z = torch.linspace(-2.9, 2.9, B * C, dtype=torch.float64).reshape(B, C).requires_grad_()
     a = entry(z)
@@ -57,7 +57,7 @@ def target(loss):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_formulas_of_a_loss_are_its_code(name):
+def test_the_printed_formulas_of_a_loss_equal_its_code(name):
     loss = LOSSES[name]
     y, z = target(loss), torch.randn(B, C, dtype=torch.float64)
     f = ACTIVATIONS[loss.matched]
@@ -77,7 +77,7 @@ def test_the_formulas_of_a_loss_are_its_code(name):
             torch.testing.assert_close(evaluate(formula, dict(names)), value, **EXACT)
 
 
-def test_the_formulas_of_weighted_smoothed_classes_are_the_code():
+def test_the_printed_formulas_equal_the_code_with_weighted_smoothed_classes():
     loss, weight = LOSSES["cross_entropy"], torch.tensor([2.0, 0.5, 1.0, 3.0], dtype=torch.float64)
     criterion = Criterion("cross_entropy", (("label_smoothing", 0.1),))
     y, z = target(loss), torch.randn(B, C, dtype=torch.float64)
@@ -99,21 +99,23 @@ def steps_of(network, criterion, depth):
     return [*forward_steps(network, activations), loss, *backward_steps(criterion, None, activations)]
 
 
-def chain(model, criterion, y):
+def steps_and_values(model, criterion, y):
     """The steps of a network on a batch, and their values."""
     depth = len(model.layers)
     steps = steps_of(model.network, criterion, depth)
     given = {"x": torch.randn(*y.shape[:-1], 3, dtype=torch.float64), "y": y}
-    for layer, own in zip(reversed(layers(depth)), model.layers, strict=True):
-        given |= {layer.W: own.weight.detach(), layer.b: own.bias.detach()}
-    return steps, follow(steps, given)
+    for layer, parameters in zip(reversed(layers(depth)), model.layers, strict=True):
+        given |= {layer.W: parameters.weight.detach(), layer.b: parameters.bias.detach()}
+    return steps, evaluate_steps(steps, given)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize(("f", "loss"), [("softmax", "cross_entropy"), ("sigmoid", "mse")])
-def test_the_equation_of_each_line_is_its_rule(depth, f, loss):
+def test_each_step_computes_its_equation(depth, f, loss):
     criterion = Criterion(loss)
-    steps, values = chain(network(["tanh", "gelu", "sigmoid"][:depth], f, depth, None), criterion, target(LOSSES[loss]))
+    steps, values = steps_and_values(
+        network(["tanh", "gelu", "sigmoid"][:depth], f, depth, None), criterion, target(LOSSES[loss])
+    )
     names = dict(values) | {"N": number(B if loss == "cross_entropy" else B * C)}
     for layer in layers(depth + 1):
         slope = values[layer.slope]
@@ -131,11 +133,11 @@ def test_the_equation_of_each_line_is_its_rule(depth, f, loss):
 
 @pytest.mark.parametrize("runs", [None, 2])
 @pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
-def test_the_chain_is_what_trains(g, runs):
+def test_the_steps_give_the_gradients_of_training(g, runs):
     for f, loss in (("softmax", "cross_entropy"), ("sigmoid", "mse"), ("identity", "huber")):
         model, criterion = network(g, f, 3, runs), Criterion(loss)
         y = target(LOSSES[loss]).expand(*([] if runs is None else [runs]), B, C)
-        _, values = chain(model, criterion, y)
+        _, values = steps_and_values(model, criterion, y)
         parameters = [each.detach() for each in model.parameters()]
         L, z_O, gradients = bp.gradients(model.network, criterion, values["x"], y, parameters)
         torch.testing.assert_close(values["L"], L, **EXACT)
@@ -147,7 +149,7 @@ def test_the_chain_is_what_trains(g, runs):
             torch.testing.assert_close(closed.rule(z_O, y), values["delta_4"], **EXACT)
 
 
-def test_an_index_of_ten_and_more_stays_whole_in_latex():
+def test_an_index_of_two_digits_is_one_group_in_latex():
     steps = steps_of(Network("tanh", "softmax"), Criterion("cross_entropy"), 12)
     texts = {step.name: step.latex for step in steps}
     assert texts["dW_11"] == r"\nabla W_{11} = h_{10}^\top \, \delta_{11}"
@@ -156,7 +158,7 @@ def test_an_index_of_ten_and_more_stays_whole_in_latex():
     assert not any("_1" in text for text in texts.values())
 
 
-def test_each_line_is_named_once():
+def test_each_step_has_its_own_name():
     for depth in (1, 2, 5):
         steps = steps_of(Network("tanh", "softmax"), Criterion("cross_entropy"), depth)
         assert len({step.name for step in steps}) == len({step.left for step in steps}) == len(steps)

@@ -16,7 +16,7 @@ B = 7
 
 
 def slope_of(name: str, z: np.ndarray, window: float) -> np.ndarray:
-    """g′(z), or the estimator's window where it is zero."""
+    """g′(z) of tanh, or the window of the straight-through estimator."""
     return 1 - np.tanh(z) ** 2 if name == "tanh" else (np.abs(z) <= window).astype(float)
 
 
@@ -53,16 +53,16 @@ def expected(rule: str, model: MLP, x: np.ndarray, y: np.ndarray, g: str, window
     return found
 
 
-def network(rule: str, runs: int | None = None, **more: object) -> tuple[MLP, str]:
+def network(rule: str, runs: int | None = None, **options: object) -> tuple[MLP, str]:
     g = "sign" if rule in RULES and RULES[rule].flat else "tanh"
     generator = torch.Generator().manual_seed(3)
-    model = MLP(SIZES, g, "identity", gradient=rule, generator=generator, dtype=torch.float64, runs=runs, **more)
+    model = MLP(SIZES, g, "identity", gradient=rule, generator=generator, dtype=torch.float64, runs=runs, **options)
     return model, g
 
 
-def batch(generator: int = 5) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(generator)
-    draw = lambda n: torch.randn(B, n, generator=random, dtype=torch.float64)  # noqa: E731
+def batch(seed: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda n: torch.randn(B, n, generator=generator, dtype=torch.float64)  # noqa: E731
     return draw(SIZES[0]), draw(SIZES[-1])
 
 
@@ -78,12 +78,12 @@ def error_of(rule: str, model: MLP, g: str, window: float = 1.0) -> float:
 
 
 @pytest.mark.parametrize("rule", ["hand", *RULES])
-def test_gradients_are_those_of_the_paper(rule: str) -> None:
+def test_gradients_agree_with_the_paper_in_numpy(rule: str) -> None:
     model, g = network(rule)
     assert error_of(rule, model, g) < 1e-12
 
 
-def test_the_window_of_the_estimator() -> None:
+def test_the_straight_through_window_is_a_setting() -> None:
     model, g = network("straight_through", settings={"straight_through_window": 0.3})
     assert error_of("straight_through", model, g, 0.3) < 1e-12
     assert error_of("straight_through", model, g, 1.0) > 1e-3
@@ -124,8 +124,8 @@ def test_each_rule_has_mutants() -> None:
     assert MUTANTS.keys() == RULES.keys()
 
 
-@pytest.mark.parametrize(("rule", "mutant"), [(rule, each) for rule, many in MUTANTS.items() for each in many])
-def test_mutants_are_caught(rule: str, mutant: Callable[..., Tensor]) -> None:
+@pytest.mark.parametrize(("rule", "mutant"), [(rule, each) for rule, mutants in MUTANTS.items() for each in mutants])
+def test_a_mutant_has_other_gradients_than_the_paper(rule: str, mutant: Callable[..., Tensor]) -> None:
     g = "sign" if RULES[rule].flat else "tanh"
     generator = torch.Generator().manual_seed(3)
     model = MLP(SIZES, g, "identity", gradient=mutant, generator=generator, dtype=torch.float64)
@@ -133,20 +133,20 @@ def test_mutants_are_caught(rule: str, mutant: Callable[..., Tensor]) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_run_axis_changes_nothing(rule: str) -> None:
-    several, _ = network(rule, runs=2)
+def test_each_run_has_the_gradients_of_a_single_network(rule: str) -> None:
+    population, _ = network(rule, runs=2)
     x, y = batch()
-    several.loss(x, y, "mse").sum().backward()
+    population.loss(x, y, "mse").sum().backward()
     for run in range(2):
-        one, _ = network(rule)
-        one.load_state_dict({name: value[run] for name, value in several.state_dict().items()})
-        one.loss(x, y, "mse").backward()
-        for mine, theirs in zip(one.parameters(), several.parameters(), strict=True):
+        single, _ = network(rule)
+        single.load_state_dict({name: value[run] for name, value in population.state_dict().items()})
+        single.loss(x, y, "mse").backward()
+        for mine, theirs in zip(single.parameters(), population.parameters(), strict=True):
             assert (mine.grad is None) == (theirs.grad is None)
             torch.testing.assert_close(mine.grad, theirs.grad[run], rtol=0, atol=1e-12)
 
 
-def test_what_is_trained_has_the_gradient_of_its_weight() -> None:
+def test_a_trained_tensor_has_the_gradient_of_its_weight() -> None:
     model, _ = network("kolen_pollack")
     x, y = batch()
     model.loss(x, y, "mse").backward()
@@ -155,7 +155,7 @@ def test_what_is_trained_has_the_gradient_of_its_weight() -> None:
         assert model.feedback[i].B.grad is not model.layers[i + 1].weight.grad
 
 
-def test_weight_decay_makes_the_feedback_the_weight() -> None:
+def test_weight_decay_shrinks_the_difference_between_feedback_and_weight() -> None:
     # Akrout et al. (2019), equation 16: the difference between B and W decays by the same factor at every step.
     model, _ = network("kolen_pollack")
     before = (model.feedback[0].B - model.layers[1].weight).detach().clone()
@@ -170,7 +170,7 @@ def test_weight_decay_makes_the_feedback_the_weight() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_prediction_and_transforms_go_the_same_way(rule: str) -> None:
+def test_prediction_and_functional_call_use_the_rule_too(rule: str) -> None:
     model, _ = network(rule)
     x, y = batch()
     model.loss(x, y, "mse").backward()
@@ -188,7 +188,7 @@ def test_prediction_and_transforms_go_the_same_way(rule: str) -> None:
         torch.testing.assert_close(of_functional[name], each.grad, rtol=0, atol=1e-12)
 
 
-def test_fixed_tensors_are_saved_and_drawn_as_the_weights_are() -> None:
+def test_fixed_tensors_are_saved_and_initialized_like_weights() -> None:
     model, _ = network("feedback_alignment", init_scale=0.5)
     assert [name for name in model.state_dict() if "feedback" in name] == ["feedback.0.B", "feedback.1.B"]
     assert len(list(model.parameters())) == 6
@@ -197,7 +197,7 @@ def test_fixed_tensors_are_saved_and_drawn_as_the_weights_are() -> None:
     assert model.feedback[0].B.abs().max() > 0.5 * bound
 
 
-def test_a_tensor_is_the_same_whenever_it_is_asked_for() -> None:
+def test_a_tensor_is_the_same_at_every_request() -> None:
     def rule(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
         assert layer.fixed("B", like=W) is layer.fixed("B", like=W)
         gain = layer.fixed("gain", (W.shape[-2],))
@@ -219,27 +219,30 @@ def test_a_tensor_is_the_same_whenever_it_is_asked_for() -> None:
         (lambda d, W, s, at: s / 0, "hidden layer 0: the rule returned a δ that is not finite"),
         (lambda d, W, s, at: 1 / 0, "hidden layer 0: ZeroDivisionError: division by zero"),
         (lambda d, W, s, at: s * at.fixed("B"), "hidden layer 0: B: give either a shape or like=W"),
-        (lambda d, W, s, at: s * at.fixed("a.b", like=W).sum(), "a.b: is no name for a tensor"),
-        (lambda d, W, s, at: s * at.trained("B", like=s).sum(), "B: what is trained must be like W"),
+        (lambda d, W, s, at: s * at.fixed("a.b", like=W).sum(), "a.b: is not a valid name for a tensor"),
+        (lambda d, W, s, at: s * at.trained("B", like=s).sum(), "B: a trained tensor must have the shape of W"),
         (lambda d, W, s, at: s.half(), "a δ of torch.float16; must be of the type of delta, torch.float32"),
         (lambda d, W, s, at: s.numpy(), "hidden layer 0: the rule returned ndarray, not a torch.Tensor"),
-        (lambda d, W, s, at: W.mul_(2).sum() * s, "hidden layer 0: the rule changes what it is given"),
-        (lambda d, W, s, at: at.fixed("B", like=W).mul_(2).sum() * s, "the rule changes what it is given"),
-        (lambda d, W, s, at: at.delta_O.zero_().sum() * s, "the rule changes what it is given"),
+        (lambda d, W, s, at: W.mul_(2).sum() * s, "hidden layer 0: the rule changes its arguments"),
+        (lambda d, W, s, at: at.fixed("B", like=W).mul_(2).sum() * s, "the rule changes its arguments"),
+        (lambda d, W, s, at: at.delta_O.zero_().sum() * s, "the rule changes its arguments"),
         (
             lambda d, W, s, at: at.fixed("B", (0, 2)).sum() * s,
             r"B: shape=\(0, 2\): must be whole numbers",
         ),
         (lambda d, W, s, at: at.fixed("B", ()).sum() * s, r"B: shape=\(\): must be whole numbers"),
-        (lambda d, W, s, at: at.fixed("forward", like=W).sum() * s, "forward: torch.nn.Module has that name"),
+        (
+            lambda d, W, s, at: at.fixed("forward", like=W).sum() * s,
+            "forward: torch.nn.Module has an attribute of that name",
+        ),
         (
             lambda d, W, s, at: (at.fixed("B", like=W) + at.trained("B", like=W)).sum() * s,
-            "B: is asked for twice, and not as the same",
+            "B: is requested twice, as two different tensors",
         ),
         ("feedback_alignement", r"gradient=feedback_alignement: no such choice \(did you mean feedback_alignment\?\)"),
     ],
 )
-def test_what_is_no_rule_is_refused(rule: object, message: str) -> None:
+def test_an_invalid_rule_is_refused(rule: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         MLP(SIZES, gradient=rule)
 
@@ -250,9 +253,10 @@ def test_a_shape_that_only_fits_some_batches_names_the_layer() -> None:
         model.loss(torch.randn(7, 5), torch.zeros(7, dtype=torch.long), "cross_entropy").backward()
 
 
-def test_a_tensor_that_was_not_asked_for_at_first_is_refused() -> None:
+def test_a_tensor_that_was_not_requested_at_creation_is_refused() -> None:
     model = MLP(SIZES, gradient=lambda d, W, s, at: s * (1 if len(d) == 2 else at.fixed("late", like=W).sum()))
-    with pytest.raises(UserError, match="hidden layer 1: late: was not asked for when the rule was tried; it has none"):
+    message = "hidden layer 1: late: was not requested when the network was created; this layer has none"
+    with pytest.raises(UserError, match=message):
         model.loss(torch.randn(7, 5), torch.zeros(7, dtype=torch.long), "cross_entropy").backward()
 
 

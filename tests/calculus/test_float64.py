@@ -1,4 +1,4 @@
-"""Apple's MPS has no float64: what needs it is computed on the CPU, and all else in float32.
+"""Apple's MPS has no float64: what needs float64 is computed on the CPU, everything else in float32.
 
 There is no MPS here. The CPU stands in for it, refusing every result in float64, and "meta" stands in for the CPU.
 """
@@ -30,7 +30,7 @@ class NoFloat64(TorchFunctionMode):
 
 @pytest.fixture
 def no_float64(monkeypatch):
-    """Let no device have float64, in the modules that ask, and "meta" be where the audit computes in it."""
+    """Report that no device has float64, and let the audit compute on "meta" instead."""
     for module in (audit, layer_stats, parts):
         monkeypatch.setattr(module, "widest_dtype", lambda device: torch.float32)
     monkeypatch.setattr(audit, "HOST", torch.device("meta"))
@@ -38,7 +38,7 @@ def no_float64(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
 
 
-def test_mps_is_the_device_without():
+def test_only_mps_has_no_float64():
     assert torch.device("cpu") == audit.HOST
     assert widest_dtype(torch.device("mps")) == torch.float32
     for name in ("cpu", "cuda:1", "xpu"):
@@ -56,7 +56,7 @@ def test_the_audits_reference_is_computed_where_there_is_float64(no_float64, par
         own = audit.autograd_gradients(model, "cross_entropy", parameters, batch, theta)
         assert {(each.device.type, each.dtype) for each in own} == {("cpu", torch.float32)}
         for found, right in zip(own, exact, strict=True):
-            assert audit._relative(found, right).device.type == "meta"
+            assert audit._relative_error(found, right).device.type == "meta"
 
 
 def test_histograms_are_counted_without_float64(no_float64):
@@ -68,7 +68,7 @@ def test_histograms_are_counted_without_float64(no_float64):
     assert (first.start, second.start) == (0, 100)
 
 
-def test_a_trainer_with_a_device_without_refuses_float64(configured, tmp_path, no_float64):
+def test_a_trainer_on_a_device_without_float64_refuses_it(configured, tmp_path, no_float64):
     config = configured("trainer=cpu")
     parts.build_trainer(config, tmp_path, [], False)
     config = replace(config, trainer=replace(config.trainer, precision="64-true"))
@@ -79,11 +79,11 @@ def test_a_trainer_with_a_device_without_refuses_float64(configured, tmp_path, n
 @pytest.mark.parametrize(("precision", "accelerator"), [("64-true", "cpu"), ("32-true", "auto")])
 def test_a_checkpoint_in_float64_is_evaluated_on_the_cpu(trained, configured, monkeypatch, precision, accelerator):
     given = ("data=wine", "trainer.max_epochs=1", f"trainer.precision={precision}")
-    folder, asked = trained(*given), []
+    folder, accelerators = trained(*given), []
     original = evaluation.L.Trainer
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(
-        evaluation.L, "Trainer", lambda **kwargs: asked.append(kwargs["accelerator"]) or original(**kwargs)
+        evaluation.L, "Trainer", lambda **kwargs: accelerators.append(kwargs["accelerator"]) or original(**kwargs)
     )
     evaluation.evaluate_split(configured("trainer=cpu", *given), folder / "checkpoints" / "best.ckpt", "test")
-    assert asked == [accelerator]
+    assert accelerators == [accelerator]

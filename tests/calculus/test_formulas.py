@@ -1,4 +1,4 @@
-"""Each activation and loss by itself: value and derivative against torch's own."""
+"""Each activation and loss on its own: value and derivative against torch's."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_the_bounds_of_binary_cross_entropy_are_torchs():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_with_a_run_axis_there_is_one_loss_a_run(loss):
+def test_with_a_run_axis_there_is_one_loss_per_run(loss):
     f = LOSSES[loss].matched
     _, y = batch(loss, 3)
     z = torch.randn(3, B, C, dtype=torch.float64)

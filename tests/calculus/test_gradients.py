@@ -82,34 +82,34 @@ def test_a_batch_without_the_run_axis_is_shared_by_all_runs():
     torch.testing.assert_close(found[1:], each[1:])
 
 
-def test_a_run_of_a_population_has_the_gradients_of_its_solo_network():
+def test_a_run_of_a_population_has_the_gradients_of_a_single_network():
     population = network("relu", "softmax", 3, 3)
     x, y = batch("cross_entropy", 3)
     population.loss(x, y, "cross_entropy").sum().backward()
     for k in range(3):
-        solo = network("relu", "softmax", 3, None)
-        solo.load_state_dict({name: value[k] for name, value in population.state_dict().items()})
-        solo.loss(x[k], y[k], "cross_entropy").backward()
-        for ours, theirs in zip(population.parameters(), solo.parameters(), strict=True):
+        single = network("relu", "softmax", 3, None)
+        single.load_state_dict({name: value[k] for name, value in population.state_dict().items()})
+        single.loss(x[k], y[k], "cross_entropy").backward()
+        for ours, theirs in zip(population.parameters(), single.parameters(), strict=True):
             torch.testing.assert_close(ours.grad[k], theirs.grad, rtol=1e-12, atol=1e-15)
 
 
-def test_the_input_gradient_is_computed_only_when_asked_for(monkeypatch):
+def test_the_input_gradient_is_computed_only_when_needed(monkeypatch):
     from backhand.calculus import backpropagation
 
-    asked = []
+    calls = []
     original = backpropagation.input_gradient
-    monkeypatch.setattr(backpropagation, "input_gradient", lambda *a: asked.append(1) or original(*a))
+    monkeypatch.setattr(backpropagation, "input_gradient", lambda *a: calls.append(1) or original(*a))
     model = network("tanh", "softmax", 1, None)
     x, y = batch("cross_entropy", None)
     model.loss(x, y, "cross_entropy").backward()
-    assert not asked
+    assert not calls
     model.loss(x.requires_grad_(), y, "cross_entropy").backward()
-    assert asked == [1]
+    assert calls == [1]
     assert x.grad is not None
 
 
-def test_frozen_layers_are_left_out_of_the_recursion(monkeypatch):
+def test_the_recursion_stops_above_frozen_layers(monkeypatch):
     from backhand.calculus import backpropagation
 
     steps = []
@@ -139,7 +139,7 @@ def test_results_have_the_dtype_of_the_parameters(f, loss, dtype):
     assert {parameter.grad.dtype for parameter in model.parameters()} == {dtype}
 
 
-def test_the_logits_are_returned_with_the_loss_and_gives_the_prediction():
+def test_the_logits_are_returned_with_the_loss_and_give_the_prediction():
     model = network("tanh", "softmax", 1, None)
     x, y = batch("cross_entropy", None)
     value, z_O = model.loss_and_logits(x, y, "cross_entropy")

@@ -18,7 +18,7 @@ LONG = torch.zeros(5, 3, dtype=torch.long)
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("f", ACTIVATIONS)
 @pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
-def test_from_sequential_and_back_reproduces_outputs_and_gradients(g, f, depth):
+def test_from_sequential_and_back_preserves_outputs_and_gradients(g, f, depth):
     sizes = [3, *[4, 5, 6][:depth], 2]
     parts = []
     for n, m in pairwise(sizes):

@@ -1,4 +1,4 @@
-"""Everything else that torch can do with a module, the hand-derived pass must bear."""
+"""Autocast, checkpointing, copying, torch.func and torch.compile work with the hand-derived pass."""
 
 import copy
 import pickle
@@ -15,7 +15,7 @@ from backhand.calculus import backpropagation
 
 
 def pair(g: str, f: str, **options: object) -> tuple[MLP, MLP]:
-    """The same network twice: by hand, and through torch's own graph."""
+    """Two networks with equal parameters: `hand` and `autograd`."""
     hand = network(g, f, 1, None, **options)
     auto = network(g, f, 1, None, gradient="autograd", **options)
     auto.load_state_dict(hand.state_dict())
@@ -71,7 +71,7 @@ def test_an_empty_batch_gives_what_torch_gives(f, loss):
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
-def test_it_can_be_checkpointed(use_reentrant):
+def test_activation_checkpointing_gives_the_same_gradients(use_reentrant):
     hand, auto = pair("silu", "softmax")
     x, y = batch("cross_entropy", None)
     checkpoint(lambda x: hand.loss(x, y, "cross_entropy"), x.requires_grad_(), use_reentrant=use_reentrant).backward()
@@ -79,18 +79,18 @@ def test_it_can_be_checkpointed(use_reentrant):
     torch.testing.assert_close([parameter.grad for parameter in hand.parameters()], theirs)
 
 
-@pytest.mark.parametrize("twin", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_computes_the_same(twin):
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_computes_the_same(copied):
     model, _ = pair("gelu_tanh", "softmax")
     x, y = batch("cross_entropy", None)
-    other = twin(model)
+    other = copied(model)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert a is not b
     ours, theirs = (gradients(each, each.loss(x, y, "cross_entropy")) for each in (model, other))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_forward_mode_inside_forward_mode_is_refused_and_not_wrong():
+def test_nested_forward_mode_is_refused():
     hand, auto = pair("tanh", "softmax")
     x, y = batch("cross_entropy", None)
 
@@ -109,7 +109,7 @@ def test_forward_mode_inside_forward_mode_is_refused_and_not_wrong():
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError])
-def test_an_error_of_the_forward_pass_is_raised_as_it_is(kind, monkeypatch):
+def test_an_error_of_the_forward_pass_is_raised_unchanged(kind, monkeypatch):
     calls = []
 
     def broken(*args):
@@ -184,7 +184,7 @@ def test_a_wrong_parameter_of_a_loss_is_refused(parameters, reason):
 
 
 @pytest.mark.parametrize("name", sorted({name for loss in LOSSES.values() for name in loss.parameters}))
-def test_a_parameter_left_none_is_as_if_left_out(name):
+def test_a_loss_parameter_of_none_is_the_default(name):
     loss = next(each for each, entry in LOSSES.items() if name in entry.parameters)
     model = network("tanh", LOSSES[loss].matched, 1, None)
     x, y = batch(loss, None)

@@ -1,7 +1,7 @@
-"""The verification verified: every operator of every derivative is broken in turn, and gradcheck must notice each time.
+"""Mutation tests of the verification: gradcheck must fail for every single change to the code of a derivative.
 
-The mutants are made from the source itself: in each function or lambda that computes a derivative, every operator is
-exchanged, every number changed and every minus sign dropped, one at a time.
+The mutants are made from the source: in each function or lambda that computes a derivative, one operator is replaced,
+one number changed or one minus sign dropped at a time.
 """
 
 import ast
@@ -15,8 +15,8 @@ import pytest
 from backhand.calculus import activations, backpropagation, losses
 from backhand.checking.matrix import Combination, combinations, verify
 
-EXCHANGED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult}
-TURNED = {ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
+REPLACED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult}
+REVERSED = {ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.GtE: ast.LtE}
 # What computes derivatives, in each file: fields of the tables' entries, and functions.
 DERIVATIVES = {
     activations: {
@@ -31,15 +31,15 @@ DERIVATIVES = {
         "output_delta", "loss_delta", "hidden_delta", "weight_gradient", "bias_gradient", "input_gradient", "backward",
     },
 }  # fmt: skip
-# Changes that change no gradient: bounds against division by zero that no ordinary number reaches, how shapes and
+# Mutants that change no gradient: bounds against division by zero that no ordinary number reaches, how shapes and
 # arguments are picked apart, and what only the run axis or a caller of its own would see.
 NEUTRAL = {
     "clamp(min=1e-12)": "bounds a division",
-    "if needs_grad[": "what is left out: work saved, not a number",
-    "any(needs_grad[": "where the recursion stops: the same",
+    "if needs_grad[": "what is not computed: work saved, not a number",
+    "any(needs_grad[": "where the recursion stops: work saved, not a number",
     "NARROW": "which of two equal products is taken, of a layer wider than any of these: test_samples.py has one",
-    "(delta.mT @ h)": "the same",
-    "h).mT": "the same",
+    "(delta.mT @ h)": "transposed twice: changes no number",
+    "h).mT": "transposed twice: changes no number",
 }
 
 
@@ -90,10 +90,10 @@ def change(node: ast.AST) -> Iterator[object]:
         setattr(node, attribute, value)
         return lambda: setattr(node, attribute, old)
 
-    if isinstance(node, ast.BinOp) and type(node.op) in EXCHANGED:
-        yield put("op", EXCHANGED[type(node.op)]())
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in TURNED:
-        yield put("ops", [TURNED[type(node.ops[0])]()])
+    if isinstance(node, ast.BinOp) and type(node.op) in REPLACED:
+        yield put("op", REPLACED[type(node.op)]())
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in REVERSED:
+        yield put("ops", [REVERSED[type(node.ops[0])]()])
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield put("op", ast.UAdd())
     if isinstance(node, ast.Attribute) and node.attr == "mT":
@@ -109,8 +109,8 @@ MUTANTS = mutants()
 ALL = combinations()
 
 
-def watched(name: str) -> list[Combination]:
-    """The combinations whose gradients the place may compute: those of its entry, or of all a few of each kind."""
+def combinations_of(name: str) -> list[Combination]:
+    """The combinations whose gradients a function affects: those of its table entry, else a few of each kind."""
     entries = (*activations.ACTIVATIONS, *losses.LOSSES)
     entry = max((each for each in entries if each in name), key=len, default="")
     own = [each for each in ALL if entry in (each.hidden, each.output, each.loss)]
@@ -125,7 +125,7 @@ def watched(name: str) -> list[Combination]:
 
 @contextmanager
 def installed(module: ModuleType, source: str) -> Iterator[None]:
-    """The derivatives of a module's other source in the place of the right ones; its values stay."""
+    """Replace the derivatives of a module by those of another source; its values are unchanged."""
     broken = dict(vars(module))
     exec(compile(source, str(module.__file__), "exec"), broken)
     undo: list[tuple[object, str, object]] = []
@@ -155,7 +155,7 @@ def installed(module: ModuleType, source: str) -> Iterator[None]:
 LOSS_FIELDS = ("derivative", "matched_delta")
 
 
-def test_there_are_mutants_of_everything():
+def test_every_formula_has_mutants():
     names = {name for _, name, _, _ in MUTANTS}
     assert len(MUTANTS) >= 40
     for table in (activations.ACTIVATIONS, losses.LOSSES):
@@ -181,8 +181,8 @@ FIRST_OF_A_FORMULA = {name: changed for _, name, changed, _ in reversed(MUTANTS)
 )  # fmt: skip
 def test_gradcheck_notices_every_mutant(module, name, changed, source):
     with installed(module, source):
-        for modes in (("reverse",), ("forms", "second", "samples")):  # the first one alone notices nearly all
-            for combination in watched(name):
+        for modes in (("reverse",), ("forms", "second", "samples")):  # the first one notices nearly all
+            for combination in combinations_of(name):
                 if verify(combination, modes=modes).failures:
                     return
-    raise AssertionError(f"nothing noticed {changed} in {name}")
+    raise AssertionError(f"no check failed for {changed} in {name}")

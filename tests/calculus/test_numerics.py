@@ -1,4 +1,4 @@
-"""Where rounding could hurt: saturated units, kinks, and low precision."""
+"""Numerical accuracy: saturated units, kinks, and low precision."""
 
 import statistics
 from itertools import product
@@ -83,7 +83,7 @@ def test_no_loss_turns_a_saturated_output_into_nan(f, loss, dtype):
 
 
 @pytest.mark.parametrize(("f", "loss"), MATCHED)
-def test_a_matched_pair_keeps_torchs_value_where_it_saturates(f, loss):
+def test_a_matched_pair_has_torchs_value_where_it_saturates(f, loss):
     network, criterion = Network("tanh", f), Criterion(loss)
     z = torch.stack([EXTREME, EXTREME.flip(0)], -1)
     for y in targets(loss, *z.shape, torch.float32):

@@ -1,4 +1,4 @@
-"""Hand equals autograd for networks that nobody chose."""
+"""The hand-derived gradients equal autograd's for randomly drawn networks."""
 
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -7,7 +7,7 @@ from tests.calculus.settings import ACTIVATIONS, FITTING, HIDDEN_ACTIVATIONS, LO
 
 from backhand import MLP
 
-# The error of both passes in one precision is of this order; float32's is looked at more closely elsewhere.
+# The error of both passes in one precision is of this order; test_numerics.py checks float32 more closely.
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-3, torch.bfloat16: 0.3}
 
 
@@ -22,7 +22,7 @@ def problems(draw):
         number = st.floats(max(parameter.low, 0.1), min(parameter.high, 3.0))
         if draw(st.booleans()):
             parameters[name] = draw(
-                st.lists(number, min_size=sizes[-1], max_size=sizes[-1]) if parameter.each else number
+                st.lists(number, min_size=sizes[-1], max_size=sizes[-1]) if parameter.per_output else number
             )
     return {
         "sizes": sizes,

@@ -1,4 +1,4 @@
-"""The loss over the samples: weighted, and for a large output layer a few rows at a time."""
+"""The loss over the samples: with sample weights, and in chunks of rows for a large output layer."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def loss_and_gradients(model, x, y, loss, **options):
 
 @pytest.mark.parametrize(("loss", "parameters"), [*((loss, {}) for _, loss in MATCHED), *PARAMETERS])
 @pytest.mark.parametrize("gradient", ["hand", "autograd"])
-def test_a_weight_of_three_is_three_samples(loss, parameters, gradient):
+def test_a_sample_weight_of_three_equals_three_samples(loss, parameters, gradient):
     model = network("tanh", LOSSES[loss].matched, 1, None, gradient=gradient)
     (x, y), weight = batch(loss, None), torch.tensor([1, 3, 0, 2, 1])
     weighted = loss_and_gradients(model, x, y, loss, sample_weight=weight.double(), **parameters)
@@ -57,7 +57,7 @@ def test_every_gradient_of_a_weighted_loss_passes_gradcheck(f, loss, runs):
     assert gradgradcheck(loss_of, inputs)
 
 
-def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient():
+def test_a_batch_with_sample_weights_of_zero_has_no_loss_and_no_gradient():
     model = network("tanh", "softmax", 1, None)
     x, y = batch("cross_entropy", None)
     value, (_, *gradients) = loss_and_gradients(model, x, y, "cross_entropy", sample_weight=torch.zeros(B))
@@ -65,13 +65,13 @@ def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient():
     assert all((gradient == 0).all() for gradient in gradients)
 
 
-def test_a_weight_that_is_no_number_is_not_taken_for_none():
+def test_a_sample_weight_of_nan_makes_the_loss_nan():
     model = network("tanh", "softmax", 1, None)
     weight = torch.tensor([1.0, float("nan"), 1.0, 1.0, 1.0])
     assert model.loss(*batch("cross_entropy", None), "cross_entropy", sample_weight=weight).isnan()
 
 
-def test_weights_of_another_number_than_the_samples_are_refused():
+def test_sample_weights_of_a_wrong_shape_are_refused():
     model = network("tanh", "softmax", 1, None)
     with pytest.raises(ValueError, match=r"sample_weight has the shape \(3,\); it must be \(…, 5\)"):
         model.loss(*batch("cross_entropy", None), "cross_entropy", sample_weight=torch.ones(3))
@@ -80,7 +80,7 @@ def test_weights_of_another_number_than_the_samples_are_refused():
 @pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_plain_function_of_tensors_gives_the_functions_gradients(loss, depth, runs):
+def test_the_plain_function_gives_the_gradients_of_the_autograd_function(loss, depth, runs):
     model = network("silu", LOSSES[loss].matched, depth, runs)
     x, y = batch(loss, runs)
     value, (_, *expected) = loss_and_gradients(model, x, y, loss)
@@ -96,11 +96,11 @@ LARGE = [(f, loss) for f, loss in MATCHED] + [("sigmoid", "mse")]
 @pytest.mark.parametrize("depth", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(("f", "loss"), LARGE)
-def test_a_large_output_layer_by_rows_is_the_whole(monkeypatch, f, loss, depth, dtype):
+def test_a_large_output_layer_in_chunks_has_the_same_loss_and_gradients(monkeypatch, f, loss, depth, dtype):
     model = network("gelu", f, depth, None, dtype=dtype)
     x, y = batch(loss, None, dtype)
-    whole = loss_and_gradients(model, x, y, loss)
-    monkeypatch.setattr(large_outputs, "PIECE", 2 * C)  # two rows at a time, and the fifth alone
+    unsplit = loss_and_gradients(model, x, y, loss)
+    monkeypatch.setattr(large_outputs, "CHUNK", 2 * C)  # chunks of 2, 2 and 1 rows
     rows = []
     original = backpropagation.loss_delta
     monkeypatch.setattr(
@@ -108,16 +108,16 @@ def test_a_large_output_layer_by_rows_is_the_whole(monkeypatch, f, loss, depth, 
         "loss_delta",
         lambda network, criterion, z, *a: rows.append(len(z)) or original(network, criterion, z, *a),
     )
-    by_rows = loss_and_gradients(model, x, y, loss)
+    by_chunks = loss_and_gradients(model, x, y, loss)
     assert rows == [2, 2, 1]
     tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 2e-2, "atol": 2e-2}
-    torch.testing.assert_close(by_rows[0], whole[0], **tolerance)
-    for found, expected in zip(by_rows[1], whole[1], strict=True):
+    torch.testing.assert_close(by_chunks[0], unsplit[0], **tolerance)
+    for found, expected in zip(by_chunks[1], unsplit[1], strict=True):
         torch.testing.assert_close(found, expected, **tolerance)
 
 
 def test_a_large_output_layer_is_differentiable_twice(monkeypatch):
-    monkeypatch.setattr(large_outputs, "PIECE", C)
+    monkeypatch.setattr(large_outputs, "CHUNK", C)
     model = network("tanh", "softmax", 1, None)
     x, y = batch("cross_entropy", None)
 
@@ -128,7 +128,7 @@ def test_a_large_output_layer_is_differentiable_twice(monkeypatch):
     assert gradgradcheck(loss_of, inputs)
 
 
-def test_a_wide_layer_before_a_narrow_one_is_the_same_product():
+def test_a_wide_layer_before_a_narrow_one_has_torchs_gradients():
     model = MLP([5, 64, 3], dtype=torch.float64)  # 64 units before 3 outputs take the transposed products
     x, y = torch.randn(7, 5, dtype=torch.float64), torch.randint(3, (7,))
     assert backpropagation.NARROW * 3 <= 64

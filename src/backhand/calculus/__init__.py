@@ -1,5 +1,5 @@
 """The equations: activations, losses, the forward and delta recursions, the autograd Functions, the MLP module.
 
-torch and nothing else. `activations` and `losses` import nothing at all, so that whoever only wants to know the names
-(the command line, tab completion) does not wait for torch.
+This package imports only torch. `activations` and `losses` import not even that, so that the command line and tab
+completion can list the names without waiting for torch.
 """

@@ -38,9 +38,9 @@ class Activation:
         torch_arguments: what that class is built with.
         text, text_derivative: g(z) and g′(z) as plain text; they are the entry's docstring.
         latex, latex_derivative: the same in LaTeX.
-        hidden: whether it may stand behind a hidden layer.
-        flat: whether its derivative is zero, so that backpropagation's δ ends there.
-        range: the open interval that the values lie in, or None where that restricts no loss.
+        hidden: whether it may follow a hidden layer.
+        flat: whether its derivative is zero everywhere, so that backpropagation's δ is zero below it.
+        range: the open interval of its values, or None where no loss depends on it.
     """
 
     value: Callable[[Tensor], Tensor]
@@ -61,7 +61,7 @@ class Activation:
 
     def __call__(self, z: Tensor) -> Tensor:
         """`a = g(z)`: (…, B, n) → (…, B, n)."""
-        return narrow(self.value(wide(z)), z)
+        return cast_like(self.value(upcast(z)), z)
 
     def delta(self, v: Tensor, saved: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = ∂L/∂a ⊙ g′(z)`, all of shape (…, B, n).
@@ -70,7 +70,7 @@ class Activation:
             v: ∂L/∂a.
             saved: `a` or `z`, whichever the derivative `reads`.
         """
-        return narrow(wide(v) * self.derivative(wide(saved)), v)
+        return cast_like(upcast(v) * self.derivative(upcast(saved)), v)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class RowActivation(Activation):
     """An activation that mixes the n entries of a row: its derivative is a Jacobian J (…, B, n, n), and symmetric.
 
     Attributes:
-        product: v, what it reads → `J v` row by row, without forming J.
+        product: v (…, B, n), what it `reads` (…, B, n) → `J v` row by row, without forming J.
     """
 
     product: Callable[[Tensor, Tensor], Tensor] = lambda v, a: v
@@ -86,16 +86,16 @@ class RowActivation(Activation):
 
     def delta(self, v: Tensor, saved: Tensor) -> Tensor:
         """The chain rule through the activation: `∂L/∂z = Jᵀ ∂L/∂a` row by row, without forming J."""
-        return narrow(self.product(wide(v), wide(saved)), v)
+        return cast_like(self.product(upcast(v), upcast(saved)), v)
 
 
-def wide(t: Tensor) -> Tensor:
-    """The tensor in the precision that formulas are computed in: float32 for half-precision numbers, else its own."""
+def upcast(t: Tensor) -> Tensor:
+    """The tensor in the precision of the computation: float32 for half-precision input, else unchanged."""
     return t.float() if t.dtype.itemsize < 4 else t
 
 
-def narrow(t: Tensor, like: Tensor) -> Tensor:
-    """The tensor in the precision of another one; even a call of `to` that changes nothing costs a small step."""
+def cast_like(t: Tensor, like: Tensor) -> Tensor:
+    """The tensor in the dtype of another one; a call of `to` costs time even where it changes nothing."""
     return t if t.dtype is like.dtype else t.to(like.dtype)
 
 
@@ -138,7 +138,7 @@ def _mish_derivative(z: Tensor) -> Tensor:
 # Klambauer et al., "Self-Normalizing Neural Networks" (2017), equation 14.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 LEAK = 0.01
-# Above it torch takes softplus for linear; in float64 the difference, 2e-9, would be seen.
+# Above this threshold torch's softplus is linear; the difference, 2e-9, is measurable in float64.
 SOFTPLUS_LINEAR = 20.0
 
 
@@ -181,7 +181,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "selu": Activation(
         value=lambda z: SELU_SCALE * z.where(z > 0, SELU_ALPHA * z.clamp(max=0).expm1()),
-        # Off the output it would be a + λ α, but λ α is no bfloat16 number, and a saturated unit would keep a slope.
+        # Read from the output it is a + λ α; bfloat16 rounds λ α, so a saturated unit would have a nonzero slope.
         derivative=lambda z: (SELU_SCALE * SELU_ALPHA * z.clamp(max=0).exp()).where(z <= 0, SELU_SCALE),
         reads="z",
         torch_module="SELU",
@@ -304,12 +304,12 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def hidden_activations() -> list[str]:
-    """The names of those that may stand behind a hidden layer."""
+    """Names of the activations that may follow a hidden layer."""
     return [name for name, g in ACTIVATIONS.items() if g.hidden]
 
 
 def check_hidden_activation(given: str | Sequence[str], layers: int) -> None:
-    """Refuse a name that does not exist, or a list that has not one for each hidden layer.
+    """Refuse a name that does not exist, or a list without exactly one name per hidden layer.
 
     Raises:
         UserError: one line with what is allowed.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backhand.calculus.activations import ACTIVATIONS, Activation, narrow, wide
+from backhand.calculus.activations import ACTIVATIONS, Activation, cast_like, upcast
 from backhand.calculus.feedback import HiddenLayer, Rule
 from backhand.calculus.losses import LOSSES, Loss
 from backhand.errors import UserError
@@ -20,15 +20,15 @@ from backhand.errors import UserError
 
 @dataclass(frozen=True)
 class Network:
-    """What is fixed about a network beside its parameters: the names of its activations, and its backward pass.
+    """A network without its parameters: the names of its activations, and its backward rule.
 
     Attributes:
         hidden_activation: g, one name for all hidden layers, or one for each.
         output_activation: f.
-        rule: how the error travels back; None for backpropagation.
-        feedback: of each hidden layer, the names of the tensors that the rule has there.
-        trained: of each of those tensors in order, whether it has W's own update.
-        settings: the rule's, by name.
+        rule: the backward rule of the hidden layers; None for backpropagation.
+        feedback: for each hidden layer, the names of the rule's tensors.
+        trained: for each of these tensors in order, whether it receives the updates of its W.
+        settings: the rule's settings, by name.
     """
 
     hidden_activation: str | Sequence[str]
@@ -40,7 +40,7 @@ class Network:
 
     def __post_init__(self) -> None:
         if not isinstance(self.hidden_activation, str):
-            object.__setattr__(self, "hidden_activation", tuple(self.hidden_activation))  # torch.compile wants a hash
+            object.__setattr__(self, "hidden_activation", tuple(self.hidden_activation))  # torch.compile needs a hash
 
     def g_name(self, layer: int = 0) -> str:
         """The name of a hidden layer's activation; layers are counted from 0."""
@@ -72,11 +72,11 @@ class Criterion:
     def loss(self) -> Loss:
         return LOSSES[self.name]
 
-    def parameters(self, weight: Tensor | None) -> dict[str, Any]:
-        """All its settings by name; `weight` (C,) is the one that is a tensor, where the loss has one."""
+    def parameters(self, class_weight: Tensor | None) -> dict[str, Any]:
+        """All settings by name; `class_weight` (C,) is passed as the loss's tensor parameter, where it has one."""
         settings: dict[str, Any] = dict(self.settings)
-        if weight is not None and self.loss.weight is not None:
-            settings[self.loss.weight] = weight
+        if class_weight is not None and self.loss.tensor_parameter is not None:
+            settings[self.loss.tensor_parameter] = class_weight
         return settings
 
 
@@ -87,7 +87,7 @@ NARROW = 16
 
 def preactivation(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """`z = h W + b`: (…, B, n), (…, n, m), (…, m) → (…, B, m)."""
-    # One kernel, which rounds once instead of twice; the batched one gives each run the bits that it has by itself.
+    # One kernel, which rounds once instead of twice; the batched one gives each run the bits of a single network.
     if W.dim() == 3:
         W = W.mT.contiguous().mT if _has_few_outputs(W) else W
         return torch.baddbmm(b.unsqueeze(-2), h.expand(len(W), *h.shape[-2:]), W)
@@ -115,25 +115,25 @@ def loss_delta(
     criterion: Criterion,
     z_O: Tensor,
     y: Tensor,
-    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
     """`δ_O` of a loss: its closed form where loss and output are a matched pair, the general rule otherwise.
 
-    Shapes: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,), sample_weight (…, B) → (…, B, C), in float32 for
+    Shapes: z_O (…, B, C), y (…, B) or (…, B, C), class_weight (C,), sample_weight (…, B) → (…, B, C), in float32 for
     half-precision z_O.
     """
-    z_O = wide(z_O)
-    y = _like(y, z_O)
+    z_O = upcast(z_O)
+    y = _match_dtype(y, z_O)
     if sample_weight is None:
-        return _delta(network, criterion, z_O, y, weight)
-    share = sample_share(sample_weight, y, weight, z_O).unsqueeze(-1)
-    each = _delta(network, criterion, z_O.unsqueeze(-2), _one_a_batch(y), weight).squeeze(-2)
+        return _delta(network, criterion, z_O, y, class_weight)
+    share = sample_share(sample_weight, y, class_weight, z_O).unsqueeze(-1)
+    each = _delta(network, criterion, z_O.unsqueeze(-2), _as_runs(y), class_weight).squeeze(-2)
     return (each * share).where(share != 0, 0.0)
 
 
-def _delta(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-    loss, parameters = criterion.loss, criterion.parameters(weight)
+def _delta(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, class_weight: Tensor | None) -> Tensor:
+    loss, parameters = criterion.loss, criterion.parameters(class_weight)
     if loss.matched == network.output_activation:
         return loss.matched_delta(z_O, y, **parameters)
     yhat = network.f(z_O)
@@ -152,9 +152,9 @@ def hidden_delta(g: Activation, delta: Tensor, W: Tensor, saved: Tensor) -> Tens
 def delta_of_layer(
     network: Network, i: int, delta: Tensor, W: Tensor, saved: Tensor, delta_O: Tensor, feedback: Sequence[Tensor]
 ) -> Tensor:
-    """The δ (…, B, n) of the hidden layer i: `hidden_delta`, or what the network's rule has in its place.
+    """The δ (…, B, n) of the hidden layer i: `hidden_delta`, or the network's rule in its place.
 
-    `delta` and `W` are those of the layer above, and `feedback` is of all layers.
+    `delta` and `W` are those of the layer above; `feedback` holds the rule's tensors of all layers.
 
     Raises:
         UserError: the rule returns anything but a tensor of that shape.
@@ -162,18 +162,18 @@ def delta_of_layer(
     g = network.g(i)
     if network.rule is None:
         return hidden_delta(g, delta, W, saved)
-    slope = g.derivative(wide(saved)).expand(saved.shape)
+    slope = g.derivative(upcast(saved)).expand(saved.shape)
     before = sum(map(len, network.feedback[:i]))
     tensors = dict(zip(network.feedback[i], feedback[before:], strict=False))
     layer = HiddenLayer(i, delta_O, tensors, saved if g.flat else None, dict(network.settings), network.rule.where)
-    return checked_delta(network.rule.hidden_delta(delta, W, narrow(slope, delta), layer), delta, saved, layer)
+    return check_delta(network.rule.hidden_delta(delta, W, cast_like(slope, delta), layer), delta, saved, layer)
 
 
-def checked_delta(found: Any, delta: Tensor, like: Tensor, layer: HiddenLayer) -> Tensor:
+def check_delta(found: Any, delta: Tensor, like: Tensor, layer: HiddenLayer) -> Tensor:
     """What a rule returned, if it is a layer's δ: a tensor of the type of `delta` and of the shape of `like`.
 
     Raises:
-        UserError: it is something else.
+        UserError: it is not such a tensor.
     """
     where = f"{layer.where}: the rule returned"
     if not isinstance(found, Tensor):
@@ -207,42 +207,42 @@ def loss_value(
     criterion: Criterion,
     z_O: Tensor,
     y: Tensor,
-    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """`L`, one number a run: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,), sample_weight (…, B) → (…).
+    """`L`, one number a run: z_O (…, B, C), y (…, B) or (…, B, C), class_weight (C,), sample_weight (…, B) → (…).
 
     In float32 for half-precision z_O. With weights s it is `Σ_i s_i L_i / Σ_i s_i` over the samples.
     """
-    z_O = wide(z_O)
-    y = _like(y, z_O)
+    z_O = upcast(z_O)
+    y = _match_dtype(y, z_O)
     if sample_weight is None:
-        return _value(network, criterion, z_O, y, weight)
-    share = sample_share(sample_weight, y, weight, z_O)
-    each = _value(network, criterion, z_O.unsqueeze(-2), _one_a_batch(y), weight)
+        return _value(network, criterion, z_O, y, class_weight)
+    share = sample_share(sample_weight, y, class_weight, z_O)
+    each = _value(network, criterion, z_O.unsqueeze(-2), _as_runs(y), class_weight)
     return (each * share).where(share != 0, 0.0).sum(-1)
 
 
-def _value(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-    loss, parameters = criterion.loss, criterion.parameters(weight)
+def _value(network: Network, criterion: Criterion, z_O: Tensor, y: Tensor, class_weight: Tensor | None) -> Tensor:
+    loss, parameters = criterion.loss, criterion.parameters(class_weight)
     if loss.matched == network.output_activation:
         return loss.matched_value(z_O, y, **parameters)
     return loss.value(network.f(z_O), y, **parameters)
 
 
-def sample_share(sample_weight: Tensor, y: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
-    """What share of the loss each sample has, (…, B), adding up to one; all 0 where no sample of the batch counts.
+def sample_share(sample_weight: Tensor, y: Tensor, class_weight: Tensor | None, like: Tensor) -> Tensor:
+    """Each sample's share of the loss (…, B): the shares sum to one, or are all 0 where every sample weight is 0.
 
-    A sample's loss is its own mean, so a class's weight, which that mean divides by, counts here.
+    A single sample's loss is divided by the weight of its class; the share multiplies by it again.
     """
     s = sample_weight.to(like.dtype)
-    if weight is not None and not y.is_floating_point():
-        s = s * weight.to(like.dtype)[y]
+    if class_weight is not None and not y.is_floating_point():
+        s = s * class_weight.to(like.dtype)[y]
     return s / s.sum(-1, keepdim=True).clamp(min=torch.finfo(like.dtype).tiny)
 
 
-def _one_a_batch(y: Tensor) -> Tensor:
-    """Each sample as a run of its own, with a batch of one: the run axis takes it from there."""
+def _as_runs(y: Tensor) -> Tensor:
+    """Each sample as a run with a batch of one, so that the formulas give one value per sample."""
     return y.unsqueeze(-2) if y.is_floating_point() else y.unsqueeze(-1)
 
 
@@ -279,7 +279,7 @@ def backward(
     needs_grad: Sequence[bool],
     feedback: Sequence[Tensor] = (),
 ) -> list[Tensor | None]:
-    """The delta recursion, from δ_O down to the lowest layer that a needed gradient is of.
+    """The delta recursion, from δ_O to the first layer that needs a gradient.
 
     Args:
         network: the activations.
@@ -288,9 +288,9 @@ def backward(
         hidden: each hidden layer's activation, from `forward`.
         saved: what the derivative of each g reads, from `forward`.
         weights: every layer's weight, first layer first.
-        needs_grad: whether each of x, W_1, b_1, W_2, b_2, …, and of `feedback`, needs its gradient; the others cost
-            nothing.
-        feedback: the tensors of the network's rule. The gradient of one that is trained is that of its W.
+        needs_grad: whether each of x, W_1, b_1, W_2, b_2, …, and of `feedback`, needs its gradient; the others
+            are not computed.
+        feedback: the tensors of the network's rule. A trained one has the gradient of its W.
 
     Returns:
         The gradients of x, W_1, b_1, W_2, b_2, …, and of `feedback`; None where it is not needed.
@@ -309,7 +309,7 @@ def backward(
         else:
             delta = delta_of_layer(network, i - 1, delta, weights[i], saved[i - 1], delta_O, feedback)
     if any(needs_grad[2 * len(weights) + 1 :]):
-        above = [i for i, names in enumerate(network.feedback, start=1) for _ in names]  # the layer whose W it is like
+        above = [i for i, names in enumerate(network.feedback, start=1) for _ in names]  # the layer whose W it follows
         for place, i in enumerate(above, start=2 * len(weights) + 1):
             found[place] = found[2 * i + 1] if needs_grad[place] else None
     return found
@@ -321,20 +321,20 @@ def gradients(
     x: Tensor,
     y: Tensor,
     parameters: Sequence[Tensor],
-    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
     feedback: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The loss and its gradients: the whole derivation as one plain function of tensors.
+    """The loss and its gradients, as one plain function of tensors.
 
-    Nothing in it asks for autograd, so that `torch.compile` takes it whole.
+    It does not use autograd, so `torch.compile` compiles it without a graph break.
 
     Returns:
-        L (…), z_O (…, B, C), and the gradients of W_1, b_1, W_2, b_2, …, and of those of `feedback` that are trained.
+        L (…), z_O (…, B, C), and the gradients of W_1, b_1, W_2, b_2, …, and of the trained tensors of `feedback`.
     """
     z_O, hidden, saved = forward(network, x, parameters)
-    L = loss_value(network, criterion, z_O, y, weight, sample_weight)
-    delta = narrow(loss_delta(network, criterion, z_O, y, weight, sample_weight), z_O)
+    L = loss_value(network, criterion, z_O, y, class_weight, sample_weight)
+    delta = cast_like(loss_delta(network, criterion, z_O, y, class_weight, sample_weight), z_O)
     needs_grad = [False] + [True] * len(parameters) + list(network.trained)
     _, *found = backward(network, delta, x, hidden, saved, parameters[::2], needs_grad, feedback)
     return L, z_O, [each for each in found if each is not None]
@@ -370,5 +370,5 @@ def tangent(
     return z_O, dz
 
 
-def _like(y: Tensor, z: Tensor) -> Tensor:
-    return narrow(y, z) if y.is_floating_point() else y
+def _match_dtype(y: Tensor, z: Tensor) -> Tensor:
+    return cast_like(y, z) if y.is_floating_point() else y

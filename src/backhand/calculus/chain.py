@@ -19,13 +19,13 @@ from backhand.calculus.backpropagation import Criterion, Network
 
 
 def labels(depth: int) -> tuple[str, ...]:
-    """What the layers are called, first to last: I and O where there are two, numbers where there are more."""
+    """The layers' indices, first to last: I and O where there are two, numbers where there are more."""
     return ("I", "O")[-depth:] if depth <= 2 else tuple(str(i + 1) for i in range(depth))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer, and the letters that formulas have for it; `index` counts from 0, from the input."""
+    """A layer and its symbols in the formulas; `index` counts from 0, from the input."""
 
     index: int
     depth: int
@@ -69,7 +69,7 @@ class Layer:
 
     @property
     def units(self) -> str:
-        """How many outputs it has, as a letter."""
+        """The letter for its number of outputs."""
         return "C" if self.is_last else "H" if self.depth == 2 else f"H_{self.label}"
 
     @property
@@ -78,7 +78,7 @@ class Layer:
 
     @property
     def g(self) -> str:
-        """Its activation."""
+        """The letter of its activation."""
         return "f" if self.is_last else "g"
 
     @property
@@ -98,6 +98,7 @@ class Layer:
 
     @property
     def chain(self) -> str:
+        """∂L/∂a · g′(z), which the mistake finder computes as a step of its own before δ."""
         return f"chain_{self.label}"
 
     @property
@@ -114,13 +115,13 @@ class Layer:
 
     @property
     def gradients(self) -> tuple[str, ...]:
-        """What its δ is taken to: its own gradients and, below the first layer, that of x."""
+        """The gradients computed from its δ: its own and, in the first layer, that of x."""
         return (self.dW, self.db) if self.index else (self.dW, self.db, "dx")
 
 
 @cache
 def layers(depth: int) -> tuple[Layer, ...]:
-    """From the output down, as the derivation goes."""
+    """The layers from the output to the input, in the order of the backward pass."""
     return tuple(Layer(i, depth) for i in reversed(range(depth)))
 
 
@@ -133,9 +134,9 @@ class Step:
         left, right: the two sides of its equation.
         shape: of the value, without the run axis.
         reason: why the line holds.
-        reads: the names of what `rule` takes.
-        rule: the function of the code that computes it.
-        latex_right: `right` in LaTeX, where that is not a transcription.
+        reads: the names of the arguments of `rule`.
+        rule: the function that computes it.
+        latex_right: `right` in LaTeX, where `latex` cannot transcribe it.
     """
 
     name: str
@@ -149,7 +150,7 @@ class Step:
 
     @property
     def text(self) -> str:
-        """The equation with products as on paper."""
+        """The equation, with matrix products written side by side."""
         return f"{self.left} = {self.right}".replace(" · ", " ")
 
     @property
@@ -158,42 +159,44 @@ class Step:
 
 
 def forward_steps(network: Network, activations: Sequence[Activation]) -> list[Step]:
-    """From x to ŷ; `activations` are g of each hidden layer, then f."""
+    """The steps from x to ŷ; `activations` holds g of each hidden layer, then f."""
     found = []
     for layer, g in zip(reversed(layers(len(activations))), activations, strict=True):
         x, W, b, z, a, shape = layer.input, layer.W, layer.b, layer.z, layer.a, f"(B, {layer.units})"
         name = network.output_activation if layer.is_last else network.g_name(layer.index)
-        why = f"Through {layer.g}, which is {name}, {'entry by entry' if is_elementwise(g) else 'row by row'}"
-        weighs = f"Each unit weighs {x} and adds its bias"
+        why = f"{layer.g} is {name}, applied {'entry by entry' if is_elementwise(g) else 'row by row'}"
+        why_z = f"Each unit takes a weighted sum of {x} and adds its bias"
         found += [
-            Step(z, z, f"{x} · {W} + {b}", shape, weighs, (x, W, b), bp.preactivation),
-            Step(a, a, put(g.text, z, a), shape, why, (z,), g, put_latex(g.latex, z, a)),
+            Step(z, z, f"{x} · {W} + {b}", shape, why_z, (x, W, b), bp.preactivation),
+            Step(a, a, substitute(g.text, z, a), shape, why, (z,), g, substitute_latex(g.latex, z, a)),
         ]
     return found
 
 
-def loss_step(network: Network, criterion: Criterion, weight: Tensor | None, depth: int) -> Step:
-    """L, from z_O and y: that of a matched pair is computed so."""
+def loss_step(network: Network, criterion: Criterion, class_weight: Tensor | None, depth: int) -> Step:
+    """The step for L, computed from z_O and y as in training."""
     loss, z = criterion.loss, Layer(depth - 1, depth).z
 
     def rule(z: Tensor, y: Tensor) -> Tensor:
-        return bp.loss_value(network, criterion, z, y, weight)
+        return bp.loss_value(network, criterion, z, y, class_weight)
 
     return Step("L", "L", loss.text, "scalar", "The mean over the batch", (z, "y"), rule, loss.latex)
 
 
-def backward_steps(criterion: Criterion, weight: Tensor | None, activations: Sequence[Activation]) -> list[Step]:
-    """From ∂L/∂ŷ down to ∇x."""
+def backward_steps(criterion: Criterion, class_weight: Tensor | None, activations: Sequence[Activation]) -> list[Step]:
+    """The steps from ∂L/∂ŷ to ∇x."""
     loss, found = criterion.loss, []
     for layer, g in zip(layers(len(activations)), reversed(activations), strict=True):
         z, a, delta = layer.z, layer.a, layer.symbol
         shape, units, saved = f"(B, {layer.units})", layer.units, a if g.reads == "a" else z
         dL_da, prime = f"∂L/∂{a}", f"{layer.g}′({z})"
         if layer.is_last:
-            own = partial(loss.derivative, **criterion.parameters(weight))
+            derivative = partial(loss.derivative, **criterion.parameters(class_weight))
             why, product = "The loss's own derivative", dL_da
             found.append(
-                Step(layer.upstream, dL_da, loss.text_derivative, shape, why, (a, "y"), own, loss.latex_derivative)
+                Step(
+                    layer.upstream, dL_da, loss.text_derivative, shape, why, (a, "y"), derivative, loss.latex_derivative
+                )
             )
         else:
             above = layer.above
@@ -201,14 +204,14 @@ def backward_steps(criterion: Criterion, weight: Tensor | None, activations: Seq
             reads = (above.delta, above.W)
             found.append(Step(layer.upstream, dL_da, product, shape, why, reads, bp.input_gradient))
             product = f"({product})"
-        formula, in_latex = put(g.text_derivative, z, a), put_latex(g.latex_derivative, z, a)
+        formula, in_latex = substitute(g.text_derivative, z, a), substitute_latex(g.latex_derivative, z, a)
         if is_elementwise(g):
             why = f"Each entry of {a} depends on its own entry of {z}"
             found.append(Step(layer.slope, prime, formula, shape, why, (saved,), partial(_slope, g), in_latex))
         else:
             why, square = f"Each entry of {a} depends on every entry of {z} in its row", f"(B, {units}, {units})"
             found.append(Step(layer.slope, f"J_f({z})", formula, square, why, (saved,), g.derivative, in_latex))
-        why = f"{z} reaches L through {a} alone"
+        why = f"{z} affects L only through {a}"
         found.append(Step(layer.delta, delta, f"{product} ⊙ {prime}", shape, why, (layer.upstream, saved), g.delta))
         found += gradient_steps(layer)
     first = layers(len(activations))[-1]
@@ -217,7 +220,7 @@ def backward_steps(criterion: Criterion, weight: Tensor | None, activations: Seq
 
 
 def gradient_steps(layer: Layer) -> tuple[Step, Step]:
-    """∇W and ∇b."""
+    """The steps for ∇W and ∇b."""
     x, W, b, z, delta = layer.input, layer.W, layer.b, layer.z, layer.symbol
     of_W = f"{z} depends on {W} through {x}; the product adds up the samples"
     of_b = f"{z} depends on {b} with the factor 1 in every sample"
@@ -228,19 +231,19 @@ def gradient_steps(layer: Layer) -> tuple[Step, Step]:
     )
 
 
-def closed_form(criterion: Criterion, weight: Tensor | None, depth: int) -> Step:
-    """δ_O of a matched pair, from z_O."""
+def closed_form(criterion: Criterion, class_weight: Tensor | None, depth: int) -> Step:
+    """The step for δ_O of a matched pair, computed from z_O."""
     loss, last = criterion.loss, Layer(depth - 1, depth)
-    rule = partial(loss.matched_delta, **criterion.parameters(weight))
+    rule = partial(loss.matched_delta, **criterion.parameters(class_weight))
     right, in_latex = loss.text_matched, loss.latex_matched
-    if weight is not None and " = " in loss.text_product:  # its last simplification is that of the plain loss
+    if class_weight is not None and " = " in loss.text_product:  # its last simplification is that of the plain loss
         right, in_latex = (each.rpartition(" = ")[2] for each in (loss.text_product, loss.latex_product))
     why = "A matched pair: multiplied out, the derivative of f cancels"
     return Step("matched", last.symbol, right, "(B, C)", why, (last.z, "y"), rule, in_latex)
 
 
-def follow(steps: Iterable[Step], values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The values that are given, and those of each step."""
+def evaluate_steps(steps: Iterable[Step], values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The given values, with the value of each step added."""
     values = dict(values)
     for step in steps:
         values[step.name] = step.rule(*(values[name] for name in step.reads))
@@ -248,17 +251,17 @@ def follow(steps: Iterable[Step], values: dict[str, Tensor]) -> dict[str, Tensor
 
 
 def with_jacobian(formula: str) -> str:
-    """The line for δ where the activation is not elementwise: a row times its Jacobian."""
+    """The formula for δ where the activation is not elementwise: a row times its Jacobian."""
     return formula.replace("⊙ f′(", "· J_f(")
 
 
-def put(formula: str, z: str, a: str) -> str:
-    """An activation's formula with these names in the places of z and a."""
+def substitute(formula: str, z: str, a: str) -> str:
+    """An activation's formula with z and a replaced by these names."""
     return re.sub(r"(?<![A-Za-z_])[za](?![A-Za-z_])", lambda found: z if found[0] == "z" else a, formula)
 
 
-def put_latex(formula: str, z: str, a: str) -> str:
-    """The same in LaTeX; the letters of a command's name are no variables."""
+def substitute_latex(formula: str, z: str, a: str) -> str:
+    """An activation's LaTeX formula with z and a replaced by these names, leaving commands as they are."""
     named = {"z": latex(z), "a": latex(a)}
     return re.sub(r"(?<![A-Za-z\\])[za](?![A-Za-z_])", lambda found: f"{{{named[found[0]]}}}", formula)
 
@@ -270,7 +273,7 @@ _COMMANDS = {
 
 
 def latex(text: str) -> str:
-    """An equation of a step in LaTeX; an index of ten and more stays whole."""
+    """An equation of a step in LaTeX, also with indices of several digits."""
     text = re.sub(r"∂L/∂(\w+)", r"\\frac{\\partial L}{\\partial \1}", text)
     text = re.sub(r"_([A-Z]|\d+)", r"_{\1}", text)
     for sign, command in _COMMANDS.items():
@@ -279,10 +282,10 @@ def latex(text: str) -> str:
 
 
 def is_elementwise(activation: Activation) -> bool:
-    """Whether its derivative is a factor, not a Jacobian."""
+    """Whether its derivative is elementwise, not a Jacobian."""
     return not isinstance(activation, RowActivation)
 
 
 def _slope(g: Activation, saved: Tensor) -> Tensor:
-    """g′(z) in z's shape: that of the identity is a single 1."""
+    """g′(z) in the shape of z; the identity's derivative is a single 1."""
     return g.derivative(saved).expand_as(saved)

@@ -1,4 +1,4 @@
-"""Checks of single arguments: a name among its choices, a number in its range. It imports no torch."""
+"""Checks of single arguments: a name among its choices, a number in its range. This file imports no torch."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -22,23 +22,23 @@ def check_choice(what: str, name: Any, choices: Collection[str]) -> None:
         raise UserError(f"{what}={name}: no such choice{closest(name, choices)}; choose from {', '.join(choices)}")
 
 
-def check_number(what: str, value: Any, least: float = -math.inf, whole: bool = False) -> None:
-    """Refuse what is no finite number, or too small a one.
+def check_number(what: str, value: Any, minimum: float = -math.inf, integer: bool = False) -> None:
+    """Refuse a value that is not a finite number, or is below the minimum.
 
     Args:
         what: the argument's name.
-        value: what was given for it.
-        least: what it must not be below.
-        whole: whether it must be a whole number.
+        value: its value.
+        minimum: the smallest allowed value.
+        integer: whether the value must be a whole number.
 
     Raises:
         UserError: one line with what is allowed.
     """
-    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < least:
-        bound = "" if least == -math.inf else f", {least:g} or more"
+    is_number = isinstance(value, Integral if integer else Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < minimum:
+        bound = "" if minimum == -math.inf else f", {minimum:g} or more"
         shown = " ".join(str(value).split())
-        raise UserError(f"{what}={shown}: must be a {'whole' if whole else 'finite'} number{bound}")
+        raise UserError(f"{what}={shown}: must be a {'whole' if integer else 'finite'} number{bound}")
 
 
 def closest(name: str, choices: Iterable[str]) -> str:

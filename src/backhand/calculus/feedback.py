@@ -1,7 +1,7 @@
-"""Other ways for the error to travel back than backpropagation's `δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I)`.
+"""Backward rules: alternatives to backpropagation's `δ_I = (δ_O W_Oᵀ) ⊙ g′(z_I)`.
 
-A rule is one function that returns a hidden layer's δ. Everything else stays: the forward pass, δ_O, and what a
-layer's gradients are made of, `∇W = hᵀ δ` and `∇b = Σ_B δ`. To add a rule, write one entry of `RULES`, or a function of
+A rule is one function that returns a hidden layer's δ. Everything else is unchanged: the forward pass, δ_O, and the
+gradients of a layer, `∇W = hᵀ δ` and `∇b = Σ_B δ`. To add a rule, write one entry of `RULES`, or a function of
 the same form in a file of your own (docs/change_a_line.md). Like `activations`, this file needs no torch.
 """
 
@@ -21,14 +21,14 @@ HiddenDelta = Callable[["Tensor", "Tensor", "Tensor", "HiddenLayer"], "Tensor"]
 
 
 class HiddenLayer:
-    """What a rule knows of the hidden layer whose δ it returns.
+    """The hidden layer whose δ a rule returns.
 
     Attributes:
         number: 0 for the layer next to the input.
         delta_O: δ_O (…, B, C).
         z: the pre-activation (…, B, n) where the activation is flat, else None.
-        settings: the rule's, by name.
-        rule: what messages call the rule.
+        settings: the rule's settings, by name.
+        rule: the rule's name in messages.
     """
 
     def __init__(
@@ -49,41 +49,43 @@ class HiddenLayer:
         return f"{self.rule}: hidden layer {self.number}"
 
     def fixed(self, name: str, shape: Sequence[int] | None = None, *, like: Tensor | None = None) -> Tensor:
-        """A random tensor that stays as it is.
+        """A random tensor that is never updated.
 
-        It is drawn once, from the run's own seed and as the first weights are, and saved in the checkpoint.
+        It is drawn once, with the run's seed and the initialization of the weights, and saved in the checkpoint.
 
         Args:
-            name: of the tensor, within the layer.
-            shape: without the run axis; of a matrix the first number counts as that of its inputs.
+            name: its name within the layer.
+            shape: without the run axis; the initialization takes a matrix's first number for its number of inputs.
             like: a tensor whose shape it has instead, such as W.
 
         Returns:
             The tensor, with the run axis where there is one.
         """
-        return self._kept(name, shape, like, is_trained=False)
+        return self._tensor(name, shape, like, is_trained=False)
 
     def trained(self, name: str, *, like: Tensor) -> Tensor:
-        """A tensor that begins as `fixed` does and then has, at every step, the update of the W that it is like."""
-        return self._kept(name, None, like, is_trained=True)
+        """A tensor that is drawn as in `fixed` and then receives, at every step, the update of the W in `like`."""
+        return self._tensor(name, None, like, is_trained=True)
 
-    def _kept(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
+    def _tensor(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
         if name not in self._tensors:
             known = ", ".join(self._tensors) or "none"
-            raise UserError(f"{self.where}: {name}: was not asked for when the rule was tried; it has {known}")
+            raise UserError(
+                f"{self.where}: {name}: was not requested when the network was created; this layer has {known}"
+            )
         return self._tensors[name]
 
 
 class TrialLayer(HiddenLayer):
-    """The layer when its rule is tried: what the rule asks for is drawn, and noted.
+    """The layer in the first calls of its rule: it draws the tensors that the rule requests.
 
     Args:
         number, delta_O, z, settings, rule: as in `HiddenLayer`.
-        W: the weight above (…, n, m).
-        draw: makes a tensor of a shape.
+        W: the weight of the layer above (…, n, m).
+        draw: makes a tensor of a given shape.
 
     Attributes:
-        found: each tensor as it was drawn, and whether it is trained, by name.
+        found: the tensors by name, each with whether it is trained.
     """
 
     def __init__(
@@ -106,23 +108,23 @@ class TrialLayer(HiddenLayer):
         """Whether the tensors that the rule was given are as they were drawn."""
         return all(self._given[name].equal(tensor) for name, (tensor, _) in self.found.items())
 
-    def _kept(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
+    def _tensor(self, name: str, shape: Sequence[int] | None, like: Tensor | None, is_trained: bool) -> Tensor:
         where = f"{self.where}: {name}"
         if not isinstance(name, str) or not name.isidentifier():
-            raise UserError(f"{where}: is no name for a tensor; must be letters and digits")
+            raise UserError(f"{where}: is not a valid name for a tensor; use letters, digits and _")
         if (shape is None) == (like is None):
             raise UserError(f"{where}: give either a shape or like=W")
         if like is None and not (isinstance(shape, list | tuple) and shape and all(_is_size(each) for each in shape)):
             raise UserError(f"{where}: shape={shape}: must be whole numbers, each 1 or more")
         size = tuple(like.shape if like is not None else (*self._W.shape[:-2], *shape))  # type: ignore[misc]
         if is_trained and size != self._W.shape:
-            raise UserError(f"{where}: what is trained must be like W")
+            raise UserError(f"{where}: a trained tensor must have the shape of W")
         if name not in self.found:
             self.found[name] = self._draw(size), is_trained
             self._given[name] = self.found[name][0].clone()
         tensor, was_trained = self.found[name]
         if (tuple(tensor.shape), was_trained) != (size, is_trained):
-            raise UserError(f"{where}: is asked for twice, and not as the same; give one of them another name")
+            raise UserError(f"{where}: is requested twice, as two different tensors; give one of them another name")
         return self._given[name]
 
 
@@ -132,14 +134,13 @@ def _is_size(number: Any) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """How the error travels back.
+    """A backward rule for the hidden layers.
 
     Attributes:
         hidden_delta: δ (…, B, m) and W (…, n, m) of the layer above, g′(z) (…, B, n), the layer → δ (…, B, n).
         text: its formula as plain text.
-        latex: the same in LaTeX.
         source: the paper.
-        settings: names of `model.*` that it has, with their defaults.
+        settings: its keys in `model.*`, with their defaults.
         flat: whether it is for activations whose derivative is zero.
         name: of a function of the user's own, such as FILE.py:NAME; empty for an entry of `RULES`.
         setting: what the user chose it with, for messages.
@@ -147,7 +148,6 @@ class Rule:
 
     hidden_delta: HiddenDelta
     text: str = "δ_I = (your own)"
-    latex: str = r"\delta_I"
     source: str = ""
     settings: tuple[tuple[str, float], ...] = ()
     flat: bool = False
@@ -167,7 +167,7 @@ def feedback_alignment(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLay
 
 
 def direct_feedback_alignment(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
-    """`δ = (δ_O Bᵀ) ⊙ g′(z)`, B (n, C) fixed and random: every hidden layer hears of the output's error directly."""
+    """`δ = (δ_O Bᵀ) ⊙ g′(z)`, B (n, C) fixed and random: every hidden layer receives δ_O directly."""
     B = layer.fixed("B", (W.shape[-2], layer.delta_O.shape[-1]))
     return (layer.delta_O @ B.mT) * slope
 
@@ -184,13 +184,13 @@ def unit_sign_symmetry(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLay
 
 
 def kolen_pollack(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
-    """`δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I)`, B updated by what W is updated by; weight decay then makes the two equal."""
+    """`δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I)`, B receives the updates of W; weight decay then makes the two equal."""
     B = layer.trained("B", like=W)
     return (delta @ B.mT) * slope
 
 
 def straight_through(delta: Tensor, W: Tensor, slope: Tensor, layer: HiddenLayer) -> Tensor:
-    """`δ_I = (δ_O W_Oᵀ) ⊙ [|z_I| ≤ c]`: where the activation is flat, as if it were the identity near 0."""
+    """`δ_I = (δ_O W_Oᵀ) ⊙ [|z_I| ≤ c]`: a flat activation is differentiated as the identity near 0."""
     if layer.z is not None:
         slope = (layer.z.abs() <= layer.settings["straight_through_window"]).to(slope.dtype)
     return (delta @ W.mT) * slope
@@ -200,42 +200,36 @@ RULES: dict[str, Rule] = {
     "feedback_alignment": Rule(
         feedback_alignment,
         text="δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I), B_O fixed and random",
-        latex=r"\delta_I = (\delta_O B_O^\top) \odot g'(z_I)",
         source="Lillicrap et al., Random synaptic feedback weights support error backpropagation (2016)",
     ),
     "direct_feedback_alignment": Rule(
         direct_feedback_alignment,
         text="δ_l = (δ_O B_lᵀ) ⊙ g′(z_l), B_l fixed and random",
-        latex=r"\delta_l = (\delta_O B_l^\top) \odot g'(z_l)",
         source="Nøkland, Direct Feedback Alignment Provides Learning in Deep Neural Networks (2016), equation 7",
     ),
     "sign_symmetry": Rule(
         sign_symmetry,
         text="δ_I = (δ_O (|M_O| ⊙ sign W_O)ᵀ) ⊙ g′(z_I), M_O fixed and random",
-        latex=r"\delta_I = (\delta_O (|M_O| \odot \operatorname{sign} W_O)^\top) \odot g'(z_I)",
         source="Liao et al., How Important Is Weight Symmetry in Backpropagation? (2016), frSF",
     ),
     "unit_sign_symmetry": Rule(
         unit_sign_symmetry,
         text="δ_I = (δ_O (sign W_O)ᵀ) ⊙ g′(z_I)",
-        latex=r"\delta_I = (\delta_O (\operatorname{sign} W_O)^\top) \odot g'(z_I)",
         source="Liao et al., How Important Is Weight Symmetry in Backpropagation? (2016), uSF",
     ),
     "kolen_pollack": Rule(
         kolen_pollack,
         text="δ_I = (δ_O B_Oᵀ) ⊙ g′(z_I), B_O ← B_O + ΔW_O",
-        latex=r"\delta_I = (\delta_O B_O^\top) \odot g'(z_I), \quad B_O \leftarrow B_O + \Delta W_O",
         source="Akrout et al., Deep Learning without Weight Transport (2019), section 3.2",
     ),
     "straight_through": Rule(
         straight_through,
         text="δ_I = (δ_O W_Oᵀ) ⊙ [|z_I| ≤ c]",
-        latex=r"\delta_I = (\delta_O W_O^\top) \odot [\,|z_I| \le c\,]",
         source="Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons (2013), section 4",
         settings=(("straight_through_window", 1.0),),
         flat=True,
     ),
 }
 
-# What `model.gradient` may be, beside a function of one's own.
+# The choices of `model.gradient`, apart from a function of the user's own.
 GRADIENTS = ("hand", "autograd", *RULES)

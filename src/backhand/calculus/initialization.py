@@ -1,4 +1,4 @@
-"""How weights and biases begin. Each rule fills one layer in place, from the generator that it is given."""
+"""Initial values of weights and biases. Each function fills one layer in place, with numbers from the generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every loss: its value and its derivative, side by side, and the output activation it is matched with.
+"""Every loss: its value and its derivative, side by side, and its matched output activation.
 
 To add one, write one entry of `LOSSES`, here or in a file of your own (docs/extending.md). Like `activations`, this
 file needs no torch.
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting of a loss beside ŷ and y.
+    """A setting of a loss, besides ŷ and y.
 
     Attributes:
-        low, high: what it lies between, both included.
-        effect: what it changes in the formulas, as half a sentence.
-        each: whether it may be one number a class or output, (C,), rather than one for all.
+        low, high: the range, both ends included.
+        effect: what it changes in the formulas, as a clause.
+        per_output: whether it may be one number per class or output, (C,), instead of one for all.
     """
 
     low: float
     high: float
     effect: str
-    each: bool = False
+    per_output: bool = False
 
     def allows(self, number: float) -> bool:
         """Whether the number lies in range."""
@@ -48,7 +48,7 @@ class Parameter:
     def allowed(self) -> str:
         """The range, for a message."""
         bounds = f"between {self.low:g} and {self.high:g}"
-        return f"a number or a list of numbers, each {bounds}" if self.each else f"a number {bounds}"
+        return f"a number or a list of numbers, each {bounds}" if self.per_output else f"a number {bounds}"
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Loss:
         matched_delta: z_O, y → δ_O (…, B, C), stable for any z_O; `derivative` where f is the identity.
         torch_matched: the same loss of (z_O, y) in `torch.nn.functional`.
         text_matched, latex_matched: the matched δ_O.
-        text_product, latex_product: the product ∂L/∂ŷ · f′ that it comes from, where that is more than a factor 1.
-        parameters: the settings it has beside ŷ and y; left out, the loss is plain. At most one is a tensor (`each`).
+        text_product, latex_product: the product ∂L/∂ŷ · f′ that it simplifies; empty where f′ is 1.
+        parameters: its settings besides ŷ and y, all optional. At most one is a tensor (`per_output`).
         mean: ŷ → the value that it predicts, in the units of y.
         probabilities: whether ŷ must be a probability, so that only outputs in (0, 1) fit.
         distribution: whether the C outputs of a sample must add up to one, so that only softmax fits.
@@ -114,13 +114,13 @@ class Loss:
 
     @property
     def mean_over(self) -> str:
-        """What its N is: the samples, or the samples times the outputs."""
+        """What N counts: the samples, or the samples times the outputs."""
         return "B" if self.target == "classes" else "B C"
 
     @property
-    def weight(self) -> str | None:
-        """The name of the parameter that is a tensor (C,), if there is one."""
-        return next((name for name, parameter in self.parameters.items() if parameter.each), None)
+    def tensor_parameter(self) -> str | None:
+        """The name of the parameter that is a tensor (C,), or None."""
+        return next((name for name, parameter in self.parameters.items() if parameter.per_output), None)
 
     def misfit(self, output: str, output_range: tuple[float, float] | None) -> str | None:
         """Why the output activation does not fit this loss, or None where it does."""
@@ -138,7 +138,7 @@ def _elements(z: Tensor) -> int:
 
 
 def _column(index: Tensor, like: Tensor) -> Tensor:
-    """Class numbers (…, B) as a column (…, B, 1); a batch that K runs share is repeated for each."""
+    """Class numbers (…, B) as a column (…, B, 1); a batch shared by K runs is repeated for each."""
     return (index if index.shape == like.shape[:-1] else index.expand(like.shape[:-1])).unsqueeze(-1)
 
 
@@ -273,7 +273,7 @@ LOSSES: dict[str, Loss] = {
                 0,
                 1e6,
                 "with it as w, y stands for w ⊙ y, and for class numbers N is the sum of the samples' weights",
-                each=True,
+                per_output=True,
             ),
         },
         probabilities=True,
@@ -298,7 +298,10 @@ LOSSES: dict[str, Loss] = {
         latex_product=r"\frac{1}{N} \frac{\hat y - y}{\hat y (1 - \hat y)} \odot \hat y (1 - \hat y)",
         parameters={
             "pos_weight": Parameter(
-                0, 1e6, "with it as w, the terms with y count w times: ŷ − y becomes (1 + (w − 1) y) ŷ − w y", each=True
+                0,
+                1e6,
+                "with it as w, the terms with y count w times: ŷ − y becomes (1 + (w − 1) y) ŷ − w y",
+                per_output=True,
             )
         },
         probabilities=True,
@@ -320,7 +323,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def check_parameters(loss: str, parameters: Mapping[str, Any], outputs: int) -> None:
-    """Refuse a parameter that the loss has not, or a value out of range; of a tensor only the shape is read.
+    """Refuse a parameter that the loss does not have, or a value out of range; of a tensor only the shape is checked.
 
     Raises:
         UserError: one line with the parameter and what is allowed.
@@ -332,10 +335,10 @@ def check_parameters(loss: str, parameters: Mapping[str, Any], outputs: int) -> 
             has = f"it belongs to {owners}" if owners else f"it has {', '.join(own) or 'none'}"
             raise UserError(f"{name}: the loss {loss} has no such parameter; {has}")
         if hasattr(value, "shape"):
-            if tuple(value.shape) not in (((outputs,), ()) if own[name].each else ((),)):
+            if tuple(value.shape) not in (((outputs,), ()) if own[name].per_output else ((),)):
                 raise UserError(f"{name}: has the shape {tuple(value.shape)}; it must be ({outputs},)")
             continue
-        numbers = list(value) if own[name].each and isinstance(value, Sequence) else [value]
+        numbers = list(value) if own[name].per_output and isinstance(value, Sequence) else [value]
         if not all(isinstance(number, int | float) and own[name].allows(number) for number in numbers):
             raise UserError(f"{name}={value}: must be {own[name].allowed}")
         if isinstance(value, list | tuple) and len(numbers) != outputs:

@@ -1,4 +1,4 @@
-"""The network as a `torch.nn.Module`: parameters, their initialisation, and the two gradients to choose from."""
+"""The network as a `torch.nn.Module`: its parameters, their initialization, and the choice of gradient."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from backhand.calculus import reference
-from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation, wide
+from backhand.calculus.activations import ACTIVATIONS, check_hidden_activation, upcast
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.choices import check_choice, check_number
 from backhand.calculus.feedback import GRADIENTS, RULES, HiddenDelta, Rule
@@ -21,7 +21,7 @@ from backhand.calculus.transforms import evaluate_loss, predict
 from backhand.calculus.trial import Trial
 from backhand.errors import UserError
 
-# What torch can look up class numbers with.
+# The dtypes that torch accepts as class numbers.
 CLASS_NUMBERS = (torch.int64, torch.int32)
 
 
@@ -39,7 +39,7 @@ class Layer(nn.Module):
 
 
 class Feedback(nn.Module):
-    """What a rule keeps in one hidden layer, by name: buffers, and parameters where it is trained."""
+    """A rule's tensors in one hidden layer, by name: parameters where trained, else buffers."""
 
     def __init__(self, tensors: dict[str, tuple[Tensor, bool]]) -> None:
         super().__init__()
@@ -60,18 +60,18 @@ class MLP(nn.Module):
         output_activation: f, behind the last layer.
         init: `linear` (as `torch.nn.Linear`), `xavier`, `kaiming` or `normal`.
         init_scale: every initial weight and bias is multiplied by it.
-        gradient: how the gradients are made: `hand`; `autograd` for the same network through torch's own graph; or
-            another way for the error to travel back, a name of `RULES`, or a function of your own like those there.
-        settings: the rule's own, by name.
+        gradient: how the gradients are computed: `hand`; `autograd` for the same network through torch's own graph; or
+            a backward rule, by its name in `RULES` or as a function of the same form.
+        settings: the rule's settings, by name.
         runs: K for K independent networks in the same tensors, each parameter with a leading axis of K; None for one.
         generator: where the initial values are drawn from; torch's global generator if None.
         dtype: of the parameters; torch's default if None.
         device: of the parameters; torch's default if None.
 
     Raises:
-        UserError: fewer than two sizes, a size below one, a list of activations of another length than there are
-            hidden layers, a name that does not exist (the choices are listed), an argument of another type, or a rule
-            that returns no δ.
+        UserError: fewer than two sizes, a size below one, a list of activations whose length is not the number of
+            hidden layers, a name that does not exist (the choices are listed), an argument of a wrong type, or a rule
+            that does not return a δ.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class MLP(nn.Module):
             check_choice("gradient", gradient, GRADIENTS)
             rule = RULES.get(str(gradient))
         if runs is not None:
-            check_number("runs", runs, least=1, whole=True)
+            check_number("runs", runs, minimum=1, integer=True)
         if not isinstance(generator, torch.Generator | None):
             raise UserError(f"generator={generator}: must be a torch.Generator")
-        _check_place(dtype, device)
+        _check_dtype_and_device(dtype, device)
         self.sizes = [int(size) for size in units]
         self.network = Network(hidden_activation, output_activation, rule)
         self.gradient = gradient
@@ -175,11 +175,11 @@ class MLP(nn.Module):
             loss: a key of `LOSSES`.
             sample_weight: how much each sample counts (…, B); the loss is then a weighted mean over the samples.
             parameters: the loss's own, `label_smoothing` and `class_weight` (C,) of `cross_entropy`, `pos_weight`, a
-                number or (C,), of `binary_cross_entropy`, `huber_delta` of `huber`; None is as if left out.
+                number or (C,), of `binary_cross_entropy`, `huber_delta` of `huber`; None is the default.
 
         Raises:
             UserError: a loss that does not exist or does not fit the output activation, a wrong type or shape, or a
-                parameter that the loss has not, or out of its range.
+                parameter that the loss does not have, or out of its range.
         """
         return self.loss_and_logits(x, target, loss, sample_weight=sample_weight, **parameters)[0]
 
@@ -187,22 +187,22 @@ class MLP(nn.Module):
         self, x: Tensor, target: Tensor, loss: str, *, sample_weight: Tensor | None = None, **parameters: Any
     ) -> tuple[Tensor, Tensor]:
         """The loss as in `loss`, and z_O (…, B, C), so that a metric needs no second forward pass."""
-        criterion, weight = self._checked(x, target, loss, sample_weight, parameters)
+        criterion, class_weight = self._check_batch(x, target, loss, sample_weight, parameters)
         if self.gradient == "autograd":
             z_O = reference.logits(self.network, x, self.parameters_in_order())
-            return reference.loss(self.network, criterion, z_O, target, weight, sample_weight), z_O
+            return reference.loss(self.network, criterion, z_O, target, class_weight, sample_weight), z_O
         tensors = [*self.parameters_in_order(), *self.feedback_tensors()]
-        return evaluate_loss(self.network, criterion, target, weight, x, tensors, sample_weight=sample_weight)
+        return evaluate_loss(self.network, criterion, target, class_weight, x, tensors, sample_weight=sample_weight)
 
     def output(self, z_O: Tensor) -> Tensor:
-        """`ŷ = f(z_O)`, for a z_O that `loss_and_logits` gave: (…, B, C) → (…, B, C)."""
+        """`ŷ = f(z_O)`, for a z_O that `loss_and_logits` returned: (…, B, C) → (…, B, C)."""
         return self.network.f(z_O)
 
     def to_sequential(self) -> nn.Sequential:
         """The same network in plain `torch.nn` layers, with copies of the parameters.
 
         Raises:
-            UserError: the network has a run axis, which `torch.nn.Linear` has not.
+            UserError: the network has a run axis, which `torch.nn.Linear` does not have.
         """
         layers = self._layers()
         first = layers[0].weight
@@ -230,7 +230,7 @@ class MLP(nn.Module):
                 over another axis than the last.
         """
         if not isinstance(net, nn.Sequential):
-            raise UserError(f"from_sequential: takes a torch.nn.Sequential, not {kind_of(net)}")
+            raise UserError(f"from_sequential: takes a torch.nn.Sequential, not {type_name(net)}")
         linears: list[nn.Linear] = []
         names: list[str] = []
         for position, part in enumerate(net):
@@ -283,7 +283,7 @@ class MLP(nn.Module):
         return [cast(Layer, layer) for layer in self.layers]
 
     def trained_feedback(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """Each tensor of the rule that is trained, and the weight whose updates it has."""
+        """The rule's trained tensors, each with the weight whose updates it receives."""
         pairs = zip(self._feedback_layers(), self._layers()[1:], strict=False)
         return [(each, above.weight) for layer, above in pairs for each in layer.parameters()]
 
@@ -303,19 +303,19 @@ class MLP(nn.Module):
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise UserError(f"x must be a floating-point torch.Tensor, not {kind_of(x)}")
+            raise UserError(f"x must be a floating-point torch.Tensor, not {type_name(x)}")
         if x.dim() < 2 or x.shape[-1] != self.sizes[0]:
             raise UserError(f"x has the shape {tuple(x.shape)}; this network takes (…, batch, {self.sizes[0]})")
 
-    def _checked(
+    def _check_batch(
         self, x: Tensor, target: Tensor, loss: str, sample_weight: Tensor | None, parameters: dict[str, Any]
     ) -> tuple[Criterion, Tensor | None]:
-        """The loss, once batch and target are known to fit it."""
+        """The loss and its tensor parameter, after checking the batch, the target and the sample weights."""
         self._check_input(x)
         self._check_target(x, target, loss)
         if sample_weight is not None:
             if not isinstance(sample_weight, Tensor):
-                raise UserError(f"sample_weight must be a torch.Tensor, not {kind_of(sample_weight)}")
+                raise UserError(f"sample_weight must be a torch.Tensor, not {type_name(sample_weight)}")
             shape = tuple(sample_weight.shape)
             if not shape or shape[-1] != x.shape[-2]:
                 raise UserError(f"sample_weight has the shape {shape}; it must be (…, {x.shape[-2]})")
@@ -326,7 +326,7 @@ class MLP(nn.Module):
     def _check_target(self, x: Tensor, target: Tensor, loss: str) -> None:
         self.check_loss(loss)
         if not isinstance(target, Tensor):
-            raise UserError(f"the target must be a torch.Tensor, not {kind_of(target)}")
+            raise UserError(f"the target must be a torch.Tensor, not {type_name(target)}")
         batch, outputs = x.shape[-2], self.sizes[-1]
         rows = target.is_floating_point() and target.shape[-2:] == (batch, outputs)
         if LOSSES[loss].target == "classes":
@@ -345,27 +345,29 @@ class MLP(nn.Module):
             raise UserError("the target requires a gradient, and the derivation has none for it")
 
     def criterion(self, loss: str, parameters: dict[str, Any], x: Tensor) -> tuple[Criterion, Tensor | None]:
-        """The loss with its single numbers, and the one parameter that is a tensor."""
+        """The loss with its parameters that are single numbers, and the one that is a tensor (C,), or None."""
         given = {name: value for name, value in parameters.items() if value is not None}
         if not given:
             return Criterion(loss), None
         check_parameters(loss, given, self.sizes[-1])
-        weight = given.pop(LOSSES[loss].weight or "", None)
+        class_weight = given.pop(LOSSES[loss].tensor_parameter or "", None)
         settings = tuple((name, float(value)) for name, value in given.items())
-        if weight is not None:
-            if isinstance(weight, Tensor) and weight.requires_grad:
-                raise UserError(f"{LOSSES[loss].weight} requires a gradient, and the derivation has none for it")
-            weight = torch.as_tensor(weight, dtype=wide(x).dtype, device=x.device).expand(self.sizes[-1])
-        return Criterion(loss, settings), weight
+        if class_weight is not None:
+            if isinstance(class_weight, Tensor) and class_weight.requires_grad:
+                raise UserError(
+                    f"{LOSSES[loss].tensor_parameter} requires a gradient, and the derivation has none for it"
+                )
+            class_weight = torch.as_tensor(class_weight, dtype=upcast(x).dtype, device=x.device).expand(self.sizes[-1])
+        return Criterion(loss, settings), class_weight
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, for a message: a tensor's dtype, or a type's name."""
+def type_name(value: Any) -> str:
+    """A value's type for a message: a tensor's dtype, or the name of its class."""
     return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _check_place(dtype: Any, device: Any) -> None:
-    """Refuse parameters that torch cannot make, or cannot compute with."""
+def _check_dtype_and_device(dtype: Any, device: Any) -> None:
+    """Refuse a dtype or a device that torch cannot compute with."""
     try:
         made = torch.empty(0, dtype=dtype, device=device)
     except (TypeError, RuntimeError, AssertionError) as error:  # the last where torch was built without CUDA
@@ -391,5 +393,5 @@ def _activation_name(part: nn.Module, position: int) -> str:
 
 
 def _settings(part: nn.Module) -> str:
-    """A module's own settings, without the one that changes no number."""
+    """A module's arguments, without `inplace`, which does not change its output."""
     return part.extra_repr().replace("inplace=True", "").rstrip(", ")

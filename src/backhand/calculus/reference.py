@@ -1,6 +1,6 @@
 """The same network in torch's own operations, differentiated by torch's own graph.
 
-It is what `model.gradient=autograd` trains and what the hand-derived pass is compared with, so it shares none of its
+`model.gradient=autograd` trains it, and the hand-derived pass is compared with it. It shares none of that pass's
 formulas: activations are `torch.nn` modules and losses `torch.nn.functional` functions.
 """
 
@@ -24,7 +24,7 @@ def module(activation: str) -> nn.Module:
 
 
 class Value(nn.Module):
-    """An activation that `torch.nn` has not, differentiated by torch's graph of its value."""
+    """An activation without a counterpart in `torch.nn`; autograd differentiates its value."""
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
@@ -34,16 +34,16 @@ class Value(nn.Module):
         return self.activation(z)
 
 
-# Made once: a step of a small network would spend a tenth of its time on making them.
+# Created once: creating them takes a tenth of a small network's step.
 _shared_module = functools.cache(module)
 
 
 def affine(h: Tensor, W: Tensor, b: Tensor) -> Tensor:
-    """`h W + b` (…, B, m) as `torch.nn.Linear` computes it; with a run axis, which that has not, a matrix product."""
+    """`h W + b` (…, B, m) as `torch.nn.Linear` computes it; with a run axis, which that lacks, as a matrix product."""
     if W.dim() == 2:
         return F.linear(h, W.mT, b)
     z = torch.matmul(h, W)
-    return z + b.unsqueeze(-2).to(z.dtype)  # under autocast the product is of another type than the parameters
+    return z + b.unsqueeze(-2).to(z.dtype)  # under autocast the product and the parameters have different dtypes
 
 
 def logits(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
@@ -59,40 +59,40 @@ def loss(
     criterion: Criterion,
     z_O: Tensor,
     y: Tensor,
-    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """`L` (…), one number a run: z_O (…, B, C), y (…, B) or (…, B, C), weight (C,), sample_weight (…, B).
+    """`L` (…), one number a run: z_O (…, B, C), y (…, B) or (…, B, C), class_weight (C,), sample_weight (…, B).
 
-    torch takes the mean over everything it is given, so a run axis is taken apart where the mean is weighted.
+    torch averages over all axes, so where the mean is weighted each run is computed by itself.
     """
-    L, parameters = criterion.loss, criterion.parameters(weight)
-    if weight is not None:
-        weight = weight.to(z_O.dtype)
+    L, parameters = criterion.loss, criterion.parameters(class_weight)
+    if class_weight is not None:
+        class_weight = class_weight.to(z_O.dtype)
     matched = L.matched == network.output_activation
     prediction = z_O if matched else _shared_module(network.output_activation)(z_O)
     if not L.torch_function:
         return _of_value(L, _shared_module(network.output_activation)(z_O), y, parameters, sample_weight)
     function = getattr(F, L.torch_matched if matched else L.torch_function)
     if criterion.name == "cross_entropy":
-        options: dict[str, Any] = {"weight": weight, "label_smoothing": parameters.get("label_smoothing", 0.0)}
+        options: dict[str, Any] = {"weight": class_weight, "label_smoothing": parameters.get("label_smoothing", 0.0)}
         if sample_weight is None:
             return _each_run(lambda z, y: function(z, y, **options), prediction, y)
         each = _each_run(lambda z, y: function(z, y, reduction="none", **options), prediction, y)
         counts = sample_weight.to(each.dtype)
-        total = counts if weight is None or y.is_floating_point() else counts * weight[y]
+        total = counts if class_weight is None or y.is_floating_point() else counts * class_weight[y]
         return (counts * each).sum(-1) / total.sum(-1)
     y = y.expand_as(prediction)
     options = {"reduction": "none"}
     if criterion.name == "huber":
         options["delta"] = parameters.get("huber_delta", 1.0)
-    if criterion.name == "binary_cross_entropy" and weight is not None and not matched:
+    if criterion.name == "binary_cross_entropy" and class_weight is not None and not matched:
         # Only the form with logits has pos_weight; here the two terms are weighted one by one.
         positive = function(prediction, torch.ones_like(y), **options)
         negative = function(prediction, torch.zeros_like(y), **options)
-        each = weight * y * positive + (1 - y) * negative
-    elif criterion.name == "binary_cross_entropy" and weight is not None:
-        each = function(prediction, y, pos_weight=weight, **options)
+        each = class_weight * y * positive + (1 - y) * negative
+    elif criterion.name == "binary_cross_entropy" and class_weight is not None:
+        each = function(prediction, y, pos_weight=class_weight, **options)
     else:
         each = function(prediction, y, **options)
     if sample_weight is None:
@@ -104,7 +104,7 @@ def loss(
 def _of_value(
     loss: Loss, yhat: Tensor, y: Tensor, parameters: Mapping[str, Any], sample_weight: Tensor | None
 ) -> Tensor:
-    """`L` (…) of a loss that `torch.nn.functional` has not, as the mean of its samples' values."""
+    """`L` (…) of a loss without a counterpart in `torch.nn.functional`, as the mean of its samples' values."""
     one = y.unsqueeze(-1) if y.dim() < yhat.dim() else y.expand_as(yhat).unsqueeze(-2)
     each = loss.value(yhat.unsqueeze(-2), one, **parameters)
     if sample_weight is None:

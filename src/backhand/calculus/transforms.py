@@ -1,6 +1,6 @@
 """The calls of the two Functions, and a second form of each, for forward mode and `torch.func`.
 
-Every training step goes through the plain form. The second one has what that leaves out:
+Every training step goes through the plain form. The second form adds what the plain one leaves out:
 
 - `jvp`, for forward mode: torch.compile refuses a Function that has one.
 - `setup_context`, for the transforms of `torch.func`: torch then inspects the signature of `forward` at every call,
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backhand.calculus import backpropagation as bp
-from backhand.calculus.activations import wide
+from backhand.calculus.activations import upcast
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.functions import NetworkLoss, Prediction
 from backhand.calculus.reference import module
@@ -31,9 +31,9 @@ class TransformedLoss(NetworkLoss):
         network: Network, criterion: Criterion, dtype: torch.dtype, *tensors: Any
     ) -> tuple[Tensor, Tensor]:
         _forward_mode_levels.set(0)
-        y, weight, sample_weight, x, *given = tensors
+        y, class_weight, sample_weight, x, *given = tensors
         z_O, *_ = bp.forward(network, x, network.split(given)[0])
-        return bp.loss_value(network, criterion, z_O, y, weight, sample_weight).to(dtype), z_O
+        return bp.loss_value(network, criterion, z_O, y, class_weight, sample_weight).to(dtype), z_O
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -44,11 +44,11 @@ class TransformedLoss(NetworkLoss):
 
     @staticmethod
     def jvp(ctx: Any, *directions: Any) -> tuple[Tensor, None]:
-        """`dL = Σ δ_O ⊙ dz_O`, the chain rule once more."""
+        """`dL = Σ δ_O ⊙ dz_O`."""
         _refuse_nested_forward_mode()
-        y, weight, sample_weight, x, *given = ctx.saved_tensors
+        y, class_weight, sample_weight, x, *given = ctx.saved_tensors
         z_O, dz_O = bp.tangent(ctx.network, x, ctx.network.split(given)[0], directions[6:])
-        delta = bp.loss_delta(ctx.network, ctx.criterion, z_O, y, weight, sample_weight)
+        delta = bp.loss_delta(ctx.network, ctx.criterion, z_O, y, class_weight, sample_weight)
         return (delta * dz_O).sum((-2, -1)).to(ctx.dtype), None
 
 
@@ -83,20 +83,20 @@ def evaluate_loss(
     network: Network,
     criterion: Criterion,
     y: Tensor,
-    weight: Tensor | None,
+    class_weight: Tensor | None,
     x: Tensor,
     parameters: Sequence[Tensor],
     sample_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`L` (…) and z_O (…, B, C) of the input x (…, B, D) and the target y.
 
-    The parameters are W_1, b_1, W_2, …, and behind them the tensors of the network's rule.
+    The parameters are W_1, b_1, W_2, …, followed by the tensors of the network's rule.
     """
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
-        dtype = wide(x).dtype
+        dtype = upcast(x).dtype
         x, *parameters = _cast(x, parameters)
-    inputs = network, criterion, dtype, y, weight, sample_weight, x, *parameters
+    inputs = network, criterion, dtype, y, class_weight, sample_weight, x, *parameters
     try:
         return NetworkLoss.apply(*inputs)
     except RuntimeError as error:  # by which torch says that forward mode or torch.func is active
@@ -109,7 +109,7 @@ def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
         x, *parameters = _cast(x, parameters)
-        # On a GPU autocast lets some activations give float32; which ones, torch says of an empty tensor.
+        # On a GPU autocast lets some activations give float32; an empty tensor shows which dtype.
         with torch.no_grad():
             dtype = module(network.output_activation)(x.new_empty(0, 1)).dtype
     try:
@@ -120,10 +120,9 @@ def predict(network: Network, x: Tensor, parameters: Sequence[Tensor]) -> Tensor
 
 
 def _cast(x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """To autocast's type, as `torch.nn.Linear` does there: whatever is float32 or less, float64 excepted.
+    """Cast to autocast's dtype, as `torch.nn.Linear` does there; float64 is left as it is.
 
-    Autocast then finds nothing to cast in a forward pass: its matrix products have its type, and all else is computed
-    in float32 and rounded.
+    The matrix products then have autocast's dtype already; everything else is computed in float32 and rounded.
     """
     dtype = torch.get_autocast_dtype(x.device.type)
     return [t if t.dtype == torch.float64 else t.to(dtype) for t in (x, *parameters)]
@@ -141,7 +140,7 @@ def _check_refusal(error: RuntimeError) -> None:
         raise error
 
 
-# How often `jvp` was called for the call of a Function at hand: once for each level of forward mode.
+# How often `jvp` was called for the current call of a Function: once for each level of forward mode.
 _forward_mode_levels: ContextVar[int] = ContextVar("forward_mode_levels")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backhand.calculus.backpropagation import Network, checked_delta
+from backhand.calculus.backpropagation import Network, check_delta
 from backhand.calculus.feedback import TrialLayer
 from backhand.errors import UserError
 
@@ -75,7 +75,7 @@ class Trial:
             raise UserError(f"{layer.where}: {type(error).__name__}: {error}") from error
         if not (all(map(torch.equal, (delta, W, slope, delta_O, z), given)) and layer.is_untouched):
             raise UserError(f"{layer.where}: the rule changes what it is given; it must return a tensor of its own")
-        if not bool(checked_delta(returned, delta, z, layer).isfinite().all()):
+        if not bool(check_delta(returned, delta, z, layer).isfinite().all()):
             raise UserError(f"{layer.where}: the rule returned a δ that is not finite")
         return returned.detach().clone(), layer.found, layer
 

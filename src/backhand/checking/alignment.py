@@ -43,9 +43,9 @@ def alignment(
     kept = [f"feedback.{i}.{name}" for i, names in enumerate(model.network.feedback) for name in names]
     x, y, sample_weight = batch.x.to(dtype), batch.y, batch.weight
     y = y.to(dtype) if y.is_floating_point() else y
-    criterion, weight = model.criterion(loss, dict(parameters), x)
+    criterion, class_weight = model.criterion(loss, dict(parameters), x)
     z_O, hidden, saved = bp.forward(model.network, x, layers)
-    delta_O = scale * bp.loss_delta(model.network, criterion, z_O, y, weight, sample_weight)
+    delta_O = scale * bp.loss_delta(model.network, criterion, z_O, y, class_weight, sample_weight)
     weights, layer_inputs, runs = layers[::2], [x, *hidden], z_O.dim() - 2
 
     def deltas(network: bp.Network) -> list[Tensor]:

@@ -172,7 +172,7 @@ class Audit(Callback):
         names = [name for name, _ in model.named_parameters()]
         found = {name: each / scale for name, each in zip(names, gradients, strict=True) if each is not None}
         errors = {
-            name: _relative(found[name], right, several).cpu()
+            name: _relative_error(found[name], right, several).cpu()
             for name, right in zip(names, exact, strict=True)
             if name in found
         }
@@ -184,7 +184,8 @@ class Audit(Callback):
             with trainer.precision_plugin.train_step_context():
                 own = autograd_gradients(*of_loss)
             rounding = {
-                name: _relative(each, right, several).cpu() for name, each, right in zip(names, own, exact, strict=True)
+                name: _relative_error(each, right, several).cpu()
+                for name, each, right in zip(names, own, exact, strict=True)
             }
         if several or bool(judged):
             for name, each in errors.items():  # the epoch's worst
@@ -270,11 +271,11 @@ def autograd_gradients(
     sample_weight = None if sample_weight is None else sample_weight.to(device)
     if dtype is not None:
         x, y = x.to(dtype), y.to(dtype) if y.is_floating_point() else y
-    criterion, weight = model.criterion(loss, parameters, x)
+    criterion, class_weight = model.criterion(loss, parameters, x)
     autocast = torch.is_autocast_enabled(x.device.type) and dtype is None
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=autocast):
         z_O = reference.logits(model.network, x, values)
-        value = reference.loss(model.network, criterion, z_O, y, weight, sample_weight).sum()
+        value = reference.loss(model.network, criterion, z_O, y, class_weight, sample_weight).sum()
     return torch.autograd.grad(value, values)
 
 
@@ -289,7 +290,7 @@ def _scale(trainer: L.Trainer) -> float:
     return 1.0 if scaler is None else scaler.get_scale()
 
 
-def _relative(found: Tensor, right: Tensor, several: bool = False) -> Tensor:
+def _relative_error(found: Tensor, right: Tensor, several: bool = False) -> Tensor:
     """‖found − right‖ / ‖right‖ of each run (K,), or of the only one (1,); where ‖right‖ is 0, whether it is wrong."""
     found, right = (each.to(right).reshape(len(each) if several else 1, -1) for each in (found, right))
     error, norm = (found - right).norm(dim=1), right.norm(dim=1)

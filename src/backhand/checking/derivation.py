@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from backhand.calculus.backpropagation import Criterion, Network
-from backhand.calculus.chain import Step, closed_form, follow, is_elementwise, latex, layers, with_jacobian
+from backhand.calculus.chain import Step, closed_form, evaluate_steps, is_elementwise, latex, layers, with_jacobian
 from backhand.checking.document import Block, Equation, Heading, Prose, number
-from backhand.checking.example import LIMIT, NUDGE, RATE, B, C, D, Example, H, agree, draw, is_near
+from backhand.checking.example import LIMIT, NUDGE, RATE, B, C, D, Example, H, changes_agree, draw, is_close
 
 
 def derivation(
     network: Network,
     criterion: Criterion,
-    weight: Tensor | None,
+    class_weight: Tensor | None,
     parameters: dict[str, Any],
     hidden: Sequence[int],
     seed: int,
@@ -26,7 +26,7 @@ def derivation(
     Args:
         network: the activations.
         criterion: the loss.
-        weight: the loss's own, (C,), or None.
+        class_weight: the loss's parameter that is a tensor (C,), or None.
         parameters: the loss's own, as they are to be shown.
         hidden: units of each hidden layer of the network; the example has `H` in each.
         seed: of the numbers.
@@ -34,10 +34,10 @@ def derivation(
     Returns:
         The blocks, and the names of the values that autograd or a nudge denies.
     """
-    example = draw(network, criterion, weight, len(hidden) + 1, seed)
-    values, theirs, down = example.values, example.by_autograd, layers(example.depth)
+    example = draw(network, criterion, class_weight, len(hidden) + 1, seed)
+    values, theirs, down = example.values, example.autograd_values, layers(example.depth)
     steps = (*example.forward, *example.backward)
-    wrong = [step.left for step in steps if not is_near(values[step.name], theirs[step.name])]
+    wrong = [step.left for step in steps if not is_close(values[step.name], theirs[step.name])]
     backward = {step.name: step for step in example.backward}
     blocks: list[Block] = [
         *_introduction(network, criterion, hidden),
@@ -56,16 +56,20 @@ def derivation(
             delta = replace(delta, right=with_jacobian(delta.right))
         blocks.append(_line(delta, values))
         if layer.is_last and criterion.loss.matched == network.output_activation:
-            closed = closed_form(criterion, weight, example.depth)
-            is_same = is_near(follow([closed], values)[closed.name], values[layer.delta])
+            closed = closed_form(criterion, class_weight, example.depth)
+            is_same = is_close(evaluate_steps([closed], values)[closed.name], values[layer.delta])
             blocks += _matched(closed, criterion, is_same)
             wrong += [] if is_same else [closed.text]
         blocks.append(Heading(f"The gradients of layer {layer.label}"))
         blocks += [_line(backward[name], values) for name in layer.gradients]
     blocks += [*_nudge(example), *_update(example), Heading("Against autograd")]
-    wrong += [f"training's ∇{name[1:]}" for name, each in example.trained.items() if not is_near(each, theirs[name])]
-    if not agree(example.moved(), example.promised(values)):
-        wrong.append(f"the nudge of {example.nudged[0]}")
+    wrong += [
+        f"training's ∇{name[1:]}"
+        for name, each in example.training_gradients.items()
+        if not is_close(each, theirs[name])
+    ]
+    if not changes_agree(example.loss_change(), example.predicted_change(values)):
+        wrong.append(f"the nudge of {example.nudged_weight[0]}")
     said = (
         f"All {len(steps)} values above, and the gradients that a training step computes, agree with autograd, "
         f"torch's own graph, to {LIMIT:.0e}."
@@ -107,8 +111,8 @@ def _example(example: Example) -> list[Equation]:
 
 def _mean(example: Example) -> str:
     y = example.given["y"]
-    if example.weight is not None and not y.is_floating_point():
-        return f"The mean over the samples, N = {float(example.weight[y].sum()):g}, the sum of their weights"
+    if example.class_weight is not None and not y.is_floating_point():
+        return f"The mean over the samples, N = {float(example.class_weight[y].sum()):g}, the sum of their weights"
     if example.criterion.loss.mean_over == "B":
         return f"The mean over the samples, N = B = {B}"
     return f"The mean over the samples and the outputs, N = B C = {B * C}"
@@ -134,8 +138,8 @@ def _matched(closed: Step, criterion: Criterion, is_same: bool) -> list[Block]:
 
 
 def _nudge(example: Example) -> list[Block]:
-    name, (row, column) = example.nudged
-    moved, before = example.moved(), example.loss_with({})
+    name, (row, column) = example.nudged_weight
+    moved, before = example.loss_change(), example.loss_with({})
     gradient = float(example.values[f"d{name}"][row, column])
     return [
         Heading("One weight, nudged"),
@@ -148,7 +152,7 @@ def _nudge(example: Example) -> list[Block]:
 
 
 def _update(example: Example) -> list[Block]:
-    new, name = example.updated(example.values), example.nudged[0]
+    new, name = example.updated_parameters(example.values), example.nudged_weight[0]
     before, after = example.loss_with({}), example.loss_with(new)
     rule = "θ ← θ − α ∇θ"
     return [

@@ -61,10 +61,10 @@ def derive(arguments: DeriveArguments) -> int:
     import_modules(arguments.imports)
     model = arguments.model
     parameters = loss_parameters(model)
-    weight = parameters.get(LOSSES[model.loss].weight or "") if model.loss in LOSSES else None
+    class_weight = parameters.get(LOSSES[model.loss].tensor_parameter or "") if model.loss in LOSSES else None
     check_choice("format", arguments.format, document.FORMATS)
-    check_network(model, len(weight) if isinstance(weight, list) else 1)
-    if weight == "balanced":
+    check_network(model, len(class_weight) if isinstance(class_weight, list) else 1)
+    if class_weight == "balanced":
         raise UserError("model.class_weight=balanced: there are no data to balance; give one number a class")
     if arguments.output is not None:
         if Path(arguments.output).exists():
@@ -80,15 +80,15 @@ def derive(arguments: DeriveArguments) -> int:
     from backhand.checking.example import C
 
     network = Network(model.hidden_activation, model.output_activation or LOSSES[model.loss].matched)
-    settings = tuple((name, float(value)) for name, value in parameters.items() if value is not weight)
+    settings = tuple((name, float(value)) for name, value in parameters.items() if value is not class_weight)
     criterion = Criterion(model.loss, settings)
     tensor = None
-    if weight is not None:
-        numbers = weight if isinstance(weight, list) else [weight] * C
+    if class_weight is not None:
+        numbers = class_weight if isinstance(class_weight, list) else [class_weight] * C
         tensor = torch.tensor((numbers * C)[:C], dtype=torch.float64)
     blocks, wrong = derivation(network, criterion, tensor, parameters, model.hidden, arguments.seed)
-    if tensor is not None and tensor.tolist() != weight:
-        said = f"With its {C} outputs the example takes {LOSSES[model.loss].weight}={tensor.tolist()}."
+    if tensor is not None and tensor.tolist() != class_weight:
+        said = f"With its {C} outputs the example takes {LOSSES[model.loss].tensor_parameter}={tensor.tolist()}."
         blocks.insert(3, document.Prose(said))
     text = document.FORMATS[arguments.format](blocks)
     if arguments.output is None:

@@ -94,7 +94,7 @@ def markdown(blocks: Sequence[Block]) -> str:
                 parts.append(text)
             case Equation(_, _, _, reason):
                 parts += [f"{reason}:"] * bool(reason)
-                parts.append(f"$$ {_whole(block)} $$")
+                parts.append(f"$$ {_display_math(block)} $$")
     return "\n\n".join(parts) + "\n"
 
 
@@ -115,7 +115,7 @@ def latex(blocks: Sequence[Block]) -> str:
                 parts.append(_latex_prose(text) + r"\par")
             case Equation(_, _, _, reason):
                 parts += [_latex_prose(f"{reason}:")] * bool(reason)
-                parts.append(rf"\[ {_whole(block)} \]")
+                parts.append(rf"\[ {_display_math(block)} \]")
     return "\n".join([*parts, r"\end{document}"]) + "\n"
 
 
@@ -202,7 +202,7 @@ def _matrix(rows: Sequence[Sequence[float]]) -> str:
     return rf"\begin{{pmatrix}} {lines} \end{{pmatrix}}"
 
 
-def _whole(block: Equation) -> str:
+def _display_math(block: Equation) -> str:
     """An equation in LaTeX, its value on a line of its own."""
     shape = rf" \qquad \text{{{_latex_prose(block.shape)}}}" if block.shape else ""
     if block.is_name:

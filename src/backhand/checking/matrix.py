@@ -105,7 +105,7 @@ class Verification:
 
 
 @dataclass
-class _Subject:
+class _Case:
     """A combination with its numbers: the same network twice, and a batch."""
 
     combination: Combination
@@ -125,13 +125,13 @@ class _Subject:
 
     def function(self, model: MLP) -> Callable[..., Tensor]:
         """The loss as a function of x and the parameters."""
-        criterion, weight = model.criterion(self.combination.loss, dict(self.combination.parameters), self.x)
+        criterion, class_weight = model.criterion(self.combination.loss, dict(self.combination.parameters), self.x)
 
         def of(x: Tensor, *parameters: Tensor) -> Tensor:
             if model.gradient == "hand":
-                return evaluate_loss(model.network, criterion, self.y, weight, x, parameters)[0]
+                return evaluate_loss(model.network, criterion, self.y, class_weight, x, parameters)[0]
             z_O = reference.logits(model.network, x, parameters)
-            return reference.loss(model.network, criterion, z_O, self.y, weight)
+            return reference.loss(model.network, criterion, z_O, self.y, class_weight)
 
         return of
 
@@ -159,7 +159,7 @@ def _variants() -> list[tuple[str, tuple[tuple[str, Any], ...], bool]]:
     found: list[tuple[str, tuple[tuple[str, Any], ...], bool]] = []
     for name, loss in LOSSES.items():
         away = tuple(
-            (key, tuple(0.5 + 0.4 * i for i in range(C)) if parameter.each else max(parameter.low, 0) + 0.3)
+            (key, tuple(0.5 + 0.4 * i for i in range(C)) if parameter.per_output else max(parameter.low, 0) + 0.3)
             for key, parameter in loss.parameters.items()
         )
         for parameters, rows in product(
@@ -177,29 +177,29 @@ def verify(combination: Combination, modes: Sequence[str] | None = None, seed: i
         modes: keys of `MODES` to try; all if None.
         seed: of the numbers, together with the combination's name.
     """
-    subject = _subject(combination, seed)
+    case = _case(combination, seed)
     try:
-        ours = _gradients(subject, subject.hand)
+        ours = _gradients(case, case.hand)
         result = Verification(
-            combination, _worst(ours, _gradients(subject, subject.auto)), _worst(ours, _differences(subject))
+            combination, _largest_error(ours, _gradients(case, case.auto)), _largest_error(ours, _differences(case))
         )
     except Exception as error:  # a broken formula may raise anything
-        return Verification(combination, math.inf, math.inf, {"gradients": _said(error)})
+        return Verification(combination, math.inf, math.inf, {"gradients": _one_line(error)})
     for mode in MODES if modes is None else modes:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # functorch's first call warns of torch.jit
-                result.modes[mode] = MODES[mode](subject)
+                result.modes[mode] = MODES[mode](case)
         except Exception as error:
-            result.modes[mode] = _said(error)
+            result.modes[mode] = _one_line(error)
     return result
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _subject(combination: Combination, seed: int) -> _Subject:
+def _case(combination: Combination, seed: int) -> _Case:
     """The combination's networks, and a batch that keeps its distance from every kink."""
     digest = hashlib.sha256(f"{combination} {seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
@@ -226,31 +226,31 @@ def _subject(combination: Combination, seed: int) -> _Subject:
         else:
             y = torch.rand(*axis, B, C, generator=generator, dtype=torch.float64)
             y = y / y.sum(-1, keepdim=True) if combination.rows else y
-        subject = _Subject(combination, hand, auto, x, y)
-        if _is_smooth(subject):
-            return subject
+        case = _Case(combination, hand, auto, x, y)
+        if _is_smooth(case):
+            return case
 
 
-def _is_smooth(subject: _Subject) -> bool:
+def _is_smooth(case: _Case) -> bool:
     """Whether torch's own gradient barely changes within a step: no kink is near."""
-    here = _gradients(subject, subject.auto)
+    here = _gradients(case, case.auto)
     for sign in (-1, 1):
-        moved = _Subject(subject.combination, subject.hand, subject.auto, subject.x + sign * CLEARANCE, subject.y)
-        if _worst(_gradients(moved, subject.auto), here) > 30 * CLEARANCE:
+        moved = _Case(case.combination, case.hand, case.auto, case.x + sign * CLEARANCE, case.y)
+        if _largest_error(_gradients(moved, case.auto), here) > 30 * CLEARANCE:
             return False
     return True
 
 
-def _gradients(subject: _Subject, model: MLP) -> list[Tensor]:
+def _gradients(case: _Case, model: MLP) -> list[Tensor]:
     """Of x and every parameter, summed over the runs' losses."""
-    leaves = subject.leaves()
-    return list(torch.autograd.grad(subject.function(model)(*leaves).sum(), leaves, materialize_grads=True))
+    leaves = case.leaves()
+    return list(torch.autograd.grad(case.function(model)(*leaves).sum(), leaves, materialize_grads=True))
 
 
-def _differences(subject: _Subject) -> list[Tensor]:
+def _differences(case: _Case) -> list[Tensor]:
     """The same by central differences of the reference, all at once: each changed network is a run of a population."""
-    inputs = [t.detach() for t in (subject.x, *subject.auto.parameters())]
-    of = subject.function(subject.auto)
+    inputs = [t.detach() for t in (case.x, *case.auto.parameters())]
+    of = case.function(case.auto)
     found = []
     for index, value in enumerate(inputs):
         steps = STEP * torch.eye(value.numel(), dtype=value.dtype).view(-1, *value.shape)
@@ -263,7 +263,7 @@ def _differences(subject: _Subject) -> list[Tensor]:
     return found
 
 
-def _worst(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+def _largest_error(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
     """The largest ‖ours − theirs‖ / ‖theirs‖; a gradient that is 0 in truth is measured against the largest of all."""
     scale = max(float(t.norm()) for t in theirs)
     return max(
@@ -272,8 +272,8 @@ def _worst(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
     )
 
 
-def _agree(ours: Any, theirs: Any, what: str, limit: float = 100 * LIMIT_AUTOGRAD) -> str | None:
-    error = _worst(list(_tensors(ours)), list(_tensors(theirs)))
+def _mismatch(ours: Any, theirs: Any, what: str, limit: float = 100 * LIMIT_AUTOGRAD) -> str | None:
+    error = _largest_error(list(_tensors(ours)), list(_tensors(theirs)))
     return None if error <= limit else f"{what} off by {error:.1e}"
 
 
@@ -286,142 +286,138 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
-def _checked(subject: _Subject, **options: Any) -> str | None:
-    passes = gradcheck(
-        subject.function(subject.hand), tuple(subject.leaves()), fast_mode=True, raise_exception=False, **options
-    )
+def _gradcheck(case: _Case, **options: Any) -> str | None:
+    passes = gradcheck(case.function(case.hand), tuple(case.leaves()), fast_mode=True, raise_exception=False, **options)
     return None if passes else "gradcheck"
 
 
-def _second(subject: _Subject) -> str | None:
-    arguments = (subject.function(subject.hand), tuple(subject.leaves()))
+def _gradgradcheck(case: _Case) -> str | None:
+    arguments = (case.function(case.hand), tuple(case.leaves()))
     return None if gradgradcheck(*arguments, fast_mode=True, raise_exception=False) else "gradgradcheck"
 
 
-def _per_sample(subject: _Subject) -> str | None:
+def _per_sample(case: _Case) -> str | None:
     """vmap(grad) over the samples of a batch, against torch's own."""
-    axis = 0 if subject.combination.runs is None else 1
+    axis = 0 if case.combination.runs is None else 1
 
     def of(model: MLP) -> Any:
         def one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             batch = (x.unsqueeze(axis), y.unsqueeze(axis))
-            return functional_call(_Loss(subject, model), parameters, batch).sum()
+            return functional_call(_Loss(case, model), parameters, batch).sum()
 
         parameters = {f"model.{name}": value.detach() for name, value in model.named_parameters()}
-        return vmap(grad(one), (None, axis, axis))(parameters, subject.x, subject.y)
+        return vmap(grad(one), (None, axis, axis))(parameters, case.x, case.y)
 
-    return _agree(of(subject.hand), of(subject.auto), "per-sample gradients")
+    return _mismatch(of(case.hand), of(case.auto), "per-sample gradients")
 
 
 class _Loss(torch.nn.Module):
     """The loss as a module, for `functional_call`."""
 
-    def __init__(self, subject: _Subject, model: MLP) -> None:
+    def __init__(self, case: _Case, model: MLP) -> None:
         super().__init__()
-        self.subject, self.model = subject, model
+        self.case, self.model = case, model
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.subject.loss(self.model, x, y)
+        return self.case.loss(self.model, x, y)
 
 
-def _jacobian(subject: _Subject) -> str | None:
+def _jacobian(case: _Case) -> str | None:
     """The prediction's Jacobian, by reverse and by forward mode."""
-    x, *parameters = (t.detach() for t in subject.leaves())
+    x, *parameters = (t.detach() for t in case.leaves())
     every = tuple(range(1 + len(parameters)))
 
     def ours(*inputs: Tensor) -> Tensor:
-        return predict(subject.hand.network, inputs[0], inputs[1:])
+        return predict(case.hand.network, inputs[0], inputs[1:])
 
     def theirs(*inputs: Tensor) -> Tensor:
-        z_O = reference.logits(subject.auto.network, inputs[0], inputs[1:])
-        return reference.module(subject.auto.network.output_activation)(z_O)
+        z_O = reference.logits(case.auto.network, inputs[0], inputs[1:])
+        return reference.module(case.auto.network.output_activation)(z_O)
 
     expected = jacrev(theirs, every)(x, *parameters)
-    return _agree(jacrev(ours, every)(x, *parameters), expected, "jacrev") or _agree(
+    return _mismatch(jacrev(ours, every)(x, *parameters), expected, "jacrev") or _mismatch(
         jacfwd(ours, every)(x, *parameters), expected, "jacfwd"
     )
 
 
-def _hessian(subject: _Subject) -> str | None:
+def _hessian(case: _Case) -> str | None:
     """By x and the lowest weight: forward mode over reverse mode."""
-    inputs = tuple(t.detach() for t in subject.leaves())
+    inputs = tuple(t.detach() for t in case.leaves())
 
     def of(model: MLP) -> Any:
-        function = subject.function(model)
+        function = case.function(model)
         return hessian(lambda *given: function(*given).sum(), (0, 1))(*inputs)
 
     # Second derivatives of a logarithm near 0 magnify rounding.
-    return _agree(of(subject.hand), of(subject.auto), "hessian", 1e-8)
+    return _mismatch(of(case.hand), of(case.auto), "hessian", 1e-8)
 
 
-def _forms(subject: _Subject) -> str | None:
+def _forms(case: _Case) -> str | None:
     """A derivative that is written in two ways is the same in both: a matched pair's, and a row activation's."""
-    network, loss = subject.hand.network, LOSSES[subject.combination.loss]
-    criterion, weight = subject.hand.criterion(
-        subject.combination.loss, dict(subject.combination.parameters), subject.x
-    )
-    parameters = criterion.parameters(weight)
-    z = reference.logits(network, subject.x, list(subject.hand.parameters())).detach()
+    network, loss = case.hand.network, LOSSES[case.combination.loss]
+    criterion, class_weight = case.hand.criterion(case.combination.loss, dict(case.combination.parameters), case.x)
+    parameters = criterion.parameters(class_weight)
+    z = reference.logits(network, case.x, list(case.hand.parameters())).detach()
     yhat = network.f(z)
-    v = loss.derivative(yhat, subject.y, **parameters)
+    v = loss.derivative(yhat, case.y, **parameters)
     long = network.f.delta(v, yhat if network.f.reads == "a" else z)
     if isinstance(network.f, RowActivation):
         whole = (network.f.derivative(yhat) @ v.unsqueeze(-1)).squeeze(-1)
-        if different := _agree([whole], [long], "the Jacobian is"):
+        if different := _mismatch([whole], [long], "the Jacobian is"):
             return different
     if loss.matched == network.output_activation:
-        return _agree([loss.matched_delta(z, subject.y, **parameters)], [long], "the matched pair's short form is")
+        return _mismatch([loss.matched_delta(z, case.y, **parameters)], [long], "the matched pair's short form is")
     return None
 
 
-def _samples(subject: _Subject) -> str | None:
+def _samples(case: _Case) -> str | None:
     """Weighted samples, one of them with no weight, and the derivation as one plain function of tensors."""
-    weight = torch.linspace(0, 1, subject.x.shape[-2], dtype=torch.float64).expand(subject.x.shape[:-1])
-    given = dict(subject.combination.parameters)
+    weight = torch.linspace(0, 1, case.x.shape[-2], dtype=torch.float64).expand(case.x.shape[:-1])
+    given = dict(case.combination.parameters)
     found = []
-    for model in (subject.hand, subject.auto):
-        loss = model.loss(subject.x, subject.y, subject.combination.loss, sample_weight=weight, **given)
+    for model in (case.hand, case.auto):
+        loss = model.loss(case.x, case.y, case.combination.loss, sample_weight=weight, **given)
         found.append([loss, *torch.autograd.grad(loss.sum(), list(model.parameters()))])
-    if different := _agree(found[0], found[1], "with weights for the samples"):
+    if different := _mismatch(found[0], found[1], "with weights for the samples"):
         return different
-    model = subject.hand
-    criterion, of_loss = model.criterion(subject.combination.loss, given, subject.x)
+    model = case.hand
+    criterion, of_loss = model.criterion(case.combination.loss, given, case.x)
     theta = [each.detach() for each in model.parameters()]
-    loss, _, gradients = bp.gradients(model.network, criterion, subject.x, subject.y, theta, of_loss, weight)
-    return _agree([loss, *gradients], found[0], "as a plain function")
+    loss, _, gradients = bp.gradients(model.network, criterion, case.x, case.y, theta, of_loss, weight)
+    return _mismatch([loss, *gradients], found[0], "as a plain function")
 
 
-def _autocast(subject: _Subject) -> str | None:
+def _autocast(case: _Case) -> str | None:
     """bfloat16 on the CPU: the result types of torch's own layers, and the same numbers within bfloat16's digits."""
     found = []
-    x = subject.x.float()
-    y = subject.y.float() if subject.y.is_floating_point() else subject.y
-    for model in (subject.hand, subject.auto):
+    x = case.x.float()
+    y = case.y.float() if case.y.is_floating_point() else case.y
+    for model in (case.hand, case.auto):
         low = MLP(
             model.sizes,
             model.network.hidden_activation,
             model.network.output_activation,
             gradient=model.gradient,
-            runs=subject.combination.runs,
+            runs=case.combination.runs,
             dtype=torch.float32,
         )
         low.load_state_dict(model.state_dict())
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            yhat, loss = low(x), subject.loss(low, x, y)
+            yhat, loss = low(x), case.loss(low, x, y)
         found.append([yhat, loss, *torch.autograd.grad(loss.sum(), list(low.parameters()))])
     types = [[t.dtype for t in each] for each in found]
     if types[0] != types[1]:
         return f"result types {types[0]}, torch's {types[1]}"
-    exact = _gradients(subject, subject.auto)[1:]
-    ours, theirs = (_worst([t.double() for t in each[2:]], exact) for each in found)
+    exact = _gradients(case, case.auto)[1:]
+    ours, theirs = (_largest_error([t.double() for t in each[2:]], exact) for each in found)
     return None if ours <= max(0.1, 3 * theirs) else f"off by {ours:.1e}, torch's own by {theirs:.1e}"
 
 
-MODES: dict[str, Callable[[_Subject], str | None]] = {
-    "reverse": _checked,
-    "forward": partial(_checked, check_forward_ad=True, check_backward_ad=False),
-    "batched": partial(_checked, check_batched_grad=True),
-    "second": _second,
+MODES: dict[str, Callable[[_Case], str | None]] = {
+    "reverse": _gradcheck,
+    "forward": partial(_gradcheck, check_forward_ad=True, check_backward_ad=False),
+    "batched": partial(_gradcheck, check_batched_grad=True),
+    "second": _gradgradcheck,
     "per_sample": _per_sample,
     "jacobian": _jacobian,
     "hessian": _hessian,

@@ -67,7 +67,7 @@ def verify_everything(
         UserError: nothing is left to verify, or a file of another program is in the way.
     """
     report, picture = folder / "gradcheck.json", folder / "gradcheck.png"
-    _refuse_foreign(report, picture)
+    _check_replaceable(report, picture)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -90,7 +90,7 @@ def verify_everything(
         f"{len(results)} combinations, modes {', '.join(modes)}: {outcome} ({seconds:.0f} s)", highlight=False
     )
     atomic_write(report, json.dumps(_record(results, modes, seed, seconds), indent=1) + "\n")
-    heatmap(results_by_place(results), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
+    heatmap(worst_by_cell(results), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
     console.print(f"files: {report}, {picture}", soft_wrap=True, highlight=False)
     return 1 if failed else 0
 
@@ -112,7 +112,7 @@ def _verify_all(
             return [one(each) for each in progress.track(chosen, task_id=task)]
         found: dict[int, Verification] = {}
         # Not forked: torch's threads do not survive it.
-        pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), _alone, (imports,))
+        pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), _start_worker, (imports,))
         # The processes inherit what is ignored: Ctrl-C is for this one, which lets them finish the current one.
         # (Masking it instead would lose none in this instant, but one may reach another thread and cut `submit` off.)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,7 +129,7 @@ def _verify_all(
         return [found[number] for number in range(len(chosen))]
 
 
-def _alone(imports: Sequence[str]) -> None:
+def _start_worker(imports: Sequence[str]) -> None:
     """One thread a process: the processes are as many as the cores."""
     torch.set_num_threads(1)
     import_modules(imports)
@@ -175,7 +175,7 @@ def _failures(results: Sequence[Verification], verbose: bool) -> list[str]:
     return [*said, "verbose=true lists them all"] if said else []
 
 
-def results_by_place(results: Sequence[Verification]) -> dict[tuple[str, str], tuple[float, float, bool]]:
+def worst_by_cell(results: Sequence[Verification]) -> dict[tuple[str, str], tuple[float, float, bool]]:
     """For each hidden activation and each loss with its output: the two worst errors, and whether all passes."""
     places: dict[tuple[str, str], tuple[float, float, bool]] = {}
     for result in results:
@@ -214,7 +214,7 @@ def _record(results: Sequence[Verification], modes: Sequence[str], seed: int, se
     }
 
 
-def _refuse_foreign(report: Path, picture: Path) -> None:
+def _check_replaceable(report: Path, picture: Path) -> None:
     """Replace the files of an earlier check, and nothing else."""
     if not report.exists():
         if picture.exists():

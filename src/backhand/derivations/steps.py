@@ -21,7 +21,7 @@ from backhand.calculus.chain import (
     Layer,
     Step,
     backward_steps,
-    follow,
+    evaluate_steps,
     forward_steps,
     is_elementwise,
     layers,
@@ -65,7 +65,7 @@ class Case:
         for layer, W, b in zip(upward, self.weights, self.biases, strict=True):
             values[layer.W] = W
             values[layer.b] = W.new_zeros(*W.shape[:-2], W.shape[-1]) if b is None else b
-        values = follow(forward_steps(self.network, self.activations), values)
+        values = evaluate_steps(forward_steps(self.network, self.activations), values)
         return [values[each.z] for each in upward], [self.x, *(values[each.a] for each in upward)]
 
     @cached_property

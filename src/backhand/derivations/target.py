@@ -69,7 +69,7 @@ def check_target(
     if outputs == 1 and output == "softmax":
         raise UserError(f"sizes={sizes}: a single output, which softmax would make always 1; give two or more")
     parameters = loss_parameters(model)
-    weight = parameters.pop(LOSSES[model.loss].weight or "", None)
+    weight = parameters.pop(LOSSES[model.loss].tensor_parameter or "", None)
     if weight == "balanced":
         raise UserError("model.class_weight=balanced: there are no data to balance; give one number a class")
     g = model.hidden_activation

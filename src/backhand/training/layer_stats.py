@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from backhand.calculus.activations import ACTIVATIONS, narrow, wide
+from backhand.calculus.activations import ACTIVATIONS, cast_like, upcast
 from backhand.calculus.backpropagation import (
     bias_gradient,
     delta_of_layer,
@@ -55,7 +55,7 @@ def layer_quantities(model: MLP, loss: str, parameters: dict[str, Any], batch: B
     z_O, hidden, saved = forward(network, batch.x, theta)
     layer_inputs = [batch.x, *hidden]
     z = [preactivation(h, W, b) for h, W, b in zip(layer_inputs, weights, biases, strict=True)]
-    deltas = [narrow(loss_delta(network, criterion, z_O, batch.y, weight, batch.weight), z_O)]
+    deltas = [cast_like(loss_delta(network, criterion, z_O, batch.y, weight, batch.weight), z_O)]
     feedback = [each.detach() for each in model.feedback_tensors()]
     for i in reversed(range(len(hidden))):
         deltas.insert(0, delta_of_layer(network, i, deltas[0], weights[i + 1], saved[i], deltas[-1], feedback))
@@ -88,7 +88,7 @@ def layer_stats(model: MLP, found: LayerQuantities) -> dict[str, Tensor]:
         metrics[f"grad/{name}"] = each.float().flatten(runs).norm(dim=-1)
     for i, (name, z, h) in enumerate(zip(names, found.preactivations, found.hidden, strict=False)):
         g, largest = model.network.g(i), _largest_slope(model.network.g_name(i))
-        slope = g.derivative(wide(z if g.reads == "z" else h)).expand(h.shape).abs()
+        slope = g.derivative(upcast(z if g.reads == "z" else h)).expand(h.shape).abs()
         if largest is None:
             metrics[f"units/dead_{name}"] = (slope == 0).all(-2).float().mean(-1)
         else:

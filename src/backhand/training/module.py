@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backhand.calculus.choices import check_choice, check_number
 from backhand.calculus.losses import LOSSES, check_parameters
-from backhand.calculus.mlp import MLP, kind_of
+from backhand.calculus.mlp import MLP, type_name
 from backhand.calculus.trial import asked_differently
 from backhand.config.imports import load_rule
 from backhand.config.ranges import check_ranges
@@ -157,7 +157,7 @@ class LightningMLP(LightningModule):
             are probabilities. For a regression: `target` and `prediction` (B,) in the target's units.
         """
         if not isinstance(batch, Tensor | list | tuple):
-            raise UserError(f"a batch is x, (x, y) or (x, y, weight), not {kind_of(batch)}")
+            raise UserError(f"a batch is x, (x, y) or (x, y, weight), not {type_name(batch)}")
         x, *targets = [batch] if isinstance(batch, Tensor) else batch
         yhat = self(x)
         shown = classes_of if self.classifies else self._own_units
@@ -347,7 +347,7 @@ def check_settings(given: Mapping[str, Any]) -> None:
     if (stopping := given["early_stopping"]) is not None:
         _check_part("early_stopping", stopping, EarlyStoppingConfig)
     if given["classes"] is not None:
-        check_number("classes", given["classes"], least=1, whole=True)
+        check_number("classes", given["classes"], minimum=1, integer=True)
     for name in ("target_mean", "target_std"):
         check_number(name, given[name])
     if not isinstance(given["objective"], str):
@@ -358,7 +358,7 @@ def check_settings(given: Mapping[str, Any]) -> None:
             raise UserError(f"{name}: has {len(given[name])} entries for {runs} {'run' if runs == 1 else 'runs'}")
     for seed in of_each_run(given["seed"], given["runs"]):
         if seed is not None:
-            check_number("seed", seed, whole=True)
+            check_number("seed", seed, integer=True)
     for group in ("optimizer", "scheduler"):
         settings = of_each_run(given[group], given["runs"])
         for one in settings:
@@ -375,7 +375,7 @@ def check_settings(given: Mapping[str, Any]) -> None:
     for one in of_each_run(given["scheduler"], given["runs"]):
         if "_target_" not in one and one["name"] != "none":
             for optimizer in of_each_run(given["optimizer"], given["runs"]):
-                check_number("optimizer['lr']", optimizer.get("lr"), least=0)
+                check_number("optimizer['lr']", optimizer.get("lr"), minimum=0)
 
 
 def _check_part(name: str, settings: Mapping[str, Any], kind: type) -> None:
@@ -395,5 +395,5 @@ def as_batch(batch: Any) -> Batch:
         return batch
     if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
         many = f" of {len(batch)}" if isinstance(batch, Sized) else ""
-        raise UserError(f"a batch is (x, y) or (x, y, weight), not {kind_of(batch)}{many}")
+        raise UserError(f"a batch is (x, y) or (x, y, weight), not {type_name(batch)}{many}")
     return Batch(*batch)

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from backhand.calculus.activations import wide
+from backhand.calculus.activations import upcast
 from backhand.calculus.backpropagation import loss_value
 from backhand.calculus.mlp import MLP
 from backhand.data.batches import Batch
@@ -144,7 +144,7 @@ def _total(pl_module: Any) -> Tensor:
     total = pl_module.metrics["train"].pending["loss"][-1]
     for parameter in pl_module.trainer.optimizers[0].param_groups[0]["params"]:
         if (gradient := parameter.grad) is not None:
-            gradient = wide(gradient)
+            gradient = upcast(gradient)
             total = total + (gradient.sum() if total.dim() == 0 else gradient.flatten(1).sum(1))
     return total
 
