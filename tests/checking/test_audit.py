@@ -1,4 +1,4 @@
-"""The live audit: silent where the gradients are right, and the end of the run where they are not."""
+"""The live audit: it is silent for right gradients and ends a run with wrong ones."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def test_the_reference_is_the_gradient_of_torchs_own_layers():
     torch.testing.assert_close(list(ours), theirs, rtol=1e-12, atol=1e-15)
 
 
-def test_the_first_step_and_every_so_manieth_is_audited(trained):
+def test_the_first_step_and_every_seventh_after_it_are_audited(trained):
     folder = trained("callbacks=audit", "callbacks.audit.every=7", "trainer.max_epochs=1", "logger=csv")
     audit = result(folder)["audit"]
     assert audit["times"] == 6  # steps 0, 7, …, 35 of 40
@@ -45,7 +45,7 @@ def test_the_first_step_and_every_so_manieth_is_audited(trained):
     )
 
 
-def test_an_epoch_without_an_audit_has_no_figure(trained):
+def test_an_epoch_without_an_audit_has_no_audit_metric(trained):
     folder = trained("callbacks=audit", "callbacks.audit.every=50", "trainer.max_epochs=2", "logger=csv",
                      "data.batch_size=full")  # fmt: skip
     with (folder / "metrics.csv").open() as file:
@@ -77,7 +77,7 @@ def test_an_epoch_without_an_audit_has_no_figure(trained):
     ],
     ids=lambda overrides: " ".join(overrides),
 )
-def test_a_right_run_is_not_accused(trained, overrides, caplog):
+def test_right_gradients_cause_no_warning(trained, overrides, caplog):
     with caplog.at_level(logging.WARNING, "backhand"):
         folder = trained("callbacks=audit", "callbacks.audit.every=5", "trainer.max_epochs=2", *overrides)
     assert result(folder)["audit"]["times"] > 1
@@ -87,7 +87,7 @@ def test_a_right_run_is_not_accused(trained, overrides, caplog):
 
 
 @pytest.mark.slow
-def test_a_vanishing_gradient_is_rounding_and_not_a_mistake(trained, caplog):
+def test_the_error_of_a_vanishing_gradient_counts_as_rounding(trained, caplog):
     folder = trained("callbacks=audit", "data=wine", "optimizer.lr=1", "trainer.max_epochs=200")
     audit = result(folder)["audit"]
     assert audit["worst"] > 1e-4  # beyond the limit
@@ -96,7 +96,7 @@ def test_a_vanishing_gradient_is_rounding_and_not_a_mistake(trained, caplog):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_watching_changes_no_bit(trained, optimizer):
+def test_the_audit_does_not_change_the_weights(trained, optimizer):
     weights = []
     for callbacks in ("quiet", "audit"):
         folder = trained(f"callbacks={callbacks}", "trainer.max_epochs=1", f"optimizer={optimizer}", "data=wine")
@@ -118,7 +118,7 @@ def test_a_wrong_derivative_ends_the_run_at_once(trained, tmp_path, monkeypatch)
     assert result(folder)["steps"] == 0
 
 
-def test_a_slightly_wrong_derivative_is_warned_of_once(trained, monkeypatch, caplog):
+def test_a_slightly_wrong_derivative_causes_one_warning_per_parameter(trained, monkeypatch, caplog):
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1.001 * (1 - a * a)))
     folder = trained("callbacks=audit", "callbacks.audit.every=5", "trainer.max_epochs=1")
     warned = [record.getMessage() for record in caplog.records if "audit" in record.getMessage()]

@@ -1,4 +1,4 @@
-"""The printed derivation: complete for every network, and its numbers are torch's."""
+"""The printed derivation: it is complete for every network, and its numbers equal torch's."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -25,7 +25,7 @@ def blocks_of(g, f, loss, hidden, seed=0):
 
 
 def rows_of(blocks):
-    """The values by the left side of their equation."""
+    """The values, keyed by the left side of their equation."""
     return {each.text.partition(" = ")[0]: each.rows for each in blocks if isinstance(each, Equation) and each.rows}
 
 
@@ -55,8 +55,8 @@ def test_every_network_has_a_derivation_in_every_format(g):
                 assert not re.search(r"https?://(?!www\.w3\.org)", texts["html"])
 
 
-def test_the_example_is_what_torchs_own_layers_give():
-    # The numbers as printed, put into plain torch.nn once more.
+def test_the_numbers_of_the_example_equal_torchs():
+    # The printed numbers, computed again by plain torch.
     blocks, _ = blocks_of("tanh", "softmax", "cross_entropy", [64], seed=3)
     values = {name: torch.tensor(rows, dtype=torch.float64) for name, rows in rows_of(blocks).items()}
     x, W_I, b_I, W_O, b_O = (values[name].requires_grad_() for name in ("x", "W_I", "b_I", "W_O", "b_O"))
@@ -70,7 +70,7 @@ def test_the_example_is_what_torchs_own_layers_give():
     torch.testing.assert_close(values[new], W_I - 0.1 * gradients["∇W_I"])
 
 
-def test_each_factor_stands_before_its_product():
+def test_each_factor_is_printed_before_its_product():
     blocks, _ = blocks_of("tanh", "sigmoid", "mse", [4])
     values = {name: torch.tensor(rows) for name, rows in rows_of(blocks).items()}
     order = list(values)
@@ -90,13 +90,13 @@ def test_each_line_has_one_reason_and_its_shape():
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("seed", range(5))
-def test_a_nudge_moves_the_loss_as_the_gradient_says_and_an_update_reduces_it(loss, seed):
+def test_a_nudge_changes_the_loss_as_predicted_and_an_update_reduces_it(loss, seed):
     blocks, wrong = blocks_of("relu", LOSSES[loss].matched, loss, [4], seed)
     assert not wrong
     text = FORMATS["terminal"](blocks, 1000)
-    moved, promised = map(float, re.search(r"it moves by (\S+)\. .* = (\S+)\.\n", text).groups())
-    assert moved == pytest.approx(promised, rel=0.02, abs=2e-7)
-    assert abs(promised) > 1e-6
+    change, predicted = map(float, re.search(r"it changes by (\S+)\. .* = (\S+)\.\n", text).groups())
+    assert change == pytest.approx(predicted, rel=0.02, abs=2e-7)
+    assert abs(predicted) > 1e-6
     before, after = map(float, re.search(r"L falls from (\S+) to (\S+)\.\n", text).groups())
     assert after < before
 
@@ -115,33 +115,33 @@ def test_no_unit_of_an_example_is_dead(g, depth, seed):
     ("value", "shown"),
     [(-0.0, "0.0000"), (-4e-5, "-4.0e-05"), (0.25, "0.2500"), (-1.23456, "-1.2346"), (3e-9, "3.0e-09")],
 )
-def test_a_number_is_no_negative_zero_and_a_small_one_is_seen(value, shown):
+def test_a_number_has_four_decimals_or_an_exponent_and_is_never_negative_zero(value, shown):
     assert number(value) == shown
 
 
-def test_a_value_that_autograd_denies_is_told_and_is_the_exit_status(monkeypatch, capsys):
+def test_a_value_that_differs_from_autograd_is_named_and_sets_the_exit_status(monkeypatch, capsys):
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1 - a))
     assert derive.derive(derive.DeriveArguments()) == 1
-    said = " ".join(capsys.readouterr().out.split()).partition("Against autograd ")[2]
-    assert said == (
-        "Not the same as autograd's: g′(z_I), δ_I, ∇W_I, ∇b_I, ∇x, training's ∇W_I, training's ∇b_I, the nudge of W_I."
+    conclusion = " ".join(capsys.readouterr().out.split()).partition("Against autograd ")[2]
+    assert conclusion == (
+        "Different from autograd: g′(z_I), δ_I, ∇W_I, ∇b_I, ∇x, training's ∇W_I, training's ∇b_I, the nudge of W_I."
     )
 
 
-def test_a_training_step_that_computes_something_else_is_told(monkeypatch):
+def test_a_training_step_with_other_gradients_is_named(monkeypatch):
     monkeypatch.setattr(bp, "hidden_delta", lambda g, delta, W, saved: delta @ W.mT)
     _, wrong = blocks_of("tanh", "softmax", "cross_entropy", [4])
     assert wrong == ["training's ∇W_I", "training's ∇b_I"]
 
 
 @pytest.mark.parametrize("field", ["derivative", "matched_delta"])
-def test_a_closed_form_that_is_not_the_product_is_told(monkeypatch, field):
+def test_a_closed_form_that_differs_from_the_product_is_named(monkeypatch, field):
     loss = LOSSES["cross_entropy"]
     monkeypatch.setitem(LOSSES, "cross_entropy", replace(loss, **{field: lambda *a: 2 * getattr(loss, field)(*a)}))
     blocks, wrong = blocks_of("tanh", "softmax", "cross_entropy", [4])
     assert "δ_O = (ŷ − y) / N" in wrong
     assert ("∂L/∂ŷ" in wrong) is (field == "derivative")
-    assert "Another number" in str(blocks)
+    assert "A different number" in str(blocks)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
@@ -174,7 +174,7 @@ def test_a_deep_network_has_its_indices_in_every_format():
     assert r"H$_{10}$" in FORMATS["latex"](blocks)
 
 
-def test_weights_of_the_classes_are_in_the_numbers_and_in_N(capsys):
+def test_class_weights_change_the_numbers_and_N(capsys):
     model = NetworkArguments(class_weight=[2.0, 0.5])
     assert derive.derive(derive.DeriveArguments(model=model)) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -193,6 +193,6 @@ def test_weights_of_the_classes_are_in_the_numbers_and_in_N(capsys):
         ({"hidden": [0]}, "1 unit or more"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(model, reason):
+def test_an_invalid_network_is_refused(model, reason):
     with pytest.raises(UserError, match=reason):
         derive.derive(derive.DeriveArguments(model=NetworkArguments(**model)))

@@ -1,4 +1,4 @@
-"""The verification of everything: it passes, and it fails where it should."""
+"""The verification of all combinations: it passes, and it fails where a derivative is broken."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ def test_the_command_knows_the_modes_without_importing_torch():
     assert tuple(MODES) == gradcheck.MODES
 
 
-def test_the_combinations_are_all_there_are():
+def test_the_combinations_cover_both_tables():
     found = {(each.hidden, each.output, each.loss) for each in combinations()}
     assert found == {(g, f, loss) for g in HIDDEN_ACTIVATIONS for f, loss in FITTING}
     assert {name for each in combinations() for name, _ in each.parameters} == {
@@ -41,9 +41,9 @@ def test_every_gradient_is_within_the_limits_of_autograd_and_of_finite_differenc
 
 @pytest.mark.parametrize("f", ACTIVATIONS)
 def test_every_mode_passes(f):
-    own = [each for each in combinations() if each.output == f]
-    for turn, loss in enumerate(sorted({each.variant for each in own})):
-        chosen = [each for each in own if each.variant == loss]
+    with_f = [each for each in combinations() if each.output == f]
+    for turn, loss in enumerate(sorted({each.variant for each in with_f})):
+        chosen = [each for each in with_f if each.variant == loss]
         result = verify(chosen[turn * 5 % len(chosen)])
         assert set(result.modes) == set(MODES)
         assert not result.failures
@@ -64,7 +64,7 @@ def test_a_broken_derivative_is_found(name, change, combination, monkeypatch):
     assert {"gradients", "reverse"} <= failures.keys()
 
 
-def test_a_value_that_is_not_its_derivatives_is_found_by_finite_differences(monkeypatch):
+def test_a_derivative_that_does_not_match_its_value_is_found_by_finite_differences(monkeypatch):
     # Hand and reference agree on a wrong loss only if both are wrong; the differences would not.
     loss = replace(LOSSES["mse"], matched_delta=lambda z, y: 2.0001 * (z - y) / z.shape[-1] / z.shape[-2])
     monkeypatch.setitem(LOSSES, "mse", loss)
@@ -81,11 +81,11 @@ def test_a_value_that_is_not_its_derivatives_is_found_by_finite_differences(monk
         ("second", bp, "hidden_delta", lambda *a: _hidden_delta(*a).detach()),
         ("per_sample", bp, "bias_gradient", lambda delta: 2 * delta.sum(-2)),
         ("autocast", transforms, "_cast", lambda device, tensors: tensors),
-        # A look at the numbers themselves, which a batch of gradients does not allow.
+        # It reads the values, which a vectorized gradient does not allow.
         ("batched", bp, "weight_gradient", lambda h, delta: h.mT @ delta * float(delta.isfinite().all())),
     ],
 )
-def test_each_mode_fails_where_it_is_broken(mode, owner, attribute, wrong, monkeypatch):
+def test_each_mode_fails_for_a_mistake_in_it(mode, owner, attribute, wrong, monkeypatch):
     combination = replace(PLAIN, hidden="mish")
     assert verify(combination, [mode]).modes == {mode: None}
     monkeypatch.setattr(owner, attribute, wrong)
@@ -96,7 +96,7 @@ _tangent, _hidden_delta = bp.tangent, bp.hidden_delta
 
 
 @pytest.mark.slow
-def test_the_proof_does_not_depend_on_how_many_processes_there_are(tmp_path, capsys):
+def test_the_results_do_not_depend_on_the_number_of_processes(tmp_path, capsys):
     found = []
     for processes in (1, 2):
         folder = tmp_path / str(processes)
@@ -110,7 +110,7 @@ def test_the_proof_does_not_depend_on_how_many_processes_there_are(tmp_path, cap
     assert "all pass" in capsys.readouterr().out
 
 
-def test_a_failure_is_listed_and_written_and_is_the_exit_status(tmp_path, capsys, monkeypatch):
+def test_a_failure_is_printed_and_written_and_sets_the_exit_status(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1 + a))
     assert gradcheck.gradcheck([f"folder={tmp_path}", "only=tanh,cross_entropy,reverse", "processes=1"]) == 1
     assert "FAIL tanh, softmax, cross_entropy: reverse: gradcheck; " in capsys.readouterr().out
@@ -119,28 +119,28 @@ def test_a_failure_is_listed_and_written_and_is_the_exit_status(tmp_path, capsys
     assert any("reverse" in each["failures"] for each in record["combinations"])
 
 
-def test_a_wrong_derivative_is_told_in_some_lines_and_named(tmp_path, capsys, monkeypatch):
+def test_a_wrong_derivative_is_named_in_a_few_lines(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], derivative=lambda a: 1 + a))
     arguments = [f"folder={tmp_path}", "only=tanh,identity,mse,reverse,second", "processes=1"]
-    told = {}
+    output = {}
     for verbose in ("false", "true"):
         assert gradcheck.gradcheck([*arguments, f"verbose={verbose}"]) == 1
-        told[verbose] = capsys.readouterr().out.splitlines()
+        output[verbose] = capsys.readouterr().out.splitlines()
     failures = json.loads((tmp_path / "gradcheck.json").read_text())["combinations"]
     assert (
-        sum(line.startswith("FAIL ") for line in told["true"]) == sum(len(each["failures"]) for each in failures) > 40
+        sum(line.startswith("FAIL ") for line in output["true"]) == sum(len(each["failures"]) for each in failures) > 40
     )
-    assert {line.split(": ")[1] for line in told["false"] if line.startswith("FAIL ")} == {"gradients", "reverse"}
-    assert "tanh is in every combination that fails, and in none that passes" in told["false"]
-    assert "verbose=true lists them all" in told["false"]
-    assert len(told["false"]) <= 20
+    assert {line.split(": ")[1] for line in output["false"] if line.startswith("FAIL ")} == {"gradients", "reverse"}
+    assert "tanh is in every combination that fails, and in none that passes" in output["false"]
+    assert "verbose=true lists them all" in output["false"]
+    assert len(output["false"]) <= 20
 
 
 def test_files_of_an_earlier_check_are_replaced_and_no_others(tmp_path):
     report = tmp_path / "gradcheck.json"
     for foreign in ("{}", "[1]", "not json", json.dumps({"program": "another"})):
         report.write_text(foreign)
-        with pytest.raises(UserError, match="is in the way"):
+        with pytest.raises(UserError, match="exists and was not written by an earlier check"):
             verification.verify_everything(["tanh", "l1"], tmp_path, 1, 0)
         assert report.read_text() == foreign
     report.write_text(json.dumps({"program": verification.PROGRAM}))

@@ -1,1 +1,1 @@
-"""Verification and diagnosis: the gradient matrix, named mistakes, the live audit, the printed derivation."""
+"""Verification: gradcheck of every combination, the live audit, alignment angles, and the printed derivation."""

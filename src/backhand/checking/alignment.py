@@ -1,4 +1,4 @@
-"""How far another backward pass is from backpropagation: angles between its δ and gradients, and the derivation's."""
+"""Angles between the δ and gradients of a backward rule and those of backpropagation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,12 +24,12 @@ def alignment(
     """Angles in degrees, (…) each, on one batch, computed in float64 where the device has it.
 
     Args:
-        model: whose network has a rule.
+        model: the network, with a rule.
         loss: a key of `LOSSES`.
-        parameters: the loss's own.
+        parameters: the loss's parameters.
         batch: inputs (…, B, D), targets, and the samples' weights or None.
-        theta: values of `model.parameters()` instead of those that they have.
-        scale: what the loss is multiplied by before its backward pass.
+        theta: values to use instead of those of `model.parameters()`.
+        scale: the factor of the loss in the backward pass.
 
     Returns:
         `alignment/hidden_0`, …: between the layer's δ and backpropagation's, over all samples and units of the batch.
@@ -37,10 +37,11 @@ def alignment(
         `alignment/feedback.<layer>.B`, between B and W, and `norm_ratio/feedback.<layer>.B`, ‖B‖ / ‖W‖.
     """
     dtype = widest_dtype(batch.x.device)
-    ours = dict(zip([name for name, _ in model.named_parameters()], theta or model.parameters(), strict=True))
-    tensors = {name: value.to(dtype) for name, value in (dict(model.named_buffers()) | ours).items()}
+    parameter_names = [name for name, _ in model.named_parameters()]
+    given = dict(model.named_buffers()) | dict(zip(parameter_names, theta or model.parameters(), strict=True))
+    tensors = {name: value.to(dtype) for name, value in given.items()}
     layers = [tensors[f"layers.{i}.{kind}"] for i in range(len(model.layers)) for kind in ("weight", "bias")]
-    kept = [f"feedback.{i}.{name}" for i, names in enumerate(model.network.feedback) for name in names]
+    feedback_names = [f"feedback.{i}.{name}" for i, names in enumerate(model.network.feedback) for name in names]
     x, y, sample_weight = batch.x.to(dtype), batch.y, batch.weight
     y = y.to(dtype) if y.is_floating_point() else y
     criterion, class_weight = model.criterion(loss, dict(parameters), x)
@@ -48,18 +49,18 @@ def alignment(
     delta_O = scale * bp.loss_delta(model.network, criterion, z_O, y, class_weight, sample_weight)
     weights, layer_inputs, runs = layers[::2], [x, *hidden], z_O.dim() - 2
 
-    def deltas(network: bp.Network) -> list[Tensor]:
-        found = [delta_O]
+    def deltas_of(network: bp.Network) -> list[Tensor]:
+        deltas = [delta_O]
         for i in reversed(range(len(hidden))):
-            feedback = [tensors[name] for name in kept]
-            found.insert(0, bp.delta_of_layer(network, i, found[0], weights[i + 1], saved[i], delta_O, feedback))
-        return found
+            feedback = [tensors[name] for name in feedback_names]
+            deltas.insert(0, bp.delta_of_layer(network, i, deltas[0], weights[i + 1], saved[i], delta_O, feedback))
+        return deltas
 
-    theirs, exact = deltas(model.network), deltas(replace(model.network, rule=None))
-    found = {f"alignment/hidden_{i}": angle(theirs[i], exact[i], runs) for i in range(len(hidden))}
-    for i, (h, mine, right) in enumerate(zip(layer_inputs, theirs[:-1], exact, strict=False)):
-        found[f"alignment/layers.{i}.weight"] = angle(bp.weight_gradient(h, mine), bp.weight_gradient(h, right), runs)
-        found[f"alignment/layers.{i}.bias"] = angle(bp.bias_gradient(mine), bp.bias_gradient(right), runs)
+    by_rule, exact = deltas_of(model.network), deltas_of(replace(model.network, rule=None))
+    found = {f"alignment/hidden_{i}": angle(by_rule[i], exact[i], runs) for i in range(len(hidden))}
+    for i, (h, delta, right) in enumerate(zip(layer_inputs, by_rule[:-1], exact, strict=False)):
+        found[f"alignment/layers.{i}.weight"] = angle(bp.weight_gradient(h, delta), bp.weight_gradient(h, right), runs)
+        found[f"alignment/layers.{i}.bias"] = angle(bp.bias_gradient(delta), bp.bias_gradient(right), runs)
     for i, names in enumerate(model.network.feedback):
         B, W = tensors.get(f"feedback.{i}.B"), weights[i + 1]
         if "B" in names and B is not None and B.shape == W.shape:
@@ -69,11 +70,11 @@ def alignment(
 
 
 def angle(a: Tensor, b: Tensor, runs: int = 0) -> Tensor:
-    """The angle between two tensors, taken as vectors, in degrees: NaN where one of them is 0.
+    """The angle in degrees between two tensors, flattened to vectors; NaN where one of them is 0.
 
     Args:
-        a: of any shape, the first `runs` axes being runs.
-        b: of the same shape.
+        a: a tensor of any shape whose first `runs` axes are run axes.
+        b: a tensor of the same shape.
         runs: 1 where there is a run axis, else 0.
     """
     a, b = a.flatten(runs), b.flatten(runs)

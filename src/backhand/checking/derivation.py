@@ -1,4 +1,4 @@
-"""The derivation of one configured network: each line of the chain, and below it the numbers of an example."""
+"""The derivation of one configured network: every equation, followed by its value in a small example."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,19 +25,19 @@ def derivation(
 
     Args:
         network: the activations.
-        criterion: the loss.
+        criterion: the loss, with its parameters that are single numbers.
         class_weight: the loss's parameter that is a tensor (C,), or None.
-        parameters: the loss's own, as they are to be shown.
-        hidden: units of each hidden layer of the network; the example has `H` in each.
-        seed: of the numbers.
+        parameters: the loss's parameters, as printed.
+        hidden: units of each hidden layer; the example has `H` units in each.
+        seed: seed of the example's numbers.
 
     Returns:
-        The blocks, and the names of the values that autograd or a nudge denies.
+        The blocks, and the names of the values that disagree with autograd or with the nudge.
     """
     example = draw(network, criterion, class_weight, len(hidden) + 1, seed)
-    values, theirs, down = example.values, example.autograd_values, layers(example.depth)
+    values, expected = example.values, example.autograd_values
     steps = (*example.forward, *example.backward)
-    wrong = [step.left for step in steps if not is_close(values[step.name], theirs[step.name])]
+    wrong = [step.left for step in steps if not is_close(values[step.name], expected[step.name])]
     backward = {step.name: step for step in example.backward}
     blocks: list[Block] = [
         *_introduction(network, criterion, hidden),
@@ -48,7 +48,7 @@ def derivation(
         _line(replace(example.forward[-1], reason=_mean(example)), values),
         *(Prose(f"{key} = {value}: {criterion.loss.parameters[key].effect}.") for key, value in parameters.items()),
     ]
-    for layer in down:
+    for layer in layers(example.depth):
         blocks.append(Heading(f"{layer.symbol}{'' if layer.is_last else f', back through layer {layer.above.label}'}"))
         blocks += [_line(backward[layer.upstream], values), *_slope(backward[layer.slope], values)]
         delta = backward[layer.delta]
@@ -63,39 +63,36 @@ def derivation(
         blocks.append(Heading(f"The gradients of layer {layer.label}"))
         blocks += [_line(backward[name], values) for name in layer.gradients]
     blocks += [*_nudge(example), *_update(example), Heading("Against autograd")]
-    wrong += [
-        f"training's ∇{name[1:]}"
-        for name, each in example.training_gradients.items()
-        if not is_close(each, theirs[name])
-    ]
+    in_training = example.training_gradients.items()
+    wrong += [f"training's ∇{name[1:]}" for name, each in in_training if not is_close(each, expected[name])]
     if not changes_agree(example.loss_change(), example.predicted_change(values)):
         wrong.append(f"the nudge of {example.nudged_weight[0]}")
-    said = (
+    agreement = (
         f"All {len(steps)} values above, and the gradients that a training step computes, agree with autograd, "
         f"torch's own graph, to {LIMIT:.0e}."
     )
-    blocks.append(Prose(f"Not the same as autograd's: {', '.join(wrong)}." if wrong else said))
+    blocks.append(Prose(f"Different from autograd: {', '.join(wrong)}." if wrong else agreement))
     return blocks, wrong
 
 
 def _introduction(network: Network, criterion: Criterion, hidden: Sequence[int]) -> list[Block]:
     shape = f"the network D-{'-'.join(map(str, hidden))}-C" if hidden else "the linear model D-C"
-    one = network.hidden_activation
-    g = [one] if isinstance(one, str) else [*one]
+    g = network.hidden_activation
+    names = [g] if isinstance(g, str) else [*g]
     units = [layer.units for layer in layers(len(hidden) + 1)[:0:-1]]
-    here = ", ".join(f"{letter} = {size}" for letter, size in zip(units, hidden, strict=True))
-    there = f"B = {B}, D = {D}, {f'{H} units in each hidden layer, ' if hidden else ''}C = {C}"
+    network_sizes = ", ".join(f"{letter} = {size}" for letter, size in zip(units, hidden, strict=True))
+    example_sizes = f"B = {B}, D = {D}, {f'{H} units in each hidden layer, ' if hidden else ''}C = {C}"
     return [
         Heading(
             f"The gradients of {shape}: "
-            f"{', '.join([*(g if hidden else []), network.output_activation, criterion.name])}",
+            f"{', '.join([*(names if hidden else []), network.output_activation, criterion.name])}",
             1,
         ),
         Prose(
             "A sample is a row; a batch x holds B of them. A weight is stored (in, out). ⊙ multiplies entry by entry; "
             "two matrices side by side are a matrix product."
         ),
-        Prose(f"{f'The network has {here}; the' if hidden else 'The'} example has {there}."),
+        Prose(f"{f'The network has {network_sizes}; the' if hidden else 'The'} example has {example_sizes}."),
     ]
 
 
@@ -133,19 +130,19 @@ def _slope(step: Step, values: dict[str, Tensor]) -> list[Block]:
 def _matched(closed: Step, criterion: Criterion, is_same: bool) -> list[Block]:
     text, in_latex = criterion.loss.text_product, criterion.loss.latex_product
     product = Equation(f"{closed.left} = {text}", f"{latex(closed.left)} = {in_latex}", closed.shape, closed.reason)
-    said = f"{'The same' if is_same else 'Another'} number in closed form, computed from {closed.reads[0]}"
-    return [*([product] if text else []), Equation(closed.text, closed.latex, closed.shape, said)]
+    reason = f"{'The same' if is_same else 'A different'} number in closed form, computed from {closed.reads[0]}"
+    return [*([product] if text else []), Equation(closed.text, closed.latex, closed.shape, reason)]
 
 
 def _nudge(example: Example) -> list[Block]:
     name, (row, column) = example.nudged_weight
-    moved, before = example.loss_change(), example.loss_with({})
+    change, before = example.loss_change(), example.loss_with({})
     gradient = float(example.values[f"d{name}"][row, column])
     return [
         Heading("One weight, nudged"),
         Prose(
             f"Row {row + 1}, column {column + 1} of {name} grows by {NUDGE}. L goes from {before:.7f} to "
-            f"{before + moved:.7f}: it moves by {moved:.7f}. The gradient said {number(gradient)} × {NUDGE} = "
+            f"{before + change:.7f}: it changes by {change:.7f}. The gradient predicts {number(gradient)} × {NUDGE} = "
             f"{gradient * NUDGE:.7f}."
         ),
     ]
@@ -157,7 +154,7 @@ def _update(example: Example) -> list[Block]:
     rule = "θ ← θ − α ∇θ"
     return [
         Heading("One update"),
-        Equation(rule, latex(rule), reason=f"Every parameter takes a step, with α = {RATE}"),
+        Equation(rule, latex(rule), reason=f"Every parameter is updated, with α = {RATE}"),
         _value(f"{name} − α ∇{name}", "", new[name]),
         Prose(f"L {'falls' if after < before else 'does not fall: it goes'} from {before:.4f} to {after:.4f}."),
     ]

@@ -15,9 +15,9 @@ from backhand.config.validation import check_network, loss_parameters
 from backhand.errors import UserError
 
 USAGE = """
-Print the derivation of a network's gradients line by line: why it holds, its shape, and its value in an example.
+Print the derivation of a network's gradients: each equation with its reason, its shape, and its value in an example.
 
-Every value is compared with autograd; one weight is nudged, and all of them are updated once.
+Every value is compared with autograd. One weight is nudged, and all parameters are updated once.
 
   python scripts/derive.py
   python scripts/derive.py model.hidden=[32,16] model.hidden_activation=relu model.loss=mse
@@ -26,15 +26,15 @@ Every value is compared with autograd; one weight is nudged, and all of them are
   model.KEY=VALUE   the network, as in training: hidden, hidden_activation, output_activation, loss and the loss's
                     parameters
   format=terminal   or latex, markdown, html (one page with MathML)
-  output=FILE       write there, not to the terminal
-  seed=0            of the example's numbers
-  imports=[FILE.py] files or modules with activations and losses of your own, to import first
+  output=FILE       write to this file, not to the terminal
+  seed=0            seed of the example's numbers
+  imports=[FILE.py] files or modules with your own activations and losses, imported first
 """
 
 
 @dataclass
 class DeriveArguments:
-    """What `scripts/derive.py` takes; `USAGE` says what each means."""
+    """The arguments of `scripts/derive.py`, explained in `USAGE`."""
 
     model: NetworkArguments = field(default_factory=NetworkArguments)
     format: str = "terminal"
@@ -45,7 +45,7 @@ class DeriveArguments:
 
 @script
 def main(command_line: list[str]) -> int:
-    """The command."""
+    """Run the command."""
     return derive(parse(DeriveArguments, command_line, USAGE))
 
 
@@ -65,14 +65,14 @@ def derive(arguments: DeriveArguments) -> int:
     check_choice("format", arguments.format, document.FORMATS)
     check_network(model, len(class_weight) if isinstance(class_weight, list) else 1)
     if class_weight == "balanced":
-        raise UserError("model.class_weight=balanced: there are no data to balance; give one number a class")
+        raise UserError("model.class_weight=balanced: there are no data to balance; give one number per class")
     if arguments.output is not None:
         if Path(arguments.output).exists():
             raise UserError(f"output={arguments.output}: exists already, and nothing is overwritten")
         if not Path(arguments.output).absolute().parent.is_dir():
             raise UserError(f"output={arguments.output}: there is no folder {Path(arguments.output).parent}")
 
-    # The seconds that torch takes to import are spent only now.
+    # Importing torch takes seconds, so it is imported after the checks.
     import torch
 
     from backhand.calculus.backpropagation import Criterion, Network
@@ -88,8 +88,8 @@ def derive(arguments: DeriveArguments) -> int:
         tensor = torch.tensor((numbers * C)[:C], dtype=torch.float64)
     blocks, wrong = derivation(network, criterion, tensor, parameters, model.hidden, arguments.seed)
     if tensor is not None and tensor.tolist() != class_weight:
-        said = f"With its {C} outputs the example takes {LOSSES[model.loss].tensor_parameter}={tensor.tolist()}."
-        blocks.insert(3, document.Prose(said))
+        note = f"With its {C} outputs the example uses {LOSSES[model.loss].tensor_parameter}={tensor.tolist()}."
+        blocks.insert(3, document.Prose(note))
     text = document.FORMATS[arguments.format](blocks)
     if arguments.output is None:
         print(text, end="")

@@ -30,13 +30,13 @@ class Prose:
 
 @dataclass(frozen=True)
 class Equation:
-    """An equation, or a name, as plain text and in LaTeX, and its value below it, or behind a name.
+    """An equation, or a name, as plain text and in LaTeX, with its value.
 
     Attributes:
-        text, latex: the equation.
-        shape: of what stands on its left.
+        text, latex: the equation, or a name, which is printed in one line with its value.
+        shape: the shape of its left side.
         reason: why it holds.
-        rows: the value, a matrix.
+        rows: the value, the rows of a matrix.
     """
 
     text: str
@@ -54,7 +54,7 @@ Block = Heading | Prose | Equation
 
 
 def terminal(blocks: Sequence[Block], width: int | None = None, colour: bool = False) -> str:
-    """As text for a terminal of so many columns (this one's if None)."""
+    """Text for a terminal of `width` columns; None for the width of the current terminal."""
     console = Console(file=StringIO(), width=width, force_terminal=colour, highlight=False)
     for block in blocks:
         match block:
@@ -84,7 +84,7 @@ def terminal(blocks: Sequence[Block], width: int | None = None, colour: bool = F
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """As Markdown with formulas between dollar signs."""
+    """Markdown with formulas between dollar signs."""
     parts = []
     for block in blocks:
         match block:
@@ -99,7 +99,7 @@ def markdown(blocks: Sequence[Block]) -> str:
 
 
 def latex(blocks: Sequence[Block]) -> str:
-    """As a whole LaTeX article, for any engine that reads UTF-8."""
+    """A complete LaTeX article, for any engine that reads UTF-8."""
     parts = [
         r"\documentclass{article}",
         r"\usepackage{amsmath,amssymb}",
@@ -120,7 +120,7 @@ def latex(blocks: Sequence[Block]) -> str:
 
 
 def html(blocks: Sequence[Block]) -> str:
-    """As one HTML page with MathML; it needs no network and no script."""
+    """One HTML page with MathML, without scripts and external files."""
     title = next((block.text for block in blocks if isinstance(block, Heading)), "")
     parts = []
     for block in blocks:
@@ -130,7 +130,7 @@ def html(blocks: Sequence[Block]) -> str:
             case Prose(text):
                 parts.append(f"<p>{_html_prose(text)}</p>")
             case Equation(_, formula, shape, reason, rows):
-                # Its MathML has no two lines under each other.
+                # latex2mathml does not align two lines, so each line is a formula.
                 lines = [f"{formula} = {_matrix(rows)}"] if block.is_name else [formula]
                 lines += [f"= {_matrix(rows)}"] * (bool(rows) and not block.is_name)
                 note = f'<span class="note">{_html_prose(shape)}</span>' if shape else ""
@@ -181,14 +181,14 @@ math {{ font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "Deja
 
 
 def number(value: float) -> str:
-    """Four decimals, or two digits and a power of ten for what they would not show; never a negative zero."""
+    """Four decimals, or two digits and a power of ten below 5e-4; never a negative zero."""
     if value and abs(value) < 5e-4:
         return f"{value:.1e}"
     return f"{value + 0.0:.4f}"
 
 
 def _aligned(rows: Sequence[Sequence[float]]) -> list[str]:
-    """Each row of numbers as text, the columns under each other."""
+    """Each row of numbers as text, with aligned columns."""
     entries = [[number(value) for value in row] for row in rows]
     width = max((len(entry) for row in entries for entry in row), default=0)
     return [f"[ {'  '.join(entry.rjust(width) for entry in row)} ]" for row in entries]
@@ -203,7 +203,7 @@ def _matrix(rows: Sequence[Sequence[float]]) -> str:
 
 
 def _display_math(block: Equation) -> str:
-    """An equation in LaTeX, its value on a line of its own."""
+    """An equation in LaTeX, with its value on the next line."""
     shape = rf" \qquad \text{{{_latex_prose(block.shape)}}}" if block.shape else ""
     if block.is_name:
         return f"{block.latex} = {_matrix(block.rows)}{shape}"
@@ -221,7 +221,7 @@ def _html_prose(text: str) -> str:
     return re.sub(_INDEXED, r"\1<sub>\2</sub>", escape(text))
 
 
-# What prose is written with, as LaTeX sets it.
+# The signs in prose, in LaTeX.
 _SIGNS = {
     "δ": r"$\delta$", "∂": r"$\partial$", "∇": r"$\nabla$", "θ": r"$\theta$", "α": r"$\alpha$", "ŷ": r"$\hat y$",
     "′": r"$'$", "⊙": r"$\odot$", "Σ": r"$\Sigma$", "ε": r"$\varepsilon$", "−": r"$-$", "×": r"$\times$",

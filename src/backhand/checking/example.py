@@ -1,4 +1,4 @@
-"""The numbers of the printed derivation: a network small enough for a pocket calculator, in which no factor is 0."""
+"""The example of the printed derivation: a network small enough for a pocket calculator, in which no factor is 0."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +23,13 @@ from backhand.calculus.chain import (
 
 # Samples, inputs, units of every hidden layer, outputs.
 B, D, H, C = 2, 2, 3, 2
-# One weight is changed by so much, and an update takes a step of so much.
+# The change of the nudged weight, and the learning rate of the update.
 NUDGE, RATE = 1e-3, 0.1
-# The gradient ignores the curvature: by such a share of itself the loss may move otherwise than the gradient says.
+# Relative difference allowed between the loss's change and the gradient's prediction, which ignores the curvature.
 CURVATURE_TOLERANCE = 0.02
-# Numbers are drawn again, so many times at most, until no factor is smaller.
+# Numbers are drawn again until no factor is smaller, at most so many times.
 MIN_FACTOR, TRIES = 1e-2, 50
-# Of what autograd has, in float64; what is above it is no rounding.
+# Limit of the error against autograd in float64, relative to the largest entry.
 LIMIT = 1e-12
 
 
@@ -38,8 +38,8 @@ class Example:
     """A network with numbers.
 
     Attributes:
-        network, criterion, class_weight: what is derived; `class_weight` (C,) is the loss's own, or None.
-        depth: layers with weights.
+        network, criterion, class_weight: the network and its loss; `class_weight` (C,) is the loss's tensor parameter.
+        depth: number of layers with weights.
         given: x, y and the parameters by name.
     """
 
@@ -66,33 +66,34 @@ class Example:
 
     @cached_property
     def values(self) -> dict[str, Tensor]:
-        """What each step gives."""
+        """The value of each step."""
         return evaluate_steps((*self.forward, *self.backward), self.given)
 
     def loss_with(self, changed: dict[str, Tensor]) -> float:
-        """L with other parameters."""
+        """L with some parameters replaced."""
         return float(evaluate_steps(self.forward, self.given | changed)["L"])
 
     @cached_property
     def autograd_values(self) -> dict[str, Tensor]:
-        """The value of each step from torch's own modules and graph."""
+        """The value of each step, computed by `torch.nn` modules and autograd."""
         leaves = {name: value.clone().requires_grad_() for name, value in self.given.items() if name != "y"}
-        values, found, last = dict(leaves), {}, Layer(self.depth - 1, self.depth)
-        wanted = {"dx": leaves["x"]}
+        values, slopes, last = dict(leaves), {}, Layer(self.depth - 1, self.depth)
+        inputs = {"dx": leaves["x"]}
         for layer in layers(self.depth)[::-1]:
             z = values[layer.z] = reference.affine(values[layer.input], leaves[layer.W], leaves[layer.b])
             values[layer.a] = reference.module(_activation(self.network, layer))(z)
-            found[layer.slope] = _slope(self.network, layer, z)
-            wanted |= {layer.delta: z, layer.dW: leaves[layer.W], layer.db: leaves[layer.b]}
-            wanted |= {} if layer.is_last else {layer.upstream: values[layer.a]}
+            slopes[layer.slope] = _slope(self.network, layer, z)
+            inputs |= {layer.delta: z, layer.dW: leaves[layer.W], layer.db: leaves[layer.b]}
+            inputs |= {} if layer.is_last else {layer.upstream: values[layer.a]}
         L = values["L"] = reference.loss(
             self.network, self.criterion, values[last.z], self.given["y"], self.class_weight
         )
-        backward = dict(zip(wanted, torch.autograd.grad(L, list(wanted.values())), strict=True))
+        backward = dict(zip(inputs, torch.autograd.grad(L, list(inputs.values())), strict=True))
         yhat = values["ŷ"].detach().requires_grad_()
         value = self.criterion.loss.value(yhat, self.given["y"], **self.criterion.parameters(self.class_weight))
-        (found[last.upstream],) = torch.autograd.grad(value, yhat)
-        return {name: each.detach() for name, each in (values | found | backward).items()}
+        (dL_dyhat,) = torch.autograd.grad(value, yhat)
+        every = values | slopes | backward | {last.upstream: dL_dyhat}
+        return {name: each.detach() for name, each in every.items()}
 
     @cached_property
     def training_gradients(self) -> dict[str, Tensor]:
@@ -104,53 +105,52 @@ class Example:
 
     @property
     def nudged_weight(self) -> tuple[str, tuple[int, int]]:
-        """The weight with the largest gradient in the lowest layer that has a clear one: its matrix and its place."""
-        up, last = layers(self.depth)[::-1], layers(self.depth)[0]
-        layer = next((each for each in up if float(self.autograd_values[each.dW].abs().max()) >= MIN_FACTOR), last)
+        """The weight with the largest gradient in the first layer where that is at least `MIN_FACTOR`: W and index."""
+        upwards, last = layers(self.depth)[::-1], layers(self.depth)[0]
+        layer = next((each for each in upwards if float(self.autograd_values[each.dW].abs().max()) >= MIN_FACTOR), last)
         gradient = self.autograd_values[layer.dW]
         return layer.W, divmod(int(gradient.abs().argmax()), gradient.shape[-1])
 
     def loss_change(self) -> float:
-        """What L moves by when that weight grows by `NUDGE`."""
+        """The change of L when the nudged weight grows by `NUDGE`."""
         name, place = self.nudged_weight
         W = self.given[name].clone()
         W[place] += NUDGE
         return self.loss_with({name: W}) - self.loss_with({})
 
     def predicted_change(self, values: dict[str, Tensor]) -> float:
-        """What it moves by according to the gradient among these values."""
+        """The change of L that the gradient among these values predicts."""
         name, place = self.nudged_weight
         return float(values[f"d{name}"][place]) * NUDGE
 
     def updated_parameters(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters after one step along the gradients among these values."""
+        """The parameters after one gradient descent step with the gradients among these values."""
         names = [name for layer in layers(self.depth) for name in (layer.W, layer.b)]
         return {name: self.given[name] - RATE * values[f"d{name}"] for name in names}
 
     def smallest_factor(self) -> float:
-        """The smallest factor that is not 0, as autograd has it; 0 where the numbers would not teach.
+        """The smallest nonzero factor, computed by autograd; 0 if the example is unsuitable.
 
-        That is where a unit is dead, where a kink lies within the nudge's reach, and where the update is too long.
+        It is unsuitable if a unit is dead, if the nudge crosses a kink, or if the update does not reduce the loss.
         """
         values, factors = self.autograd_values, []
         for layer in layers(self.depth):
             factors.append(values[layer.upstream])
             if self.activations[layer.index].flat:
-                break  # nothing comes through to the layers below
+                break  # the gradients of the layers below are 0
             if not bool((values[layer.delta] != 0).any(0).all()):
                 return 0.0
             factors += [values[layer.slope], values[layer.delta]]
-        if not changes_agree(self.loss_change(), self.predicted_change(values)) or self.loss_with(
-            self.updated_parameters(values)
-        ) >= float(values["L"]):
+        is_too_long = self.loss_with(self.updated_parameters(values)) >= float(values["L"])
+        if is_too_long or not changes_agree(self.loss_change(), self.predicted_change(values)):
             return 0.0
         return min(float(each[each != 0].abs().min()) if bool(each.any()) else 0.0 for each in factors)
 
 
 def draw(network: Network, criterion: Criterion, class_weight: Tensor | None, depth: int, seed: int) -> Example:
-    """The first example in which every factor is clearly not 0.
+    """The first of `TRIES` examples in which every factor is at least `MIN_FACTOR`.
 
-    Where there is none (δ vanishes in a deep network), it is the one whose smallest factor is the largest.
+    If there is none (δ vanishes in a deep network), the one whose smallest factor is the largest.
     """
     generator = torch.Generator().manual_seed(seed)
     best, best_size = None, -1.0
@@ -166,16 +166,16 @@ def draw(network: Network, criterion: Criterion, class_weight: Tensor | None, de
 
 
 def _numbers(network: Network, criterion: Criterion, depth: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """With two decimals; each layer is drawn again until none of its units is dead."""
+    """Random numbers with two decimals; each layer is drawn again until none of its units is dead."""
 
-    def drawn(*shape: int, scale: float = 1.0) -> Tensor:
+    def random(*shape: int, scale: float = 1.0) -> Tensor:
         return (torch.randn(*shape, generator=generator, dtype=torch.float64) * scale * 100).round() / 100
 
-    h = drawn(B, D)
+    h = random(B, D)
     given = {"x": h, "y": _target(criterion, generator)}
     for layer, (n, m) in zip(layers(depth)[::-1], pairwise([D, *[H] * (depth - 1), C]), strict=True):
         for _ in range(TRIES):
-            given[layer.W], given[layer.b] = drawn(n, m, scale=n**-0.5), drawn(m, scale=0.5)
+            given[layer.W], given[layer.b] = random(n, m, scale=n**-0.5), random(m, scale=0.5)
             z = reference.affine(h, given[layer.W], given[layer.b])
             is_alive = _slope(network, layer, z).reshape(B, -1, m) != 0
             if bool(is_alive.any(0).all() and is_alive.any(-1).all()):
@@ -185,12 +185,12 @@ def _numbers(network: Network, criterion: Criterion, depth: int, generator: torc
 
 
 def _target(criterion: Criterion, generator: torch.Generator) -> Tensor:
-    kind = criterion.loss
-    if kind.target == "classes":
+    loss = criterion.loss
+    if loss.target == "classes":
         return torch.arange(B) % C
-    if kind.target == "counts":
+    if loss.target == "counts":
         return torch.randint(4, (B, C), generator=generator).double()
-    if kind.probabilities:
+    if loss.probabilities:
         return torch.randint(2, (B, C), generator=generator).double()
     return (torch.randn(B, C, generator=generator, dtype=torch.float64) * 10).round() / 10
 
@@ -206,15 +206,15 @@ def _slope(network: Network, layer: Layer, z: Tensor) -> Tensor:
     a = reference.module(name)(z)
     if is_elementwise(ACTIVATIONS[name]):
         return torch.autograd.grad(a.sum(), z)[0]
-    of_each = [torch.autograd.grad(each.sum(), z, retain_graph=True)[0] for each in a.unbind(-1)]
-    return torch.stack(of_each, -2)  # samples do not mix
+    rows = [torch.autograd.grad(each.sum(), z, retain_graph=True)[0] for each in a.unbind(-1)]
+    return torch.stack(rows, -2)  # one sample does not depend on another
 
 
-def changes_agree(moved: float, promised: float) -> bool:
-    """Whether L moves as the gradient says, but for the curvature."""
-    return abs(moved - promised) <= CURVATURE_TOLERANCE * max(abs(moved), abs(promised))
+def changes_agree(change: float, predicted: float) -> bool:
+    """Whether L changes as the gradient predicts, up to the curvature."""
+    return abs(change - predicted) <= CURVATURE_TOLERANCE * max(abs(change), abs(predicted))
 
 
 def is_close(value: Tensor, expected: Tensor) -> bool:
-    """Whether the two differ by rounding."""
+    """Whether the two differ only by rounding."""
     return float((value - expected).abs().max()) <= LIMIT * max(float(expected.abs().max()), 1.0)

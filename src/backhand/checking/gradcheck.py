@@ -1,4 +1,4 @@
-"""The command `python scripts/gradcheck.py`: check every derivative, or a derivation of your own."""
+"""The command `python scripts/gradcheck.py`: check every derivative, or your own derivation."""
 
 import sys
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ from backhand.config.schema import NetworkArguments
 from backhand.errors import UserError
 
 USAGE = """
-Prove every derivative, in every mode that PyTorch has:
+Check every derivative, in every mode of differentiation of PyTorch:
 
   python scripts/gradcheck.py
   python scripts/gradcheck.py only=tanh,mse
 
-  only=NAMES      names of activations, losses and modes, with commas between them
-  folder=.        where gradcheck.json and gradcheck.png are written (those of an earlier check are replaced)
-  processes=N     how many at once; all cores by default
-  imports=[FILE.py]   files or modules with activations and losses of your own, to import first
-  seed=0          of the networks and batches
-  verbose=false   list every failure, and not the first of each mode alone
+  only=NAMES      names of activations, losses and modes, separated by commas
+  folder=.        folder for gradcheck.json and gradcheck.png; those of an earlier check are replaced
+  processes=N     number of processes; one per core by default
+  imports=[FILE.py]   files or modules with your own activations and losses, imported first
+  seed=0          seed of the networks and batches
+  verbose=false   list every failure, not only the first of each mode
 
-or check a derivation of your own, as it stands, and have its mistake named:
+or check your own derivation, unchanged, and name its mistake:
 
   python scripts/gradcheck.py target=my_derivation.py:backward
   python scripts/gradcheck.py target=homework.ipynb model.hidden_activation=relu model.loss=mse
@@ -51,7 +51,7 @@ or check a derivation of your own, as it stands, and have its mistake named:
   Exit status: 0 right, 1 wrong, 2 not judged. docs/check_your_derivation.md explains it.
 """
 
-# The arguments that are taken as they stand.
+# Arguments that are Python or paths, not YAML.
 VERBATIM = ("target", "call", "loss")
 # The exit status where a target is neither right nor wrong.
 NOT_JUDGED = 2
@@ -61,7 +61,7 @@ MODES = ("reverse", "forward", "batched", "second", "per_sample", "jacobian", "h
 
 @dataclass
 class GradcheckArguments:
-    """What `scripts/gradcheck.py` takes; `USAGE` says what each means."""
+    """The arguments of `scripts/gradcheck.py`, explained in `USAGE`."""
 
     only: str | None = None
     folder: str = "."
@@ -79,30 +79,30 @@ class GradcheckArguments:
 
 @script
 def main(command_line: list[str]) -> int:
-    """The command."""
+    """Run the command."""
     return gradcheck(command_line)
 
 
 def gradcheck(command_line: list[str]) -> int:
-    """Prove, or check the target.
+    """Check every derivative, or the target.
 
     Returns:
-        The exit status: 0 where everything is right.
+        The exit status: 0 if everything is right, 1 if something is wrong, 2 if a target cannot be judged.
 
     Raises:
-        UserError: what is wrong with the arguments, in one line.
+        UserError: a wrong argument, in one line.
     """
-    # What is Python must not be read as YAML.
+    # Python must not be parsed as YAML.
     split = [each.partition("=") for each in command_line]
     python = {key: value for key, equals, value in split if equals and key in VERBATIM}
-    plain = [f"{key}=given" if (key := each.partition("=")[0]) in python else each for each in command_line]
+    without_python = [f"{key}=given" if (key := each.partition("=")[0]) in python else each for each in command_line]
     given = {argument.partition("=")[0] for argument in command_line}
-    targets_own = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
-    if "target" in python or targets_own:
+    for_targets = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
+    if "target" in python or for_targets:
         try:
             if "target" not in python:
-                _refuse(targets_own, "is for a derivation of your own; name it with target=FILE:NAME")
-            arguments = parse(GradcheckArguments, plain, USAGE)
+                _refuse(for_targets, "is for a derivation of your own; name it with target=FILE:NAME")
+            arguments = parse(GradcheckArguments, without_python, USAGE)
             _refuse(
                 given & {"only", "folder", "processes", "verbose"},
                 "is for the check of every derivative, not for a target",
@@ -118,7 +118,7 @@ def gradcheck(command_line: list[str]) -> int:
         except USER_ERRORS as error:
             print(report(error), file=sys.stderr)
             return NOT_JUDGED
-    arguments = parse(GradcheckArguments, plain, USAGE)
+    arguments = parse(GradcheckArguments, without_python, USAGE)
     import_modules(arguments.imports)
     names = _names(arguments.only)
     if arguments.processes is not None:

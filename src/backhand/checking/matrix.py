@@ -1,8 +1,8 @@
 """The verification of every combination of hidden activation, output activation, loss and mode of differentiation.
 
 A combination is one small network with one batch, in float64, drawn away from the kinks of its activations and its
-loss. Its gradients are compared with torch's own graph (`reference`, which shares no formula with the hand-derived
-pass) and with central differences of that reference; then each mode is tried.
+loss. Its gradients are compared with autograd (`reference`, which shares no formula with the hand-derived pass) and
+with central differences of that reference; then each mode is checked.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from backhand.calculus.losses import LOSSES
 from backhand.calculus.mlp import MLP
 from backhand.calculus.transforms import evaluate_loss, predict
 
-# Of every gradient in float64, relative to its norm.
+# Limit of the error of every gradient in float64, relative to its norm.
 LIMIT_AUTOGRAD = 1e-12
 # Central differences with a step of 1e-6 are off by about 1e-10 themselves.
 LIMIT_DIFFERENCES = 1e-6
 STEP = 1e-6
-# How far the batch stays from every kink: more than the steps of all finite differences here.
+# Distance of the batch from every kink, larger than the step of any finite difference here.
 CLEARANCE = 1e-3
 B, D, H, C = 4, 3, 4, 3
 
@@ -44,9 +44,9 @@ class Combination:
 
     Attributes:
         hidden, output, loss: names of the activations g and f and of the loss.
-        parameters: the loss's own, by name; numbers, or tuples of C numbers.
+        parameters: the loss's parameters by name; numbers, or tuples of C numbers.
         rows: whether the target of a loss of classes is a probability for each class, not a class number.
-        layers: how many hidden layers there are; behind the first stands g, behind each further one the table's next.
+        layers: number of hidden layers; the first has g, each further one the next activation of the table.
         runs: K networks in the same tensors, or None for one.
     """
 
@@ -60,7 +60,7 @@ class Combination:
 
     @property
     def activations(self) -> list[str]:
-        """Of each hidden layer; behind the first none that is flat, for the gradients below would be 0."""
+        """The activation of each hidden layer; only the first may be flat, or the gradients below would be 0."""
         names = hidden_activations()
         place = names.index(self.hidden) + 1
         others = [name for name in names[place:] + names[: place - 1] if not ACTIVATIONS[name].flat]
@@ -79,11 +79,11 @@ class Combination:
 
 @dataclass
 class Verification:
-    """What was found of one combination.
+    """The result for one combination.
 
     Attributes:
-        error_autograd, error_differences: of the worst gradient (x, every weight and bias), ‖hand − other‖ / ‖other‖.
-        modes: for each mode tried, None where it passes, else why it fails.
+        error_autograd, error_differences: the largest ‖hand − other‖ / ‖other‖ of any gradient, of x or a parameter.
+        modes: for each mode, None where it passes, else why it fails.
     """
 
     combination: Combination
@@ -93,7 +93,7 @@ class Verification:
 
     @property
     def failures(self) -> dict[str, str]:
-        """The modes that fail, and why; the two errors count as one, `gradients`."""
+        """The modes that fail, and why; the two errors are one mode, `gradients`."""
         found = {mode: reason for mode, reason in self.modes.items() if reason is not None}
         if "gradients" in found:
             return found
@@ -106,7 +106,7 @@ class Verification:
 
 @dataclass
 class _Case:
-    """A combination with its numbers: the same network twice, and a batch."""
+    """A combination with its numbers: two networks with equal parameters, and a batch."""
 
     combination: Combination
     hand: MLP
@@ -115,32 +115,32 @@ class _Case:
     y: Tensor
 
     def loss(self, model: MLP, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
-        """The loss of the batch, or of another one: one number a run."""
+        """The loss of the batch, or of another one: one number per run."""
         given = dict(self.combination.parameters)
         return model.loss(self.x if x is None else x, self.y if y is None else y, self.combination.loss, **given)
 
     def leaves(self) -> list[Tensor]:
-        """The input x and the parameters, as inputs of their own."""
+        """Copies of the input x and the parameters, as leaf tensors."""
         return [t.detach().clone().requires_grad_() for t in (self.x, *self.hand.parameters())]
 
     def function(self, model: MLP) -> Callable[..., Tensor]:
         """The loss as a function of x and the parameters."""
         criterion, class_weight = model.criterion(self.combination.loss, dict(self.combination.parameters), self.x)
 
-        def of(x: Tensor, *parameters: Tensor) -> Tensor:
+        def loss(x: Tensor, *parameters: Tensor) -> Tensor:
             if model.gradient == "hand":
                 return evaluate_loss(model.network, criterion, self.y, class_weight, x, parameters)[0]
             z_O = reference.logits(model.network, x, parameters)
             return reference.loss(model.network, criterion, z_O, self.y, class_weight)
 
-        return of
+        return loss
 
 
 def combinations() -> list[Combination]:
-    """Every activation behind the hidden layer with every output and loss that fit each other, and every variant.
+    """Every hidden activation with every output and loss that fit each other, and every variant of the loss.
 
-    Depth and the run axis change no formula of an activation or a loss, so they are checked with each hidden activation
-    and each matched pair, and the run axis with every other pair behind tanh, rather than with every product.
+    Depth and the run axis change no formula of an activation or a loss. So they are checked with each hidden activation
+    and each matched pair, and the run axis also with tanh and every other pair, not with every combination.
     """
     found = []
     for g, (f, (loss, parameters, rows)) in product(hidden_activations(), product(ACTIVATIONS, _variants())):
@@ -155,27 +155,27 @@ def combinations() -> list[Combination]:
 
 
 def _variants() -> list[tuple[str, tuple[tuple[str, Any], ...], bool]]:
-    """Each loss plain, with all its parameters, and where it takes class numbers with probabilities, too."""
+    """Each loss without and with all its parameters, and a loss of classes with class numbers and probabilities."""
     found: list[tuple[str, tuple[tuple[str, Any], ...], bool]] = []
     for name, loss in LOSSES.items():
-        away = tuple(
+        all_parameters = tuple(
             (key, tuple(0.5 + 0.4 * i for i in range(C)) if parameter.per_output else max(parameter.low, 0) + 0.3)
             for key, parameter in loss.parameters.items()
         )
         for parameters, rows in product(
-            ((), away) if away else ((),), (False, True) if loss.target == "classes" else (False,)
+            ((), all_parameters) if all_parameters else ((),), (False, True) if loss.target == "classes" else (False,)
         ):
             found.append((name, parameters, rows))
     return found
 
 
 def verify(combination: Combination, modes: Sequence[str] | None = None, seed: int = 0) -> Verification:
-    """Everything about one combination.
+    """Verify one combination.
 
     Args:
         combination: what to verify.
-        modes: keys of `MODES` to try; all if None.
-        seed: of the numbers, together with the combination's name.
+        modes: keys of `MODES`; all if None.
+        seed: seed of the numbers, together with the combination's name.
     """
     case = _case(combination, seed)
     try:
@@ -188,7 +188,7 @@ def verify(combination: Combination, modes: Sequence[str] | None = None, seed: i
     for mode in MODES if modes is None else modes:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # functorch's first call warns of torch.jit
+                warnings.simplefilter("ignore")  # the first call of torch.func warns of torch.jit
                 result.modes[mode] = MODES[mode](case)
         except Exception as error:
             result.modes[mode] = _one_line(error)
@@ -200,7 +200,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _case(combination: Combination, seed: int) -> _Case:
-    """The combination's networks, and a batch that keeps its distance from every kink."""
+    """The combination's networks, and a batch at a distance from every kink."""
     digest = hashlib.sha256(f"{combination} {seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
     axis = () if combination.runs is None else (combination.runs,)
@@ -232,7 +232,7 @@ def _case(combination: Combination, seed: int) -> _Case:
 
 
 def _is_smooth(case: _Case) -> bool:
-    """Whether torch's own gradient barely changes within a step: no kink is near."""
+    """Whether autograd's gradient barely changes within `CLEARANCE`, so that no kink is near."""
     here = _gradients(case, case.auto)
     for sign in (-1, 1):
         moved = _Case(case.combination, case.hand, case.auto, case.x + sign * CLEARANCE, case.y)
@@ -242,21 +242,21 @@ def _is_smooth(case: _Case) -> bool:
 
 
 def _gradients(case: _Case, model: MLP) -> list[Tensor]:
-    """Of x and every parameter, summed over the runs' losses."""
+    """The gradients of the runs' summed losses for x and every parameter."""
     leaves = case.leaves()
     return list(torch.autograd.grad(case.function(model)(*leaves).sum(), leaves, materialize_grads=True))
 
 
 def _differences(case: _Case) -> list[Tensor]:
-    """The same by central differences of the reference, all at once: each changed network is a run of a population."""
+    """Central differences of the reference for x and every parameter, vectorized over the entries."""
     inputs = [t.detach() for t in (case.x, *case.auto.parameters())]
-    of = case.function(case.auto)
+    loss = case.function(case.auto)
     found = []
     for index, value in enumerate(inputs):
         steps = STEP * torch.eye(value.numel(), dtype=value.dtype).view(-1, *value.shape)
 
         def loss_at(moved: Tensor, index: int = index) -> Tensor:
-            return of(*inputs[:index], moved, *inputs[index + 1 :]).sum()
+            return loss(*inputs[:index], moved, *inputs[index + 1 :]).sum()
 
         difference = vmap(loss_at)(value + steps) - vmap(loss_at)(value - steps)
         found.append((difference / (2 * STEP)).view_as(value))
@@ -264,7 +264,7 @@ def _differences(case: _Case) -> list[Tensor]:
 
 
 def _largest_error(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """The largest ‖ours − theirs‖ / ‖theirs‖; a gradient that is 0 in truth is measured against the largest of all."""
+    """The largest ‖ours − theirs‖ / ‖theirs‖; for a gradient that is exactly 0, relative to the largest norm."""
     scale = max(float(t.norm()) for t in theirs)
     return max(
         float((a - b).norm()) / (float(b.norm()) if float(b.norm()) > 1e-9 * scale else scale or 1.0)
@@ -278,7 +278,7 @@ def _mismatch(ours: Any, theirs: Any, what: str, limit: float = 100 * LIMIT_AUTO
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    """Those in nested tuples, lists and dicts."""
+    """The tensors in nested tuples, lists and dicts."""
     if isinstance(tree, Tensor):
         yield tree
     else:
@@ -341,7 +341,7 @@ def _jacobian(case: _Case) -> str | None:
 
 
 def _hessian(case: _Case) -> str | None:
-    """By x and the lowest weight: forward mode over reverse mode."""
+    """The Hessian for x and the first W, by forward mode over reverse mode."""
     inputs = tuple(t.detach() for t in case.leaves())
 
     def of(model: MLP) -> Any:
@@ -353,47 +353,47 @@ def _hessian(case: _Case) -> str | None:
 
 
 def _forms(case: _Case) -> str | None:
-    """A derivative that is written in two ways is the same in both: a matched pair's, and a row activation's."""
+    """Derivatives that have two formulas agree in both: those of a matched pair, and of a row activation."""
     network, loss = case.hand.network, LOSSES[case.combination.loss]
     criterion, class_weight = case.hand.criterion(case.combination.loss, dict(case.combination.parameters), case.x)
     parameters = criterion.parameters(class_weight)
     z = reference.logits(network, case.x, list(case.hand.parameters())).detach()
     yhat = network.f(z)
     v = loss.derivative(yhat, case.y, **parameters)
-    long = network.f.delta(v, yhat if network.f.reads == "a" else z)
+    general = network.f.delta(v, yhat if network.f.reads == "a" else z)
     if isinstance(network.f, RowActivation):
-        whole = (network.f.derivative(yhat) @ v.unsqueeze(-1)).squeeze(-1)
-        if different := _mismatch([whole], [long], "the Jacobian is"):
+        product = (network.f.derivative(yhat) @ v.unsqueeze(-1)).squeeze(-1)
+        if different := _mismatch([product], [general], "the Jacobian is"):
             return different
     if loss.matched == network.output_activation:
-        return _mismatch([loss.matched_delta(z, case.y, **parameters)], [long], "the matched pair's short form is")
+        return _mismatch([loss.matched_delta(z, case.y, **parameters)], [general], "the matched pair's closed form is")
     return None
 
 
 def _samples(case: _Case) -> str | None:
-    """Weighted samples, one of them with no weight, and the derivation as one plain function of tensors."""
-    weight = torch.linspace(0, 1, case.x.shape[-2], dtype=torch.float64).expand(case.x.shape[:-1])
+    """Weighted samples, one of them with weight 0, and the derivation as one plain function of tensors."""
+    sample_weight = torch.linspace(0, 1, case.x.shape[-2], dtype=torch.float64).expand(case.x.shape[:-1])
     given = dict(case.combination.parameters)
     found = []
     for model in (case.hand, case.auto):
-        loss = model.loss(case.x, case.y, case.combination.loss, sample_weight=weight, **given)
+        loss = model.loss(case.x, case.y, case.combination.loss, sample_weight=sample_weight, **given)
         found.append([loss, *torch.autograd.grad(loss.sum(), list(model.parameters()))])
-    if different := _mismatch(found[0], found[1], "with weights for the samples"):
+    if different := _mismatch(found[0], found[1], "with sample weights"):
         return different
     model = case.hand
-    criterion, of_loss = model.criterion(case.combination.loss, given, case.x)
+    criterion, class_weight = model.criterion(case.combination.loss, given, case.x)
     theta = [each.detach() for each in model.parameters()]
-    loss, _, gradients = bp.gradients(model.network, criterion, case.x, case.y, theta, of_loss, weight)
+    loss, _, gradients = bp.gradients(model.network, criterion, case.x, case.y, theta, class_weight, sample_weight)
     return _mismatch([loss, *gradients], found[0], "as a plain function")
 
 
 def _autocast(case: _Case) -> str | None:
-    """bfloat16 on the CPU: the result types of torch's own layers, and the same numbers within bfloat16's digits."""
+    """bfloat16 autocast on the CPU: the dtypes of torch's own layers, and equal numbers up to bfloat16's rounding."""
     found = []
     x = case.x.float()
     y = case.y.float() if case.y.is_floating_point() else case.y
     for model in (case.hand, case.auto):
-        low = MLP(
+        low_precision = MLP(
             model.sizes,
             model.network.hidden_activation,
             model.network.output_activation,
@@ -401,13 +401,13 @@ def _autocast(case: _Case) -> str | None:
             runs=case.combination.runs,
             dtype=torch.float32,
         )
-        low.load_state_dict(model.state_dict())
+        low_precision.load_state_dict(model.state_dict())
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            yhat, loss = low(x), case.loss(low, x, y)
-        found.append([yhat, loss, *torch.autograd.grad(loss.sum(), list(low.parameters()))])
-    types = [[t.dtype for t in each] for each in found]
-    if types[0] != types[1]:
-        return f"result types {types[0]}, torch's {types[1]}"
+            yhat, loss = low_precision(x), case.loss(low_precision, x, y)
+        found.append([yhat, loss, *torch.autograd.grad(loss.sum(), list(low_precision.parameters()))])
+    dtypes = [[t.dtype for t in each] for each in found]
+    if dtypes[0] != dtypes[1]:
+        return f"result dtypes {dtypes[0]}, torch's {dtypes[1]}"
     exact = _gradients(case, case.auto)[1:]
     ours, theirs = (_largest_error([t.double() for t in each[2:]], exact) for each in found)
     return None if ours <= max(0.1, 3 * theirs) else f"off by {ours:.1e}, torch's own by {theirs:.1e}"

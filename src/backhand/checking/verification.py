@@ -1,4 +1,4 @@
-"""Runs the checks of `matrix` in several processes, shows their progress, and writes their results."""
+"""Run the checks of `matrix` in several processes, show their progress, and write their results."""
 
 import json
 import os
@@ -38,7 +38,7 @@ from backhand.config.imports import import_modules
 from backhand.config.process import garbage_collection
 from backhand.errors import UserError
 
-# Says of a gradcheck.json that it may be replaced.
+# Marks a gradcheck.json as written by this program, so that it may be replaced.
 PROGRAM = "backhand gradcheck"
 
 
@@ -50,24 +50,24 @@ def verify_everything(
     imports: Sequence[str] = (),
     verbose: bool = False,
 ) -> int:
-    """Prove what `names` leaves of all combinations, print a table, and write gradcheck.json and gradcheck.png.
+    """Verify the combinations selected by `names`, print a table, and write gradcheck.json and gradcheck.png.
 
     Args:
-        names: of activations, losses and modes; of each kind that is named, only those.
-        folder: where the two files go.
-        processes: how many at once; one for each core if None. One runs in this process.
-        seed: of the networks and batches.
+        names: names of activations, losses and modes; a kind of which none is named is not restricted.
+        folder: folder of the two files.
+        processes: number of processes; one per core if None. 1 uses the current process.
+        seed: seed of the networks and batches.
         imports: files and modules that each process imports first.
-        verbose: whether to print every failure, and not the first of each mode alone.
+        verbose: whether to print every failure, not only the first of each mode.
 
     Returns:
         The exit status: 0 where everything passes.
 
     Raises:
-        UserError: nothing is left to verify, or a file of another program is in the way.
+        UserError: no combination is selected, the folder is not writable, or a file in it is another program's.
     """
-    report, picture = folder / "gradcheck.json", folder / "gradcheck.png"
-    _check_replaceable(report, picture)
+    report, figure = folder / "gradcheck.json", folder / "gradcheck.png"
+    _check_replaceable(report, figure)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -90,8 +90,8 @@ def verify_everything(
         f"{len(results)} combinations, modes {', '.join(modes)}: {outcome} ({seconds:.0f} s)", highlight=False
     )
     atomic_write(report, json.dumps(_record(results, modes, seed, seconds), indent=1) + "\n")
-    heatmap(worst_by_cell(results), picture, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
-    console.print(f"files: {report}, {picture}", soft_wrap=True, highlight=False)
+    heatmap(worst_by_cell(results), figure, LIMIT_AUTOGRAD, LIMIT_DIFFERENCES)
+    console.print(f"files: {report}, {figure}", soft_wrap=True, highlight=False)
     return 1 if failed else 0
 
 
@@ -111,10 +111,10 @@ def _verify_all(
         if processes == 1 or len(chosen) < 8:
             return [one(each) for each in progress.track(chosen, task_id=task)]
         found: dict[int, Verification] = {}
-        # Not forked: torch's threads do not survive it.
+        # Spawned, not forked: torch's threads do not survive a fork.
         pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), _start_worker, (imports,))
-        # The processes inherit what is ignored: Ctrl-C is for this one, which lets them finish the current one.
-        # (Masking it instead would lose none in this instant, but one may reach another thread and cut `submit` off.)
+        # The workers inherit that SIGINT is ignored: only this process handles Ctrl-C, and they finish their current
+        # combination. (With a blocked signal instead, another thread might receive it and interrupt `submit`.)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             waiting = {pool.submit(one, each): number for number, each in enumerate(chosen)}
@@ -130,13 +130,13 @@ def _verify_all(
 
 
 def _start_worker(imports: Sequence[str]) -> None:
-    """One thread a process: the processes are as many as the cores."""
+    """Use one thread per process, as there is one process per core."""
     torch.set_num_threads(1)
     import_modules(imports)
 
 
 def _table(results: Sequence[Verification]) -> Table:
-    """A row for each loss; its errors are the worst over the activations and shapes."""
+    """A row for each loss with the largest errors over its activations and shapes."""
     table = Table()
     table.add_column("loss", overflow="fold")
     for column in ("combinations", "autograd", "differences"):
@@ -145,51 +145,51 @@ def _table(results: Sequence[Verification]) -> Table:
     rows: dict[str, list[Verification]] = {}
     for result in results:
         rows.setdefault(result.combination.variant, []).append(result)
-    for loss, own in sorted(rows.items()):
-        failed = sum(bool(result.failures) for result in own)
+    for loss, of_loss in sorted(rows.items()):
+        failed = sum(bool(result.failures) for result in of_loss)
         table.add_row(
             loss,
-            str(len(own)),
-            f"{max(result.error_autograd for result in own):.1e}",
-            f"{max(result.error_differences for result in own):.1e}",
+            str(len(of_loss)),
+            f"{max(result.error_autograd for result in of_loss):.1e}",
+            f"{max(result.error_differences for result in of_loss):.1e}",
             f"[bold red]{failed} FAIL[/]" if failed else "pass",
         )
     return table
 
 
 def _failures(results: Sequence[Verification], verbose: bool) -> list[str]:
-    """A line for each mode that fails, with its first combination, or for every failure; and what all of them share."""
+    """A line for each mode that fails, or for every failure if `verbose`, and the names that all failures share."""
     lines: dict[str, list[str]] = {}
     for result in results:
         for mode, reason in result.failures.items():
             lines.setdefault(mode, []).append(f"FAIL {result.combination}: {mode}: {reason}")
     if verbose:
         return [line for each in lines.values() for line in each]
-    said = [f"{each[0]}; {len(each)} in all" for each in lines.values()]
+    summary = [f"{each[0]}; {len(each)} in all" for each in lines.values()]
     parts = [
         {*each.activations, each.output, each.loss, each.variant} for each in (result.combination for result in results)
     ]
     for name in sorted(set().union(*parts)):
         if all((name in each) == bool(result.failures) for each, result in zip(parts, results, strict=True)):
-            said.append(f"{name} is in every combination that fails, and in none that passes")
-    return [*said, "verbose=true lists them all"] if said else []
+            summary.append(f"{name} is in every combination that fails, and in none that passes")
+    return [*summary, "verbose=true lists them all"] if summary else []
 
 
 def worst_by_cell(results: Sequence[Verification]) -> dict[tuple[str, str], tuple[float, float, bool]]:
-    """For each hidden activation and each loss with its output: the two worst errors, and whether all passes."""
-    places: dict[tuple[str, str], tuple[float, float, bool]] = {}
+    """For each hidden activation and each loss with its output: the two largest errors, and whether all pass."""
+    cells: dict[tuple[str, str], tuple[float, float, bool]] = {}
     for result in results:
-        place = (
+        cell = (
             result.combination.hidden,
             f"{result.combination.variant}, {result.combination.output}",
         )
-        autograd, differences, passes = places.get(place, (0.0, 0.0, True))
-        places[place] = (
+        autograd, differences, passes = cells.get(cell, (0.0, 0.0, True))
+        cells[cell] = (
             max(autograd, result.error_autograd),
             max(differences, result.error_differences),
             passes and not result.failures,
         )
-    return places
+    return cells
 
 
 def _record(results: Sequence[Verification], modes: Sequence[str], seed: int, seconds: float) -> dict[str, Any]:
@@ -214,12 +214,12 @@ def _record(results: Sequence[Verification], modes: Sequence[str], seed: int, se
     }
 
 
-def _check_replaceable(report: Path, picture: Path) -> None:
-    """Replace the files of an earlier check, and nothing else."""
+def _check_replaceable(report: Path, figure: Path) -> None:
+    """Refuse to replace files that an earlier check did not write."""
     if not report.exists():
-        if picture.exists():
-            raise UserError(f"{picture}: is in the way, and is none of an earlier check; name another folder=")
+        if figure.exists():
+            raise UserError(f"{figure}: exists and was not written by an earlier check; choose another folder=")
         return
     record = read_json(report)
     if not isinstance(record, dict) or record.get("program") != PROGRAM:
-        raise UserError(f"{report}: is in the way, and is none of an earlier check; name another folder=")
+        raise UserError(f"{report}: exists and was not written by an earlier check; choose another folder=")
