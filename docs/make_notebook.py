@@ -7,7 +7,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 HERE = Path(__file__).parent
-# The commands of the page are those of the project's folder, and Jupyter starts in the notebook's.
+# The tutorial's commands run in the project's folder, but Jupyter starts in the notebook's.
 FIRST = "%cd -q .."
 
 

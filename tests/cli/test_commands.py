@@ -94,12 +94,12 @@ def run_folder(tmp_path):
 def test_train_log_describes_a_single_run_and_a_job_of_a_sweep(command, tmp_path):
     shared = ["data=wine", "trainer.max_epochs=3", "logger=csv"]
     for arguments in (
-        ["hydra.run.dir=alone/0", *shared, "seed=1"],
+        ["hydra.run.dir=single/0", *shared, "seed=1"],
         ["-m", "hydra.sweep.dir=sweep", *shared, "seed=1,2"],
         ["-m", "hydra.sweep.dir=population", "hydra/launcher=population", *shared, "seed=1,2"],
     ):
         assert command("train.py", *arguments).returncode == 0
-    for folder, epochs in (("alone", 3), ("sweep", 3), ("population", 0)):
+    for folder, epochs in (("single", 3), ("sweep", 3), ("population", 0)):
         lines = (tmp_path / folder / "0" / "train.log").read_text().splitlines()
         assert all(" INFO backhand." in line for line in lines)
         assert "overrides: " in lines[0]

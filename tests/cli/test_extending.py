@@ -108,7 +108,7 @@ def test_a_wrong_derivative_of_an_own_activation_is_found(command, files, tmp_pa
 
 
 def test_an_optimizer_with_a_schema_is_one_dataclass_and_one_file(cold_command, tmp_path):
-    """As docs/extending.md says, in a copy of the source."""
+    """Add the code of docs/extending.md to a copy of the source."""
     copy = tmp_path / "copy"
     for name in ("conf", "src"):
         shutil.copytree(ROOT / name, copy / name)

@@ -135,23 +135,23 @@ def test_the_repositorys_address_is_logged_without_a_users_name(tmp_path, monkey
     assert b"hidden-token" not in wandb_file(tmp_path).read_bytes()
 
 
-def test_a_populations_runs_are_as_complete_as_solo_ones(command, tmp_path):
+def test_a_populations_runs_are_as_complete_as_single_ones(command, tmp_path):
     settings = ("data=wine", "trainer=cpu", "trainer.max_epochs=3", "model.hidden_activation=relu")
-    alone = command("train.py", *settings, "seed=1", "hydra.run.dir=alone")
+    single = command("train.py", *settings, "seed=1", "hydra.run.dir=single")
     swept = command("train.py", "-m", *settings, "seed=0,1", "logger.wandb.media=true", "hydra/launcher=population",
                     "hydra.sweep.dir=sweep")  # fmt: skip
-    assert (alone.returncode, swept.returncode) == (0, 0), swept.stderr
+    assert (single.returncode, swept.returncode) == (0, 0), swept.stderr
     assert f"upload: wandb sync {Path('sweep', '*', 'wandb', 'offline-run-*')}" in swept.stdout
     folder = tmp_path / "sweep" / "1"
     assert_history_is_the_table(folder)
-    mine, theirs = summary(tmp_path / "alone"), summary(folder)
+    mine, theirs = summary(tmp_path / "single"), summary(folder)
     assert {name for name in mine if "/" in name} == {name for name in theirs if "/" in name}
     assert theirs["state"] == "finished (exit code 0)"
     for name in ("test/acc", "best/val/loss", "units/dead_hidden_0", "delta/hidden_0", "grad/layers.0.weight"):
         assert float(theirs[name]) == pytest.approx(float(mine[name]), rel=1e-4)
-    ours, solo = history(folder), history(tmp_path / "alone")
+    ours, of_single = history(folder), history(tmp_path / "single")
     for name in ("histograms/z/hidden_0", "histograms/delta/output"):
-        assert sum(ours[0][f"{name}.values"]) == sum(solo[0][f"{name}.values"])
+        assert sum(ours[0][f"{name}.values"]) == sum(of_single[0][f"{name}.values"])
     groups = {records(wandb_file(tmp_path / "sweep" / job))["run"][0]["run_group"] for job in ("0", "1")}
     assert len(groups) == 1
     assert groups.pop().endswith("/sweep")

@@ -359,7 +359,7 @@ IMAGES_FILE, LABELS_FILE = (
 DAMAGE = {
     "empty": (0, b"", IMAGES_FILE),
     "half a header": (0, struct.pack(">2I", 2051, 60), IMAGES_FILE),
-    "a header alone": (0, struct.pack(">4I", 2051, 60, 28, 28), IMAGES_FILE),
+    "only a header": (0, struct.pack(">4I", 2051, 60, 28, 28), IMAGES_FILE),
     "wrong magic": (2, image_file(20, magic=2052), IMAGES_FILE),
     "other numbers": (2, image_file(20, magic=0x0903), IMAGES_FILE),
     "too short": (0, image_file(60, extra=-1), IMAGES_FILE),

@@ -33,7 +33,7 @@ def jobs(configured: Callable, tmp_path: Path) -> Callable[..., list[Job]]:
 
 
 @pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Population]:
+def as_population(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Population]:
     """Train jobs as one population, and write each job's files into its folder."""
     monkeypatch.setattr("backhand.sweeps.launcher.in_sweep", lambda config, sweep: config)
 
@@ -51,14 +51,14 @@ def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Job]], Populatio
 
 
 @pytest.fixture
-def one_by_one() -> Callable[[list[Job]], list[Path]]:
+def as_single_runs() -> Callable[[list[Job]], list[Path]]:
     """Train each job as a single run; returns their folders."""
 
     def train(jobs: list[Job]) -> list[Path]:
         folders = []
         quiet_lightning()
         for job in jobs:
-            folder = job.folder.parent / f"alone{job.number}"
+            folder = job.folder.parent / f"single{job.number}"
             folder.mkdir()
             Run(job.config, folder).train(standalone=False)
             folders.append(folder)

@@ -70,20 +70,20 @@ def rows(folder):
     ids=["sgd", "adam", "adamw"],
 )
 def test_sixteen_mixed_runs_equal_the_single_runs(
-    jobs, together, one_by_one, precision, tolerance, optimizer, settings
+    jobs, as_population, as_single_runs, precision, tolerance, optimizer, settings
 ):
     made = jobs(settings, f"optimizer={optimizer}", f"trainer.precision={precision}", "trainer.max_epochs=10")
-    together(made)
-    for job, alone in zip(made, one_by_one(made), strict=True):
+    as_population(made)
+    for job, single in zip(made, as_single_runs(made), strict=True):
         for which in ("best", "last"):
-            assert largest_difference(job.folder, alone, which) <= tolerance
-        ours, theirs = result(job.folder), result(alone)
+            assert largest_difference(job.folder, single, which) <= tolerance
+        ours, theirs = result(job.folder), result(single)
         assert ours["status"] == theirs["status"] == "finished"
         assert ours["config_hash"] == theirs["config_hash"]
         assert (ours["steps"], ours["epochs"], ours["parameters"]) == (400, 10, theirs["parameters"])
         if precision == "64-true":
             assert ours["metrics"]["test/acc"] == theirs["metrics"]["test/acc"]
-        for one, other in zip(rows(job.folder), rows(alone), strict=True):
+        for one, other in zip(rows(job.folder), rows(single), strict=True):
             assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
 
 
@@ -131,34 +131,34 @@ KINDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_feature_of_a_run_works_in_a_population(jobs, together, one_by_one, kind):
+def test_every_feature_of_a_run_works_in_a_population(jobs, as_population, as_single_runs, kind):
     each, shared = KINDS[kind]
     made = jobs(each, *shared)
-    together(made)
-    for job, alone in zip(made, one_by_one(made), strict=True):
+    as_population(made)
+    for job, single in zip(made, as_single_runs(made), strict=True):
         for which in ("best", "last"):
-            assert largest_difference(job.folder, alone, which) <= 1e-9
-        ours, theirs = result(job.folder), result(alone)
+            assert largest_difference(job.folder, single, which) <= 1e-9
+        ours, theirs = result(job.folder), result(single)
         assert {key: ours[key] for key in ("status", "epochs", "steps", "error")} == {
             key: theirs[key] for key in ("status", "epochs", "steps", "error")
         }
         assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5, abs=1e-6)
         assert ours["best"] == pytest.approx(theirs["best"], rel=1e-5, abs=1e-6)
-        for one, other in zip(rows(job.folder), rows(alone), strict=True):
+        for one, other in zip(rows(job.folder), rows(single), strict=True):
             assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
-def test_a_checkpoint_has_the_same_contents_as_a_single_runs(jobs, together, one_by_one):
+def test_a_checkpoint_has_the_same_contents_as_a_single_runs(jobs, as_population, as_single_runs):
     made = jobs([["seed=0"], ["seed=1"]], "callbacks=early_stopping", "scheduler=plateau", *SHORT)
-    together(made)
-    (alone, *_) = one_by_one(made)
+    as_population(made)
+    (single, *_) = as_single_runs(made)
     ours, theirs = (
-        torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (made[0].folder, alone)
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (made[0].folder, single)
     )
 
     def shape(value):
         if isinstance(value, dict):
-            return {str(key).replace(str(made[0].folder), str(alone)): shape(each) for key, each in value.items()}
+            return {str(key).replace(str(made[0].folder), str(single)): shape(each) for key, each in value.items()}
         return [shape(each) for each in value] if isinstance(value, list) else type(value)
 
     assert shape(ours) == shape(theirs)
@@ -167,12 +167,14 @@ def test_a_checkpoint_has_the_same_contents_as_a_single_runs(jobs, together, one
 
 
 @pytest.mark.slow
-def test_a_run_is_resumed_from_the_checkpoint_of_a_population(jobs, together, one_by_one, configured, tmp_path):
+def test_a_run_is_resumed_from_the_checkpoint_of_a_population(
+    jobs, as_population, as_single_runs, configured, tmp_path
+):
     settings = [["seed=0", "optimizer.lr=0.01"], ["seed=1", "optimizer.lr=0.1"]]
     made = jobs(settings, "optimizer=adam", *SHORT)
-    together(made)
+    as_population(made)
     longer = jobs(settings, "optimizer=adam", *SHORT, "trainer.max_epochs=15")
-    for job, alone, before in zip(longer, one_by_one(longer), made, strict=True):
+    for job, single, before in zip(longer, as_single_runs(longer), made, strict=True):
         config = configured(
             "logger=csv",
             "trainer=cpu",
@@ -186,16 +188,16 @@ def test_a_run_is_resumed_from_the_checkpoint_of_a_population(jobs, together, on
         folder = tmp_path / f"on{job.number}"
         folder.mkdir()
         Run(config, folder).train(standalone=False)
-        assert largest_difference(folder, alone) <= 1e-9
+        assert largest_difference(folder, single) <= 1e-9
 
 
 @pytest.mark.slow
-def test_a_diverging_run_does_not_affect_the_others(jobs, together):
+def test_a_diverging_run_does_not_affect_the_others(jobs, as_population):
     calm = [[f"seed={seed}"] for seed in range(16)]
     with_one = jobs([*calm[:7], ["seed=7", "optimizer.lr=1e6"], *calm[8:]], "trainer.max_epochs=3")
     without = jobs(calm, "trainer.max_epochs=3")
-    together(with_one)
-    together(without)
+    as_population(with_one)
+    as_population(without)
     assert result(with_one[7].folder)["status"] == "diverged"
     assert "training loss" in result(with_one[7].folder)["error"]
     for job, other in zip(with_one[:7] + with_one[8:], without[:7] + without[8:], strict=True):
@@ -205,10 +207,10 @@ def test_a_diverging_run_does_not_affect_the_others(jobs, together):
 
 
 @pytest.mark.slow
-def test_numbers_that_are_not_finite_stay_in_their_run(jobs, together):
+def test_numbers_that_are_not_finite_stay_in_their_run(jobs, as_population):
     settings = [["seed=0"], ["seed=1", "optimizer.lr=1e30"], ["seed=2"]]
     made = jobs(settings, "model.hidden_activation=relu", "data=wine", "trainer.max_epochs=4")
-    together(made)
+    as_population(made)
     assert [result(job.folder)["status"] for job in made] == ["finished", "diverged", "finished"]
     assert result(made[1].folder)["objective"]["value"] is None or math.isfinite(
         result(made[1].folder)["objective"]["value"]
@@ -218,7 +220,9 @@ def test_numbers_that_are_not_finite_stay_in_their_run(jobs, together):
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip", "continue"])
-def test_steps_that_are_not_finite_are_skipped_only_in_their_run(jobs, together, one_by_one, monkeypatch, policy):
+def test_steps_that_are_not_finite_are_skipped_only_in_their_run(
+    jobs, as_population, as_single_runs, monkeypatch, policy
+):
     # A row of the second run's data is infinite: of 124 rows, it is in one step of each epoch.
     original = Batches._batch
 
@@ -234,14 +238,14 @@ def test_steps_that_are_not_finite_are_skipped_only_in_their_run(jobs, together,
 
     monkeypatch.setattr(Batches, "_batch", spoilt)
     made = jobs([["seed=0"], ["seed=1"], ["seed=2"]], f"on_nan={policy}", "optimizer=adam", *SHORT, "report=false")
-    together(made)
-    for job, alone in zip(made, one_by_one(made), strict=True):
-        ours, theirs = result(job.folder), result(alone)
+    as_population(made)
+    for job, single in zip(made, as_single_runs(made), strict=True):
+        ours, theirs = result(job.folder), result(single)
         keys = ("status", "epochs", "steps", "skipped")
         assert [ours[key] for key in keys] == [theirs[key] for key in keys]
         assert (ours["error"] or "").split("; last good")[0] == (theirs["error"] or "").split("; last good")[0]
         if policy != "continue":
-            assert largest_difference(job.folder, alone) <= 1e-9
+            assert largest_difference(job.folder, single) <= 1e-9
             assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5, abs=1e-6)
     expected = {"stop": ("diverged", 1), "skip": ("finished", 12), "continue": ("diverged", 0)}[policy]
     assert (result(made[1].folder)["status"], result(made[1].folder)["skipped"]) == expected
@@ -249,7 +253,7 @@ def test_steps_that_are_not_finite_are_skipped_only_in_their_run(jobs, together,
         assert "the input is not finite (inf; learning rate" in result(made[1].folder)["error"]
 
 
-def test_a_wrong_gradient_of_one_run_ends_only_that_run(jobs, together, monkeypatch):
+def test_a_wrong_gradient_of_one_run_ends_only_that_run(jobs, as_population, monkeypatch):
     honest = backpropagation.backward
 
     def wrong_in_run_one(*arguments):
@@ -260,7 +264,7 @@ def test_a_wrong_gradient_of_one_run_ends_only_that_run(jobs, together, monkeypa
     monkeypatch.setattr(backpropagation, "backward", wrong_in_run_one)
     made = jobs([["seed=0"], ["seed=1"], ["seed=2"]], *SHORT)
     with pytest.raises(Exception, match=r"gradient of layers\.0\.weight at step 0"):
-        together(made)
+        as_population(made)
     assert [result(job.folder)["status"] for job in made[:2]] == ["finished", "failed"]
 
 
@@ -283,21 +287,21 @@ def test_a_population_that_does_not_fit_into_memory_is_split(jobs, monkeypatch):
 
 
 @pytest.mark.parametrize("logger", ["wandb", "tensorboard", "none"])
-def test_every_run_of_a_population_writes_metrics_csv_with_any_logger(jobs, together, logger):
+def test_every_run_of_a_population_writes_metrics_csv_with_any_logger(jobs, as_population, logger):
     plain, made = (
         jobs([["seed=0"], ["seed=1"]], *SHORT, "trainer.max_epochs=2", f"logger={each}") for each in ("csv", logger)
     )
-    together(plain)
-    together(made)
+    as_population(plain)
+    as_population(made)
     for job, other in zip(plain, made, strict=True):
         rows = (job.folder / "metrics.csv").read_text()
         assert len(rows.splitlines()) == 3
         assert (other.folder / "metrics.csv").read_text() == rows
 
 
-def test_the_batch_size_of_evaluation_is_bounded_by_the_number_of_runs(jobs, together):
+def test_the_batch_size_of_evaluation_is_bounded_by_the_number_of_runs(jobs, as_population):
     made = jobs([["seed=0"], ["seed=1"]], *SHORT, "trainer.max_epochs=1")
-    population = together(made)
+    population = as_population(made)
     assert rows_at_once(64, [64, 1024, 10]) == 128
     population.data.evaluation_batch = 10
     assert [len(batch.y) for batch in population.data.val_dataloader()] == [10, 10, 7]
@@ -305,11 +309,11 @@ def test_the_batch_size_of_evaluation_is_bounded_by_the_number_of_runs(jobs, tog
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_an_interrupted_population_is_resumed_bit_for_bit(jobs, together, optimizer, monkeypatch):
+def test_an_interrupted_population_is_resumed_bit_for_bit(jobs, as_population, optimizer, monkeypatch):
     settings = [[f"seed={seed}", f"optimizer.lr={lr}"] for seed, lr in itertools.product((0, 1), (0.01, 1e6))]
     shared = (f"optimizer={optimizer}", "scheduler=cosine", "callbacks=early_stopping", *SHORT)
     whole, cut = jobs(settings, *shared), jobs(settings, *shared)
-    together(whole)
+    as_population(whole)
 
     class CutError(Exception):
         pass
@@ -321,8 +325,8 @@ def test_an_interrupted_population_is_resumed_bit_for_bit(jobs, together, optimi
     with monkeypatch.context() as patched:
         patched.setattr(LightningMLP, "on_train_epoch_start", cut_off)
         with pytest.raises(CutError):
-            together(cut)
-    together(cut)
+            as_population(cut)
+    as_population(cut)
     for job, other in zip(whole, cut, strict=True):
         for which in ("best", "last"):
             assert largest_difference(other.folder, job.folder, which) == 0
@@ -333,12 +337,12 @@ def test_an_interrupted_population_is_resumed_bit_for_bit(jobs, together, optimi
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_compile(), reason="needs torch 2.15")
-def test_a_compiled_population_equals_the_eager_one(jobs, together):
+def test_a_compiled_population_equals_the_eager_one(jobs, as_population):
     for optimizer, settings in (("sgd", SGD), ("adam", ADAM)):
         eager, compiled = (
             jobs(settings[:4], f"optimizer={optimizer}", *SHORT, f"compile={c}") for c in ("false", "true")
         )
-        together(eager)
-        together(compiled)
+        as_population(eager)
+        as_population(compiled)
         for job, other in zip(eager, compiled, strict=True):
             assert largest_difference(other.folder, job.folder) <= 1e-9

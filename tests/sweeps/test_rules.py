@@ -28,11 +28,11 @@ def test_a_population_whose_rule_fails_leaves_the_epochs_and_the_best_checkpoint
 
 
 @pytest.mark.parametrize("rule", [*RULES, OWN])
-def test_each_run_of_a_population_equals_the_single_run(jobs, together, one_by_one, rule):
+def test_each_run_of_a_population_equals_the_single_run(jobs, as_population, as_single_runs, rule):
     made = jobs([[f"seed={seed}", f"optimizer.lr={lr}"] for seed, lr in ((0, 0.1), (1, 0.05), (2, 0.1))],
                 *given(rule), "trainer.precision=64-true", "optimizer.weight_decay=1e-3")  # fmt: skip
-    together(made)
-    for job, folder in zip(made, one_by_one(made), strict=True):
+    as_population(made)
+    for job, folder in zip(made, as_single_runs(made), strict=True):
         assert largest_difference(job.folder, folder) < 1e-9
         assert largest_difference(job.folder, folder, "best") < 1e-9
         ours, theirs = rows(job.folder), rows(folder)

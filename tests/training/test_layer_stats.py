@@ -77,12 +77,12 @@ def test_each_run_of_a_population_has_its_own_statistics():
     found = layer_quantities(model, "cross_entropy", {}, Batch(x, y))
     metrics, spread = layer_stats(model, found), histograms(found)
     for run in range(4):
-        alone = MLP([3, 5, 2], "tanh", "softmax")
+        single = MLP([3, 5, 2], "tanh", "softmax")
         with torch.no_grad():
-            for own, all_ in zip(alone.parameters(), model.parameters(), strict=True):
-                own.copy_(all_[run])
-        of_run = layer_quantities(alone, "cross_entropy", {}, Batch(x, y))
-        for name, value in layer_stats(alone, of_run).items():
+            for own, stacked in zip(single.parameters(), model.parameters(), strict=True):
+                own.copy_(stacked[run])
+        of_run = layer_quantities(single, "cross_entropy", {}, Batch(x, y))
+        for name, value in layer_stats(single, of_run).items():
             torch.testing.assert_close(metrics[name][run], value)
         for name, each in histograms(of_run).items():
             assert each[0].counts == spread[name][run].counts

@@ -61,11 +61,11 @@ def test_predict_works_with_and_without_targets_and_validate_logs_metrics():
     given, data = module(), rows()
     (found,) = trainer().validate(given, DataLoader(data, batch_size=16), verbose=False)
     assert found["val/acc"] == pytest.approx(accuracy_score(data.tensors[1], given(data.tensors[0]).argmax(-1)))
-    for alone in (
+    for inputs in (
         DataLoader(TensorDataset(data.tensors[0]), batch_size=16),
         DataLoader(data.tensors[0], batch_size=16),
     ):
-        assert trainer().predict(given, alone)[0].keys() == {"prediction", "probabilities"}
+        assert trainer().predict(given, inputs)[0].keys() == {"prediction", "probabilities"}
 
 
 @pytest.mark.parametrize(("policy", "epochs"), [("stop", 1), ("skip", 3)])
@@ -274,15 +274,15 @@ def test_several_runs_are_trained_at_once_with_one_backward_pass_for_all(monkeyp
     original = backpropagation.backward
     data = rows(48)
     settings = [{"name": "sgd", "lr": lr, "momentum": 0.9} for lr in (0.01, 0.1, 0.5)]
-    together = LightningMLP([6, 8, 3], runs=3, seed=[0, 1, 2], optimizer=settings)
+    population = LightningMLP([6, 8, 3], runs=3, seed=[0, 1, 2], optimizer=settings)
     with monkeypatch.context() as patched:
         patched.setattr(backpropagation, "backward", lambda *a: called.append(1) or original(*a))
-        trainer().fit(together, DataLoader(data, batch_size=16))
+        trainer().fit(population, DataLoader(data, batch_size=16))
     assert len(called) == 2 * 3
     for run, one in enumerate(settings):
-        alone = LightningMLP([6, 8, 3], seed=run, optimizer=one)
-        trainer().fit(alone, DataLoader(data, batch_size=16))
-        for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+        single = LightningMLP([6, 8, 3], seed=run, optimizer=one)
+        trainer().fit(single, DataLoader(data, batch_size=16))
+        for ours, theirs in zip(population.parameters(), single.parameters(), strict=True):
             torch.testing.assert_close(ours[run], theirs, rtol=1e-5, atol=1e-6)
 
 

@@ -65,13 +65,13 @@ def test_augmented_images_are_those_of_a_single_process():
     x = torch.randint(256, (10, 3 * 28 * 28), dtype=torch.uint8)
     rows = Rows(torch.arange(10), x, torch.arange(10))
     data = Dataset({"train": rows}, DatasetInfo(3 * 28 * 28, 10, image_shape=(3, 28, 28)), [])
-    alone, first, second = (
+    single, first, second = (
         Batches(rows, data, 4, place, shuffle_seed=1, augmentation="shift")
         for place in (Place(), Place(rank=0, processes=2), Place(rank=1, processes=2))
     )
-    for whole, *parts in zip(alone, first, second, strict=True):
-        assert torch.equal(whole.x[::2], parts[0].x)
-        assert torch.equal(whole.x[1::2], parts[1].x)
+    for full, *parts in zip(single, first, second, strict=True):
+        assert torch.equal(full.x[::2], parts[0].x)
+        assert torch.equal(full.x[1::2], parts[1].x)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class Outcome:
 
     @property
     def needs_error_analysis(self) -> bool:
-        """Whether plots, a report or W&B media are wanted, which show single samples of the test split."""
+        """Whether plots, a report or W&B media are enabled, which show single samples of the test split."""
         return self._logs_media or self._wants(self.config.plots) or self._wants(self.config.report)
 
     def write_error_analysis(self, module: LightningMLP, data: RunData) -> None:
@@ -82,7 +82,7 @@ class Outcome:
             draw_plots(self.rows, analysis, self.folder / "plots")
 
     def leave(self, status: Status, error: str | None, **fields: Any) -> Result:
-        """End the W&B run, write result.json, and make the report if one is wanted.
+        """End the W&B run, write result.json, and write the report if it is enabled.
 
         Args:
             status: how the run ended.
