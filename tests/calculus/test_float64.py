@@ -53,9 +53,9 @@ def test_the_audits_reference_is_computed_where_there_is_float64(no_float64, par
     with NoFloat64():
         exact = audit.autograd_gradients(model, "cross_entropy", parameters, batch, theta, dtype=torch.float64)
         assert {(each.device.type, each.dtype) for each in exact} == {("meta", torch.float64)}
-        own = audit.autograd_gradients(model, "cross_entropy", parameters, batch, theta)
-        assert {(each.device.type, each.dtype) for each in own} == {("cpu", torch.float32)}
-        for found, right in zip(own, exact, strict=True):
+        in_float32 = audit.autograd_gradients(model, "cross_entropy", parameters, batch, theta)
+        assert {(each.device.type, each.dtype) for each in in_float32} == {("cpu", torch.float32)}
+        for found, right in zip(in_float32, exact, strict=True):
             assert audit._relative_error(found, right).device.type == "meta"
 
 

@@ -76,8 +76,8 @@ def test_a_batch_without_the_run_axis_is_shared_by_all_runs():
     x, y = batch("cross_entropy", None)
     x.requires_grad_()
     found = torch.autograd.grad(model.loss(x, y, "cross_entropy").sum(), [x, *model.parameters()])
-    own = x.detach().expand(3, B, D).clone().requires_grad_()
-    each = torch.autograd.grad(model.loss(own, y.expand(3, B), "cross_entropy").sum(), [own, *model.parameters()])
+    copies = x.detach().expand(3, B, D).clone().requires_grad_()
+    each = torch.autograd.grad(model.loss(copies, y.expand(3, B), "cross_entropy").sum(), [copies, *model.parameters()])
     torch.testing.assert_close(found[0], each[0].sum(0))
     torch.testing.assert_close(found[1:], each[1:])
 

@@ -113,9 +113,9 @@ def combinations_of(name: str) -> list[Combination]:
     """The combinations whose gradients a function affects: those of its table entry, else a few of each kind."""
     entries = (*activations.ACTIVATIONS, *losses.LOSSES)
     entry = max((each for each in entries if each in name), key=len, default="")
-    own = [each for each in ALL if entry in (each.hidden, each.output, each.loss)]
+    affected = [each for each in ALL if entry in (each.hidden, each.output, each.loss)]
     kinds: dict[tuple[object, ...], Combination] = {}
-    for each in own or ALL:
+    for each in affected or ALL:
         kinds.setdefault(("hidden", each.hidden, each.layers), each)
         kinds.setdefault(("output", each.output, each.variant), each)
         kinds.setdefault(("shape", each.layers, each.runs, each.variant), each)

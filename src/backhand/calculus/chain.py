@@ -191,13 +191,10 @@ def backward_steps(criterion: Criterion, class_weight: Tensor | None, activation
         shape, units, saved = f"(B, {layer.units})", layer.units, a if g.reads == "a" else z
         dL_da, prime = f"∂L/∂{a}", f"{layer.g}′({z})"
         if layer.is_last:
-            derivative = partial(loss.derivative, **criterion.parameters(class_weight))
-            why, product = "The loss's own derivative", dL_da
-            found.append(
-                Step(
-                    layer.upstream, dL_da, loss.text_derivative, shape, why, (a, "y"), derivative, loss.latex_derivative
-                )
-            )
+            rule = partial(loss.derivative, **criterion.parameters(class_weight))
+            why, product = "The derivative of the loss", dL_da
+            text, in_latex = loss.text_derivative, loss.latex_derivative
+            found.append(Step(layer.upstream, dL_da, text, shape, why, (a, "y"), rule, in_latex))
         else:
             above = layer.above
             why, product = f"{above.z} depends on {a} through {above.W}", f"{above.symbol} · {above.W}ᵀ"

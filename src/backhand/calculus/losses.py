@@ -328,18 +328,18 @@ def check_parameters(loss: str, parameters: Mapping[str, Any], outputs: int) -> 
     Raises:
         UserError: one line with the parameter and what is allowed.
     """
-    own = LOSSES[loss].parameters
+    settings = LOSSES[loss].parameters
     for name, value in parameters.items():
-        if name not in own:
+        if name not in settings:
             owners = " or ".join(each for each, entry in LOSSES.items() if name in entry.parameters)
-            has = f"it belongs to {owners}" if owners else f"it has {', '.join(own) or 'none'}"
+            has = f"it belongs to {owners}" if owners else f"it has {', '.join(settings) or 'none'}"
             raise UserError(f"{name}: the loss {loss} has no such parameter; {has}")
         if hasattr(value, "shape"):
-            if tuple(value.shape) not in (((outputs,), ()) if own[name].per_output else ((),)):
+            if tuple(value.shape) not in (((outputs,), ()) if settings[name].per_output else ((),)):
                 raise UserError(f"{name}: has the shape {tuple(value.shape)}; it must be ({outputs},)")
             continue
-        numbers = list(value) if own[name].per_output and isinstance(value, Sequence) else [value]
-        if not all(isinstance(number, int | float) and own[name].allows(number) for number in numbers):
-            raise UserError(f"{name}={value}: must be {own[name].allowed}")
+        numbers = list(value) if settings[name].per_output and isinstance(value, Sequence) else [value]
+        if not all(isinstance(number, int | float) and settings[name].allows(number) for number in numbers):
+            raise UserError(f"{name}={value}: must be {settings[name].allowed}")
         if isinstance(value, list | tuple) and len(numbers) != outputs:
             raise UserError(f"{name}={value}: has {len(numbers)} numbers for {outputs} outputs")

@@ -174,7 +174,7 @@ class MLP(nn.Module):
                 each output (…, B, C).
             loss: a key of `LOSSES`.
             sample_weight: how much each sample counts (…, B); the loss is then a weighted mean over the samples.
-            parameters: the loss's own, `label_smoothing` and `class_weight` (C,) of `cross_entropy`, `pos_weight`, a
+            parameters: those of the loss: `label_smoothing` and `class_weight` (C,) of `cross_entropy`, `pos_weight`, a
                 number or (C,), of `binary_cross_entropy`, `huber_delta` of `huber`; None is the default.
 
         Raises:

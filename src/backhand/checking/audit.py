@@ -180,10 +180,10 @@ class Audit(Callback):
         rounding: dict[str, Tensor] = {}
         if any(bool((each[judged] > self.warn).any()) for each in errors.values()):
             with trainer.precision_plugin.train_step_context():
-                own = autograd_gradients(*of_loss)
+                in_own_precision = autograd_gradients(*of_loss)
             rounding = {
                 name: _relative_error(each, right, has_run_axis).cpu()
-                for name, each, right in zip(names, own, exact, strict=True)
+                for name, each, right in zip(names, in_own_precision, exact, strict=True)
             }
         if has_run_axis or bool(judged):
             for name, each in errors.items():  # the epoch's largest
