@@ -74,7 +74,7 @@ class Trial:
         except Exception as error:  # whatever a function of the user's raises
             raise UserError(f"{layer.where}: {type(error).__name__}: {error}") from error
         if not (all(map(torch.equal, (delta, W, slope, delta_O, z), given)) and layer.is_untouched):
-            raise UserError(f"{layer.where}: the rule changes what it is given; it must return a tensor of its own")
+            raise UserError(f"{layer.where}: the rule changes its arguments; it must return a new tensor")
         if not bool(check_delta(returned, delta, z, layer).isfinite().all()):
             raise UserError(f"{layer.where}: the rule returned a δ that is not finite")
         return returned.detach().clone(), layer.found, layer
