@@ -33,6 +33,6 @@ def test_the_notebook_runs_and_prints_the_lines_of_tutorial_md(tmp_path, monkeyp
         "Right, for L = 1/B Σ the loss of each sample.",
         "gradients audited",
         "It is not the gradient.",
-        "minus model.gradient=hand, by seed",
+        "difference from model.gradient=hand, paired by seed",
     ):
         assert line in shown, shown

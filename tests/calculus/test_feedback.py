@@ -324,5 +324,5 @@ def test_a_rule_may_use_the_random_numbers_of_torch(runs: int | None, generator:
     ],
 )
 def test_a_rule_that_changes_its_arguments_is_refused(change: Callable[..., Tensor]) -> None:
-    with pytest.raises(UserError, match="hidden layer 0: the rule changes what it is given; it must return a tensor"):
+    with pytest.raises(UserError, match="hidden layer 0: the rule changes its arguments; it must return a new tensor"):
         MLP(SIZES, gradient=change)

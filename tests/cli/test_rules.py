@@ -162,6 +162,6 @@ def test_a_sweep_over_rules_ends_with_means_and_differences_by_seed(command, tmp
     records = [json.loads((tmp_path / "sweep" / str(job) / "result.json").read_text()) for job in range(9)]
     assert [each["population"] for each in records] == [3] * 9
     assert [each["metrics"] for each in records[3:6]] == [each["metrics"] for each in records[6:]]
-    assert "minus model.gradient=hand, by seed" in " ".join(done.stdout.split())
+    assert "difference from model.gradient=hand, paired by seed" in " ".join(done.stdout.split())
     assert records[0]["audit"].keys() >= {"worst"}
     assert records[3]["audit"].keys() == {"times", "angle"}

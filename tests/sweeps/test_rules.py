@@ -9,7 +9,9 @@ from backhand.calculus.feedback import RULES
 from backhand.errors import UserError
 
 
-def test_a_population_whose_rule_fails_leaves_the_epochs_and_the_best_checkpoint_of_each_run(jobs, together, tmp_path):
+def test_a_population_whose_rule_fails_leaves_the_epochs_and_the_best_checkpoint_of_each_run(
+    jobs, as_population, tmp_path
+):
     rule = (
         "calls = []\n\n\ndef mine(delta, W, slope, layer):\n    calls.append(0)\n    assert len(calls) < 200, 'late'\n"
     )
@@ -17,7 +19,7 @@ def test_a_population_whose_rule_fails_leaves_the_epochs_and_the_best_checkpoint
     gradient = f"model.gradient={tmp_path}/own.py:mine"
     made = jobs([["seed=0"], ["seed=1"]], gradient, "model.hidden=[8]", "trainer.max_epochs=20")
     with pytest.raises(UserError, match="hidden layer 0: AssertionError: late"):
-        together(made)
+        as_population(made)
     known = result(made[0].folder)
     assert known["status"] == "failed"
     assert known["error"].startswith(f"{gradient}: hidden layer 0: AssertionError: late")

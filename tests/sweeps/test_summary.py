@@ -103,7 +103,7 @@ def test_over_seeds_the_table_has_means_with_intervals_and_no_single_run(summary
     by_seed = found["relu"] - found["tanh"]
     half = stats.ttest_1samp(by_seed, 0).confidence_interval(0.95).high - by_seed.mean()
     assert difference == ["relu", "10", f"{by_seed.mean():.4g} ± {half:.4g}"]
-    assert "minus model.hidden_activation=tanh, by seed: mean ± 95 % interval" in " ".join(out.split())
+    assert "difference from model.hidden_activation=tanh, paired by seed: mean ± 95 % interval" in " ".join(out.split())
     for line, (name, values) in zip(means, found.items(), strict=True):
         half = stats.ttest_1samp(values, 0).confidence_interval(0.95).high - values.mean()
         assert line == [name, "10", "0", f"{values.mean():.4g} ± {half:.4g}"]

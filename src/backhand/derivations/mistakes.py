@@ -51,7 +51,7 @@ INCOMPLETE: dict[str, tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], str],
     "gelu": (("Φ({z})", lambda z, a: torch.special.ndtr(z), "the second term of the product rule is missing"),),
 }
 # Of the penalty's mistakes, which the diagnosis puts into words, for only it knows what is expected.
-PENALTY, PENALISED_BIAS = "weight decay inside", "bias penalised"
+PENALTY, PENALISED_BIAS = "weight decay added", "bias penalised"
 # Of what all gradients have in common and should not.
 COMMON_FACTOR = "common factor"
 UPDATED = "weight already updated"

@@ -141,7 +141,7 @@ def _print_differences(settings: Any, found: Any, top: int) -> None:
             f"{_written(name, mean)} ± {_written(name, high - mean)}"
             for mean, high in zip(best[name], best[f"{name} high"], strict=True)
         ]
-    _print(f"minus {first}, by seed: mean ± 95 % interval", keys, rows)
+    _print(f"difference from {first}, paired by seed: mean ± 95 % interval", keys, rows)
 
 
 def _print_runs(outcomes: Sequence[JobOutcome], settings: Any, found: Any, top: int) -> None:
