@@ -43,7 +43,9 @@ class Trial:
         before = self._random_states()
         delta, found, layer = self._call(i)
         if taken := [name for name in found if hasattr(torch.nn.Module(), name) or name == "names"]:
-            raise UserError(f"{layer.where}: {taken[0]}: torch.nn.Module has an attribute of that name; rename the tensor")
+            raise UserError(
+                f"{layer.where}: {taken[0]}: torch.nn.Module has an attribute of that name; rename the tensor"
+            )
         after = self._random_states()
         self._call(i, scale=0.5)
         self._set_random_states(before)
