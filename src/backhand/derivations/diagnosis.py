@@ -250,11 +250,11 @@ def _lines(question: _Question, layer: Layer, quantity: str, paths: Paths, with_
             lines += [(AGAIN, ratio / size, torch.ones_like(ratio), lines[0][3]) for size in question.case.means]
         lines += [_line(question, layer, quantity, paths, each) for each in (mistakes if with_mistakes else ())]
     names, ratios, amounts, fits = zip(*lines, strict=True)
-    kept = [i for i, each in enumerate(fits) if i == 0 or bool(each.any())]
+    possible = [i for i, each in enumerate(fits) if i == 0 or bool(each.any())]
     return _Lines(
-        [names[i] for i in kept],
-        torch.stack([ratios[i].where(fits[i], torch.nan) for i in kept]),
-        torch.stack([amounts[i] for i in kept]),
+        [names[i] for i in possible],
+        torch.stack([ratios[i].where(fits[i], torch.nan) for i in possible]),
+        torch.stack([amounts[i] for i in possible]),
     )
 
 

@@ -44,7 +44,7 @@ class Source:
         tree: all of it.
         functions: each function's definition by its name, a method's as `Class.method`.
         classes: each class's definition.
-        kept: the statements that are executed when it is loaded.
+        executed: the statements that are executed when it is loaded.
         failed: what a name is missing for, by name: the import or the constant that could not be executed.
         skipped: the line of each name that is assigned by a statement that is not executed.
     """
@@ -53,7 +53,7 @@ class Source:
     tree: ast.Module
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
-    kept: list[tuple[list[str], Any]] = field(default_factory=list)
+    executed: list[tuple[list[str], Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
 
@@ -107,7 +107,7 @@ def read(path: Path) -> Source:
         _note_definitions(source, node)
     modules = _imported(tree) | dict.fromkeys(source.classes, "numpy")  # an object of the file's own is a constant, too
     for node in tree.body:
-        _keep(source, node, modules)
+        _note_statement(source, node, modules)
     return source
 
 
@@ -116,7 +116,7 @@ def fresh(source: Source) -> dict[str, Any]:
     module = ModuleType(source.module_name)
     module.__file__ = str(source.path)
     sys.modules[source.module_name] = module  # dataclasses and pickle look their module up
-    for names, code in source.kept:
+    for names, code in source.executed:
         try:
             exec(code, module.__dict__)
         except (Exception, SystemExit) as error:
@@ -189,7 +189,7 @@ def _notebook(path: Path, text: str) -> str:
         codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError) as error:
         raise RefusedError(f"{path}: is no notebook: {said(error)}") from None
-    kept = []
+    used = []
     for code in codes:
         if code.lstrip().startswith("%%"):
             continue  # another language, or a timing of what is of no interest
@@ -201,8 +201,8 @@ def _notebook(path: Path, text: str) -> str:
             raise RefusedError(
                 f"{path}: cell {codes.index(code) + 1}, line {error.lineno}: syntax error: {error.msg}"
             ) from None
-        kept.append(cell)
-    return "\n".join(kept)
+        used.append(cell)
+    return "\n".join(used)
 
 
 def _note_definitions(source: Source, node: ast.stmt) -> None:
@@ -215,16 +215,16 @@ def _note_definitions(source: Source, node: ast.stmt) -> None:
                 source.functions[f"{node.name}.{inner.name}"] = inner
 
 
-def _keep(source: Source, node: ast.stmt, modules: dict[str, str]) -> None:
-    """Keep the statement if it is an import, a definition or a constant; note the names of those that are not."""
+def _note_statement(source: Source, node: ast.stmt, modules: dict[str, str]) -> None:
+    """Note the statement as executed if it is an import, a definition or a constant, else its names as skipped."""
     names = sorted(_assigned(node))
-    if _is_kept(node, modules):
-        source.kept.append((names, compile(ast.Module([node], []), str(source.path), "exec")))
+    if _is_executed(node, modules):
+        source.executed.append((names, compile(ast.Module([node], []), str(source.path), "exec")))
     else:
         source.skipped |= dict.fromkeys(names, node.lineno)
 
 
-def _is_kept(node: ast.stmt, modules: dict[str, str]) -> bool:
+def _is_executed(node: ast.stmt, modules: dict[str, str]) -> bool:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return True
@@ -233,11 +233,11 @@ def _is_kept(node: ast.stmt, modules: dict[str, str]) -> bool:
         case ast.AnnAssign(value=value):
             return value is None or _is_constant(value, modules)
         case ast.Try():
-            return all(_is_kept(inner, modules) or isinstance(inner, ast.Pass) for inner in _bodies(node))
+            return all(_is_executed(inner, modules) or isinstance(inner, ast.Pass) for inner in _bodies(node))
         case ast.If(test=test):
             return "__name__" not in ast.unparse(test) and (
                 _is_constant(test, modules)
-                and all(_is_kept(inner, modules) or isinstance(inner, ast.Pass) for inner in _bodies(node))
+                and all(_is_executed(inner, modules) or isinstance(inner, ast.Pass) for inner in _bodies(node))
             )
     return False
 

@@ -241,7 +241,7 @@ def measure(
     noise = 50 * rounding * float(np.abs(base).max(initial=0)) / step
     h = step * np.maximum(1.0, np.abs(x.ravel()[entries]))
     groups = [entries] if elementwise else entries.reshape(-1, 1)
-    columns, kept = [], []
+    columns, followed = [], []
     for group, steps in zip(groups, [h] if elementwise else h, strict=True):
         at = {}
         for factor in (-1, -0.5, 0.5, 1):
@@ -255,13 +255,13 @@ def measure(
             wide, narrow = (at[1] - at[-1]) / (2 * steps), (at[0.5] - at[-0.5]) / steps
             sides = (at[0.5] - base) / (steps / 2) - (base - at[-0.5]) / (steps / 2)
             columns.append(((4 * narrow - wide) / 3, np.abs(wide - narrow), np.abs(sides)))
-            kept += list(group)
+            followed += list(group)
     slopes, differ, sides = np.array(columns).reshape(-1, 3, base.size).transpose(1, 0, 2)
     size = np.maximum(np.abs(slopes), 1e-3) if elementwise else np.abs(slopes).max(initial=0)
     may_differ *= 10 if elementwise else 1
     good = (differ <= may_differ * size + noise) & (sides <= 0.02 * size + noise)
     good = good.ravel() if elementwise else good.all(1)
-    entries = np.array(kept, dtype=int)[good]
+    entries = np.array(followed, dtype=int)[good]
     found = trial.returned.gradients.get(name)
     fitted = None if found is None else fit(found, x.shape, operation.is_function)
     fitted = None if fitted is None else fitted.ravel()[entries]

@@ -148,9 +148,9 @@ def _confirmed(paths: Paths, before: Paths, layer: Layer, found: Mapping[str, Te
     for quantity in returned:
         value = some[quantity] if quantity == layer.delta else altered(some, quantity)
         fits |= proportion(found[quantity], value, tolerance)[1]
-    kept = torch.ones(len(counts), dtype=torch.bool)
-    kept[doubtful[~fits]] = False
-    return paths.take(kept.nonzero().flatten())
+    is_possible = torch.ones(len(counts), dtype=torch.bool)
+    is_possible[doubtful[~fits]] = False
+    return paths.take(is_possible.nonzero().flatten())
 
 
 def _step(paths: Paths, layer: Layer, step: str, mistakes: Sequence[Mistake], at_once: int) -> Paths:
@@ -264,10 +264,10 @@ def _distinct(paths: Paths, layer: Layer) -> Paths:
     parents, delta = paths.parent.tolist(), paths[layer.delta].flatten(1)
     weights = torch.linspace(1, 2, delta.shape[1], dtype=delta.dtype).sin()
     signatures = (delta @ weights).tolist()
-    kept: dict[tuple[int, str, int], int] = {}
+    representatives: dict[tuple[int, str, int], int] = {}
     same: dict[int, list[Mistake]] = {}
     for i in order:
-        first = kept.setdefault((parents[i], f"{signatures[i]:.9e}", len(paths.own[i])), i)
+        first = representatives.setdefault((parents[i], f"{signatures[i]:.9e}", len(paths.own[i])), i)
         made, others = paths.made[first], paths.made[i]
         if first != i and made and len(made) == len(others) and made[:-1] == others[:-1]:
             same.setdefault(first, []).append(others[-1].mistake)
@@ -278,7 +278,7 @@ def _distinct(paths: Paths, layer: Layer) -> Paths:
             for i, made in enumerate(paths.made)
         ],
     )
-    return paths.take(list(kept.values()))
+    return paths.take(list(representatives.values()))
 
 
 def cost(made: Sequence[Made]) -> tuple[float, int]:

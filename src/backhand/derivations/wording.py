@@ -51,11 +51,11 @@ class Words:
     def line(self, quantity: str) -> str:
         """Their own line that computes the quantity, with its number; empty where it cannot be told."""
         token = self._token(quantity)
-        wanted = {name for name in (self.names.get(token), self.labels.get(quantity)) if name}
+        spelled = {name for name in (self.names.get(token), self.labels.get(quantity)) if name}
         found = ""
         for scope in self._scopes():
             for node in ast.walk(scope):
-                if isinstance(node, ast.Assign | ast.AugAssign) and any(map(wanted.__contains__, _targets(node))):
+                if isinstance(node, ast.Assign | ast.AugAssign) and any(map(spelled.__contains__, _targets(node))):
                     text = " ".join(ast.unparse(node).split())
                     path = self.question.source.path
                     where = f"{path.name}:{node.lineno}: " if path.suffix == ".py" else ""
