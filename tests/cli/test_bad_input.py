@@ -94,7 +94,7 @@ MISSPELT = [
 VALUES = [
     Case(["model.hidden_activation=tahn"], "did you mean tanh"),
     Case(["model.hidden_activation=[tanh,tahn]", "model.hidden=[8,8]"], "did you mean tanh"),
-    Case(["model.hidden_activation=[tanh,relu]"], "has 2 names for 1 hidden layers"),
+    Case(["model.hidden_activation=[tanh,relu]"], "has 2 names for 1 hidden layer;"),
     Case(["model.hidden_activation=[[tanh]]"], "must be a name, or a list with one name for each hidden layer"),
     Case(["model.hidden_activation=3"], "must be a name"),
     Case(
@@ -202,7 +202,7 @@ VALUES = [
     Case(["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0: must be at least 1"),
     Case(["-m", "seed=range(10001)"], "seed=range(10001): makes more than 10000 jobs, the limit of a sweep"),
     Case(["-m", "seed=range(100)", "optimizer.lr=range(1,102)"], "makes more than 10000 jobs"),
-    Case(["seed=1", "-m", "optimizer.lr=1,2"], "optimizer.lr=1,2: is between flags and settings"),
+    Case(["seed=1", "-m", "optimizer.lr=1,2"], "optimizer.lr=1,2: a flag stands between the settings"),
     Case(["tags=[[1]]"], "tags=[[1]]: must be a name"),
     Case(["tags=[{a:1}]"], "tags=[{'a': 1}]: must be a name"),
     Case(["imports=[null]"], "imports[0]=null: needs a value"),
@@ -292,7 +292,7 @@ HYDRA = [
     Case(["-m", "hydra/launcher=population", "+hydra.launcher.foo=3", "seed=0,1"], "hydra.launcher.foo: no such key"),
     Case(["-m", "search=optuna", "hydra.sweeper.params={optimizer.lr:range(1,3)}"], "must be a string, as in"),
     *(
-        Case([f"~{name}"], f"~{name}: cannot be deleted; give it another value, or null")
+        Case([f"~{name}"], f"~{name}: cannot be deleted; give it another value")
         for name in (
             "seed",
             "model.hidden",

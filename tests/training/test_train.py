@@ -374,6 +374,14 @@ def test_what_lightning_refuses_after_loading_the_data_is_one_line(trained):
         trained("data=wine", "trainer.limit_val_batches=0.5")
 
 
+@pytest.mark.parametrize("batches", ["true", "2"])
+def test_a_fast_dev_run_finishes_with_a_report_and_without_curves(trained, batches):
+    folder = trained("data=wine", f"trainer.fast_dev_run={batches}", "plots=true", "report=true")
+    assert result(folder)["status"] == "finished"
+    assert (folder / "report.html").is_file()
+    assert not (folder / "plots" / "curves.png").exists()
+
+
 @pytest.mark.parametrize("fast", ["true", "false"])
 def test_a_run_ends_its_wandb_run(trained, fast):
     # In a `fast_dev_run` Lightning replaces the run's loggers.

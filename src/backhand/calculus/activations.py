@@ -321,6 +321,6 @@ def check_hidden_activation(given: str | Sequence[str], layers: int) -> None:
         check_choice("hidden_activation", name, hidden_activations())
     if not isinstance(given, str) and len(names) != layers:
         raise UserError(
-            f"hidden_activation=[{','.join(names)}]: has {len(names)} names for {layers} hidden layers; give one for "
-            "each layer, or a single name for all"
+            f"hidden_activation=[{','.join(names)}]: has {len(names)} names for {layers} hidden "
+            f"layer{'s' * (layers != 1)}; give one for each layer, or a single name for all"
         )

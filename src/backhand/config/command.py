@@ -115,7 +115,7 @@ class _Flags(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         behind = message.removeprefix("unrecognized arguments: ")
         if behind != message and not behind.startswith("-"):
-            raise UserError(f"{behind}: is between flags and settings; put all flags first")
+            raise UserError(f"{behind}: a flag stands between the settings; put all flags first")
         raise UserError(f"{message}; the flags are in --help")
 
 
@@ -157,7 +157,7 @@ def _check_override(override: Override, is_run: bool) -> None:
     """Refuse `data=null`, `data=[true]`, `~seed`, and `search=optuna` without -m."""
     name, value = override.key_or_group, override.value()
     if override.is_delete() and name not in OPTIONAL_GROUPS:
-        raise UserError(f"{override.input_line}: cannot be deleted; give it another value, or null")
+        raise UserError(f"{override.input_line}: cannot be deleted; give it another value")
     if is_run and re.fullmatch(r"search|hydra[/.](launcher|sweep(er)?)(\..+)?", name):
         raise UserError(f"{override.input_line}: is only for sweeps; add -m")
     if name not in GROUPS or override.is_sweep_override() or (name in OPTIONAL_GROUPS and value is None):

@@ -63,9 +63,13 @@ def analyse(module: LightningMLP, data: RunData) -> ErrorAnalysis:
 
 
 def draw_plots(rows: Sequence[Mapping[str, float]], analysis: ErrorAnalysis, folder: Path) -> None:
-    """Write curves.png, and confusion.png (classes) or predictions.png (a number)."""
+    """Write curves.png, and confusion.png (classes) or predictions.png (a number).
+
+    Without rows, as after `trainer.fast_dev_run`, for which Lightning logs nothing, there are no curves.
+    """
     folder.mkdir(exist_ok=True)
-    plots.curves(rows, folder / "curves.png")
+    if rows:
+        plots.curves(rows, folder / "curves.png")
     if analysis.classes is not None and analysis.confusion is not None:
         plots.confusion(analysis.confusion, analysis.classes, folder / "confusion.png")
     if analysis.scatter is not None:
