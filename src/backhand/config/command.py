@@ -112,10 +112,18 @@ class _Flags(argparse.ArgumentParser):
         about = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
         self.add_argument("--info", "-i", nargs="?", const="all", choices=about)
 
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The flags; argparse takes settings only from one side of a flag."""
+        flags, behind = self.parse_known_args(arguments)
+        if behind and not behind[0].startswith("-"):
+            after = arguments[arguments.index(flags.overrides[0]) :]
+            flag = next(each.partition("=")[0] for each in after if each.startswith("-"))
+            raise UserError(f"{flag}: stands between settings; put all flags first")
+        if behind:
+            self.error(f"unrecognized arguments: {' '.join(behind)}")
+        return flags
+
     def error(self, message: str) -> NoReturn:
-        behind = message.removeprefix("unrecognized arguments: ")
-        if behind != message and not behind.startswith("-"):
-            raise UserError(f"{behind}: a flag stands between the settings; put all flags first")
         raise UserError(f"{message}; the flags are in --help")
 
 
@@ -126,7 +134,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
         UserError: a flag or a setting is wrong.
         hydra.errors.OverrideParseException: a setting is not key=value.
     """
-    flags = _Flags().parse_args(arguments)
+    flags = _Flags().parse(arguments)
     if flags.experimental_rerun is not None:
         raise UserError("--experimental-rerun: unpickles a file, which can run code; repeat .hydra/overrides.yaml")
     if flags.config_path is not None:
