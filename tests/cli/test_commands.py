@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def test_help_shows_the_groups_their_choices_every_key_with_its_meaning_and_five
 def test_tab_completion_knows_the_choices(cold_command):
     result = cold_command("train.py", "-sc", "query=bash", COMP_LINE="python train.py data=d", COMP_POINT="22")
     assert set(result.stdout.split()) == {"data=diabetes", "data=digits"}
+
+
+def test_the_version_is_that_of_this_package(command_here):
+    result = command_here("train.py", "--version")
+    assert (result.returncode, result.stdout) == (0, f"backhand {version('backhand')}\n")
 
 
 def test_evaluate_help(cold_command):

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from backhand import __version__
 from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, one_line
@@ -97,13 +98,14 @@ def _startup_error(error: Exception, arguments: Sequence[str]) -> Exception | No
 
 
 class _Flags(argparse.ArgumentParser):
-    """Hydra's flags, as in `--hydra-help`."""
+    """Hydra's flags, as in `--hydra-help`; `--version` prints the version of this package instead of Hydra's."""
 
     def __init__(self) -> None:
         super().__init__(add_help=False)
         self.add_argument("overrides", nargs="*")
-        for flags in ("--help -h", "--hydra-help", "--version", "--resolve", "--run -r", "--multirun -m"):
+        for flags in ("--help -h", "--hydra-help", "--resolve", "--run -r", "--multirun -m"):
             self.add_argument(*flags.split(), action="store_true")
+        self.add_argument("--version", action="version", version=f"backhand {__version__}")
         self.add_argument("--shell-completion", "-sc", action="store_true")
         for flags in ("--package -p", "--config-path -cp", "--config-name -cn", "--config-dir -cd"):
             self.add_argument(*flags.split())
