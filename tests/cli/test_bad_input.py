@@ -218,6 +218,7 @@ VALUES = [
         "objective=val/loss: there is no validation with trainer.limit_val_batches=0; choose train/loss",
     ),
     Case(["trainer.limit_val_batches=0.0", "objective=val/acc"], "objective=val/acc: there is no validation with"),
+    Case(["trainer.barebones=true"], "trainer.barebones=True: must be false, because"),
     Case(["trainer.check_val_every_n_epoch=31"], "check_val_every_n_epoch=31 and trainer.max_epochs=30"),
     Case(["trainer=ddp_cpu", "trainer.devices=99"], "must be at most data.batch_size=32"),
     Case(["data.batch_size=0"], "1 or more, or full"),

@@ -256,7 +256,9 @@ class TrainerConfig:
     use_distributed_sampler: bool = True
     profiler: Annotated[str, one_of("simple", "advanced", "pytorch", "xla")] | None = None
     detect_anomaly: bool = False
-    barebones: bool = False
+    barebones: Annotated[
+        bool, rule(lambda bare: not bare, "false, because Lightning would write no metrics and no checkpoints")
+    ] = False
     sync_batchnorm: bool = False
     reload_dataloaders_every_n_epochs: Index = 0
 
