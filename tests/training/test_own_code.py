@@ -51,6 +51,17 @@ def test_a_state_that_is_not_plain_data_is_refused_at_the_first_checkpoint(confi
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
+def test_a_model_checkpoint_with_the_settings_of_best_ckpt_is_refused_and_another_one_writes_its_file(
+    configured, tmp_path
+):
+    mine = ("callbacks.mine._target_=lightning.pytorch.callbacks.ModelCheckpoint", "callbacks.mine.monitor=val/loss")
+    short = ("data=wine", "logger=csv", "trainer.max_epochs=2", "report=false", "plots=false", *mine)
+    train(configured(*short, "callbacks.mine.every_n_epochs=2"), tmp_path)
+    assert len([*tmp_path.rglob("epoch=*.ckpt")]) == 1
+    with pytest.raises(UserError, match=r"^callbacks: two ModelCheckpoints .* monitor=val/loss; give yours another"):
+        train(configured(*short), tmp_path / "same")
+
+
 def test_an_exception_without_own_code_is_a_bug_and_passes(configured, tmp_path, monkeypatch):
     monkeypatch.setattr("backhand.training.train.load", lambda *settings: {}["bug"])
     with pytest.raises(KeyError):

@@ -244,7 +244,8 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
     """Lightning's Trainer with `config.trainer`.
 
     Raises:
-        UserError: Lightning refuses the settings, for example a missing GPU, or the device has no float64.
+        UserError: Lightning refuses the settings, for example a missing GPU or a second ModelCheckpoint with the same
+            settings, or the device has no float64.
     """
     given = {key: value for key, value in asdict(config.trainer).items() if value is not None}
     given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # here null has a meaning
@@ -259,6 +260,12 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
             enable_checkpointing=bool(callbacks),
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        states = [each.state_key for each in callbacks if isinstance(each, ModelCheckpoint)]
+        if len(set(states)) < len(states):
+            raise UserError(
+                f"callbacks: two ModelCheckpoints have the same settings, and best.ckpt is written by one with monitor="
+                f"{config.objective}; give yours another monitor, mode or every_n_epochs"
+            ) from error
         reason = " ".join(str(error).split())
         name = config.trainer.accelerator
         kinds = ACCELERATORS.get(name, ())
