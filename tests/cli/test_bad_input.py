@@ -99,7 +99,7 @@ VALUES = [
     Case(["model.hidden_activation=3"], "must be a name"),
     Case(
         ["data=teacher", "data.hidden=[4]", "model.hidden=[8,8]", "model.hidden_activation=[tanh,relu]"],
-        "the teacher uses the same activations and has 1 hidden layers",
+        "the teacher uses the same activations and has 1 hidden layer (data.hidden)",
     ),
     Case(["model.hidden_activation=softmax"], "choose from identity, relu, leaky_relu, elu"),
     Case(["model.output_activation=soft"], "did you mean softmax"),

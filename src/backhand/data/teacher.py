@@ -25,7 +25,8 @@ def load_teacher(settings: TeacherConfig, hidden_activation: str | Sequence[str]
     if not isinstance(hidden_activation, str) and len(hidden_activation) != layers:
         raise UserError(
             f"model.hidden_activation=[{','.join(hidden_activation)}]: the teacher uses the same activations and "
-            f"has {layers} hidden layers (data.hidden); give one name, or as many hidden layers to both"
+            f"has {layers} hidden layer{'s' * (layers != 1)} (data.hidden); give one name, or as many "
+            "hidden layers to both"
         )
     try:
         return _draw(settings, hidden_activation, output_activation)
