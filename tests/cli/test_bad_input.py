@@ -88,6 +88,8 @@ MISSPELT = [
         ("trainer.max_epoch", "max_epochs"), ("logger.wandb.projet", "project"), ("callbacks.audit.evry", "every"),
         ("callbacks.earlystopping", "early_stopping"), ("sweep.topp", "top"), ("logger.wadnb", "wandb"),
         ("callbacks.flow.sample", "samples"), ("+trainer.max_epoch", "max_epochs"), ("++seeds", "seed"),
+        ("lr", "optimizer.lr"), ("max_epochs", "trainer.max_epochs"), ("+hidden", "model.hidden"),
+        ("learning_rate", "optimizer.lr"), ("optimizer.learning_rate", "lr"), ("optimizer.wd", "weight_decay"),
     )
 ]  # fmt: skip
 

@@ -95,5 +95,28 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     if owners := [f"{group}={name}" for name, kind in choices.items() if key in get_type_hints(kind)]:
         return f"{full_key}: {group}={node.name} has no such key; it belongs to {' or '.join(owners)}"
     owner = f"{group} has" if group else "the keys are"
+    near = _same_last_part(key, node) if not group and isinstance(node, DictConfig) else ""
+    near = near or _of_initials(key, known) or closest(key, known)
     hint = f"; {group}=custom takes any argument: docs/extending.md" if choices else ""
-    return f"{full_key}: no such key{closest(key, known)}; {owner} {', '.join(known)}{hint}"
+    return f"{full_key}: no such key{near}; {owner} {', '.join(known)}{hint}"
+
+
+def _same_last_part(key: str, config: DictConfig) -> str:
+    """` (did you mean optimizer.lr?)` for `lr`, if only one part of the configuration has the key."""
+    parts = {str(name): part for name, part in config.items_ex(resolve=False) if isinstance(part, DictConfig)}
+    inside = {name: [str(each) for each in part] for name, part in parts.items() if name != "hydra"}
+    found = [f"{name}.{key}" for name, keys in inside.items() if key in keys]
+    found = found or [f"{name}.{each}" for name, keys in inside.items() for each in keys if _are_initials(key, each)]
+    return f" (did you mean {found[0]}?)" if len(found) == 1 else ""
+
+
+def _of_initials(key: str, known: list[str]) -> str:
+    """` (did you mean lr?)` for `learning_rate`, or nothing."""
+    found = [each for each in known if _are_initials(key, each)]
+    return f" (did you mean {found[0]}?)" if len(found) == 1 else ""
+
+
+def _are_initials(key: str, other: str) -> bool:
+    """Whether one of two keys is the initials of the other, as `lr` of `learning_rate`."""
+    short, long = sorted((key, other), key=len)
+    return "_" in long and short == "".join(word[:1] for word in long.split("_"))
