@@ -51,7 +51,10 @@ def test_a_wrong_rule_is_refused_before_torch_is_imported(command_here, tmp_path
         ("slope / 0", "model.gradient=own.py:mine: hidden layer 0: the rule returned a δ that is not finite"),
         ("unknown", "hidden layer 0: NameError: name 'unknown' is not defined (own.py, line 2, in mine)"),
         ("delta @ W", "mat1 and mat2 shapes cannot be multiplied (2x3 and 64x3) (own.py, line 2, in mine)"),
-        ("delta.mul_(0.5) @ W.mT * slope", "model.gradient=own.py:mine: hidden layer 0: the rule changes its arguments"),
+        (
+            "delta.mul_(0.5) @ W.mT * slope",
+            "model.gradient=own.py:mine: hidden layer 0: the rule changes its arguments",
+        ),
         ("1 / 0 if len(delta) > 2 else slope", "hidden layer 0: ZeroDivisionError: division by zero (own.py, line 2"),
         ("slope if len(delta) == 2 else slope[:, :1]", "hidden layer 0: the rule returned a δ of the shape (32, 1)"),
     ],
