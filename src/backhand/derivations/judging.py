@@ -335,6 +335,16 @@ class Judge:
         factor = (ours * theirs).sum() / ours.square().sum().clamp(min=1e-300)
         return bool((theirs - factor * ours).norm() <= TOLERANCE["float32"] * theirs.norm()) and float(factor) > 0
 
+    def other_network(self, attempt: Attempt) -> str:
+        """The settings of another network that the gradients are right for; empty where there is none.
+
+        It is told only of a derivation that computes its own forward pass, and is given none of the named network's.
+        """
+        if self.question.is_given_forward:
+            return ""
+        others = ((case, settings) for case, settings in networks(attempt.case, self.question.source) if settings)
+        return next((settings for case, settings in others if self.is_right(replace(attempt, case=case))), "")
+
     def unlike(self, attempt: Attempt) -> float:
         """How little the gradients point where the right ones do; what is wrong in the right reading is still near."""
         right = derive(attempt.case)
@@ -400,11 +410,11 @@ class Judge:
     def fitted(self, attempt: Attempt) -> tuple[Case, float, dict[str, float]] | None:
         """The network whose gradients its loss's differences are, up to a scale and penalties, and these."""
         assert attempt.truth is not None
-        for case, note in networks(attempt.case, self.question.source):
+        for case, other in networks(attempt.case, self.question.source):
             right = derive(first_draw(case))
             found = fit(attempt.truth, {key: right[self.quantity(key)] for key in attempt.truth}, attempt.draws[0])
             if found.miss < CLOSE[attempt.float32] and found.scale > 0:
-                attempt.notes += [note] if note else []
+                attempt.notes += [f"its loss is that of another network: {other}"] if other else []
                 return case, found.scale, {self.quantity(key): value for key, value in found.penalty.items()}
         return None
 

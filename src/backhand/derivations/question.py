@@ -146,6 +146,11 @@ class Question:
         found = {each: self.meaning_of(each, spelled, self.depth) for each in spelled}
         return {each: means.kind for each, means in found.items() if means}
 
+    @property
+    def is_given_forward(self) -> bool:
+        """Whether it asks for what the forward pass computes."""
+        return bool({"z", "a", "yhat", "cache"} & set(self._kinds.values()))
+
     @cached_property
     def _holders(self) -> list[str]:
         """The arguments that hold all parameters."""

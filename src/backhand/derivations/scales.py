@@ -99,7 +99,7 @@ def slopes(case: Case, source: Source) -> list[float | None]:
 
 
 def networks(case: Case, source: Source) -> Iterator[tuple[Case, str]]:
-    """The named network, then the others that a file may have, each with what is to be said of it."""
+    """The named network, with no text, then the others that a file may have, with the settings that name them."""
     for slope in slopes(case, source):
         yield replace(case, slope=slope), ""
     fitting = [name for name in LOSSES if (LOSSES[name].target == "classes") != case.y.is_floating_point()]
@@ -112,8 +112,7 @@ def networks(case: Case, source: Source) -> Iterator[tuple[Case, str]]:
             for g in hidden:
                 criterion = case.criterion if loss == case.criterion.name else Criterion(loss)
                 other = f"model.hidden_activation={g} model.output_activation={f} model.loss={loss}"
-                note = f"its loss is that of another network: {other}"
-                yield replace(case, network=Network(g, f), criterion=criterion), note
+                yield replace(case, network=Network(g, f), criterion=criterion), other
 
 
 def usual_scales(case: Case) -> dict[str, float]:

@@ -12,6 +12,9 @@ from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
 
 PENALTY = 0.1
+OVER_CLASSES = (
+    "A mean over the C outputs is unusual for this loss: does y.shape[1] stand where y.shape[0], the samples, belongs?"
+)
 LONGEST_NAME = 24  # of what somebody calls a quantity: a longer one is an expression
 EVIDENCE = "It is evidence at random points, not a proof."
 
@@ -36,6 +39,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             else f"Right{scale}."
         )
         answer.remarks.append(EVIDENCE)
+        if not best.case.mean_over_outputs and ("1/C" in best.scale or "1/(B C)" in best.scale):
+            answer.remarks.append(OVER_CLASSES)
     else:
         first = diagnosis.findings[0] if diagnosis.findings else None
         if problem:
@@ -212,10 +217,22 @@ def _doubt(judge: Judge, best: Attempt) -> str:
         return f"{what}, and nothing explains it; say how it is called, with call=."
     _, *rest = best.draws[0].sizes
     small = (B for B in range(1, min(4, best.case.B)) if (other := judge.again(best, (B, *rest))) and other.right)
+    if best.match.steps and _has_right_signs(judge, best):
+        same = "the steps have the signs of the right gradients and other sizes"
+        return f"{same}, as those of RMSprop or Adam; return the gradients."
+    if settings := judge.other_network(best):
+        return f"it is right for another network: {settings}; say which is meant."
     if best.match.steps and (B := next(small, 0)):
         samples = "one sample" if B == 1 else f"{B} samples"
         return f"it is right for {samples}, and with {best.case.B} it may take several steps; say sizes=[{B}, …]."
     return ""
+
+
+def _has_right_signs(judge: Judge, best: Attempt) -> bool:
+    """Whether each entry of each step has the sign of the right gradient's: a step of gradients that were rescaled."""
+    right = derive(best.case)
+    pairs = [(found, right[judge.quantity(key)]) for key, found in best.found.items() if key[0] in "Wb"]
+    return all(found.shape == ours.shape and found.sign().equal(ours.sign()) for found, ours in pairs)
 
 
 def _smallest(judge: Judge, best: Attempt) -> list[str]:
