@@ -25,7 +25,7 @@ from backhand.data.dataset import Dataset
 from backhand.data.module import load
 from backhand.errors import UserError
 from backhand.reporting.loggers import build_loggers
-from backhand.reporting.result import objective_of, read_result, write_result
+from backhand.reporting.result import Result, objective_of, read_result, write_result
 from backhand.reporting.wandb_content import log_histograms
 from backhand.sweeps.groups import SHARE_OF_MEMORY, bytes_a_run, divided, free_memory
 from backhand.sweeps.jobs import Job
@@ -224,6 +224,18 @@ def finish(population: Population, run: int, _: Any) -> float:
     Raises:
         UserError: the run failed because of a wrong gradient, or with its population; or its files cannot be written.
     """
+    try:
+        result = _write_files(population, run)
+    except UserError as error:
+        composed = population.composed[run]
+        result = failure(error, composed)
+        write_result(result, composed, population.folders[run])
+    if result.status == "failed":
+        raise UserError(str(result.error))
+    return objective_of(asdict(result))
+
+
+def _write_files(population: Population, run: int) -> Result:
     runs, folder, composed = len(population.configs), population.folders[run], population.composed[run]
     config, rows = in_sweep(population.configs[run], population.sweep), population.rows(run)
     log_overrides()
@@ -256,7 +268,7 @@ def finish(population: Population, run: int, _: Any) -> float:
     if on_nan is not None and (warning := on_nan.warnings[run]) is not None:
         log.warning("%s", warning)
     ending = status_of(population.module.progress.endings[run], folder)
-    result = outcome.leave(
+    return outcome.leave(
         *(ending if population.failed is None else ("failed", str(population.failed))),
         parameters=sum(each.numel() for each in population.module.parameters()) // runs,
         seconds=round(population.seconds / runs, 3),
@@ -267,9 +279,6 @@ def finish(population: Population, run: int, _: Any) -> float:
         device=population.device,
         audit=None if audit is None else audit.summary(run),
     )
-    if result.status == "failed":
-        raise UserError(str(result.error))
-    return objective_of(asdict(result))
 
 
 def most_runs(config: TrainConfig, dataset: Dataset) -> int:
