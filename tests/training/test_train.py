@@ -105,6 +105,12 @@ def test_a_run_counts_its_own_audits_and_not_those_of_the_run_it_starts_from(tra
     assert (result(half)["audit"]["times"], result(rest)["audit"]["times"]) == (6, 2)
 
 
+@pytest.mark.parametrize("name", ["simple", "advanced"])
+def test_a_profiler_writes_to_the_run_s_folder(trained, name):
+    folder = trained("data=wine", "trainer.max_epochs=1", f"trainer.profiler={name}")
+    assert "optimizer_step" in (folder / "profile" / f"fit-{name}.txt").read_text()
+
+
 def test_a_run_is_resumed_in_its_folder_with_other_callbacks(trained, configured):
     shared = ("logger=none", "trainer=cpu", "data=wine", "trainer.max_epochs=2")
     folder = trained(*shared, "callbacks=default", "callbacks.progress_bar=false")
