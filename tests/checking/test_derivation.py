@@ -144,6 +144,19 @@ def test_a_closed_form_that_differs_from_the_product_is_named(monkeypatch, field
     assert "A different number" in str(blocks)
 
 
+def test_a_narrow_terminal_breaks_an_equation_before_its_equals_signs():
+    long = Equation("L = Σ m (|ŷ − y| − m / 2) / N, with m = min(|ŷ − y|, d)", "", "scalar", rows=((0.5,),))
+    name = Equation("W_I", "", "(D, H)", rows=((0.89, -0.91, -0.56),))
+    assert FORMATS["terminal"]([long, name], 40).splitlines() == [
+        "    L  scalar",
+        "      = Σ m (|ŷ − y| − m / 2) / N,",
+        "      with m = min(|ŷ − y|, d)",
+        "      = [ 0.5000 ]",
+        "    W_I  (D, H)",
+        "      = [  0.8900  -0.9100  -0.5600 ]",
+    ]
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_a_narrow_terminal_cuts_nothing_off(width):
     blocks, _ = blocks_of("gelu_tanh", "softmax", "cross_entropy", [64])

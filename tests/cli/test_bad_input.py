@@ -106,6 +106,8 @@ VALUES = [
     Case(["model.hidden_activation=softmax"], "choose from identity, relu, leaky_relu, elu"),
     Case(["model.output_activation=soft"], "did you mean softmax"),
     Case(["model.loss=mze"], "did you mean mse"),
+    Case(["model.loss=cross"], "did you mean cross_entropy"),
+    Case(["trainer.strategy=fsdp"], "trainer.strategy=fsdp: no such choice; choose from auto, single_device, ddp"),
     Case(["model.loss=cross_entropy", "model.output_activation=identity"], "distribution over the classes: softmax"),
     Case(["data=wine", "model.loss=binary_cross_entropy", "model.output_activation=sigmoid"], "data=wine has 3"),
     Case(["data=diabetes", "model.output_activation=sigmoid", "model.loss=binary_cross_entropy"], "is a regression"),

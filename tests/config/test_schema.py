@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 from backhand.calculus.activations import ACTIVATIONS
 from backhand.config import CONF
+from backhand.config.help import help_text
 from backhand.config.schema import AUGMENTATIONS, CHOICES, STRATEGIES, TrainerConfig
 from backhand.config.validation import known_info, layer_sizes, parse_config
 from backhand.data import augmentation
@@ -103,3 +104,13 @@ def test_every_activation_can_be_configured():
 def test_each_hidden_layer_may_have_its_own_activation(configured):
     model = configured("model.hidden=[32,16]", "model.hidden_activation=[relu,tanh]").model
     assert model.hidden_activation == ["relu", "tanh"]
+
+
+@pytest.mark.usefixtures("configured")  # loads Hydra's plugins, whose choices are listed
+def test_the_help_fits_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    keys = help_text().partition("GROUPS")[2].partition("Flags:")[0]
+    assert [line for line in keys.splitlines() if len(line) > 40] == [
+        "  model.output_activation=${data.output_activation}"
+    ]
+    assert "  optimizer.lr\n      the learning rate α\n" in keys

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from backhand.calculus import backpropagation
-from backhand.data.custom import SHARED_KEYS, check_batch
+from backhand.data.custom import SHARED_KEYS, check_batch, warn_of_class_numbers
 from backhand.data.module import load
 from backhand.errors import UserError
 from backhand.training import train
@@ -471,6 +471,31 @@ def test_wrong_classes_and_settings_are_refused_in_one_line(trained, overrides, 
     with pytest.raises(UserError, match=reason) as caught:
         trained(*overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Items, Module])
+def test_class_numbers_without_the_number_of_classes_are_warned_of(trained, caplog, kind):
+    trained(*named(kind, "data.batch_size=20", "trainer.max_epochs=1", "optimizer.lr=0.01", classes="null"))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [
+        f"data._target_={__name__}.{kind.__name__}: its targets are whole numbers, 0 to 2; this is a regression, "
+        "for classes set data.classes to their number"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("y", "loss"),
+    [
+        ([[0.5], [1]], "mse"),
+        ([[-1], [1]], "mse"),
+        ([[3], [3]], "mse"),
+        ([[0], [70]], "mse"),
+        ([[0], [1]], "poisson_nll"),
+    ],
+)
+def test_other_targets_of_a_regression_are_not(caplog, y, loss):
+    warn_of_class_numbers(torch.tensor(y), loss, "")
+    assert not caplog.records
 
 
 def test_the_split_does_not_depend_on_seed(configured):

@@ -519,6 +519,15 @@ def test_new_rows_keep_their_order_and_need_neither_target_nor_ignored_columns(t
     assert torch.equal(again, x)
 
 
+def test_the_missing_values_of_new_rows_are_counted(tmp_path, trained):
+    data = trained(frame().assign(area=[None, *[2.5] * (N - 1)]), missing="median")
+    new = frame(5).assign(area=[1, None, None, 2, 3], city=["Bern", "Bern", None, "Bern", "Bern"])
+    filled = read_new_rows(written(tmp_path, new), data.preprocessing).filled
+    city = columns_of(data)["city"]["fill"]
+    assert filled == f"missing values are filled as in training: 'area' has 2 (2.5), 'city' has 1 ({city!r})"
+    assert read_new_rows(written(tmp_path, frame(5)), data.preprocessing).filled == ""
+
+
 @pytest.mark.parametrize(
     ("training", "new", "code"),
     [
@@ -606,9 +615,11 @@ def test_a_missing_file_of_new_rows_is_named(tmp_path, trained):
 def test_with_unknown_zeros_new_columns_and_categories_are_accepted(tmp_path, trained):
     data = trained(frame(), target="kind")
     new = frame(5).assign(city=["Bern", "Ulm", "Ulm", "Bonn", "Chur"])
-    known, _, _, nothing = read_new_rows(written(tmp_path, frame(5).assign(city="Bern")), data.preprocessing, "zeros")
+    known, _, _, nothing, _ = read_new_rows(
+        written(tmp_path, frame(5).assign(city="Bern")), data.preprocessing, "zeros"
+    )
     path = written(tmp_path, new.assign(height="2024-01-01", depth=None))
-    x, y, _, accepted = read_new_rows(path, data.preprocessing, unknown="zeros")
+    x, y, _, accepted, _ = read_new_rows(path, data.preprocessing, unknown="zeros")
     cities = columns_of_width(data, "city")
     assert x[:, cities].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
     assert torch.equal(x[:, : cities.start], known[:, : cities.start])

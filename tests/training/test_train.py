@@ -91,6 +91,26 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trained, optimiz
     assert result(rest)["epochs"] == 6
 
 
+@pytest.mark.parametrize("gradient", ["hand", "feedback_alignment"])
+def test_a_run_counts_its_own_audits_and_not_those_of_the_run_it_starts_from(trained, gradient):
+    settings = (
+        "data=wine",
+        "data.batch_size=62",
+        "callbacks=audit",
+        "callbacks.audit.every=1",
+        f"model.gradient={gradient}",
+    )
+    half = trained(*settings, "trainer.max_epochs=3")
+    rest = trained(*settings, "trainer.max_epochs=4", f"ckpt_path={half}/checkpoints/last.ckpt")
+    assert (result(half)["audit"]["times"], result(rest)["audit"]["times"]) == (6, 2)
+
+
+@pytest.mark.parametrize("name", ["simple", "advanced"])
+def test_a_profiler_writes_to_the_run_s_folder(trained, name):
+    folder = trained("data=wine", "trainer.max_epochs=1", f"trainer.profiler={name}")
+    assert "optimizer_step" in (folder / "profile" / f"fit-{name}.txt").read_text()
+
+
 def test_a_run_is_resumed_in_its_folder_with_other_callbacks(trained, configured):
     shared = ("logger=none", "trainer=cpu", "data=wine", "trainer.max_epochs=2")
     folder = trained(*shared, "callbacks=default", "callbacks.progress_bar=false")

@@ -42,7 +42,9 @@ def check_number(what: str, value: Any, minimum: float = -math.inf, integer: boo
 
 
 def closest(name: str, choices: Iterable[str]) -> str:
-    """` (did you mean …?)`, or nothing where no choice is close."""
+    """` (did you mean …?)`: a similar choice, or the only one that begins with the name; else nothing."""
     lowered = {choice.lower(): choice for choice in choices}
-    found = get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    longer = [choice for choice in lowered if choice.startswith(name.lower())]
+    # With difflib's cutoff of 0.6 a misspelt name finds its choice; with 0.5 fsdp finds ddp, and adadelta adam.
+    found = get_close_matches(name.lower(), lowered, n=1) or (longer if len(longer) == 1 else [])
     return f" (did you mean {lowered[found[0]]}?)" if found else ""

@@ -77,7 +77,7 @@ class Prediction(torch.autograd.Function):
         z_O, hidden, saved = bp.forward(network, x, network.split(tensors)[0])
         ctx.network, ctx.dtype = network, dtype
         ctx.save_for_backward(x, *tensors, z_O, *hidden, *saved)
-        # Compiled, torch 2.11 has gradients of 0 for a Function that returns what a `to` that changes nothing gave.
+        # No `to` without a change of dtype: compiled with torch 2.11, the gradients would be 0.
         return network.f(z_O if z_O.dtype is dtype else z_O.to(dtype))
 
     @staticmethod

@@ -66,21 +66,29 @@ def terminal(blocks: Sequence[Block], width: int | None = None, colour: bool = F
                 if reason:
                     console.print(Padding(Text(f"{reason}:", style="dim"), (0, 0, 0, 2)))
                 lines = _aligned(rows)
-                grid = Table.grid(padding=(0, 1))
-                grid.add_column(min_width=3)
-                if block.is_name:
-                    grid.add_column()
-                    grid.add_column(no_wrap=True)
+                width = console.width - 4 - Text(f"{text}  {shape}").cell_len
+                if block.is_name and len(lines[0]) + 2 <= width:
+                    grid = Table.grid(padding=(0, 1))
+                    grid.add_column(min_width=3)
                     grid.add_row("", Text(f"{text} ="), Text("\n".join(lines)), Text(shape, style="dim"))
                     console.print(grid)
                     continue
-                grid.add_row("", Text(text), Text(f" {shape}", style="dim"))
-                console.print(grid)
+                left, *right = [text] if width >= 0 else _sides(text)
+                console.print(Padding(Text(left).append(f"  {shape}", style="dim"), (0, 0, 0, 4)))
+                for side in right:
+                    console.print(Padding(Text(side), (0, 0, 0, 6)))
                 for i, line in enumerate(lines):
                     console.print(Text(f"      {' ' if i else '='} {line}"))
     file = console.file
     assert isinstance(file, StringIO)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _sides(text: str) -> list[str]:
+    """The lines of an equation that is too long for one: it is broken before an equals sign, and before `with`."""
+    equation, *meaning = re.split("(?<=,) (?=with )", text)
+    left, *right = equation.split(" = ")
+    return [left, *(f"= {side}" for side in right), *meaning]
 
 
 def markdown(blocks: Sequence[Block]) -> str:

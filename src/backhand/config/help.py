@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 import textwrap
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from backhand.config import CONF
 from backhand.config.schema import CHOICES, TrainConfig, TrainerConfig
 
-WIDTH = 100  # characters of a line
+MAX_WIDTH = 100  # characters of a line; fewer in a narrower terminal
 HEADER = """Train a fully-connected network with a backward pass derived by hand.
 
   python train.py                                     digits, one hidden layer, 30 epochs
@@ -41,7 +42,7 @@ def help_text() -> str:
     for name, kind in get_type_hints(TrainConfig).items():
         if not is_dataclass(kind):
             continue
-        parts.append("\n" + textwrap.fill(f"{name}: {inspect.getdoc(kind)}", WIDTH))
+        parts.append("\n" + textwrap.fill(f"{name}: {inspect.getdoc(kind)}", _width()))
         if kind is TrainerConfig:
             parts.append(_wrapped("  ", ", ".join(field.name for field in fields(kind))))
             continue
@@ -96,9 +97,18 @@ def _default(field: "Field[Any]") -> str:
     return "" if value in (MISSING, "???") else f"={shown}"
 
 
+def _width() -> int:
+    return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
+
+
 def _wrapped(key: str, text: str) -> str:
+    """The text beside its key, or below it in a narrow terminal."""
     column = max(36, len(key) + 2) if key.startswith("  ") and len(key) > 2 else len(key)
-    return textwrap.fill(text, WIDTH, initial_indent=key.ljust(column), subsequent_indent=" " * column) if text else key
+    if not text:
+        return key
+    if column > 0.6 * _width():
+        return f"{key}\n{textwrap.fill(text, _width(), initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"
+    return textwrap.fill(text, _width(), initial_indent=key.ljust(column), subsequent_indent=" " * column)
 
 
 def register_help() -> None:

@@ -20,7 +20,7 @@ from backhand.errors import UserError
 
 # The files of a run in its folder, besides its log.
 RUN_FILES = (
-    ".hydra", "checkpoints", "plots", "tensorboard", "wandb", "metrics.csv", "findings.json", "result.json",
+    ".hydra", "checkpoints", "plots", "profile", "tensorboard", "wandb", "metrics.csv", "findings.json", "result.json",
     "report.html",
 )  # fmt: skip
 # Links that W&B creates in a new run folder, to its logs in the user's cache; it never writes through existing links.

@@ -1,5 +1,6 @@
 """`data=custom`: the user's torch Dataset, read into memory, or the user's LightningDataModule with its own loaders."""
 
+import logging
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,8 @@ from backhand.data.batches import Batch, Place, class_targets
 from backhand.data.dataset import Dataset, Rows, Split, split_rows
 from backhand.errors import UserError
 
+log = logging.getLogger(__name__)
+
 # Keys of `data` that are passed to the user's class if it has an argument of that name.
 SHARED_KEYS = ("batch_size", "features", "classes", "outputs", "val_fraction", "test_fraction", "split_seed")
 # Items of a Dataset that are collated at a time; they are in memory twice meanwhile.
@@ -30,6 +33,8 @@ READ_BATCH = 1024
 Tensors = tuple[Tensor, Tensor, Tensor | None]
 # The stage that `setup` is called with, outside a trainer, before the loader of a split is made.
 STAGES: dict[Split, str] = {"train": "fit", "val": "fit", "test": "test"}
+# Targets that are whole numbers from 0 with up to this many different values may be class numbers.
+MAX_CLASSES = 20
 
 
 def data_class(settings: CustomDataConfig) -> Any:
@@ -101,6 +106,21 @@ def check_batch(batch: Any, info: DatasetInfo, where: str, check_values: bool = 
         if low < 0 or high >= info.classes:
             raise UserError(f"{where}: {allowed}; one is {low if low < 0 else high}")
     return x, y, weight
+
+
+def warn_of_class_numbers(y: Tensor, loss: str, where: str) -> None:
+    """Log a warning if the targets (N, outputs) of a regression may be class numbers.
+
+    Args:
+        y: the targets.
+        loss: a key of `LOSSES`; for the targets of a loss for counts there is no warning.
+        where: the user's class, for the message.
+    """
+    if LOSSES[loss].target == "counts" or y.shape[1:] != (1,) or not bool(((y >= 0) & (y == y.round())).all()):
+        return
+    if 1 < len(values := y.unique()) <= MAX_CLASSES and int(values[-1]) < MAX_CLASSES:
+        found = f"its targets are whole numbers, {int(values[0])} to {int(values[-1])}"
+        log.warning("%s: %s; this is a regression, for classes set data.classes to their number", where, found)
 
 
 def _concatenate(parts: Sequence[Tensors]) -> Tensors:
@@ -292,6 +312,8 @@ class CustomData(LightningDataModule):
         x, y, weight = check_batch(batch, self.dataset.info, self.where, check_values)
         if check_values and self.target == "counts" and bool((y < 0).any()):
             raise UserError(f"model.loss={self.config.model.loss}: is for counts, and {self.where} has negative ones")
+        if not self._values_checked and self.classes is None and self.trainer is not None:
+            warn_of_class_numbers(y, self.config.model.loss, self.where)
         self._values_checked = True
         y = y if self.classes is None else class_targets(y, self.target, self.units)
         if self.classes is None or y.is_floating_point():

@@ -91,12 +91,14 @@ class NewRows(NamedTuple):
         y: class numbers (N,) or float64 values (N, 1); None if the file has no target.
         weight: float64 (N,); None if the file has no weights.
         accepted: a message about columns and categories that training did not have; "" if there are none.
+        filled: a message about missing values; "" if there are none.
     """
 
     x: torch.Tensor
     y: torch.Tensor | None
     weight: torch.Tensor | None
     accepted: str
+    filled: str
 
 
 def encode(preprocessing: dict[str, Any], frame: pd.DataFrame, where: str) -> torch.Tensor:
@@ -182,7 +184,19 @@ def read_new_rows(path: str | Path, preprocessing: dict[str, Any], unknown: str 
             if (new := _unseen(classes, class_names)).any():
                 raise _unseen_error(classes, new, class_names, f"{where}: {target!r} has classes")
         y = _targets(frame[target], class_names)
-    return NewRows(x, y, weights, "; ".join(accepted))
+    return NewRows(x, y, weights, "; ".join(accepted), _filled(frame, preprocessing["columns"]))
+
+
+def _filled(frame: pd.DataFrame, columns: list[dict[str, Any]]) -> str:
+    """A message about the missing values and what they are filled with; "" if there are none."""
+    counts = {column["name"]: int(frame[column["name"]].isna().sum()) for column in columns}
+    fills = {column["name"]: column["fill"] for column in columns if counts[column["name"]]}
+    found = [
+        f"{quoted(name)} has {counts[name]} ({quoted(fill) if isinstance(fill, str) else f'{fill:g}'})"
+        for name, fill in fills.items()
+    ]
+    more = f" and {len(found) - 5} more columns have some" if len(found) > 5 else ""
+    return f"missing values are filled as in training: {', '.join(found[:5])}{more}" if found else ""
 
 
 def _check_columns(

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from backhand.checking.audit import Audit
 from backhand.config.files import atomic_write
 from backhand.config.schema import TrainConfig
 from backhand.config.stored import check_archive
@@ -132,13 +133,15 @@ class LastCheckpoint(Checkpoint):
         self.started_at = time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Start to watch for signals; a run from another run's checkpoint does not inherit its end."""
+        """Start to watch for signals; a run from another run's checkpoint inherits neither its end nor its audits."""
         self.is_restored, self.saved_step = True, trainer.global_step
         self.interruption.install()
         self.interruption.training = True
         if self.resumed is None:
             self.first_epoch = trainer.current_epoch
             pl_module.progress.forget_endings()
+            for audit in (each for each in trainer.callbacks if isinstance(each, Audit)):  # type: ignore[attr-defined]
+                audit.times, audit.worst, audit.angles = [], [], []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         every, step = self.every_n_steps, trainer.global_step

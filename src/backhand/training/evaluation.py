@@ -48,7 +48,7 @@ def evaluate_new_rows(
 ) -> tuple[dict[str, float], Table]:
     """Predict the rows of another file with a checkpoint of a run on a table; print metrics if it has the target.
 
-    What `unknown=zeros` accepts is printed, too.
+    What `unknown=zeros` accepts, and missing values that are filled, are printed, too.
 
     Returns:
         The metrics and the predictions, as in `evaluate_split`; without a target there are no metrics, and there is no
@@ -65,10 +65,12 @@ def evaluate_new_rows(
     if preprocessing is None:
         raise UserError(f"run={checkpoint}: was not trained on a table")
     with checking_contents(checkpoint, key="run"):
-        x, y, weight, accepted = read_new_rows(path, preprocessing, unknown)
+        x, y, weight, accepted, filled = read_new_rows(path, preprocessing, unknown)
         class_names = preprocessing["class_names"]
     if accepted:
         print(f"unknown=zeros: {accepted}")
+    if filled:
+        print(f"data.missing={preprocessing['missing']}: {filled}")
     info = DatasetInfo(features=x.shape[1], classes=len(class_names) or None)
     absent = torch.zeros(len(x), dtype=torch.long) if class_names else torch.zeros(len(x), 1, dtype=torch.float64)
     dataset = Dataset({"test": Rows(torch.arange(len(x)), x, absent if y is None else y, weight)}, info, class_names)

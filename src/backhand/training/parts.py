@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import Accelerator, CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -52,6 +53,8 @@ ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
     "mps": (MPSAccelerator,),
     "tpu": (XLAAccelerator,),
 }
+# Choices of `trainer.profiler` that write files. By its name alone Lightning gives one no folder.
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
 
 class ProgressBar(RichProgressBar):
@@ -241,7 +244,7 @@ def best_checkpoint(config: TrainConfig, folder: Path) -> ModelCheckpoint:
 
 
 def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], logger: Any) -> L.Trainer:
-    """Lightning's Trainer with `config.trainer`.
+    """Lightning's Trainer with `config.trainer`; a profiler writes to the folder `profile`.
 
     Raises:
         UserError: Lightning refuses the settings, for example a missing GPU or a second ModelCheckpoint with the same
@@ -249,6 +252,8 @@ def build_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], 
     """
     given = {key: value for key, value in asdict(config.trainer).items() if value is not None}
     given["check_val_every_n_epoch"] = config.trainer.check_val_every_n_epoch  # here null has a meaning
+    if (kind := PROFILERS.get(given.get("profiler", ""))) is not None:
+        given["profiler"] = kind(dirpath=folder / "profile", filename=given["profiler"])
     try:
         trainer = L.Trainer(
             **given,

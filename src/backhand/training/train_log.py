@@ -13,8 +13,9 @@ from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.feedback import RULES
 from backhand.config.confidential import without_secrets
 from backhand.config.overrides import as_written
-from backhand.config.schema import TrainConfig
-from backhand.data.module import RunData
+from backhand.config.schema import CustomDataConfig, TrainConfig
+from backhand.data.custom import warn_of_class_numbers
+from backhand.data.module import InMemoryData, RunData
 from backhand.reporting.result import Result, best_row
 from backhand.reporting.terminal import format_metric
 from backhand.training.module import LightningMLP
@@ -44,6 +45,8 @@ def log_setup(config: TrainConfig, data: RunData, module: LightningMLP, device: 
     flat = [name for name in ([names] if isinstance(names, str) else names) if ACTIVATIONS[name].flat]
     if flat and config.model.hidden and config.model.gradient in ("hand", "autograd"):
         log.warning("%s has the derivative 0, so no gradient passes it; use model.gradient=straight_through", flat[0])
+    if isinstance(config.data, CustomDataConfig) and isinstance(data, InMemoryData) and info.classes is None:
+        warn_of_class_numbers(data.rows["train"].y, config.model.loss, f"data._target_={config.data._target_}")
     if config.ckpt_path is not None:
         log.info("starts from %s", Path(config.ckpt_path))
 
