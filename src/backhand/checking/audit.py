@@ -70,6 +70,10 @@ class Audit(Callback):
         self.times, self.worst, self.angles = (list(state_dict[name]) for name in ("times", "worst", "angles"))
         self.in_epoch = state_dict["in_epoch"]
 
+    def forget(self) -> None:
+        """Drop the audits so far, which are those of the run whose checkpoint this run starts from."""
+        self.times, self.worst, self.angles = [], [], []
+
     def summary(self, run: int = 0) -> dict[str, Any] | None:
         """The number of audits (`times`), the worst error, its parameter, and autograd's own error there if measured.
 

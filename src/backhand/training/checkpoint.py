@@ -141,7 +141,7 @@ class LastCheckpoint(Checkpoint):
             self.first_epoch = trainer.current_epoch
             pl_module.progress.forget_endings()
             for audit in (each for each in trainer.callbacks if isinstance(each, Audit)):  # type: ignore[attr-defined]
-                audit.times, audit.worst, audit.angles = [], [], []
+                audit.forget()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         every, step = self.every_n_steps, trainer.global_step
