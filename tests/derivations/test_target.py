@@ -268,6 +268,62 @@ WRONG = {
     "def backward(*a): raise SystemExit": "mine.py:1: SystemExit",
     "def f(x): return x\ndef g(x): return x": "which is meant?",
 }
+NET = """
+import numpy as np
+
+class Net:
+    def __init__(self, n_in, n_hidden, n_out, rng):
+        self.W1, self.b1 = rng.normal(size=(n_in, n_hidden)), np.zeros(n_hidden)
+        self.W2, self.b2 = rng.normal(size=(n_hidden, n_out)), np.zeros(n_out)
+
+    def forward(self, x):
+        self.x, self.h = x, np.tanh(x @ self.W1 + self.b1)
+        e = np.exp(self.h @ self.W2 + self.b2)
+        self.p = e / e.sum(1, keepdims=True)
+        return self.p
+
+    def backward(self, y):
+        d = self.p - y
+        self.dW2, self.db2 = self.h.T @ d, d.sum(0)
+        d = d @ self.W2.T * (1 - self.h**2)
+        self.dW1, self.db1 = self.x.T @ d, d.sum(0)
+"""
+LINE = "call='n=Net(D,H,C,…); n.W1,n.b1,n.W2,n.b2=W1,b1,W2,b2; n.forward(x); n.backward(y); vars(n)'"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("", "", LINE),
+        ("self, y)", "self, x, y)", LINE.replace("n.forward(x); n.backward(y)", "n.backward(x,y)")),
+        ("self, y)", "self, truth)", LINE),
+        ("def backward", "def learn", LINE.replace("backward(y)", "…(x,y)").replace("n.forward(x); ", "")),
+        ("self.W1", "self.net['W1']", LINE.replace("n.W1", 'n.net["W1"]')),
+        ("self.b", "self.q", LINE.replace("n.W1,n.b1,n.W2,n.b2=W1,b1,W2,b2", "n.W1,n.W2=W1,W2")),
+        ("n_in, n_hidden, n_out, rng", "inputs, hidden, outputs, rng, rate=0.1", LINE),
+        ("n_in, n_hidden, n_out, rng", "W1, b1, W2, b2, rng",
+         "call='n=Net(W1,b1,W2,b2,…); n.forward(x); n.backward(y); vars(n)'"),
+    ],
+)  # fmt: skip
+def test_the_call_of_a_class_is_given_with_what_is_known_of_it(check, old, new, line):
+    status, said = check(NET.replace(old, new), name="Net")
+    assert status == 2
+    assert line in said
+
+
+def test_a_completed_call_of_a_class_works(check):
+    line = LINE.removeprefix("call='").removesuffix("'").replace("…", "np.random.default_rng(0)")
+    assert check(NET, f"call={line}", name="")[0] == 0
+    status, said = check(NET, "call=Net(D,H,C,np.random.default_rng(0))", name="")
+    assert status == 2
+    assert f"a network's call uses its weights, W1, W2, …, such as {LINE}" in said
+
+
+def test_a_class_that_is_taken_for_an_operation_is_told_how_a_network_is_asked_about(check):
+    text = NET.replace("W1", "A").replace("W2", "V").replace("y)", "goal)").replace("- y", "- goal")
+    assert "if Net is a network, say how it is used: call='n=Net(D,H,C,…); n.…" in check(text, name="Net")[1]
+
+
 ENDLESS = {
     "def backward(*a): import os; os._exit(7)": "ended the process (exit status 7) without an answer",
     "def backward(*a):\n    while True: pass": "gave no answer within 2 s (time_limit=…)",

@@ -282,6 +282,8 @@ class Judge:
         if not found:
             what = ", ".join(leaf.label or "a number" for leaf in outcome.leaves[:6]) or "nothing with numbers in it"
             text = f"no gradient and no stepped weight was found in what it returned ({what})"
+            if self.question.call is not None and outcome.leaves:
+                text += "; end the call with the gradients by name: dict(dW1=…, db1=…, …)"
             self.stop(RefusedError(f"{self.question.source.path}: {text}", RAN))
         return found
 
