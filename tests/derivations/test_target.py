@@ -72,6 +72,30 @@ def test_a_wrong_line_is_named(check, old, new, sentence):
     assert "yours: " in said
 
 
+def test_the_line_that_is_quoted_computes_and_does_not_make_zeros(check):
+    loop = "for d in delta_I:\n        db_I += 2 * d"
+    for zeros in ("np.zeros_like(b_I)", "np.zeros(len(b_I))"):
+        text = RIGHT.replace("    return {", f"    db_I = {zeros}\n    {loop}\n    return {{").replace(
+            '"db_I": delta_I.sum(0)', '"db_I": db_I'
+        )
+        assert "mine.py:11: db_I += 2 * d" in check(text)[1]
+        text = text.replace("for d in delta_I", "for j, d in enumerate(delta_I.T)").replace(
+            "+= 2 * d", "[j] = 2 * d.sum()"
+        )
+        assert "mine.py:11: db_I[j] = 2 * d.sum()" in check(text)[1]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_file_with_more_layers_than_are_named_is_asked_for_their_sizes(check, first):
+    text = "def backward(x, y, W1, b1, W2, b2, W3, b3): pass"
+    for place in (1, 2, 3):
+        text = text.replace(f"W{place}", f"W{place - 1 + first}").replace(f"b{place}", f"b{place - 1 + first}")
+    wanted = "has 3 layers of weights, and the network that is named has {}; give the sizes of its hidden layers"
+    assert f"{wanted.format(2)}: model.hidden=[H1,H2]" in check(text)[1]
+    assert wanted.format(1) in check(text, "model.hidden=[]")[1]
+    assert "asks for q" in check(text.replace("y, ", "y, q, "), "model.hidden=[6,5]")[1]
+
+
 def test_the_scale_of_a_loss_is_a_convention_where_no_loss_is_returned(check):
     without = RIGHT.replace("/ len(x)", "* 2")
     assert check(without)[0] == 0

@@ -470,6 +470,10 @@ class Judge:
         return f"{'delta' if kind == 'z' else 'd' + kind}_{labels(self.depth)[layer - 1]}"
 
     def _refusal(self) -> str:
+        if (layers := self.question.layers) > self.depth:
+            hidden = ",".join(f"H{layer}" for layer in range(1, layers))
+            what = f"has {layers} layers of weights, and the network that is named has {self.depth}"
+            return f"{self.question.source.path}: {what}; give the sizes of its hidden layers: model.hidden=[{hidden}]"
         if self.out_of_time:
             text = "there was no time to try every reading of its arguments; give it more, with time_limit=60"
             furthest = f"; so far: {self.stopped}" if str(self.stopped) else ""

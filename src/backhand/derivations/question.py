@@ -92,6 +92,15 @@ class Question:
                     found.add(inner.value)
         return found
 
+    @property
+    def layers(self) -> int:
+        """The layers that have weights by name, such as W1, W2 and W3; 0 where none is named."""
+        for depth in range(9, 0, -1):
+            found = [meaning(token, depth, self.tokens) for token in self.tokens]
+            if {each.layer for each in found if each and each.kind == "W"} == set(range(1, depth + 1)):
+                return depth
+        return 0
+
     def reached(self, function: ast.FunctionDef | None) -> list[ast.FunctionDef]:
         """The function; where it is given all parameters in one argument, the file's functions that it calls, too."""
         found = [function] if function else []
@@ -352,13 +361,16 @@ def _filled(function: ast.FunctionDef | None, depth: int, of_class: bool) -> lis
     spelled = [each.arg for each in function.args.args][1:] if function else []
     required = spelled[: len(spelled) - len(function.args.defaults)] if function else []
     known = {"inputs": "D", "outputs": "C", "samples": "B", "rate": "0.1", "penalty": "0", "epochs": "1"}
-    known |= {1: {"sizes": "[D,C]"}, 2: {"hiddens": "H", "sizes": "[D,H,C]"}}.get(depth, {})
+    hidden = ["H"] if depth == 2 else [f"H{layer}" for layer in range(1, depth)]
+    known |= {"sizes": f"[{','.join(['D', *hidden, 'C'])}]"} | ({"hiddens": "H"} if depth == 2 else {})
     if of_class and not any((found := meaning(each, depth, spelled)) and found.kind == "y" for each in spelled):
-        known |= {"x": "D", "yhat": "C"} | ({"a": "H"} if depth == 2 else {})  # Net(input, hidden, output)
+        known |= {"x": "D", "yhat": "C"}  # Net(input, hidden, output)
     filled: list[str] = []
     for each in required:
         found = (size_meaning(each) if of_class else None) or meaning(each, depth, spelled)
         told = known.get(found.kind, "…") if found else "…"
+        if of_class and found and found.kind == "a":
+            told = hidden[(found.layer or 1) - 1]
         if found and found.kind in ("W", "b", "x", "y") and told == "…":
             told = f"{found.kind}{found.layer or ''}"
         filled.append("…" if told in filled else told)
