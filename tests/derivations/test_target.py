@@ -400,6 +400,9 @@ def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
     ("arguments", "reason"),
     [
         (["target=nowhere.py:f"], "no such file"),
+        (["taget=mine.py"], "taget: no such key (did you mean target?)"),
+        (["taget=mine.py", "model.loss=mse"], "taget: no such key (did you mean target?)"),
+        (["target="], "target=: names no file; must be FILE, FILE:NAME or FILE:CLASS.METHOD"),
         (["target=nowhere.py:f", "only=tanh"], "only: is for the check of every derivative, not for a target"),
         ([f"target={ROOT}:f"], "is a folder"),
         ([f"target={ROOT}/README.md:f"], "must be a Python file or a notebook"),
@@ -448,3 +451,8 @@ def test_every_layout_there_and_back_is_the_same(samples, weights, bias):
         theirs[...] += 0  # a copy of its own
         expected = np.concatenate([b[None], W] if "first" in bias else [W, b[None]]) if layout.folded else W
         assert np.array_equal(layout.ours(theirs), expected)
+
+
+def test_the_signs_of_losses_and_formulas_are_printed_in_ascii():
+    text = "L = ½ Σ (ŷ − y)²; (W2 − η dW_O)ᵀ".encode("ascii", "backhand.ascii").decode()
+    assert text == "L = 1/2 sum (yhat - y)^2; (W2 - eta dW_O)^T"
