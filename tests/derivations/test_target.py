@@ -1,5 +1,6 @@
 """A file that somebody brings: what is said of it, whatever is in it."""
 
+import io
 import json
 import textwrap
 from pathlib import Path
@@ -362,6 +363,27 @@ def test_a_file_that_cannot_be_judged_gets_one_line(check, text):
     status, said = check("import numpy as np\n" * ("nan" in text) + text, name="" if "def g" in text else "backward")
     assert status == 2
     assert WRONG[text] in said
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return backward(*a)", "RecursionError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("input()", "EOFError"),
+        ("open('nowhere.csv')", "FileNotFoundError"),
+        ("return 1 / 0", "ZeroDivisionError"),
+        ("raise NotImplementedError", "NotImplementedError"),
+        ("return {'dW1': a[2] * float('nan')}", "dW1 has 20 numbers that are NaN or infinite"),
+        ("return a[2] * np.nan, a[4] * np.nan", "dW_I has 20 numbers that are NaN or infinite"),
+    ],
+)
+def test_no_other_call_is_asked_for_where_it_would_not_help(check, body, reason, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    status, said = check(f"import numpy as np\ndef backward(*a): {body}")
+    assert status == 2
+    assert reason in said
+    assert "call=" not in said
 
 
 @pytest.mark.parametrize(

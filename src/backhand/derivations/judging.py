@@ -317,8 +317,10 @@ class Judge:
                 attempt.found[key] = torch.stack(each)
         for key, stack in attempt.found.items():
             if bad := int((~stack[0].isfinite()).sum()):
-                what = f"{attempt.match.labels.get(key, '')} has {bad} numbers that are NaN or infinite"
-                self.stop(RefusedError(f"{self.question.source.path}: {what}", RETURNED))
+                label = attempt.match.labels.get(key, "")
+                name = label if label.isidentifier() else self.quantity(key)  # an expression would be no name
+                what = f"{name} has {bad} numbers that are NaN or infinite"
+                self.stop(RefusedError(f"{self.question.source.path}: {what}", RETURNED, own=True))
                 return False
         return any(kind == "W" for kind, _ in attempt.found)
 
@@ -479,7 +481,7 @@ class Judge:
             furthest = f"; so far: {self.stopped}" if str(self.stopped) else ""
             return f"{self.question.source.path}: {text}{furthest}"
         text = str(self.stopped)
-        if self.question.call is None and "call=" not in text:
+        if self.question.call is None and not self.stopped.own and "call=" not in text:
             function = self.question.function
             spelled = [argument.arg for argument in function.args.args if argument.arg != "self"] if function else []
             text += f"; say how it is called: {template(self.question, self.question.name, spelled)}"
