@@ -138,6 +138,26 @@ def test_a_penalty_must_be_that_of_the_loss(check):
         assert "egularisation" in said or "weight decay" in said
 
 
+def test_a_penalty_without_an_argument_is_named_in_the_loss(check):
+    text = RIGHT.replace("x.T @ delta_I", "x.T @ delta_I + 0.3 * W_I").replace(
+        "h.T @ delta_O", "h.T @ delta_O + 0.3 * W_O"
+    )
+    status, said = check(text.replace(" / len(x)", ""))
+    assert status == 0
+    assert "Right, for L = Σ the loss of each sample + 0.15 Σ W²." in said
+    assert "0.3 times the weight is added" in said
+
+
+def test_a_size_that_is_written_down_stops_with_unequal_sizes(check):
+    text = RIGHT.replace("    h = ", "    W_I = W_I.reshape(4, 4)\n    h = ")
+    status, said = check(text)
+    assert status == 2
+    assert "Right where all layers have 4 units; it stops with unequal sizes: " in said
+    status, said = check(text.replace("W_O.T", "W_O"))
+    assert status == 1
+    assert "It was judged with 4 units in all layers; it stops with unequal sizes: " in said
+
+
 def test_what_is_missing_is_never_counted_as_right(check):
     status, said = check(RIGHT.replace('"db_I": delta_I.sum(0), ', ""))
     assert status == 2
