@@ -138,6 +138,13 @@ def test_a_penalty_must_be_that_of_the_loss(check):
         assert "egularisation" in said or "weight decay" in said
 
 
+def test_what_gives_the_same_numbers_is_listed_once(check):
+    softmax = "e / e.sum(1, keepdims=True)"
+    text = RIGHT.replace(" / len(x)", f" * {softmax} * (1 - {softmax})")
+    said = check(text, "sizes=[5,4,6,2]")[1]
+    assert said.count("the same numbers here as: ∂L/∂ŷ is that of huber") == 1
+
+
 def test_a_penalty_without_an_argument_is_named_in_the_loss(check):
     text = RIGHT.replace("x.T @ delta_I", "x.T @ delta_I + 0.3 * W_I").replace(
         "h.T @ delta_O", "h.T @ delta_O + 0.3 * W_O"

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from backhand.calculus.chain import layers
 from backhand.derivations.answer import Answer
+from backhand.derivations.diagnosis import SAME
 from backhand.derivations.judging import Attempt, Judge
 from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
@@ -56,7 +57,9 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             answer.headline = (
                 f"Wrong: {', '.join(_named(name, words) for name in wrong)}; no mistake of the catalogue fits."
             )
-        answer.sentences = [text.replace("delta_", "δ_") for text in diagnosis.sentences]
+        once = first.text.partition(SAME)[0] if first else ""  # the headline has what gives the same numbers
+        said = [text.replace(first.text, once) if first and not problem else text for text in diagnosis.sentences]
+        answer.sentences = [text.replace("delta_", "δ_") for text in said]
         answer.sentences += [f"{text}." for text in shapes.values()]
         for finding in diagnosis.findings:
             answer.sentences += _lines(finding, words)
