@@ -1,5 +1,6 @@
 """A file that somebody brings: what is said of it, whatever is in it."""
 
+import io
 import json
 import textwrap
 from pathlib import Path
@@ -72,6 +73,30 @@ def test_a_wrong_line_is_named(check, old, new, sentence):
     assert "yours: " in said
 
 
+def test_the_line_that_is_quoted_computes_and_does_not_make_zeros(check):
+    loop = "for d in delta_I:\n        db_I += 2 * d"
+    for zeros in ("np.zeros_like(b_I)", "np.zeros(len(b_I))"):
+        text = RIGHT.replace("    return {", f"    db_I = {zeros}\n    {loop}\n    return {{").replace(
+            '"db_I": delta_I.sum(0)', '"db_I": db_I'
+        )
+        assert "mine.py:11: db_I += 2 * d" in check(text)[1]
+        text = text.replace("for d in delta_I", "for j, d in enumerate(delta_I.T)").replace(
+            "+= 2 * d", "[j] = 2 * d.sum()"
+        )
+        assert "mine.py:11: db_I[j] = 2 * d.sum()" in check(text)[1]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_file_with_more_layers_than_are_named_is_asked_for_their_sizes(check, first):
+    text = "def backward(x, y, W1, b1, W2, b2, W3, b3): pass"
+    for place in (1, 2, 3):
+        text = text.replace(f"W{place}", f"W{place - 1 + first}").replace(f"b{place}", f"b{place - 1 + first}")
+    wanted = "has 3 layers of weights, and the network that is named has {}; give the sizes of its hidden layers"
+    assert f"{wanted.format(2)}: model.hidden=[H1,H2]" in check(text)[1]
+    assert wanted.format(1) in check(text, "model.hidden=[]")[1]
+    assert "asks for q" in check(text.replace("y, ", "y, q, "), "model.hidden=[6,5]")[1]
+
+
 def test_the_scale_of_a_loss_is_a_convention_where_no_loss_is_returned(check):
     without = RIGHT.replace("/ len(x)", "* 2")
     assert check(without)[0] == 0
@@ -111,6 +136,33 @@ def test_a_penalty_must_be_that_of_the_loss(check):
         status, said = check(wrong)
         assert status == 1
         assert "egularisation" in said or "weight decay" in said
+
+
+def test_what_gives_the_same_numbers_is_listed_once(check):
+    softmax = "e / e.sum(1, keepdims=True)"
+    text = RIGHT.replace(" / len(x)", f" * {softmax} * (1 - {softmax})")
+    said = check(text, "sizes=[5,4,6,2]")[1]
+    assert said.count("the same numbers here as: ∂L/∂ŷ is that of huber") == 1
+
+
+def test_a_penalty_without_an_argument_is_named_in_the_loss(check):
+    text = RIGHT.replace("x.T @ delta_I", "x.T @ delta_I + 0.3 * W_I").replace(
+        "h.T @ delta_O", "h.T @ delta_O + 0.3 * W_O"
+    )
+    status, said = check(text.replace(" / len(x)", ""))
+    assert status == 0
+    assert "Right, for L = Σ the loss of each sample + 0.15 Σ W²." in said
+    assert "0.3 times the weight is added" in said
+
+
+def test_a_size_that_is_written_down_stops_with_unequal_sizes(check):
+    text = RIGHT.replace("    h = ", "    W_I = W_I.reshape(4, 4)\n    h = ")
+    status, said = check(text)
+    assert status == 2
+    assert "Right where all layers have 4 units; it stops with unequal sizes: " in said
+    status, said = check(text.replace("W_O.T", "W_O"))
+    assert status == 1
+    assert "It was judged with 4 units in all layers; it stops with unequal sizes: " in said
 
 
 def test_what_is_missing_is_never_counted_as_right(check):
@@ -268,6 +320,62 @@ WRONG = {
     "def backward(*a): raise SystemExit": "mine.py:1: SystemExit",
     "def f(x): return x\ndef g(x): return x": "which is meant?",
 }
+NET = """
+import numpy as np
+
+class Net:
+    def __init__(self, n_in, n_hidden, n_out, rng):
+        self.W1, self.b1 = rng.normal(size=(n_in, n_hidden)), np.zeros(n_hidden)
+        self.W2, self.b2 = rng.normal(size=(n_hidden, n_out)), np.zeros(n_out)
+
+    def forward(self, x):
+        self.x, self.h = x, np.tanh(x @ self.W1 + self.b1)
+        e = np.exp(self.h @ self.W2 + self.b2)
+        self.p = e / e.sum(1, keepdims=True)
+        return self.p
+
+    def backward(self, y):
+        d = self.p - y
+        self.dW2, self.db2 = self.h.T @ d, d.sum(0)
+        d = d @ self.W2.T * (1 - self.h**2)
+        self.dW1, self.db1 = self.x.T @ d, d.sum(0)
+"""
+LINE = "call='n=Net(D,H,C,…); n.W1,n.b1,n.W2,n.b2=W1,b1,W2,b2; n.forward(x); n.backward(y); vars(n)'"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("", "", LINE),
+        ("self, y)", "self, x, y)", LINE.replace("n.forward(x); n.backward(y)", "n.backward(x,y)")),
+        ("self, y)", "self, truth)", LINE),
+        ("def backward", "def learn", LINE.replace("backward(y)", "…(x,y)").replace("n.forward(x); ", "")),
+        ("self.W1", "self.net['W1']", LINE.replace("n.W1", 'n.net["W1"]')),
+        ("self.b", "self.q", LINE.replace("n.W1,n.b1,n.W2,n.b2=W1,b1,W2,b2", "n.W1,n.W2=W1,W2")),
+        ("n_in, n_hidden, n_out, rng", "inputs, hidden, outputs, rng, rate=0.1", LINE),
+        ("n_in, n_hidden, n_out, rng", "W1, b1, W2, b2, rng",
+         "call='n=Net(W1,b1,W2,b2,…); n.forward(x); n.backward(y); vars(n)'"),
+    ],
+)  # fmt: skip
+def test_the_call_of_a_class_is_given_with_what_is_known_of_it(check, old, new, line):
+    status, said = check(NET.replace(old, new), name="Net")
+    assert status == 2
+    assert line in said
+
+
+def test_a_completed_call_of_a_class_works(check):
+    line = LINE.removeprefix("call='").removesuffix("'").replace("…", "np.random.default_rng(0)")
+    assert check(NET, f"call={line}", name="")[0] == 0
+    status, said = check(NET, "call=Net(D,H,C,np.random.default_rng(0))", name="")
+    assert status == 2
+    assert f"a network's call uses its weights, W1, W2, …, such as {LINE}" in said
+
+
+def test_a_class_that_is_taken_for_an_operation_is_told_how_a_network_is_asked_about(check):
+    text = NET.replace("W1", "A").replace("W2", "V").replace("y)", "goal)").replace("- y", "- goal")
+    assert "if Net is a network, say how it is used: call='n=Net(D,H,C,…); n.…" in check(text, name="Net")[1]
+
+
 ENDLESS = {
     "def backward(*a): import os; os._exit(7)": "ended the process (exit status 7) without an answer",
     "def backward(*a):\n    while True: pass": "gave no answer within 2 s (time_limit=…)",
@@ -282,6 +390,27 @@ def test_a_file_that_cannot_be_judged_gets_one_line(check, text):
     status, said = check("import numpy as np\n" * ("nan" in text) + text, name="" if "def g" in text else "backward")
     assert status == 2
     assert WRONG[text] in said
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return backward(*a)", "RecursionError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("input()", "EOFError"),
+        ("open('nowhere.csv')", "FileNotFoundError"),
+        ("return 1 / 0", "ZeroDivisionError"),
+        ("raise NotImplementedError", "NotImplementedError"),
+        ("return {'dW1': a[2] * float('nan')}", "dW1 has 20 numbers that are NaN or infinite"),
+        ("return a[2] * np.nan, a[4] * np.nan", "dW_I has 20 numbers that are NaN or infinite"),
+    ],
+)
+def test_no_other_call_is_asked_for_where_it_would_not_help(check, body, reason, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    status, said = check(f"import numpy as np\ndef backward(*a): {body}")
+    assert status == 2
+    assert reason in said
+    assert "call=" not in said
 
 
 @pytest.mark.parametrize(
@@ -320,6 +449,9 @@ def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
     ("arguments", "reason"),
     [
         (["target=nowhere.py:f"], "no such file"),
+        (["taget=mine.py"], "taget: no such key (did you mean target?)"),
+        (["taget=mine.py", "model.loss=mse"], "taget: no such key (did you mean target?)"),
+        (["target="], "target=: names no file; must be FILE, FILE:NAME or FILE:CLASS.METHOD"),
         (["target=nowhere.py:f", "only=tanh"], "only: is for the check of every derivative, not for a target"),
         ([f"target={ROOT}:f"], "is a folder"),
         ([f"target={ROOT}/README.md:f"], "must be a Python file or a notebook"),
@@ -368,3 +500,8 @@ def test_every_layout_there_and_back_is_the_same(samples, weights, bias):
         theirs[...] += 0  # a copy of its own
         expected = np.concatenate([b[None], W] if "first" in bias else [W, b[None]]) if layout.folded else W
         assert np.array_equal(layout.ours(theirs), expected)
+
+
+def test_the_signs_of_losses_and_formulas_are_printed_in_ascii():
+    text = "L = ½ Σ (ŷ − y)²; (W2 − η dW_O)ᵀ".encode("ascii", "backhand.ascii").decode()
+    assert text == "L = 1/2 sum (yhat - y)^2; (W2 - eta dW_O)^T"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backhand.calculus.activations import ACTIVATIONS
-from backhand.calculus.choices import check_choice
+from backhand.calculus.choices import check_choice, closest
 from backhand.calculus.losses import LOSSES
 from backhand.config.arguments import parse
 from backhand.config.command import report, script
@@ -98,11 +98,11 @@ def gradcheck(command_line: list[str]) -> int:
     without_python = [f"{key}=given" if (key := each.partition("=")[0]) in python else each for each in command_line]
     given = {argument.partition("=")[0] for argument in command_line}
     for_targets = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
-    if "target" in python or for_targets:
+    if for_targets or any(closest(key, ("target",)) for key in given):  # `taget` is meant for a target, too
         try:
+            arguments = parse(GradcheckArguments, without_python, USAGE)
             if "target" not in python:
                 _refuse(for_targets, "is for a derivation of your own; name it with target=FILE:NAME")
-            arguments = parse(GradcheckArguments, without_python, USAGE)
             _refuse(
                 given & {"only", "folder", "processes", "verbose"},
                 "is for the check of every derivative, not for a target",

@@ -7,7 +7,17 @@ from typing import TextIO
 
 # ASCII substitutes for mathematical symbols; one character for symbols that occur in tables.
 ASCII_SUBSTITUTES = {
-    **{"δ": "delta", "ŷ": "yhat", "∇": "grad ", "∂": "d", "Σ": "sum", "θ": "theta", "α": "alpha", "λ": "lambda"},
+    **{
+        "δ": "delta",
+        "ŷ": "yhat",
+        "∇": "grad ",
+        "∂": "d",
+        "Σ": "sum",
+        "θ": "theta",
+        "α": "alpha",
+        "λ": "lambda",
+        "η": "eta",
+    },
     **{
         "σ": "sigma",
         "μ": "mu",
@@ -19,6 +29,7 @@ ASCII_SUBSTITUTES = {
         "ᵀ": "^T",
         "²": "^2",
         "³": "^3",
+        "½": "1/2",
     },
     **{"−": "-", "⊙": "*", "·": "*", "×": "x", "′": "'", "±": "+-", "→": "->", "←": "<-", "≤": "<=", "≠": "!="},
     **{"…": "...", "‖": "|", "✓": "+", "✗": "x", "•": "*", "●": "*", "★": "*", "\N{NO-BREAK SPACE}": " "},

@@ -17,6 +17,16 @@ from backhand.derivations.question import Question
 
 # How far a call got whose loss stops, or that left no gradient; further than any line of a file.
 RAN = 10**6
+# What other arguments would not change.
+OWN_ERRORS = (
+    SystemExit,
+    EOFError,
+    OSError,
+    ImportError,
+    ArithmeticError,
+    RecursionError,
+    NotImplementedError,
+)
 
 
 @dataclass
@@ -62,7 +72,7 @@ def ask(
     except MemoryError as error:
         raise EndedError(f"{place(error, question.source.path)}: it takes more memory than it may") from None
     except (Exception, SystemExit) as error:
-        raise RefusedError(*_told(question, error, names)) from None
+        raise RefusedError(*_told(question, error, names), isinstance(error, OWN_ERRORS)) from None
     outcome = Outcome()
     resolve = Resolver(question)
     outcome.leaves = list(leaves(value, "", expression, resolve, 0))

@@ -284,7 +284,7 @@ class Binder:
         if not method or not hasattr(kind, method):
             raise RefusedError(
                 f"{path}: {class_name} has no method {method or 'that is called backward, gradient or the like'}; "
-                f"say how it is used: call='n={class_name}(…); n.…'"
+                f"say how it is used: {template(self.question, class_name, ())}"
             )
         is_built = "__init__" in kind.__dict__ or issubclass(kind, tuple)
         built = kind(*self.arguments(kind, class_name)) if is_built else kind()
@@ -292,7 +292,7 @@ class Binder:
         if not self._set_attributes(built):
             raise RefusedError(
                 f"{path}: where {class_name} keeps its weights cannot be told; say it: "
-                f"call='n={class_name}(…); n.W1, n.b1, n.W2, n.b2 = W1, b1, W2, b2; n.{method}(x, y); vars(n)'",
+                f"{template(self.question, f'{class_name}.{method}', ())}",
                 1,
             )
         bound = getattr(built, method)

@@ -26,6 +26,8 @@ UNEXPLAINED, IMPOSSIBLE = 1e3, 1e5
 LOCAL = 1 + 1e-4
 # One mistake in several gradients is little more than one, but more than one above them all.
 AGAIN = 0.25
+# What begins the list of the mistakes that give the same numbers.
+SAME = " (the same numbers here as: "
 
 Status = Literal["right", "wrong", "convention"]
 
@@ -421,7 +423,7 @@ def _finding(question: _Question, made: Made, c: float) -> Finding:
         sign, number = "−" if times < 0 else "+", "" if abs(times) == 1 else f"{abs(times):g} "
         right, yours = f"{right} + λ {W}", f"{right} {sign} {number}λ {W}" if times else right
     first, *others = dict.fromkeys(texts)
-    also = f" (the same numbers here as: {'; '.join(others)})" if others else ""
+    also = f"{SAME}{'; '.join(others)})" if others else ""
     names = dict.fromkeys([mistake.name, *(each.name for each in made.same)])
     return Finding(made.quantity, tuple(names), first + also, right, yours)
 

@@ -282,6 +282,8 @@ class Judge:
         if not found:
             what = ", ".join(leaf.label or "a number" for leaf in outcome.leaves[:6]) or "nothing with numbers in it"
             text = f"no gradient and no stepped weight was found in what it returned ({what})"
+            if self.question.call is not None and outcome.leaves:
+                text += "; end the call with the gradients by name: dict(dW1=…, db1=…, …)"
             self.stop(RefusedError(f"{self.question.source.path}: {text}", RAN))
         return found
 
@@ -315,8 +317,10 @@ class Judge:
                 attempt.found[key] = torch.stack(each)
         for key, stack in attempt.found.items():
             if bad := int((~stack[0].isfinite()).sum()):
-                what = f"{attempt.match.labels.get(key, '')} has {bad} numbers that are NaN or infinite"
-                self.stop(RefusedError(f"{self.question.source.path}: {what}", RETURNED))
+                label = attempt.match.labels.get(key, "")
+                name = label if label.isidentifier() else self.quantity(key)  # an expression would be no name
+                what = f"{name} has {bad} numbers that are NaN or infinite"
+                self.stop(RefusedError(f"{self.question.source.path}: {what}", RETURNED, own=True))
                 return False
         return any(kind == "W" for kind, _ in attempt.found)
 
@@ -468,12 +472,16 @@ class Judge:
         return f"{'delta' if kind == 'z' else 'd' + kind}_{labels(self.depth)[layer - 1]}"
 
     def _refusal(self) -> str:
+        if (layers := self.question.layers) > self.depth:
+            hidden = ",".join(f"H{layer}" for layer in range(1, layers))
+            what = f"has {layers} layers of weights, and the network that is named has {self.depth}"
+            return f"{self.question.source.path}: {what}; give the sizes of its hidden layers: model.hidden=[{hidden}]"
         if self.out_of_time:
             text = "there was no time to try every reading of its arguments; give it more, with time_limit=60"
             furthest = f"; so far: {self.stopped}" if str(self.stopped) else ""
             return f"{self.question.source.path}: {text}{furthest}"
         text = str(self.stopped)
-        if self.question.call is None and "call=" not in text:
+        if self.question.call is None and not self.stopped.own and "call=" not in text:
             function = self.question.function
             spelled = [argument.arg for argument in function.args.args if argument.arg != "self"] if function else []
             text += f"; say how it is called: {template(self.question, self.question.name, spelled)}"

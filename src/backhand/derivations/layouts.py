@@ -214,4 +214,5 @@ def by_name(draw: Draw, layout: Layout) -> Mapping[str, Any]:
         if b is not None:
             names[f"b{layer}"] = layout.bias_of(b)
     B, D, *hidden, C = draw.sizes
-    return names | {"B": B, "D": D, "C": C} | ({"H": hidden[0]} if hidden else {})
+    each = {f"H{layer}": size for layer, size in enumerate(hidden, 1)}
+    return names | {"B": B, "D": D, "C": C} | ({"H": hidden[0]} if hidden else {}) | each

@@ -24,11 +24,16 @@ _READING = ("load", "read", "open", "fetch", "save", "from_file", "fromfile", "g
 
 
 class RefusedError(Exception):
-    """Why the target cannot be judged, in one line; `depth` says how far it got, so that the best try is told."""
+    """Why the target cannot be judged, in one line.
 
-    def __init__(self, text: str, depth: int = 0) -> None:
+    Attributes:
+        depth: how far it got, so that the best try is told.
+        own: whether the file itself stops, and would with other arguments, too.
+    """
+
+    def __init__(self, text: str, depth: int = 0, own: bool = False) -> None:
         super().__init__(text)
-        self.depth = depth
+        self.depth, self.own = depth, own
 
 
 class EndedError(Exception):

@@ -56,7 +56,11 @@ def judge(request: dict[str, Any]) -> dict[str, Any]:
     if kind == "operation":
         from backhand.derivations.singles import judge_single
 
-        return judge_single(source, names, name, request["call"]).plain()
+        try:
+            return judge_single(source, names, name, request["call"]).plain()
+        except RefusedError as error:
+            hint = _network_hint(source, name, len(request["hidden"]) + 1)
+            raise RefusedError(f"{error}{hint}", error.depth) from None
     if kind == "rule":
         from backhand.derivations.rules import judge_rule
 
@@ -138,13 +142,17 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
     import inspect
 
     from backhand.derivations.names import meaning
-    from backhand.derivations.question import Question
+    from backhand.derivations.question import Question, class_template
     from backhand.derivations.singles import is_operation
 
     depth = len(request["hidden"]) + 1
     given = {f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"} | {"y"}
     if request["call"] is not None:
         question = Question(source, "", request["call"], None, depth)
+        if not question.tokens & given and question.tokens & ({"B", "D", "H", "C"} - names.keys()):
+            classes = [name for name in source.classes if name in question.tokens]
+            example = f", such as {class_template(question, classes[0])}" if classes else ""
+            raise RefusedError(f"call={request['call']}: a network's call uses its weights, W1, W2, …{example}")
         return "network" if question.tokens & given else "operation"
     base, _, method = name.partition(".")
     target = names.get(base)
@@ -189,6 +197,30 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
     many = any(parameter.kind.name == "VAR_POSITIONAL" for parameter in _parameters(target))
     network = many or kinds & {"y", "W", "weights", "parameters", "unrolled", "cache", "yhat"} or {"x", "b"} <= kinds
     return "network" if (network and len(arguments) > 1) or many else "operation"
+
+
+def _network_hint(source: Source, name: str, depth: int) -> str:
+    """How to ask about a class that was taken for a single operation and has products with several of its own arrays.
+
+    A layer's forward pass has a product with one.
+    """
+    import ast
+
+    from backhand.derivations.question import Question, class_template, is_product
+
+    base, _, method = name.partition(".")
+    forward = source.functions.get(f"{base}.forward")
+    own = {
+        ast.unparse(inner)
+        for node in (ast.walk(forward) if forward else ())
+        if is_product(node)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Attribute) and ast.unparse(inner.value) == "self"
+    }
+    if len(own) < 2:
+        return ""
+    question = Question(source, "", None, None, depth)
+    return f"; if {base} is a network, say how it is used: {class_template(question, base, method)}"
 
 
 def _parameters(target: Any) -> list[Any]:

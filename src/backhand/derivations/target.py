@@ -94,6 +94,8 @@ def _split(target: str) -> tuple[Path, str]:
     if (name and not all(part.isidentifier() for part in name.split("."))) or name.count(".") > 1:
         raise UserError(f"target={target}: must be FILE, FILE:NAME or FILE:CLASS.METHOD, such as mine.py:backward")
     path = Path(file)
+    if not file:
+        raise UserError(f"target={target}: names no file; must be FILE, FILE:NAME or FILE:CLASS.METHOD")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
         raise UserError(f"target={target}: {what}: {file}")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from backhand.calculus.chain import layers
 from backhand.derivations.answer import Answer
+from backhand.derivations.diagnosis import SAME
 from backhand.derivations.judging import Attempt, Judge
 from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
@@ -56,7 +57,9 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             answer.headline = (
                 f"Wrong: {', '.join(_named(name, words) for name in wrong)}; no mistake of the catalogue fits."
             )
-        answer.sentences = [text.replace("delta_", "δ_") for text in diagnosis.sentences]
+        once = first.text.partition(SAME)[0] if first else ""  # the headline has what gives the same numbers
+        said = [text.replace(first.text, once) if first and not problem else text for text in diagnosis.sentences]
+        answer.sentences = [text.replace("delta_", "δ_") for text in said]
         answer.sentences += [f"{text}." for text in shapes.values()]
         for finding in diagnosis.findings:
             answer.sentences += _lines(finding, words)
@@ -67,9 +70,14 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
         if not problem and (doubt := _doubt(judge, best)):
             answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
     _, *rest = best.draws[0].sizes
-    if judge.settings.sizes is None and answer.status == "right" and len(set(rest)) == 1 < rest[0]:
-        answer.status = "unjudged"
-        answer.headline = f"Right where all layers have {rest[0]} units; with other sizes it stops: {judge.stopped}"
+    ran_with = {each.draws[0].sizes for each in (best, *others)}
+    if judge.settings.sizes is None and all(len(set(sizes[1:])) == 1 < sizes[1] for sizes in ran_with):
+        stops = f"it stops with unequal sizes: {judge.stopped}"
+        if answer.status == "right":
+            answer.status = "unjudged"
+            answer.headline = f"Right where all layers have {rest[0]} units; {stops}"
+        else:
+            answer.remarks.append(f"It was judged with {rest[0]} units in all layers; {stops}")
     if best.transposed and best.right:
         handed = judge.question.call is not None and (".T" in judge.question.call or "transpose" in judge.question.call)
         if answer.status == "right" and not handed:
@@ -94,16 +102,20 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             f"Its leaky ReLU has a slope of its own, {best.case.slope:g}; model.hidden_activation=leaky_relu has 0.01. "
             "It was judged with its own."
         )
-    if best.diagnosis.penalty:
-        answer.remarks.append(
-            f"A penalty is in it: {best.diagnosis.penalty:.6g} times the weight is added to each weight's gradient."
-        )
+    if added := best.diagnosis.penalty * best.diagnosis.factor:
+        answer.remarks.append(f"A penalty is in it: {added:.6g} times the weight is added to each weight's gradient.")
     answer.remarks += [_sentence(note) for note in judge.question.notes]
     if judge.question.has_argument("epochs"):
         answer.remarks.append("It was run for one epoch; what it keeps from one epoch to the next is not judged.")
     answer.remarks += remarks
     answer.remarks += [] if problem else _disagreeing(best, others)
-    if judge.settings.sizes is None and best.case.B == 1 and best.layout.samples != "number" and str(judge.stopped):
+    if (
+        judge.settings.sizes is None
+        and best.case.B == 1
+        and best.layout.samples != "number"
+        and str(judge.stopped)
+        and all(sizes[0] == 1 for sizes in ran_with)
+    ):
         answer.remarks.append(f"It was judged with one sample; with more it stops: {judge.stopped}")
         if answer.status == "right" and best.layout.samples != "vector":
             sizes = _list(best.draws[0].sizes)
@@ -135,7 +147,9 @@ def _scale(best: Attempt) -> str:
         return ", by central differences of its own loss"
     if best.match.steps and not best.match.known_rate:
         return ", if the learning rate is left open: the gradients have the right direction"
-    return f", for {best.scale}" if best.scale else ""
+    added = best.diagnosis.penalty * best.diagnosis.factor
+    penalty = f" + {added / 2:.4g} Σ W²" if added else ""
+    return f", for {best.scale}{penalty}" if best.scale else ""
 
 
 def _named(quantity: str, words: Words) -> str:
@@ -198,7 +212,8 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
             texts = [finding.text for finding in other.diagnosis.findings] or other.diagnosis.sentences
             return f"without regularisation it is right; with {PENALTY:g} {(texts or ['it is wrong'])[0]}.", []
         if other is not None:
-            added = f": {other.diagnosis.penalty:.4g} W is added" if other.diagnosis.penalty else ""
+            penalty = other.diagnosis.penalty * other.diagnosis.factor
+            added = f": {penalty:.4g} W is added" if penalty else ""
             return "", [f"With regularisation of {PENALTY:g} it is right, too{added}."]
     return "", []
 

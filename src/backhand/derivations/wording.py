@@ -55,7 +55,9 @@ class Words:
         found = ""
         for scope in self._scopes():
             for node in ast.walk(scope):
-                if isinstance(node, ast.Assign | ast.AugAssign) and any(map(spelled.__contains__, _targets(node))):
+                if not isinstance(node, ast.Assign | ast.AugAssign) or _is_empty(node.value):
+                    continue
+                if any(map(spelled.__contains__, _targets(node))):
                     text = " ".join(ast.unparse(node).split())
                     path = self.question.source.path
                     where = f"{path.name}:{node.lineno}: " if path.suffix == ".py" else ""
@@ -154,8 +156,25 @@ class Words:
 
 
 def _targets(node: ast.Assign | ast.AugAssign) -> Iterator[str]:
-    """What is assigned, and the key if it is an entry of a dictionary."""
+    """What is assigned, the array if it is an entry of one, and the key if it is an entry of a dictionary."""
     for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
         yield ast.unparse(target)
+        while isinstance(target, ast.Subscript) and not isinstance(target.slice, ast.Constant):
+            target = target.value
+            yield ast.unparse(target)
         if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
             yield str(target.slice.value)
+
+
+def _is_empty(value: ast.expr) -> bool:
+    """Whether it only makes room for what is computed later: zeros, or an array without values."""
+    match value:
+        case ast.Constant(value=number):
+            return number is None or number == 0
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
+            return name.removesuffix("_like") in ("zeros", "empty", "new_zeros", "new_empty")
+        case ast.List(elts=values):
+            return all(map(_is_empty, values))
+        case ast.ListComp(elt=inner) | ast.BinOp(op=ast.Mult(), left=ast.List() as inner):
+            return _is_empty(inner)
+    return False
