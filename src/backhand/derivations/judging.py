@@ -23,6 +23,7 @@ from backhand.derivations.loading import RefusedError
 from backhand.derivations.matching import Key, Match, matches
 from backhand.derivations.question import Question, template
 from backhand.derivations.scales import CLOSE, differences, fit, learning_rates, networks, slopes, usual_scales
+from backhand.derivations.search import ENOUGH
 from backhand.derivations.steps import Case, derive
 
 SIZES = (7, 4, 5, 3)
@@ -342,8 +343,52 @@ class Judge:
         """
         if self.question.is_given_forward:
             return ""
-        others = ((case, settings) for case, settings in networks(attempt.case, self.question.source) if settings)
-        return next((settings for case, settings in others if self.is_right(replace(attempt, case=case))), "")
+        case, source = attempt.case, self.question.source
+        others = [(each, settings) for each, settings in networks(case, source) if settings]
+        if not case.y.is_floating_point():  # a loss of values takes rows
+            rows = networks(replace(case, y=case.rows), source)
+            same = case.network.hidden_activation
+            others += [
+                (each, settings) for each, settings in rows if settings and each.network.hidden_activation == same
+            ]
+        return next((settings for each, settings in others if self.is_right(replace(attempt, case=each))), "")
+
+    def clipping(self, attempt: Attempt) -> str:
+        """How the gradients are clipped, where they are the right ones but for that; empty where they are not."""
+        right = derive(attempt.case)
+        pairs = [(value, right[self.quantity(key)]) for key, value in attempt.found.items() if key[0] in "Wb"]
+        if not pairs or any(value.shape != expected.shape for value, expected in pairs):
+            return ""
+        tolerance = 10 * TOLERANCE["float32" if attempt.float32 else "float64"]
+        draws = len(attempt.draws)
+        found, expected = (torch.cat([each[i].reshape(draws, -1) for each in pairs], 1) for i in (0, 1))
+        limit = found.abs().max()
+        below = (found.abs() < (1 - tolerance) * limit) & (expected.abs() > 0)
+        factors = [*self.allowed(attempt, usual_scales(attempt.case)).values()]
+        if not factors and bool(below.any()):  # a step at an unknown rate
+            factors = [float((found / expected)[below].median())]
+        for c in factors:
+            wanted = c * expected
+            clamped = wanted.clamp(-limit, limit)
+            both = int(below.sum()) >= ENOUGH and int((~below).sum()) >= ENOUGH
+            if both and bool((found - clamped).norm() <= tolerance * clamped.norm()):
+                return f"each number is clipped to ±{float(limit):.4g}"
+            for text, parts in (
+                ("each gradient is scaled to a norm", [(value, c * other) for value, other in pairs]),
+                ("all gradients together are scaled to a norm", [(found, wanted)]),
+            ):
+                norms = [(value.flatten(1).norm(dim=1), other.flatten(1).norm(dim=1)) for value, other in parts]
+                most = torch.stack([theirs for theirs, _ in norms]).max()
+                scaled = [
+                    other * ((most / norm).clamp(max=1)).reshape(-1, *[1] * (other.dim() - 1))
+                    for (_, other), (_, norm) in zip(parts, norms, strict=True)
+                ]
+                if sum(int((norm > most).sum()) for _, norm in norms) > 1 and all(
+                    bool((value - other).norm() <= tolerance * other.norm())
+                    for (value, _), other in zip(parts, scaled, strict=True)
+                ):
+                    return f"{text} of at most {float(most):.4g}"
+        return ""
 
     def unlike(self, attempt: Attempt) -> float:
         """How little the gradients point where the right ones do; what is wrong in the right reading is still near."""
