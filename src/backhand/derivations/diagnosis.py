@@ -89,6 +89,7 @@ class Diagnosis:
         sentences: the whole in words.
         factor: what all gradients have in common, of the factors that are allowed.
         penalty: the coefficient of the regularisation that was found where it was unknown, else 0.
+        common: what all gradients have in common and should not, as a factor of the allowed one; 1 where nothing is.
     """
 
     verdicts: dict[str, Verdict]
@@ -97,6 +98,7 @@ class Diagnosis:
     sentences: list[str] = field(default_factory=list)
     factor: float = 1.0
     penalty: float = 0.0
+    common: float = 1.0
 
     @property
     def right(self) -> bool:
@@ -476,6 +478,7 @@ def _report(question: _Question, explanation: _Explanation, penalty: float, forw
     if forward:
         findings = [Finding("all", (forward.name,), forward.text), *findings]
     diagnosis = Diagnosis(verdicts, findings, not explanation.unexplained, factor=c, penalty=penalty)
+    diagnosis.common = next((each.amount for each in explanation.made if each.mistake.name == COMMON_FACTOR), 1.0)
     _give_causes(diagnosis, explanation, question, right)
     return diagnosis
 

@@ -21,6 +21,7 @@ from backhand.derivations.drawing import draws_of, first_draw, verify, with_clas
 from backhand.derivations.layouts import Draw, Layout, readings
 from backhand.derivations.loading import RefusedError
 from backhand.derivations.matching import Key, Match, matches
+from backhand.derivations.mistakes import COMMON_FACTOR
 from backhand.derivations.question import Question, template
 from backhand.derivations.scales import CLOSE, differences, fit, learning_rates, networks, slopes, usual_scales
 from backhand.derivations.search import ENOUGH
@@ -429,6 +430,8 @@ class Judge:
                 break
         attempt.scale = next(iter(self.scales_of(attempt, factors)), "")
         findings, c = attempt.diagnosis.findings, attempt.diagnosis.factor
+        if findings and findings[0].names[0] == COMMON_FACTOR:
+            self.tell_batch_size(attempt, factors)
         if findings and all(each.names[0] == "factor 2 extra" for each in findings):
             # Which half is wrong depends on the loss that is meant.
             rest = ", ".join(name for name, each in attempt.diagnosis.verdicts.items() if each.status == "right")
@@ -441,6 +444,19 @@ class Judge:
             other = self.judged(replace(attempt, found=turned, transposed=True), penalty)
             return other if other.right else attempt
         return attempt
+
+    def tell_batch_size(self, attempt: Attempt, factors: Mapping[str, float]) -> None:
+        """Say of a common factor that it is a number of samples of the file's own, where it is that."""
+        diagnosis, B = attempt.diagnosis, attempt.case.B
+        first, *others = diagnosis.findings
+        common = diagnosis.common
+        for number in self.question.source.numbers():
+            fits = [each for each in factors.values() if abs(each * B - common * number) <= 1e-5 * abs(each * B)]
+            if number > 1 and number.is_integer() and number != B and fits:
+                text = f"the gradients are divided by {number:g}, a number of the file, where B is {B}"
+                diagnosis.sentences = [each.replace(first.text, text) for each in diagnosis.sentences]
+                diagnosis.findings = [replace(first, text=text), *others]
+                return
 
     def own_loss(self, attempt: Attempt, penalty: float) -> tuple[dict[Key, Tensor], bool] | None:
         """The central differences of its own loss on the first draw; None where it has none, or stops."""
