@@ -13,7 +13,7 @@ import numpy as np
 from backhand.derivations.layouts import FORMS, NUMBERED, Draw, Layout
 from backhand.derivations.leaves import has_arrays
 from backhand.derivations.loading import RefusedError
-from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning
+from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning, sizes_named
 from backhand.derivations.question import Question, keeps_default, template, texts
 
 # The learning rate that is given where one is asked for, and the largest nesting of what is returned.
@@ -104,7 +104,9 @@ class Binder:
 
     def _meanings(self, spelled: Sequence[str], of_class: bool) -> dict[str, Meaning | None]:
         """What each argument means; a constructor asks for sizes, and two that mean the same mean nothing."""
-        found = {each: (size_meaning(each) if of_class else None) or self._meaning(each, spelled) for each in spelled}
+        sizes = sizes_named(spelled) if of_class else {}
+        sizes |= {each: size for each in spelled if of_class and (size := size_meaning(each))}
+        found = {each: sizes.get(each) or self._meaning(each, spelled) for each in spelled}
         layered = [(each.kind, each.layer) for each in found.values() if each and each.kind in ("W", "b", "x", "y")]
         return {
             name: None if each and layered.count((each.kind, each.layer)) > 1 else each for name, each in found.items()
