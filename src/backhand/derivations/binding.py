@@ -91,6 +91,14 @@ class Binder:
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 continue
             optional = parameter.default is not inspect.Parameter.empty
+            is_size = known and known.kind == "a" and type(parameter.default) is int
+            if is_size and name in self.question.source.functions and "." not in name and not _has_weights(found):
+                raise RefusedError(
+                    f"{self.question.source.path}: {name} takes {each}={parameter.default}, a number of units, and no "
+                    "weights, so it makes its own, which cannot be compared; write its gradients as a function of "
+                    "x, y, W1, b1, W2, b2 and name that, or give one in call=…",
+                    1,
+                )
             parts = self._unpacked(each, definition) if not optional else None
             if parts is None and (known is None or keeps_default(each, optional, known)):
                 if not optional:
@@ -365,6 +373,10 @@ class Binder:
                 entries[key] = self.value(known, str(key), None)
                 found += known.kind == "W"
         return found
+
+
+def _has_weights(found: Mapping[str, Meaning | None]) -> bool:
+    return any(means.kind in ("W", "weights", "parameters", "unrolled") for means in found.values() if means)
 
 
 def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
