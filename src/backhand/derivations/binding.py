@@ -13,7 +13,7 @@ import numpy as np
 from backhand.derivations.layouts import FORMS, NUMBERED, Draw, Layout
 from backhand.derivations.leaves import has_arrays
 from backhand.derivations.loading import RefusedError
-from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning
+from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning, sizes_named
 from backhand.derivations.question import Question, keeps_default, template, texts
 
 # The learning rate that is given where one is asked for, and the largest nesting of what is returned.
@@ -91,6 +91,14 @@ class Binder:
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 continue
             optional = parameter.default is not inspect.Parameter.empty
+            is_size = known and known.kind == "a" and type(parameter.default) is int
+            if is_size and name in self.question.source.functions and "." not in name and not _has_weights(found):
+                raise RefusedError(
+                    f"{self.question.source.path}: {name} takes {each}={parameter.default}, a number of units, and no "
+                    "weights, so it makes its own, which cannot be compared; write its gradients as a function of "
+                    "x, y, W1, b1, W2, b2 and name that, or give one in call=…",
+                    1,
+                )
             parts = self._unpacked(each, definition) if not optional else None
             if parts is None and (known is None or keeps_default(each, optional, known)):
                 if not optional:
@@ -104,7 +112,9 @@ class Binder:
 
     def _meanings(self, spelled: Sequence[str], of_class: bool) -> dict[str, Meaning | None]:
         """What each argument means; a constructor asks for sizes, and two that mean the same mean nothing."""
-        found = {each: (size_meaning(each) if of_class else None) or self._meaning(each, spelled) for each in spelled}
+        sizes = sizes_named(spelled) if of_class else {}
+        sizes |= {each: size for each in spelled if of_class and (size := size_meaning(each))}
+        found = {each: sizes.get(each) or self._meaning(each, spelled) for each in spelled}
         layered = [(each.kind, each.layer) for each in found.values() if each and each.kind in ("W", "b", "x", "y")]
         return {
             name: None if each and layered.count((each.kind, each.layer)) > 1 else each for name, each in found.items()
@@ -363,6 +373,10 @@ class Binder:
                 entries[key] = self.value(known, str(key), None)
                 found += known.kind == "W"
         return found
+
+
+def _has_weights(found: Mapping[str, Meaning | None]) -> bool:
+    return any(means.kind in ("W", "weights", "parameters", "unrolled") for means in found.values() if means)
 
 
 def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:

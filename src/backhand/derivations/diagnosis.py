@@ -6,14 +6,22 @@ the one wrong line is named, and what only follows from it is said to follow.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from backhand.calculus.chain import Layer, layers
-from backhand.derivations.mistakes import COMMON_FACTOR, LATE, PENALISED_BIAS, PENALTY, UPDATED, Late, in_gradients
+from backhand.derivations.mistakes import (
+    COMMON_FACTOR,
+    PENALISED_BIAS,
+    PENALTY,
+    UPDATED,
+    OtherForward,
+    in_gradients,
+    other_forwards,
+)
 from backhand.derivations.search import AT_ONCE, ENOUGH, ZERO, Made, Paths, cost, mixture, proportion, search
 from backhand.derivations.steps import Case, Mistake, altered, derive, quantities
 
@@ -83,6 +91,7 @@ class Diagnosis:
         sentences: the whole in words.
         factor: what all gradients have in common, of the factors that are allowed.
         penalty: the coefficient of the regularisation that was found where it was unknown, else 0.
+        common: what all gradients have in common and should not, as a factor of the allowed one; 1 where nothing is.
     """
 
     verdicts: dict[str, Verdict]
@@ -91,6 +100,7 @@ class Diagnosis:
     sentences: list[str] = field(default_factory=list)
     factor: float = 1.0
     penalty: float = 0.0
+    common: float = 1.0
 
     @property
     def right(self) -> bool:
@@ -187,20 +197,37 @@ def diagnose(
     question = _Question(case, found, tolerance, tuple(factors), known)
     best, _ = _answer(question, 0)
     asked = question
-    late = None
+    forward = None
     if best.cost >= 1 and penalty is None:
         asked, best = _any_penalty(question, best, 0)
-    if best.cost >= 1 and case.previous is not None:
-        for each in LATE:
-            other, _ = _answer(_Question(each.case(case), found, tolerance, tuple(factors), known), 0)
-            if other.cost < 1:
-                late, best = each, other
-                break
     if best.cost >= 1:
+        forwards = _forwards(question)
+        if forwards and forwards[0][2].cost < 1:
+            forward, _, best = forwards[0]
+    if best.cost >= 1:
+        without = len(best.unexplained)
         best, _ = _answer(question, AT_ONCE)
         if penalty is None and best.cost >= 1:
             asked, best = _any_penalty(question, best, AT_ONCE)
-    return _report(asked, best, asked.penalty[weights[0]] if penalty is None else 0.0, late)
+        for each, other_question, explanation in forwards if best.cost >= UNEXPLAINED else ():
+            # Some gradients are explained by the forward pass alone, the others by a mistake besides.
+            if not each.alone and len(explanation.unexplained) < without:
+                explanation, _ = _answer(other_question, 1)
+                if explanation.cost < AT_ONCE:
+                    forward, best = each, explanation
+                    break
+    return _report(asked, best, asked.penalty[weights[0]] if penalty is None else 0.0, forward)
+
+
+def _forwards(question: _Question) -> list[tuple[OtherForward, _Question, _Explanation]]:
+    """Each other forward pass with the question for it and what it explains by itself, the best one first."""
+    found = []
+    for each in other_forwards(question.case.depth):
+        case = each.case(question.case) if set(each.needs) <= set(question.found) else None
+        if case is not None and all(bool(value.isfinite().all()) for value in case.forward[1]):
+            other = replace(question, case=case)
+            found.append((each, other, _answer(other, 0)[0]))
+    return sorted(found, key=lambda each: each[2].cost)
 
 
 def _any_penalty(question: _Question, best: _Explanation, at_once: int) -> tuple[_Question, _Explanation]:
@@ -432,7 +459,7 @@ def _activation_name(case: Case, layer: Layer) -> str:
     return case.network.output_activation if layer.is_last else case.network.g_name(layer.index)
 
 
-def _report(question: _Question, explanation: _Explanation, penalty: float, late: Late | None) -> Diagnosis:
+def _report(question: _Question, explanation: _Explanation, penalty: float, forward: OtherForward | None) -> Diagnosis:
     case, found, c = question.case, question.found, explanation.factor
     right = {name: c * value for name, value in question.right().items()}
     verdicts = {}
@@ -450,9 +477,10 @@ def _report(question: _Question, explanation: _Explanation, penalty: float, late
             status = "convention"
         verdicts[name] = Verdict(name, tuple(value.shape), tuple(truth.shape), error, cosine, status)
     findings = [_finding(question, made, c) for made in explanation.made]
-    if late:
-        findings = [Finding("all", (late.name,), late.text)]
+    if forward:
+        findings = [Finding("all", (forward.name,), forward.text), *findings]
     diagnosis = Diagnosis(verdicts, findings, not explanation.unexplained, factor=c, penalty=penalty)
+    diagnosis.common = next((each.amount for each in explanation.made if each.mistake.name == COMMON_FACTOR), 1.0)
     _give_causes(diagnosis, explanation, question, right)
     return diagnosis
 
@@ -478,9 +506,11 @@ def _give_causes(
     for name in explanation.conventions:
         verdicts[name].cause = "without the mean, which your gradients take"
     if diagnosis.findings and diagnosis.findings[0].quantity == "all":
+        first, *besides = diagnosis.findings
         for name in wrong:
-            verdicts[name].cause = diagnosis.findings[0].names[0]
-        sentences.append(f"{_listed(wrong)} {_is(wrong)} wrong: {diagnosis.findings[0].text}.")
+            verdicts[name].cause = first.names[0]
+        sentences.append(f"{_listed(wrong)} {_is(wrong)} wrong: {first.text}.")
+        sentences.extend(f"Besides, {each.quantity} is wrong: {each.text}." for each in besides)
         return
     local: dict[str, list[str]] = {}
     roots: dict[str, list[Finding]] = {}

@@ -21,8 +21,10 @@ from backhand.derivations.drawing import draws_of, first_draw, verify, with_clas
 from backhand.derivations.layouts import Draw, Layout, readings
 from backhand.derivations.loading import RefusedError
 from backhand.derivations.matching import Key, Match, matches
+from backhand.derivations.mistakes import COMMON_FACTOR
 from backhand.derivations.question import Question, template
 from backhand.derivations.scales import CLOSE, differences, fit, learning_rates, networks, slopes, usual_scales
+from backhand.derivations.search import ENOUGH
 from backhand.derivations.steps import Case, derive
 
 SIZES = (7, 4, 5, 3)
@@ -346,8 +348,52 @@ class Judge:
         """
         if self.question.is_given_forward:
             return ""
-        others = ((case, settings) for case, settings in networks(attempt.case, self.question.source) if settings)
-        return next((settings for case, settings in others if self.is_right(replace(attempt, case=case))), "")
+        case, source = attempt.case, self.question.source
+        others = [(each, settings) for each, settings in networks(case, source) if settings]
+        if not case.y.is_floating_point():  # a loss of values takes rows
+            rows = networks(replace(case, y=case.rows), source)
+            same = case.network.hidden_activation
+            others += [
+                (each, settings) for each, settings in rows if settings and each.network.hidden_activation == same
+            ]
+        return next((settings for each, settings in others if self.is_right(replace(attempt, case=each))), "")
+
+    def clipping(self, attempt: Attempt) -> str:
+        """How the gradients are clipped, where they are the right ones but for that; empty where they are not."""
+        right = derive(attempt.case)
+        pairs = [(value, right[self.quantity(key)]) for key, value in attempt.found.items() if key[0] in "Wb"]
+        if not pairs or any(value.shape != expected.shape for value, expected in pairs):
+            return ""
+        tolerance = 10 * TOLERANCE["float32" if attempt.float32 else "float64"]
+        draws = len(attempt.draws)
+        found, expected = (torch.cat([each[i].reshape(draws, -1) for each in pairs], 1) for i in (0, 1))
+        limit = found.abs().max()
+        below = (found.abs() < (1 - tolerance) * limit) & (expected.abs() > 0)
+        factors = [*self.allowed(attempt, usual_scales(attempt.case)).values()]
+        if not factors and bool(below.any()):  # a step at an unknown rate
+            factors = [float((found / expected)[below].median())]
+        for c in factors:
+            wanted = c * expected
+            clamped = wanted.clamp(-limit, limit)
+            both = int(below.sum()) >= ENOUGH and int((~below).sum()) >= ENOUGH
+            if both and bool((found - clamped).norm() <= tolerance * clamped.norm()):
+                return f"each number is clipped to ±{float(limit):.4g}"
+            for text, parts in (
+                ("each gradient is scaled to a norm", [(value, c * other) for value, other in pairs]),
+                ("all gradients together are scaled to a norm", [(found, wanted)]),
+            ):
+                norms = [(value.flatten(1).norm(dim=1), other.flatten(1).norm(dim=1)) for value, other in parts]
+                most = torch.stack([theirs for theirs, _ in norms]).max()
+                scaled = [
+                    other * ((most / norm).clamp(max=1)).reshape(-1, *[1] * (other.dim() - 1))
+                    for (_, other), (_, norm) in zip(parts, norms, strict=True)
+                ]
+                if sum(int((norm > most).sum()) for _, norm in norms) > 1 and all(
+                    bool((value - other).norm() <= tolerance * other.norm())
+                    for (value, _), other in zip(parts, scaled, strict=True)
+                ):
+                    return f"{text} of at most {float(most):.4g}"
+        return ""
 
     def unlike(self, attempt: Attempt) -> float:
         """How little the gradients point where the right ones do; what is wrong in the right reading is still near."""
@@ -388,6 +434,8 @@ class Judge:
                 break
         attempt.scale = next(iter(self.scales_of(attempt, factors)), "")
         findings, c = attempt.diagnosis.findings, attempt.diagnosis.factor
+        if findings and findings[0].names[0] == COMMON_FACTOR:
+            self.tell_batch_size(attempt, factors)
         if findings and all(each.names[0] == "factor 2 extra" for each in findings):
             # Which half is wrong depends on the loss that is meant.
             rest = ", ".join(name for name, each in attempt.diagnosis.verdicts.items() if each.status == "right")
@@ -400,6 +448,19 @@ class Judge:
             other = self.judged(replace(attempt, found=turned, transposed=True), penalty)
             return other if other.right else attempt
         return attempt
+
+    def tell_batch_size(self, attempt: Attempt, factors: Mapping[str, float]) -> None:
+        """Say of a common factor that it is a number of samples of the file's own, where it is that."""
+        diagnosis, B = attempt.diagnosis, attempt.case.B
+        first, *others = diagnosis.findings
+        common = diagnosis.common
+        for number in self.question.source.numbers():
+            fits = [each for each in factors.values() if abs(each * B - common * number) <= 1e-5 * abs(each * B)]
+            if number > 1 and number.is_integer() and number != B and fits:
+                text = f"the gradients are divided by {number:g}, a number of the file, where B is {B}"
+                diagnosis.sentences = [each.replace(first.text, text) for each in diagnosis.sentences]
+                diagnosis.findings = [replace(first, text=text), *others]
+                return
 
     def own_loss(self, attempt: Attempt, penalty: float) -> tuple[dict[Key, Tensor], bool] | None:
         """The central differences of its own loss on the first draw; None where it has none, or stops."""

@@ -12,7 +12,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from backhand.calculus.activations import ACTIVATIONS
+from backhand.calculus.activations import ACTIVATIONS, Activation
 from backhand.calculus.backpropagation import Criterion
 from backhand.calculus.chain import Layer, is_elementwise, layers
 from backhand.calculus.losses import LOSSES
@@ -28,8 +28,17 @@ from backhand.derivations.steps import (
     with_mean,
 )
 
+
+def _phi(z: Tensor) -> Tensor:
+    """The density of the normal distribution."""
+    return (-z * z / 2).exp() / math.sqrt(2 * math.pi)
+
+
 # The derivatives that people know by heart, and write where another one belongs.
 FAMILIAR = ("sigmoid", "tanh")
+# Slips in several derivatives.
+EXPONENT, SECOND_TERM = "the exponent's sign is wrong", "the second term of the product rule is missing"
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 # A derivative with a piece missing or wrong: by activation, what is written, as a function of z and a, and the slip.
 INCOMPLETE: dict[str, tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], str], ...]] = {
     "tanh": (
@@ -41,20 +50,60 @@ INCOMPLETE: dict[str, tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], str],
     "sigmoid": (
         ("1 − {a}", lambda z, a: 1 - a, "the factor {a} is missing"),
         ("{a} (1 + {a})", lambda z, a: a * (1 + a), "its sign is wrong"),
+        ("exp({z}) / (1 + exp(−{z}))²", lambda z, a: z.exp() * a * a, EXPONENT),
+        ("exp(−{z}) / (1 + exp({z}))²", lambda z, a: (-z).exp() * (1 - a).square(), EXPONENT),
+        ("1 / (1 + exp(−{z}))²", lambda z, a: a * a, "exp(−{z}) is missing in the numerator"),
     ),
+    "elu": (
+        ("{a} for negative {z}", lambda z, a: a.where(z <= 0, 1.0), "the + 1 is missing"),
+        ("exp(−{z}) for negative {z}", lambda z, a: (-z).exp().where(z <= 0, 1.0), EXPONENT),
+    ),
+    "selu": (
+        ("{a} for negative {z}", lambda z, a: a.where(z <= 0, SELU_SCALE), "the + λ α is missing"),
+        (
+            "λ α exp(−{z}) for negative {z}",
+            lambda z, a: SELU_SCALE * (SELU_ALPHA * (-z).exp()).where(z <= 0, 1.0),
+            EXPONENT,
+        ),
+        ("α exp({z}) or 1", lambda z, a: (SELU_ALPHA * z.exp()).where(z <= 0, 1.0), "the factor λ is missing"),
+        ("λ exp({z}) or λ", lambda z, a: SELU_SCALE * z.exp().where(z <= 0, 1.0), "the factor α is missing"),
+    ),
+    "softplus": (("1 / (1 + exp({z}))", lambda z, a: (-z).sigmoid(), EXPONENT),),
     "silu": (
-        ("σ({z})", lambda z, a: z.sigmoid(), "the second term of the product rule is missing"),
+        ("σ({z})", lambda z, a: z.sigmoid(), SECOND_TERM),
         ("σ({z}) + σ′({z})", lambda z, a: z.sigmoid() * (2 - z.sigmoid()), "the factor {z} of σ′ is missing"),
         ("{z} σ′({z})", lambda z, a: a * (1 - z.sigmoid()), "the first term of the product rule is missing"),
         ("σ′({z})", lambda z, a: z.sigmoid() * (1 - z.sigmoid()), "that is the derivative of σ"),
+        (
+            "σ(−{z}) + {z} σ′({z})",
+            lambda z, a: (-z).sigmoid() * (1 + z * z.sigmoid()),
+            "σ has the wrong sign of the exponent, 1 / (1 + exp({z}))",
+        ),
+        ("σ({z}) − {z} σ′({z})", lambda z, a: z.sigmoid() * (1 - z * (-z).sigmoid()), "the sign of a term is wrong"),
     ),
-    "gelu": (("Φ({z})", lambda z, a: torch.special.ndtr(z), "the second term of the product rule is missing"),),
+    "mish": (("tanh(softplus({z}))", lambda z, a: torch.nn.functional.softplus(z).tanh(), SECOND_TERM),),
+    "gelu": (
+        ("Φ({z})", lambda z, a: torch.special.ndtr(z), SECOND_TERM),
+        ("{z} φ({z})", lambda z, a: z * _phi(z), "the first term of the product rule is missing"),
+        ("Φ({z}) + φ({z})", lambda z, a: torch.special.ndtr(z) + _phi(z), "the factor {z} of φ is missing"),
+        ("Φ({z}) − {z} φ({z})", lambda z, a: torch.special.ndtr(z) - z * _phi(z), "the sign of a term is wrong"),
+        (
+            "Φ({z}) + {z} exp({z}²/2) / √(2π)",
+            lambda z, a: torch.special.ndtr(z) + z * (z * z / 2).exp() / math.sqrt(2 * math.pi),
+            EXPONENT,
+        ),
+    ),
 }
 # Of the penalty's mistakes, which the diagnosis puts into words, for only it knows what is expected.
 PENALTY, PENALISED_BIAS = "weight decay added", "bias penalised"
 # Of what all gradients have in common and should not.
 COMMON_FACTOR = "common factor"
 UPDATED = "weight already updated"
+# A matrix (…, n, m) as (…, m, n) with the order of its numbers kept, by how it is stored.
+RESHAPED: dict[str, Callable[[Tensor], Tensor]] = {
+    "(in, out)": lambda W: W.reshape(W.mT.shape),
+    "(out, in)": lambda W: W.mT.reshape(W.shape).mT,
+}
 # In both directions.
 ERRORS = ((1, "ŷ − y"), (-1, "y − ŷ"))
 
@@ -224,6 +273,16 @@ def _on_the_way_back(layer: Layer) -> list[Mistake]:
             for other in neighbours
             for sign in ("", "ᵀ")
         ),
+        *(
+            here(
+                "weight reshaped",
+                f"{above.W} is reshaped, not transposed: reshape keeps the order of the numbers",
+                rule=lambda d, reshaped=reshaped: d[above.delta] @ reshaped(d.case.W(above)),  # type: ignore[misc]
+                yours=(f"{above.W}ᵀ", f"reshape({above.W})"),
+                variant=stored,
+            )
+            for stored, reshaped in RESHAPED.items()
+        ),
         here(
             "weight left out",
             f"the factor {above.W}ᵀ is missing",
@@ -314,7 +373,7 @@ def _in_activation(layer: Layer) -> list[Mistake]:
         ),
         here(
             "derivative at −z",
-            f"{g}′ is taken at −{z}: the mask is inverted",
+            f"{g}′ is taken at −{z}: the sign of {z} is wrong, or the mask is inverted",
             rule=at(lambda d: -d.case.z(layer)),
             yours=(prime, f"{g}′(−{z})"),
             rank=1,
@@ -601,6 +660,16 @@ def _in_dW(layer: Layer) -> list[Mistake]:
         ),
         *(
             here(
+                "outer product reshaped",
+                f"the product δᵀ {h} is reshaped, not transposed: reshape keeps the order of the numbers",
+                rule=lambda d, reshaped=reshaped: reshaped(right_rules(layer.depth)[W](d).mT),  # type: ignore[misc]
+                yours=f"reshape({layer.symbol}ᵀ · {h})",
+                variant=stored,
+            )
+            for stored, reshaped in RESHAPED.items()
+        ),
+        *(
+            here(
                 f"{other} for {h}",
                 f"{other} stands in the place of {h}",
                 rule=lambda d, i=i: d.case.forward[1][i].mT @ d[delta],  # type: ignore[misc]
@@ -766,33 +835,148 @@ def _in_dx(layer: Layer) -> list[Mistake]:
 
 
 @dataclass(frozen=True)
-class Late:
-    """A mistake of the whole derivation: it works on another step's forward pass."""
+class OtherForward:
+    """A mistake of the whole derivation: it works on another forward pass.
+
+    Attributes:
+        name: a few words.
+        text: what is wrong, as half a sentence.
+        case: the case with the values of that forward pass; None where there can be no such mistake in it.
+        needs: the quantities that must have been returned.
+        alone: whether it is not looked for beside another mistake: with one it may be a right derivation of another
+            network.
+    """
 
     name: str
     text: str
-    case: Callable[[Case], Case]
+    case: Callable[[Case], Case | None]
+    needs: tuple[str, ...] = ()
+    alone: bool = True
 
 
-def _with_late(case: Case, *, output: bool) -> Case:
-    """The case with the hidden layers' z and h of the step before, and perhaps its output."""
-    assert case.previous is not None
-    (zs, activations), (old_zs, old_activations) = case.forward, case.previous.forward
-    late = replace(case)
-    late.__dict__["forward"] = (
-        (old_zs, [case.x, *old_activations[1:]])
-        if output
-        else ([*old_zs[:-1], zs[-1]], [case.x, *old_activations[1:-1], activations[-1]])
+# What a layer makes of x W, b and its activation: z and the output.
+Forward = Callable[[Activation, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@cache
+def other_forwards(depth: int) -> tuple[OtherForward, ...]:
+    """Every forward pass that may stand in the place of the right one."""
+    upward = layers(depth)[::-1]
+    return (
+        OtherForward("gradient of the previous step", "these are the previous step's gradients", lambda c: c.previous),
+        OtherForward("stale h", "h is a step late: it is the previous step's", lambda c: _with_late(c, output=False)),
+        OtherForward(
+            "stale forward pass",
+            "h and ŷ are a step late: they are the previous step's",
+            lambda c: _with_late(c, output=True),
+        ),
+        *(each for layer in upward for each in _in_forward(layer)),
+        *(
+            OtherForward(
+                "biases left out of the forward pass",
+                "the forward pass has no biases: " + ", ".join(f"{each.z} is {each.input} {each.W}" for each in upward),
+                lambda c: _with_forward(c, upward, _without_bias) if None not in c.biases else None,
+                needs=tuple(each.db for each in upward),
+                alone=False,
+            )
+            for _ in range(min(depth - 1, 1))
+        ),
     )
-    return late
 
 
-LATE: list[Late] = [
-    Late("gradient of the previous step", "these are the previous step's gradients", lambda c: c.previous or c),
-    Late("stale h", "h is a step late: it is the previous step's", lambda c: _with_late(c, output=False)),
-    Late(
-        "stale forward pass",
-        "h and ŷ are a step late: they are the previous step's",
-        lambda c: _with_late(c, output=True),
-    ),
-]
+def _in_forward(layer: Layer) -> list[OtherForward]:
+    """What can go wrong in the forward pass of one layer."""
+    z, a, g, b = layer.z, layer.a, layer.g, f"b_{layer.label}"
+
+    def here(
+        name: str, text: str, forward: Forward, applies: Callable[[Case], bool], needs: str = "", alone: bool = False
+    ) -> OtherForward:
+        def case(c: Case) -> Case | None:
+            return _with_forward(c, (layer,), forward) if applies(c) else None
+
+        return OtherForward(name, f"in the forward pass {text}", case, (needs,) if needs else (), alone)
+
+    def has_bias(c: Case) -> bool:
+        return c.biases[layer.index] is not None
+
+    def is_softmax(c: Case) -> bool:
+        return not is_elementwise(c.activation(layer))
+
+    classes = "not over each sample's classes"
+    return [
+        here(
+            "bias left out of the forward pass",
+            f"the bias {b} is left out: {z} is {layer.input} {layer.W}",
+            _without_bias,
+            has_bias,
+            needs=layer.db,
+        ),
+        here(
+            "bias added after the activation",
+            f"the bias {b} is added after {g}: {a} is {g}({layer.input} {layer.W}) + {b}",
+            lambda f, product, b: (product, f(product) + b),
+            has_bias,
+            alone=True,
+        ),
+        here(
+            "activation left out of the forward pass",
+            f"{g} is left out: {a} is {z}",
+            lambda f, product, b: (product + b, product + b),
+            # Where the derivative reads z, or may cancel, it is the right one of another network.
+            lambda c: not layer.is_last and c.activation(layer).reads == "a",
+            alone=True,
+        ),
+        here(
+            "softmax over the samples",
+            f"{a} is softmax over the samples (the wrong axis), {classes}",
+            lambda f, product, b: (product + b, (product + b).softmax(-2)),
+            is_softmax,
+        ),
+        here(
+            "softmax over everything",
+            f"{a} is softmax over all numbers of the batch (a sum without an axis), {classes}",
+            lambda f, product, b: (product + b, (product + b).flatten(-2).softmax(-1).reshape(product.shape)),
+            is_softmax,
+        ),
+        here(
+            "softmax not normalised",
+            f"{a} is exp({z}), which is not divided by its sum over each sample's classes",
+            lambda f, product, b: (product + b, (product + b).exp()),
+            is_softmax,
+        ),
+    ]
+
+
+def _without_bias(g: Activation, product: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return product, g(product)
+
+
+def _with_forward(case: Case, those: tuple[Layer, ...], forward: Forward) -> Case:
+    """The case with another forward pass in some of its layers."""
+    zs: list[Tensor] = []
+    activations = [case.x]
+    for layer in layers(case.depth)[::-1]:
+        own, g = case.biases[layer.index], case.activation(layer)
+        product = activations[-1] @ case.W(layer)
+        b = torch.zeros_like(product) if own is None else own.unsqueeze(-2)
+        z, a = forward(g, product, b) if layer in those else (product + b, g(product + b))
+        zs.append(z)
+        activations.append(a)
+    return _with_values(case, zs, activations)
+
+
+def _with_late(case: Case, *, output: bool) -> Case | None:
+    """The case with the hidden layers' z and h of the step before, and perhaps its output."""
+    if case.previous is None:
+        return None
+    (zs, activations), (old_zs, old_activations) = case.forward, case.previous.forward
+    if output:
+        return _with_values(case, old_zs, [case.x, *old_activations[1:]])
+    return _with_values(case, [*old_zs[:-1], zs[-1]], [case.x, *old_activations[1:-1], activations[-1]])
+
+
+def _with_values(case: Case, zs: list[Tensor], activations: list[Tensor]) -> Case:
+    """The case with these values of its forward pass."""
+    other = replace(case)
+    other.__dict__["forward"] = (zs, activations)
+    return other

@@ -195,6 +195,13 @@ def layers_named(names: Iterable[str], depth: int) -> dict[str, int]:
     return found if sorted(found.values()) == list(range(1, depth + 1)) else {}
 
 
+def sizes_named(names: Sequence[str]) -> dict[str, Meaning]:
+    """What the arguments `inputs, hidden, outputs` of a constructor mean: sizes, where all three are there."""
+    spelled = {"inputs": "inputs input nin", "hiddens": "hidden hiddens nhidden", "outputs": "outputs output nout"}
+    found = {name: Meaning(kind) for kind, words in spelled.items() for name in names if _plain(name) in words.split()}
+    return found if len({each.kind for each in found.values()}) == len(spelled) == len(found) else {}
+
+
 def size_meaning(name: str) -> Meaning | None:
     """What an argument of a constructor means if it is a number of units, for which `H` and `d` may stand."""
     plain = _plain(name)

@@ -197,6 +197,8 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
     first = best.draws[0].sizes
     sizes = judge.other_sizes(best)
     other = judge.again(best, sizes) if sizes is not None else None
+    if other is not None and not other.right and (limit := judge.clipping(other)):
+        return "", [f"Above a limit it clips its gradients: {limit}. Those that it clips are not judged."]
     if other is not None and not other.right:
         best.diagnosis = other.diagnosis
         why = (other.diagnosis.sentences or ["the gradients are wrong"])[0]
@@ -235,6 +237,8 @@ def _doubt(judge: Judge, best: Attempt) -> str:
     if best.match.steps and _has_right_signs(judge, best):
         same = "the steps have the signs of the right gradients and other sizes"
         return f"{same}, as those of RMSprop or Adam; return the gradients."
+    if limit := judge.clipping(best):
+        return f"right but for clipping: {limit}; return the gradients before that."
     if settings := judge.other_network(best):
         return f"it is right for another network: {settings}; say which is meant."
     if best.match.steps and (B := next(small, 0)):
