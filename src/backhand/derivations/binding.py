@@ -14,7 +14,8 @@ from backhand.derivations.layouts import FORMS, NUMBERED, Draw, Layout
 from backhand.derivations.leaves import has_arrays
 from backhand.derivations.loading import RefusedError
 from backhand.derivations.names import Meaning, layers_named, meaning, size_meaning, sizes_named
-from backhand.derivations.question import Question, keeps_default, template, texts
+from backhand.derivations.question import Question, keeps_default, texts
+from backhand.derivations.templates import template
 
 # The learning rate that is given where one is asked for, and the largest nesting of what is returned.
 RATE = 0.1

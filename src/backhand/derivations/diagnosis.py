@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from backhand.calculus.chain import Layer, layers
+from backhand.derivations.forwards import OtherForward, other_forwards
 from backhand.derivations.mistakes import (
     COMMON_FACTOR,
     PENALISED_BIAS,
     PENALTY,
     UPDATED,
-    OtherForward,
     in_gradients,
-    other_forwards,
 )
 from backhand.derivations.search import AT_ONCE, ENOUGH, ZERO, Made, Paths, cost, mixture, proportion, search
 from backhand.derivations.steps import Case, Mistake, altered, derive, quantities

@@ -22,10 +22,11 @@ from backhand.derivations.layouts import Draw, Layout, readings
 from backhand.derivations.loading import RefusedError
 from backhand.derivations.matching import Key, Match, matches
 from backhand.derivations.mistakes import COMMON_FACTOR
-from backhand.derivations.question import Question, template
+from backhand.derivations.question import Question
 from backhand.derivations.scales import CLOSE, differences, fit, learning_rates, networks, slopes, usual_scales
 from backhand.derivations.search import ENOUGH
 from backhand.derivations.steps import Case, derive
+from backhand.derivations.templates import template
 
 SIZES = (7, 4, 5, 3)
 DRAWS = 3

@@ -142,8 +142,9 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
     import inspect
 
     from backhand.derivations.names import meaning
-    from backhand.derivations.question import Question, class_template
+    from backhand.derivations.question import Question
     from backhand.derivations.singles import is_operation
+    from backhand.derivations.templates import class_template
 
     depth = len(request["hidden"]) + 1
     given = {f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"} | {"y"}
@@ -206,7 +207,8 @@ def _network_hint(source: Source, name: str, depth: int) -> str:
     """
     import ast
 
-    from backhand.derivations.question import Question, class_template, is_product
+    from backhand.derivations.question import Question, is_product
+    from backhand.derivations.templates import class_template
 
     base, _, method = name.partition(".")
     forward = source.functions.get(f"{base}.forward")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from backhand.calculus.chain import layers
 from backhand.derivations.answer import Answer
-from backhand.derivations.diagnosis import SAME
+from backhand.derivations.diagnosis import SAME, Finding, Verdict
 from backhand.derivations.judging import Attempt, Judge
 from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
@@ -24,54 +24,99 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
     """The answer for the best attempt."""
     labels = {judge.quantity(key): label for key, label in best.match.labels.items()}
     words = Words(judge.question, best.case, best.layout, labels, best.match.steps)
-    missing = [judge.quantity(key) for key in best.match.missing]
     problem, remarks = _elsewhere(judge, best) if best.right and not best.fixed else ("", [])
-    diagnosis = best.diagnosis  # of where it is wrong, if that is elsewhere
     shapes = _shapes(judge, best)
-    answer = Answer("wrong", "", _context(judge, best))
-    answer.rows = [_row(name, verdict, words, shapes) for name, verdict in diagnosis.verdicts.items()]
-    scale = _scale(best)
+    answer = Answer("wrong", "", _context(judge, best))  # `_elsewhere` sets the diagnosis of where it is wrong
+    answer.rows = [_row(name, verdict, words, shapes) for name, verdict in best.diagnosis.verdicts.items()]
     if best.right and not problem:
-        answer.status = "unjudged" if missing else "right"
-        what = ", ".join(diagnosis.verdicts)
-        answer.headline = (
-            f"Right as far as it goes: {what}. Not judged, because not found: {', '.join(missing)}."
-            if missing
-            else f"Right{scale}."
-        )
-        answer.remarks.append(EVIDENCE)
-        if not best.case.mean_over_outputs and ("1/C" in best.scale or "1/(B C)" in best.scale):
-            answer.remarks.append(OVER_CLASSES)
+        _tell_right(answer, judge, best)
     else:
-        first = diagnosis.findings[0] if diagnosis.findings else None
-        if problem:
-            answer.headline = f"Wrong: {problem}"
-        elif first is not None:
-            where = "" if first.quantity == "all" else f"{_named(first.quantity, words)}: "
-            more = len(diagnosis.findings) + len(shapes) - 1
-            answer.headline = f"Wrong: {where}{first.text}" + (f"; and {more} more" if more else "") + "."
-        elif shapes:
-            answer.headline = f"Wrong: {next(iter(shapes.values()))}."
-        else:
-            wrong = [name for name, verdict in diagnosis.verdicts.items() if verdict.status == "wrong"]
+        _tell_wrong(answer, judge, best, words, shapes, problem)
+    ran_with = {each.draws[0].sizes for each in (best, *others)} if judge.settings.sizes is None else set()
+    _restrict(answer, judge, best, ran_with)
+    answer.remarks += _remarks(judge, best) + remarks
+    answer.remarks += [] if problem else _disagreeing(best, others)
+    only_one = bool(ran_with) and all(sizes[0] == 1 for sizes in ran_with)
+    if only_one and best.layout.samples != "number" and str(judge.stopped):
+        answer.remarks.append(f"It was judged with one sample; with more it stops: {judge.stopped}")
+        if answer.status == "right" and best.layout.samples != "vector":
+            sizes = _list(best.draws[0].sizes)
+            answer.status = "unjudged"
             answer.headline = (
-                f"Wrong: {', '.join(_named(name, words) for name in wrong)}; no mistake of the catalogue fits."
+                f"Right for one sample, but it does not run with several: if one is meant, say sizes=[{sizes}]."
             )
-        once = first.text.partition(SAME)[0] if first else ""  # the headline has what gives the same numbers
-        said = [text.replace(first.text, once) if first and not problem else text for text in diagnosis.sentences]
-        answer.sentences = [text.replace("delta_", "δ_") for text in said]
-        answer.sentences += [f"{text}." for text in shapes.values()]
-        for finding in diagnosis.findings:
-            answer.sentences += _lines(finding, words)
-        if not diagnosis.explained and not problem and not best.fixed:
-            answer.sentences += _smallest(judge, best)
-        if missing:
-            answer.remarks.append(f"Expected and not found: {', '.join(missing)}.")
-        if not problem and (doubt := _doubt(judge, best)):
-            answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
+    return answer
+
+
+def _missing(judge: Judge, best: Attempt) -> str:
+    return ", ".join(judge.quantity(key) for key in best.match.missing)
+
+
+def _tell_right(answer: Answer, judge: Judge, best: Attempt) -> None:
+    """Say that what was found is right."""
+    missing = _missing(judge, best)
+    answer.status = "unjudged" if missing else "right"
+    answer.headline = (
+        f"Right as far as it goes: {', '.join(best.diagnosis.verdicts)}. Not judged, because not found: {missing}."
+        if missing
+        else f"Right{_scale(best)}."
+    )
+    answer.remarks.append(EVIDENCE)
+    if not best.case.mean_over_outputs and ("1/C" in best.scale or "1/(B C)" in best.scale):
+        answer.remarks.append(OVER_CLASSES)
+
+
+def _tell_wrong(
+    answer: Answer, judge: Judge, best: Attempt, words: Words, shapes: Mapping[str, str], problem: str
+) -> None:
+    """Say what is wrong and why, or that it cannot be judged after all.
+
+    Args:
+        answer: is given its headline and sentences.
+        judge: that judged it.
+        best: the attempt.
+        words: somebody's own.
+        shapes: what is wrong with the shape of a gradient, by its name.
+        problem: what `_elsewhere` found; empty where it is wrong here.
+    """
+    diagnosis = best.diagnosis
+    first = diagnosis.findings[0] if diagnosis.findings else None
+    if problem:
+        answer.headline = f"Wrong: {problem}"
+    elif first is not None:
+        where = "" if first.quantity == "all" else f"{_named(first.quantity, words)}: "
+        more = len(diagnosis.findings) + len(shapes) - 1
+        answer.headline = f"Wrong: {where}{first.text}" + (f"; and {more} more" if more else "") + "."
+    elif shapes:
+        answer.headline = f"Wrong: {next(iter(shapes.values()))}."
+    else:
+        wrong = [_named(name, words) for name, verdict in diagnosis.verdicts.items() if verdict.status == "wrong"]
+        answer.headline = f"Wrong: {', '.join(wrong)}; no mistake of the catalogue fits."
+    once = first.text.partition(SAME)[0] if first else ""  # the headline has what gives the same numbers
+    said = [text.replace(first.text, once) if first and not problem else text for text in diagnosis.sentences]
+    answer.sentences = [text.replace("delta_", "δ_") for text in said]
+    answer.sentences += [f"{text}." for text in shapes.values()]
+    for finding in diagnosis.findings:
+        answer.sentences += _lines(finding, words)
+    if not diagnosis.explained and not problem and not best.fixed:
+        answer.sentences += _smallest(judge, best)
+    if missing := _missing(judge, best):
+        answer.remarks.append(f"Expected and not found: {missing}.")
+    if not problem and (doubt := _doubt(judge, best)):
+        answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
+
+
+def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[int, ...]]) -> None:
+    """Say for which sizes and layout alone the verdict holds; a right one is none then.
+
+    Args:
+        answer: is restricted.
+        judge: that judged it.
+        best: the attempt.
+        ran_with: the sizes with which it ran; empty where the user gave them.
+    """
     _, *rest = best.draws[0].sizes
-    ran_with = {each.draws[0].sizes for each in (best, *others)}
-    if judge.settings.sizes is None and all(len(set(sizes[1:])) == 1 < sizes[1] for sizes in ran_with):
+    if ran_with and all(len(set(sizes[1:])) == 1 < sizes[1] for sizes in ran_with):
         stops = f"it stops with unequal sizes: {judge.stopped}"
         if answer.status == "right":
             answer.status = "unjudged"
@@ -82,7 +127,7 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
         handed = judge.question.call is not None and (".T" in judge.question.call or "transpose" in judge.question.call)
         if answer.status == "right" and not handed:
             answer.status = "unjudged"
-            answer.headline = f"Right but for the layout: each weight's gradient lies across its weight{scale}."
+            answer.headline = f"Right but for the layout: each weight's gradient lies across its weight{_scale(best)}."
         answer.remarks.append(
             "Each weight's gradient has the shape of its weight the other way round: a step needs it transposed."
         )
@@ -96,34 +141,22 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
         answer.headline = (
             f"Right for one sample at a time; for a batch {answer.headline[0].lower()}{answer.headline[1:]}"
         )
-    answer.remarks += [_sentence(note) for note in best.notes]
+
+
+def _remarks(judge: Judge, best: Attempt) -> list[str]:
+    """What else is to be known of the way in which it was judged."""
+    remarks = [_sentence(note) for note in best.notes]
     if best.case.slope is not None:
-        answer.remarks.append(
+        remarks.append(
             f"Its leaky ReLU has a slope of its own, {best.case.slope:g}; model.hidden_activation=leaky_relu has 0.01. "
             "It was judged with its own."
         )
     if added := best.diagnosis.penalty * best.diagnosis.factor:
-        answer.remarks.append(f"A penalty is in it: {added:.6g} times the weight is added to each weight's gradient.")
-    answer.remarks += [_sentence(note) for note in judge.question.notes]
+        remarks.append(f"A penalty is in it: {added:.6g} times the weight is added to each weight's gradient.")
+    remarks += [_sentence(note) for note in judge.question.notes]
     if judge.question.has_argument("epochs"):
-        answer.remarks.append("It was run for one epoch; what it keeps from one epoch to the next is not judged.")
-    answer.remarks += remarks
-    answer.remarks += [] if problem else _disagreeing(best, others)
-    if (
-        judge.settings.sizes is None
-        and best.case.B == 1
-        and best.layout.samples != "number"
-        and str(judge.stopped)
-        and all(sizes[0] == 1 for sizes in ran_with)
-    ):
-        answer.remarks.append(f"It was judged with one sample; with more it stops: {judge.stopped}")
-        if answer.status == "right" and best.layout.samples != "vector":
-            sizes = _list(best.draws[0].sizes)
-            answer.status = "unjudged"
-            answer.headline = (
-                f"Right for one sample, but it does not run with several: if one is meant, say sizes=[{sizes}]."
-            )
-    return answer
+        remarks.append("It was run for one epoch; what it keeps from one epoch to the next is not judged.")
+    return remarks
 
 
 def _context(judge: Judge, best: Attempt) -> list[str]:
@@ -158,7 +191,7 @@ def _named(quantity: str, words: Words) -> str:
     return f"{ours} ({theirs})" if theirs and theirs != ours and len(theirs) <= LONGEST_NAME else ours
 
 
-def _row(name: str, verdict, words: Words, shapes: dict[str, str]) -> list[str]:  # type: ignore[no-untyped-def]
+def _row(name: str, verdict: Verdict, words: Words, shapes: Mapping[str, str]) -> list[str]:
     shape = str(verdict.shape[1:]) + (f", not {verdict.expected[1:]}" if verdict.shape != verdict.expected else "")
     said = "wrong" if verdict.status == "wrong" or name in shapes else "right"
     cause = verdict.cause.replace("delta_", "δ_") or ("shape" if name in shapes else "")
@@ -181,7 +214,7 @@ def _shapes(judge: Judge, best: Attempt) -> dict[str, str]:
     return said
 
 
-def _lines(finding, words: Words) -> list[str]:  # type: ignore[no-untyped-def]
+def _lines(finding: Finding, words: Words) -> list[str]:
     """The right line and theirs."""
     if not finding.right:
         return []
