@@ -155,6 +155,64 @@ def test_a_penalty_without_an_argument_is_named_in_the_loss(check):
     assert "0.3 times the weight is added" in said
 
 
+DESCENT = """
+import numpy as np
+
+def gradient_descent(X, y, alpha=0.01, num_iters=1000):
+    w, b = np.zeros(X.shape[1]), 0.0
+    for i in range(num_iters):
+        err = 1 / (1 + np.exp(-(X @ w + b))) - y
+        w = w - alpha * X.T @ err / len(y)
+        b = b - alpha * err.mean()
+    return w, b
+"""
+FIT = """
+import numpy as np
+
+class Net:
+    def __init__(self, units, epochs=1):
+        self.units, self.epochs = units, epochs
+
+    def fit(self, X, y):
+        rng = np.random.default_rng(0)
+        self.W1, self.b1 = rng.normal(0, 0.1, (X.shape[1], self.units)), np.zeros(self.units)
+        self.W2, self.b2 = rng.normal(0, 0.1, (self.units, y.shape[1])), np.zeros(y.shape[1])
+        for _ in range(self.epochs):
+            h = np.tanh(X @ self.W1 + self.b1)
+            e = np.exp(h @ self.W2 + self.b2)
+            d2 = (e / e.sum(1, keepdims=True) - y) / len(X)
+            d1 = d2 @ self.W2.T * (1 - h**2)
+            self.W2 -= 0.1 * h.T @ d2
+            self.b2 -= 0.1 * d2.sum(0)
+            self.W1 -= 0.1 * X.T @ d1
+            self.b1 -= 0.1 * d1.sum(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        (
+            DESCENT,
+            "gradient_descent",
+            ["model.hidden=[]", "model.output_activation=sigmoid", "model.loss=binary_cross_entropy", "sizes=[7,4,1]"],
+        ),
+        (FIT, "", ["call=n=Net(H); n.W1,n.b1,n.W2,n.b2=W1,b1,W2,b2; n.fit(x,y); vars(n)"]),
+    ],
+)
+def test_what_makes_its_own_weights_is_not_judged(check, text, name, arguments):
+    status, said = check(text, *arguments, name=name)
+    assert status == 2
+    assert "Not judged: the numbers that it returns are the same whatever weights it is given" in said
+
+
+def test_what_draws_random_numbers_is_not_judged(check):
+    text = RIGHT.replace("h = np.tanh(x @ W_I + b_I)", "h = np.tanh(x @ W_I + b_I) * (np.random.rand(5) < 0.5)")
+    status, said = check(text)
+    assert status == 2
+    assert "Not judged: two equal calls give different numbers, so it draws random ones" in said
+
+
 def test_a_size_that_is_written_down_stops_with_unequal_sizes(check):
     text = RIGHT.replace("    h = ", "    W_I = W_I.reshape(4, 4)\n    h = ")
     status, said = check(text)

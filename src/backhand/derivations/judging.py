@@ -17,7 +17,7 @@ from backhand.calculus.losses import LOSSES
 from backhand.derivations.asking import RAN, Outcome, ask
 from backhand.derivations.cases import draw_case
 from backhand.derivations.diagnosis import TOLERANCE, Diagnosis, Verdict, diagnose
-from backhand.derivations.drawing import draws_of, first_draw, verify, with_classes
+from backhand.derivations.drawing import draws_of, first_draw, verify, with_classes, with_parameters
 from backhand.derivations.layouts import Draw, Layout, readings
 from backhand.derivations.loading import RefusedError
 from backhand.derivations.matching import Key, Match, matches
@@ -341,6 +341,35 @@ class Judge:
         ours, theirs = (torch.cat([each[which].flatten() for each in pairs]) for which in (1, 0))
         factor = (ours * theirs).sum() / ours.square().sum().clamp(min=1e-300)
         return bool((theirs - factor * ours).norm() <= TOLERANCE["float32"] * theirs.norm()) and float(factor) > 0
+
+    def not_of_the_weights(self, attempt: Attempt) -> str:
+        """Why its numbers say nothing of a derivation: they are random, or the same for all weights; or empty."""
+        draw = attempt.draws[0]
+        other = replace(
+            draw, W=tuple(W + 0.25 for W in draw.W), b=tuple(None if b is None else b + 0.25 for b in draw.b)
+        )
+        first, again, moved = (
+            self._labelled(attempt, each) for each in (draw, draw, with_parameters(attempt.case, other))
+        )
+        if first is None or again is None or moved is None:
+            return ""
+        if not all(map(np.array_equal, first, again)):
+            return "two equal calls give different numbers, so it draws random ones; seed them, or turn that off"
+        if all(map(np.array_equal, first, moved)):
+            given = "the numbers that it returns are the same whatever weights it is given, so it makes its own"
+            return f"{given}; write its gradients as a function of x, y and the weights"
+        return ""
+
+    def _labelled(self, attempt: Attempt, draw: Draw) -> list[np.ndarray] | None:
+        """What one call leaves under the names of the gradients; None where it stops."""
+        try:
+            outcome = ask(self.question, draw, attempt.layout)
+        except RefusedError:
+            return None
+        labels = {*attempt.match.labels.values()}
+        found = [] if outcome is None else [leaf for leaf in outcome.leaves if leaf.label in labels]
+        returned = [leaf for leaf in found if leaf.origin == "returned"]
+        return [leaf.value for leaf in returned or found] or None
 
     def other_network(self, attempt: Attempt) -> str:
         """The settings of another network that the gradients are right for; empty where there is none.

@@ -255,7 +255,11 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
 
 def _doubt(judge: Judge, best: Attempt) -> str:
     """Why a wrong answer that nothing explains may come from a reading that is not meant; empty where it cannot."""
-    if best.diagnosis.explained or best.fixed or best.truth is not None:
+    if best.diagnosis.explained or best.fixed:
+        return ""
+    if reason := judge.not_of_the_weights(best):
+        return f"{reason}."
+    if best.truth is not None:
         return ""
     weights = {name: each for name, each in best.diagnosis.verdicts.items() if name.startswith("dW")}
     misshapen = [name for name, each in weights.items() if each.shape != each.expected]
