@@ -603,8 +603,15 @@ def test_a_value_is_refused_in_one_line(case):
     assert case.says in one_line(refused.value)
 
 
+# Commands of their own; two of three are for the stress run alone.
+COMMANDS = [
+    pytest.param(case, id=name_of(case), marks=[pytest.mark.stress] if number % 3 else [])
+    for number, case in enumerate(case for case in CASES if case not in OF_ONE_VALUE)
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [case for case in CASES if case not in OF_ONE_VALUE], ids=name_of)
+@pytest.mark.parametrize("case", COMMANDS)
 def test_bad_input_is_refused_in_one_line(command_here, tmp_path, case):
     if case.make is not None:
         case.make(tmp_path)
