@@ -124,6 +124,36 @@ def test_a_loss_can_be_named(check):
     assert "has no function of that name" in check(text, "loss=price")[1]
 
 
+OWN_LOSS = """
+import numpy as np
+
+def cost(x, y, W1, b1, W2, b2):
+    return np.log(np.cosh(np.maximum(x @ W1 + b1, 0) @ W2 + b2 - y)).sum(1).mean()
+
+def backward(x, y, W1, b1, W2, b2):
+    h = np.maximum(x @ W1 + b1, 0)
+    d2 = np.tanh(h @ W2 + b2 - y) / len(x)
+    d1 = d2 @ W2.T * (h > 0)
+    return dict(dW1=x.T @ d1, db1=d1.sum(0), dW2=h.T @ d2, db2=d2.sum(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (" * (h > 0)", "", "That is δ_O W_Oᵀ times (1, 1, 1, 1, 1), where g′(z_I) belongs: (0, 1, 1, 1, 1)."),
+        ("h.T @ d2", "2 * h.T @ d2", "Already with one sample: δ_O is"),
+        ("d1.sum(0)", "2 * d1.sum(0)", "Already with one sample: db_I["),
+    ],
+)
+def test_what_should_be_is_of_the_loss_that_is_named(check, old, new, sentence):
+    network = "model.hidden_activation=relu", "model.output_activation=identity", "model.loss=mse"
+    status, said = check(OWN_LOSS.replace(old, new), "loss=cost", *network)
+    assert status == 1
+    assert sentence in said
+    assert ("δ_O is" in said) == ("δ_O is" in sentence)
+
+
 def test_a_penalty_must_be_that_of_the_loss(check):
     text = RIGHT.replace("b_O):", "b_O, reg=0.0):").replace(
         '"dW_I": x.T @ delta_I', '"dW_I": x.T @ delta_I + reg * W_I'
