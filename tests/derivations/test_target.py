@@ -73,6 +73,13 @@ def test_a_wrong_line_is_named(check, old, new, sentence):
     assert "yours: " in said
 
 
+def test_a_narrow_terminal_shows_the_whole_verdict(check, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    status, said = check(RIGHT.replace("delta_O.sum(0)", "np.sum(delta_O)"))
+    assert status == 1
+    assert "…" not in said
+
+
 def test_the_line_that_is_quoted_computes_and_does_not_make_zeros(check):
     loop = "for d in delta_I:\n        db_I += 2 * d"
     for zeros in ("np.zeros_like(b_I)", "np.zeros(len(b_I))"):
@@ -122,6 +129,36 @@ def test_a_loss_can_be_named(check):
     assert "the mean over the batch" in said
     assert check(text, "loss=cost(x, y, W1, b1, W2, b2) / len(x)", "call=backward(x, y, W1, b1, W2, b2)")[0] == 0
     assert "has no function of that name" in check(text, "loss=price")[1]
+
+
+OWN_LOSS = """
+import numpy as np
+
+def cost(x, y, W1, b1, W2, b2):
+    return np.log(np.cosh(np.maximum(x @ W1 + b1, 0) @ W2 + b2 - y)).sum(1).mean()
+
+def backward(x, y, W1, b1, W2, b2):
+    h = np.maximum(x @ W1 + b1, 0)
+    d2 = np.tanh(h @ W2 + b2 - y) / len(x)
+    d1 = d2 @ W2.T * (h > 0)
+    return dict(dW1=x.T @ d1, db1=d1.sum(0), dW2=h.T @ d2, db2=d2.sum(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (" * (h > 0)", "", "That is δ_O W_Oᵀ times (1, 1, 1, 1, 1), where g′(z_I) belongs: (0, 1, 1, 1, 1)."),
+        ("h.T @ d2", "2 * h.T @ d2", "Already with one sample: δ_O is"),
+        ("d1.sum(0)", "2 * d1.sum(0)", "Already with one sample: db_I["),
+    ],
+)
+def test_what_should_be_is_of_the_loss_that_is_named(check, old, new, sentence):
+    network = "model.hidden_activation=relu", "model.output_activation=identity", "model.loss=mse"
+    status, said = check(OWN_LOSS.replace(old, new), "loss=cost", *network)
+    assert status == 1
+    assert sentence in said
+    assert ("δ_O is" in said) == ("δ_O is" in sentence)
 
 
 def test_a_penalty_must_be_that_of_the_loss(check):
@@ -436,7 +473,7 @@ def test_a_class_that_is_taken_for_an_operation_is_told_how_a_network_is_asked_a
 
 ENDLESS = {
     "def backward(*a): import os; os._exit(7)": "ended the process (exit status 7) without an answer",
-    "def backward(*a):\n    while True: pass": "gave no answer within 2 s (time_limit=…)",
+    "def backward(*a):\n    while True: pass": "gave no answer within 2 s; give it more, with time_limit=4",
     "def backward(*a): import os, signal; os.kill(os.getpid(), signal.SIGSEGV)": "(signal SIGSEGV) without an answer",
     "def backward(*a): return {'dW_I': [0] * 10**10}": "it takes more memory than it may",
     "import os\ndef backward(*a):\n    for _ in range(99): os.write(1, b'x' * 10**6)\n    return 1": "no gradient",
@@ -507,6 +544,10 @@ def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
     ("arguments", "reason"),
     [
         (["target=nowhere.py:f"], "no such file"),
+        (["mine.py"], "mine.py: must be key=value; did you mean target=mine.py?"),
+        (["a-b/mine.ipynb:f", "model.loss=mse"], "did you mean target=a-b/mine.ipynb:f?"),
+        (["target=a.py", "target=b.py"], "target: is given twice"),
+        (["target=a.py", "model.loss=[mse"], "model.loss=[mse: while parsing"),
         (["taget=mine.py"], "taget: no such key (did you mean target?)"),
         (["taget=mine.py", "model.loss=mse"], "taget: no such key (did you mean target?)"),
         (["target="], "target=: names no file; must be FILE, FILE:NAME or FILE:CLASS.METHOD"),
@@ -534,6 +575,11 @@ def test_wrong_arguments_are_refused_in_one_line(arguments, reason, capsys):
     status, said = asked(capsys, *arguments)
     assert status == 2
     assert reason in said
+    assert "=given" not in said
+
+
+def test_more_time_is_twice_the_time_that_was_given(check):
+    assert "give it more, with time_limit=0.02" in check(RIGHT, "time_limit=0.01")[1]
 
 
 @pytest.mark.parametrize("argument", ["call=f(x)", "loss=f", "sizes=[1,2,3,4]", "model.loss=mse"])

@@ -1,5 +1,6 @@
 """The command `python scripts/gradcheck.py`: check every derivative, or your own derivation."""
 
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,11 +96,19 @@ def gradcheck(command_line: list[str]) -> int:
     # Python must not be parsed as YAML.
     split = [each.partition("=") for each in command_line]
     python = {key: value for key, equals, value in split if equals and key in VERBATIM}
-    without_python = [f"{key}=given" if (key := each.partition("=")[0]) in python else each for each in command_line]
+    without_python = [each for each in command_line if each.partition("=")[0] not in python]
+    files = [each for each in command_line if re.search(r"^[^=-][^=]*\.(py|ipynb)(:[^=]*)?$", each)]
     given = {argument.partition("=")[0] for argument in command_line}
     for_targets = {key for key in given if key.startswith("model.") or key in ("sizes", "time_limit", "call", "loss")}
-    if for_targets or any(closest(key, ("target",)) for key in given):  # `taget` is meant for a target, too
+    is_help = {"--help", "-h"} & given
+    # `mine.py` and `taget=mine.py` are meant for a target, too.
+    if for_targets or (files and not is_help) or any(closest(key, ("target",)) for key in given):
         try:
+            if files and not is_help:
+                raise UserError(f"{files[0]}: must be key=value; did you mean target={files[0]}?")
+            for key in VERBATIM:
+                if sum(each.startswith(f"{key}=") for each in command_line) > 1:
+                    raise UserError(f"{key}: is given twice")
             arguments = parse(GradcheckArguments, without_python, USAGE)
             if "target" not in python:
                 _refuse(for_targets, "is for a derivation of your own; name it with target=FILE:NAME")

@@ -568,7 +568,7 @@ class Judge:
             what = f"has {layers} layers of weights, and the network that is named has {self.depth}"
             return f"{self.question.source.path}: {what}; give the sizes of its hidden layers: model.hidden=[{hidden}]"
         if self.out_of_time:
-            text = "there was no time to try every reading of its arguments; give it more, with time_limit=60"
+            text = "there was no time to try every reading of its arguments; give it more, with time_limit=…"
             furthest = f"; so far: {self.stopped}" if str(self.stopped) else ""
             return f"{self.question.source.path}: {text}{furthest}"
         text = str(self.stopped)

@@ -82,7 +82,8 @@ def check_target(
     }  # fmt: skip
     response = _ask(request, time_limit)
     if "refused" in response:
-        raise UserError(response["refused"])
+        # The process that judges knows when its time is up, and not how much it was given.
+        raise UserError(response["refused"].replace("time_limit=…", f"time_limit={2 * time_limit:g}"))
     _print(f"{path}:{name}" if name else str(path), response)
     return STATUS[response["status"]]
 
@@ -138,7 +139,8 @@ def _ask(request: dict[str, Any], time_limit: float) -> dict[str, Any]:
         try:
             status = process.wait(time_limit)
         except subprocess.TimeoutExpired:
-            raise UserError(f"target={target}: gave no answer within {time_limit:g} s (time_limit=…)") from None
+            more = f"give it more, with time_limit={2 * time_limit:g}"
+            raise UserError(f"target={target}: gave no answer within {time_limit:g} s; {more}") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what it has started ends with it
@@ -178,7 +180,7 @@ def _table(rows: list[list[str]], wide: bool) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("error", *(["cosine"] if wide else [])):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", overflow="fold")
     for name, shape, error, cosine, verdict in rows:
         table.add_row(*map(Text, (name, shape, error, *([cosine] if wide else []), verdict)))
     return table

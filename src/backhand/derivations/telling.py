@@ -9,6 +9,7 @@ from backhand.calculus.chain import layers
 from backhand.derivations.answer import Answer
 from backhand.derivations.diagnosis import SAME, Finding, Verdict
 from backhand.derivations.judging import Attempt, Judge
+from backhand.derivations.matching import Key
 from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
 
@@ -293,52 +294,68 @@ def _has_right_signs(judge: Judge, best: Attempt) -> bool:
 
 def _smallest(judge: Judge, best: Attempt) -> list[str]:
     """The smallest batch on which it is wrong, with numbers: of one sample, the first δ that is wrong."""
+    if best.truth is not None and best.match.steps and not best.match.known_rate:
+        return []  # a step along the differences of its loss, of unknown size
     _, *rest = best.draws[0].sizes
     for B in range(1, min(3, best.case.B) + 1):
         other = judge.again(best, (B, *rest))
         if other is None or other.right:
             continue
-        right = derive(other.case)
-        if B == 1 and (said := _first_delta(judge, other, right)):
+        expected = _expected(judge, other)
+        if B == 1 and (said := _first_delta(judge, other, expected)):
             return [f"Already with one sample: {said}"]
-        for key, found in other.found.items():
+        for key, ours in expected.items():
             name = judge.quantity(key)
-            expected = right[name] * other.diagnosis.factor
-            if key[0] not in "Wb" or other.diagnosis.verdicts[name].status != "wrong" or found.shape != expected.shape:
+            if key not in other.found or other.diagnosis.verdicts[name].status != "wrong":
                 continue
-            place = torch.unravel_index((found - expected).abs().argmax(), expected.shape)
-            at, samples = _list([int(index) for index in place[1:]]), "one sample" if B == 1 else f"{B} samples"
-            theirs, ours = float(found[place]), float(expected[place])
-            return [f"Already with {samples}: {name}[{at}] is {theirs:.6g}, and should be {ours:.6g}."]
+            theirs = other.found[key][0]
+            if theirs.shape != ours.shape or (theirs - ours).norm() <= 1e-6 * ours.norm():
+                continue
+            place = torch.unravel_index((theirs - ours).abs().argmax(), ours.shape)
+            at, samples = _list([int(index) for index in place]), "one sample" if B == 1 else f"{B} samples"
+            numbers = f"is {float(theirs[place]):.6g}, and should be {float(ours[place]):.6g}"
+            return [f"Already with {samples}: {name}[{at}] {numbers}."]
         break
     return []
 
 
-def _first_delta(judge: Judge, one: Attempt, right: Mapping[str, Tensor]) -> str:
+def _expected(judge: Judge, attempt: Attempt) -> dict[Key, Tensor]:
+    """The right gradients of the first draw: the differences of its own loss where it has one."""
+    if attempt.truth is not None:
+        return attempt.truth
+    right = derive(attempt.case)
+    keys = [key for key in attempt.found if key[0] in "Wb"]
+    return {key: attempt.diagnosis.factor * right[judge.quantity(key)][0] for key in keys}
+
+
+def _first_delta(judge: Judge, one: Attempt, expected: Mapping[Key, Tensor]) -> str:
     """From the output down the first δ that is wrong, of one sample: the gradient of a weight is inputᵀ δ then."""
+    above = None  # the right δ of the layer above
     for layer in layers(judge.depth):
-        dW, h = one.found.get(("W", layer.index + 1)), one.case.input(layer)[0]
-        if dW is None or dW.shape != right[layer.dW].shape:
+        key, h = ("W", layer.index + 1), one.case.input(layer)[0]
+        if key not in one.found or key not in expected or one.found[key][0].shape != expected[key].shape:
             return ""
-        delta = h @ dW[0] / h.square().sum()
-        expected = one.diagnosis.factor * right[layer.delta][0]
-        if (h.mT @ delta - dW[0]).norm() > 1e-4 * dW[0].norm():
-            return ""  # no product of the input with anything
-        if (delta - expected).norm() <= 1e-4 * expected.norm():
+        theirs, ours = (h @ dW / h.square().sum() for dW in (one.found[key][0], expected[key]))
+        for delta, dW in ((theirs, one.found[key][0]), (ours, expected[key])):
+            if (h.mT @ delta - dW).norm() > 1e-4 * dW.norm():
+                return ""  # no product of the input with anything
+        if (theirs - ours).norm() <= 1e-4 * ours.norm():
+            above = ours
             continue
-        said = f"{layer.symbol} is {_numbers(delta[0])}, and should be {_numbers(expected[0])}."
-        if not layer.is_last:
-            above = one.diagnosis.factor * right[layer.upstream][0]
+        said = f"{layer.symbol} is {_numbers(theirs[0])}, and should be {_numbers(ours[0])}."
+        if above is not None:
+            upstream = above @ one.case.W(layer.above)[0].mT
             product = f"{layer.above.symbol} {layer.above.W}ᵀ"
-            said += f" That is {product} times {_numbers((delta / above)[0])}, where {layer.g}′({layer.z}) belongs: "
-            said += f"{_numbers((expected / above)[0])}."
+            said += f" That is {product} times {_numbers((theirs / upstream)[0])}, "
+            said += f"where {layer.g}′({layer.z}) belongs: {_numbers((ours / upstream)[0])}."
         return said
     return ""
 
 
 def _numbers(values: Tensor) -> str:
     """The first few of them."""
-    return f"({', '.join(f'{value:.4g}' for value in values[:6].tolist())}{', …' if len(values) > 6 else ''})"
+    rounded = [0.0 if abs(value) < 1e-9 else value for value in values[:6].tolist()]  # what differences leave of zero
+    return f"({', '.join(f'{value:.4g}' for value in rounded)}{', …' if len(values) > 6 else ''})"
 
 
 def _sentence(note: str) -> str:

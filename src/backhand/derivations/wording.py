@@ -11,9 +11,13 @@ from backhand.derivations.question import Question
 from backhand.derivations.steps import Case
 
 LONGEST = 110  # of a line that is quoted
-_TOKEN = r"∂L/∂ŷ|d[Wb]_[IO\d]+|[Wbzδh]_[IO\d]+|ŷ|\bdx\b|\b[hxy](?![\w′])"
-_FACTOR = rf"\((?:[^()]|\([^()]*\))*\)|(?:{_TOKEN})"
-_PRODUCT = re.compile(rf"(?P<a>{_FACTOR})(?P<at>ᵀ?) · (?P<b>{_FACTOR})(?P<bt>ᵀ?)")
+# ᵀ and ² are letters and digits of a word for `re`; here they end a name.
+_TOKEN = r"∂L/∂(?:ŷ|h(?:_\d+)?)|d[Wb]_[IO\d]+|[Wbzδh]_[IO\d]+|ŷ|\bdx\b|\b[hxy](?:(?=[ᵀ²])|(?![\w′]))"
+_FACTOR = rf"(?:reshape|J_f)?\((?:[^()]|\([^()]*\))*\)|(?:{_TOKEN})(?:\[[^\]]*\])?"
+_PRODUCT = re.compile(
+    rf"(?P<a>{_FACTOR})(?P<at>ᵀ?)(?P<a_when> \(of [^()]*\))? · (?P<b>{_FACTOR})(?P<bt>ᵀ?)(?P<b_when> \(of [^()]*\))?"
+)
+_SAMPLE = re.compile(rf"(?P<name>{_TOKEN})\[(?P<index>−?\d+)\]")
 
 
 class Words:
@@ -38,6 +42,8 @@ class Words:
         left, equals, right = text.partition(" = ")
         turned = self._turned(left)
         right = _PRODUCT.sub(lambda found: self._product(found, turned), right)
+        if self.layout.samples == "columns":
+            right = _SAMPLE.sub(r"\g<name>[:, \g<index>]", right)
         return re.sub(_TOKEN, lambda found: self.names.get(found[0], found[0]), f"{left}{equals}{right}")
 
     def shapes(self, formula: str) -> str:
@@ -128,13 +134,13 @@ class Words:
 
     def _product(self, found: re.Match[str], turned: bool) -> str:
         factors = []
-        for name, mark in ((found["a"], found["at"]), (found["b"], found["bt"])):
+        for which in "ab":
+            name, mark, when = found[which], found[f"{which}t"], found[f"{which}_when"] or ""
             inner = re.search(_TOKEN, name)
             flipped = self._turned(inner[0]) if inner else turned
-            factors.append((name, bool(mark) ^ flipped ^ turned))
-        if turned:
-            factors.reverse()
-        return " · ".join(f"{name}{'ᵀ' if mark else ''}" for name, mark in factors)
+            flipped = flipped and not name.startswith("J_f")  # of each sample, however samples lie
+            factors.append(f"{name}{'ᵀ' if bool(mark) ^ flipped ^ turned else ''}{when}")
+        return " · ".join(reversed(factors) if turned else factors)
 
     def _shape(self, token: str) -> tuple[int, ...] | None:
         """In their layout; a value has the shape of its gradient."""
