@@ -301,6 +301,6 @@ def _is_parameter(stem: str) -> bool:
         _PARAMETER.fullmatch(plain)
         or _NUMBERED.fullmatch(plain)
         or _BEFORE.fullmatch(plain)
-        or re.fullmatch(r"z\d?", plain)
+        or re.fullmatch(r"z\d?|bs", plain)
         or _NAMED.get(plain) in ("x", "z_first", "z_last", "weights", "biases")
     )
