@@ -15,7 +15,7 @@ from backhand.derivations.loading import RefusedError, Source, fresh
 from backhand.derivations.operation_arrays import as_given
 from backhand.derivations.operation_calls import FunctionOperation, Operation, RaisedError, roles_of
 from backhand.derivations.operation_mistakes import hint
-from backhand.derivations.operation_names import BACKWARD, FORWARD, GRADIENT_AFFIX, GRADIENT_NAME
+from backhand.derivations.operation_names import BACKWARD, FORWARD, GRADIENT_AFFIX, GRADIENT_NAME, KEPT
 from backhand.derivations.operation_report import say_raised
 from backhand.derivations.operation_shapes import Parameter, parameters_of
 from backhand.derivations.operations import judge
@@ -118,7 +118,10 @@ def judge_class(cls: Any, path: Path) -> Answer:
     is_static = isinstance(inspect.getattr_static(cls, forward), staticmethod)
     parameters += parameters_of(getattr(cls, forward), 0 if is_static else 1)
     method = getattr(cls, backward)
-    roles = roles_of(method, parameters, True)
+    code = getattr(getattr(cls, forward), "__code__", None)
+    own_names = {each.name for each in parameters}
+    kept = [name for name in (code.co_names if code else ()) if KEPT.fullmatch(name) and name not in own_names]
+    roles = roles_of(method, parameters, True, kept[:2])
     return judge(
         [
             [Operation(path, parameters, flavour, start, method, each) for each in roles]
