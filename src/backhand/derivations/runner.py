@@ -4,10 +4,12 @@ Both are JSON. The caller sets the limits of time and memory; whatever the targe
 one line to say.
 """
 
+import contextlib
 import json
 import sys
 import time
 import traceback
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -74,8 +76,37 @@ def judge(request: dict[str, Any]) -> dict[str, Any]:
     from backhand.derivations.telling import tell
 
     settings = _settings(request)
-    network = Judge(Question(source, name, request["call"], request["loss"], len(settings.hidden) + 1), settings)
-    return tell(network, *network.best()).plain()
+    question = Question(source, name, request["call"], request["loss"], len(settings.hidden) + 1)
+    network = Judge(question, settings)
+    best, others = network.best()
+    if not (best.right or best.simple) and best.layout.target.startswith("classes"):
+        with contextlib.suppress(RefusedError):
+            if (answer := _with_one_output(question, settings, best)) is not None:
+                return answer.plain()
+    return tell(network, best, others).plain()
+
+
+def _with_one_output(question: Any, settings: Any, best: Any) -> Any:
+    """The answer for one output, whose y is (N,) or (N, 1), where that fits better; else None.
+
+    A loss of values that runs with class numbers alone, and not with rows, may be meant so.
+    """
+    from backhand.derivations.judging import SIZES, Judge
+    from backhand.derivations.telling import tell
+
+    network, criterion = settings.network, settings.criterion
+    if settings.sizes is not None or network.output_activation == "softmax" or criterion.loss.target == "classes":
+        return None
+    sizes = (*SIZES[:2], *settings.hidden, 1)
+    judge = Judge(question, replace(settings, sizes=sizes))
+    found, others = judge.best()
+    if found.order >= best.order:
+        return None
+    answer = tell(judge, found, others)
+    answer.remarks.append(
+        f"It was asked with one output, where y is (N, 1) or (N,): sizes=[{','.join(map(str, sizes))}]."
+    )
+    return answer
 
 
 def _settings(request: dict[str, Any]) -> Any:
