@@ -16,7 +16,7 @@ from typing import Any
 
 from backhand.config.imports import import_modules
 from backhand.config.process import garbage_collection
-from backhand.derivations.loading import EndedError, RefusedError, Source, fresh, read, said
+from backhand.derivations.loading import EndedError, RefusedError, Source, fresh, place, read, said
 
 
 def main() -> None:
@@ -36,6 +36,8 @@ def main() -> None:
         line = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(line.filename).name}:{line.lineno}"
         response = {"refused": f"{request['file']}: the check itself stopped, at {where}: {said(error)}"}
+    except BaseException as error:  # raised by the file itself
+        response = {"refused": f"{place(error, Path(request['file']))}: {said(error)}"}
     answered.write_text(json.dumps(response))
 
 
