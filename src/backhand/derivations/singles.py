@@ -64,7 +64,11 @@ def is_operation(source: Source, target: Any, name: str) -> bool:
     if _switch(target) is not None:
         return True
     weights = re.compile(r"[wW]\d?|[tT]heta|params|parameters")
-    return not any(weights.match(each.name) for each in parameters_of(target)) and bool(_other_half(source, name))
+    if any(weights.match(each.name) for each in parameters_of(target)) or not (halves := _other_half(source, name)):
+        return False
+    # All parameters, which the forward pass of a network takes, are not those of one operation.
+    forward = [each.arg for each in source.functions[halves[0]].args.args]
+    return not any(re.fullmatch(r"params|parameters|[tT]hetas?", each) for each in forward)
 
 
 def _switch(target: Any) -> str | None:
