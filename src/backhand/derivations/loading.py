@@ -67,6 +67,16 @@ class Source:
         """Not the file's own name: it may be that of a module that others import."""
         return f"{MODULE}{self.path.stem}"
 
+    def stepped(self) -> list[str]:
+        """The names that a loop at the top of the file changes, and that are defined before it."""
+        found: dict[str, None] = {}
+        before: set[str] = set()
+        for node in self.tree.body:
+            if isinstance(node, ast.For | ast.While):
+                found |= dict.fromkeys(sorted(_assigned(node) & before))
+            before |= _assigned(node)
+        return list(found)
+
     def imports(self, package: str) -> bool:
         """Whether the file imports it under any name."""
         return any(
