@@ -67,6 +67,16 @@ class Source:
         """Not the file's own name: it may be that of a module that others import."""
         return f"{MODULE}{self.path.stem}"
 
+    def stepped(self) -> list[str]:
+        """The names that a loop at the top of the file changes, and that are defined before it."""
+        found: dict[str, None] = {}
+        before: set[str] = set()
+        for node in self.tree.body:
+            if isinstance(node, ast.For | ast.While):
+                found |= dict.fromkeys(sorted(_assigned(node) & before))
+            before |= _assigned(node)
+        return list(found)
+
     def imports(self, package: str) -> bool:
         """Whether the file imports it under any name."""
         return any(
@@ -168,12 +178,15 @@ def _copies(names: dict[str, Any]) -> dict[str, Any]:
 
 
 def place(error: BaseException, path: Path) -> str:
-    """The last line of the user's own file that the error came through."""
-    trace, line = error.__traceback__, 0
+    """The last line of the user's own file that the error came through; of a recursion without end, its call."""
+    trace, lines = error.__traceback__, []
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
+            lines.append(trace.tb_lineno)
         trace = trace.tb_next
+    line = lines[-1] if lines else 0
+    if isinstance(error, RecursionError) and lines:
+        line = max(lines, key=lines.count)
     return f"{path}:{line}" if line and path.suffix == ".py" else str(path)
 
 

@@ -60,10 +60,11 @@ def matches(
             named = [_match(each, draw, layout, expected) for each in (marked, plain) if each]
             if all(each.missing or (_misshapen(each, draw) and not _spelled_out(each, layout)) for each in named):
                 yield _match(fitting | deltas, draw, layout, expected)
-                yield _stepped(fitting, draw, layout, expected, known_rate)
+                if not any(kind == "W" for kind, _ in marked):
+                    yield _stepped(fitting, draw, layout, expected, known_rate)
                 return
         if any(kind == "W" for kind, _ in marked):
-            yield _match(marked | deltas, draw, layout, expected)
+            yield _match(_completed(marked, some, draw, layout, expected) | deltas, draw, layout, expected)
             return
         attributes = {key: leaf for key, leaf in _sorted(given, draw, layout)[0].items() if key[0] in "Wb"}
         if some is returned and any(kind == "W" for kind, _ in attributes):
@@ -256,6 +257,16 @@ def _fitting(
             assigned[key] = fitting[0]
             free.remove(fitting[0])
     return assigned, free
+
+
+def _completed(
+    named: Mapping[Key, Leaf], leaves: Sequence[Leaf], draw: Draw, layout: Layout, expected: Sequence[Key]
+) -> dict[Key, Leaf]:
+    """The named gradients, and the others by shape among the unnamed: `return x.T @ d1, d1.sum(0), dW2, db2`."""
+    missing = [key for key in expected if key not in named]
+    unnamed = [leaf for leaf in leaves if re.fullmatch(r"\[\d+\]", leaf.label) and leaf.value.ndim > 0]
+    assigned, _ = _fitting(unnamed, draw, layout, missing)
+    return {**named, **(assigned if len(assigned) == len(missing) else {})}
 
 
 def _only_fitting(

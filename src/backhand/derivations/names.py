@@ -205,6 +205,8 @@ def sizes_named(names: Sequence[str]) -> dict[str, Meaning]:
 def size_meaning(name: str) -> Meaning | None:
     """What an argument of a constructor means if it is a number of units, for which `H` and `d` may stand."""
     plain = _plain(name)
+    if plain in ("dh", "dhid", "dhidden"):  # of anything but a constructor, d_h is a gradient
+        return Meaning("hiddens")
     kinds = ("inputs", "hiddens", "outputs", "sizes")
     return next((Meaning(kind) for kind in kinds if plain in _KINDS[kind].split()), None)
 
@@ -301,6 +303,6 @@ def _is_parameter(stem: str) -> bool:
         _PARAMETER.fullmatch(plain)
         or _NUMBERED.fullmatch(plain)
         or _BEFORE.fullmatch(plain)
-        or re.fullmatch(r"z\d?", plain)
+        or re.fullmatch(r"z\d?|bs", plain)
         or _NAMED.get(plain) in ("x", "z_first", "z_last", "weights", "biases")
     )

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ from backhand.derivations.operation_arrays import (
     same,
     set_array,
 )
-from backhand.derivations.operation_names import CACHE, OUTPUT, RATE, TARGET, UPSTREAM, gradient_key
-from backhand.derivations.operation_shapes import Parameter, data_place, numbers, parameters_of
+from backhand.derivations.operation_names import CACHE, KEPT, OUTPUT, RATE, TARGET, UPSTREAM, gradient_key
+from backhand.derivations.operation_shapes import Parameter, data_place, numbers, parameters_of, target_place
 
 
 class RaisedError(RefusedError):
@@ -42,6 +42,30 @@ class RaisedError(RefusedError):
         self.function = frames[-1].name if frames else ""
         self.said = said(error)
         super().__init__(f"{place(error, path)}: {self.said}")
+
+
+class NotKeptError(RefusedError):
+    """There is no array that a `Kept` or a `Predicted` stands for."""
+
+
+class Kept(NamedTuple):
+    """The role of what the forward pass of an instance leaves under this name, beside the loss that it returns."""
+
+    attribute: str
+
+
+class Predicted(NamedTuple):
+    """The role of the probabilities of a loss that takes logits: `backward(p, y)` of `softmax_loss(z, y)`."""
+
+    function: str
+    place: int  # of the logits
+
+    def of(self, logits: np.ndarray) -> np.ndarray:
+        """The sigmoid, or the softmax over the last axis."""
+        if self.function == "sigmoid":
+            return 1 / (1 + np.exp(-logits))
+        powers = np.exp(logits - logits.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
 
 
 @dataclass
@@ -107,7 +131,14 @@ class Operation:
         by_role = dict(zip(roles, names, strict=False))
         self.upstream = upstream or by_role.get("upstream", "the incoming gradient")
         self.reading = ""  # what backward is given, where that is worth saying
-        if "mean" in roles:
+        kept = next((role for role in roles if isinstance(role, Kept)), None)
+        predicted = next((role for role in roles if isinstance(role, Predicted)), None)
+        if predicted is not None:
+            logits = parameters[predicted.place].name
+            self.reading = f"{by_role[predicted]} in {backward.__name__} is the {predicted.function} of {logits}"
+        elif kept is not None:
+            self.reading = f"{by_role[kept]} in {backward.__name__} is self.{kept.attribute} of the forward pass"
+        elif "mean" in roles:
             self.reading = "the loss is the mean over the samples, which the forward pass does not take"
         elif "output" in roles:
             self.reading = f"{by_role['output']} in {backward.__name__} is the output of the forward pass"
@@ -171,6 +202,13 @@ class Operation:
         found.damage = self.changed("forward", given, mine, returned)
         by_role: dict[Any, Any] = dict(enumerate(given, self.constructor))
         by_role |= {"upstream": handed[0], "output": returned, "cache": cache, "rate": 1.0}
+        for role in self.roles:
+            if isinstance(role, Kept):
+                by_role[role] = self.kept(role.attribute, instance, returned)
+            elif isinstance(role, Predicted) and np.ndim(values[role.place]):
+                by_role[role] = as_given(role.of(values[role.place]), self.flavour)
+            elif isinstance(role, Predicted):
+                raise NotKeptError(f"{self.path}: the logits are no array")
         before, state = arrays_of(instance), random_state()
         with self.watched():
             result = backward(*(by_role[role] for role in self.roles if role != "mean"), *handed[1:])
@@ -193,6 +231,14 @@ class Operation:
             elif found.gradients.get(name) is None:
                 found.gradients[name] = found.left.get(label)
         return outputs, found
+
+    def kept(self, name: str, instance: Any, returned: Any) -> Any:
+        """What the forward pass of a loss has left under this name, such as its probabilities."""
+        value = getattr(instance, name, None)
+        array = plain(value)
+        if array is None or value is returned or array.ndim == 0:
+            raise NotKeptError(f"{self.path}: the forward pass leaves no array {name}")
+        return value
 
     def assign(self, found: Returned, result: Any, values: Sequence[Any]) -> None:
         """Which gradient is that of which input: by number, by key, or by the name of an attribute."""
@@ -368,12 +414,26 @@ class FunctionOperation(Operation):
                 )
 
 
-def roles_of(backward: Any, parameters: Sequence[Parameter], is_method: bool) -> list[tuple[Any, ...]]:
-    """What the arguments of backward may be, the likeliest first; "mean" where a mean of losses is meant."""
+def roles_of(
+    backward: Any, parameters: Sequence[Parameter], is_method: bool, kept: Sequence[str] = ()
+) -> list[tuple[Any, ...]]:
+    """What the arguments of backward may be, the likeliest first; "mean" where a mean of losses is meant.
+
+    Args:
+        backward: the user's own.
+        parameters: of the constructor and the forward pass.
+        is_method: whether it is one of a class.
+        kept: the names under which the forward pass leaves its predictions, the likeliest first.
+    """
     constructor = sum(each.of_constructor for each in parameters)
     places = {each.name: place for place, each in enumerate(parameters) if place >= constructor}
     given = [each for each in parameters_of(backward) if each.name != "self"]
     is_alone = len(given) == 1
+    # Beside the target, a backward pass of a loss may be given what the forward pass has made of its input.
+    target = target_place(parameters)
+    data_at = data_place(parameters)
+    has_target = target is not None and any(places.get(each.name) == target for each in given)
+    made = [Predicted(each, data_at) for each in ("softmax", "sigmoid")] if has_target and data_at is not None else []
     choices: list[tuple[Any, ...]] = []
     for name, default, _ in given:
         if name in places:
@@ -387,12 +447,16 @@ def roles_of(backward: Any, parameters: Sequence[Parameter], is_method: bool) ->
         elif UPSTREAM.fullmatch(name):
             is_prediction = name == "dvalues" and not is_alone
             others = (data_place(parameters),) if is_prediction else (constructor, "output")
-            choices.append(("upstream", *(others if is_prediction or (is_alone and not is_method) else ())))
+            left = [Kept(each) for each in kept] if is_prediction and has_target else []
+            choices.append((*left, "upstream", *(others if is_prediction or (is_alone and not is_method) else ())))
+            choices[-1] += tuple(made) if is_prediction else ()
         else:
             data: tuple[Any, ...] = ("output", constructor) if OUTPUT.fullmatch(name) else (constructor, "output")
             if is_method and backward.__name__.startswith("back"):
                 data = ("upstream", *data)
-            choices.append(data if is_alone else (*data, "upstream"))
+            left = [Kept(each) for each in (name, *kept) if each in kept] if has_target else []
+            is_predicted = KEPT.fullmatch(name) or OUTPUT.fullmatch(name)
+            choices.append((*left, *(data if is_alone else (*data, "upstream")), *(made if is_predicted else ())))
     found = [roles for roles in itertools.product(*choices) if len(set(roles)) == len(roles)][:6]
     found = [tuple(itertools.takewhile(lambda role: role != "default", roles)) for roles in found]
     return [*found, *((*roles, "mean") for roles in found if not {"upstream", "cache"} & set(roles))]

@@ -19,6 +19,7 @@ UPSTREAM = re.compile(
     re.I,
 )
 OUTPUT = re.compile(r"a|y|out\w*|s|h|sig\w*|act\w*|f_?x|y_?hat|y_pred|result", re.I)
+KEPT = re.compile(r"outputs?|out|probs?|probabilities|softmax\w*|y_?hat|y_?pred|preds?|predictions?|act\w*|p|a|y", re.I)
 CACHE = re.compile(r"caches?|ctx|saved|memo|context", re.I)
 RATE = re.compile(r"lr|eta|learning_?rate|step_?size", re.I)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from backhand.derivations.loading import RefusedError
-from backhand.derivations.operation_calls import Operation, RaisedError, Returned
+from backhand.derivations.operation_calls import NotKeptError, Operation, RaisedError, Returned
 from backhand.derivations.operation_shapes import Scene, draw_all, numbers
 
 MOST_ENTRIES = 16  # of an input; they are drawn at random
@@ -215,6 +215,8 @@ def run_trial(
         return None
     try:
         trial.returned = operation.backward(trial.values, trial.upstream)
+    except NotKeptError:
+        return None
     except RaisedError as error:
         trial.error = error
         return trial

@@ -4,17 +4,19 @@ Both are JSON. The caller sets the limits of time and memory; whatever the targe
 one line to say.
 """
 
+import contextlib
 import json
 import sys
 import time
 import traceback
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from backhand.config.imports import import_modules
 from backhand.config.process import garbage_collection
-from backhand.derivations.loading import EndedError, RefusedError, Source, fresh, read, said
+from backhand.derivations.loading import EndedError, RefusedError, Source, fresh, place, read, said
 
 
 def main() -> None:
@@ -34,6 +36,8 @@ def main() -> None:
         line = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(line.filename).name}:{line.lineno}"
         response = {"refused": f"{request['file']}: the check itself stopped, at {where}: {said(error)}"}
+    except BaseException as error:  # raised by the file itself
+        response = {"refused": f"{place(error, Path(request['file']))}: {said(error)}"}
     answered.write_text(json.dumps(response))
 
 
@@ -74,8 +78,37 @@ def judge(request: dict[str, Any]) -> dict[str, Any]:
     from backhand.derivations.telling import tell
 
     settings = _settings(request)
-    network = Judge(Question(source, name, request["call"], request["loss"], len(settings.hidden) + 1), settings)
-    return tell(network, *network.best()).plain()
+    question = Question(source, name, request["call"], request["loss"], len(settings.hidden) + 1)
+    network = Judge(question, settings)
+    best, others = network.best()
+    if not (best.right or best.simple) and best.layout.target.startswith("classes"):
+        with contextlib.suppress(RefusedError):
+            if (answer := _with_one_output(question, settings, best)) is not None:
+                return answer.plain()
+    return tell(network, best, others).plain()
+
+
+def _with_one_output(question: Any, settings: Any, best: Any) -> Any:
+    """The answer for one output, whose y is (N,) or (N, 1), where that fits better; else None.
+
+    A loss of values that runs with class numbers alone, and not with rows, may be meant so.
+    """
+    from backhand.derivations.judging import SIZES, Judge
+    from backhand.derivations.telling import tell
+
+    network, criterion = settings.network, settings.criterion
+    if settings.sizes is not None or network.output_activation == "softmax" or criterion.loss.target == "classes":
+        return None
+    sizes = (*SIZES[:2], *settings.hidden, 1)
+    judge = Judge(question, replace(settings, sizes=sizes))
+    found, others = judge.best()
+    if found.order >= best.order:
+        return None
+    answer = tell(judge, found, others)
+    answer.remarks.append(
+        f"It was asked with one output, where y is (N, 1) or (N,): sizes=[{','.join(map(str, sizes))}]."
+    )
+    return answer
 
 
 def _settings(request: dict[str, Any]) -> Any:
@@ -117,23 +150,29 @@ def _only_candidate(source: Source, request: dict[str, Any]) -> str:
     functions = [name for name in source.functions if "." not in name]
     whole = {"W", "weights", "parameters", "unrolled", "cache", "yhat", "b"}
     networks = [name for name in functions if "y" in kinds(name) and kinds(name) & whole]
-    networks += [
+    asked = [
         name
         for name in source.classes
         if any(each.startswith(f"{name}.") and "y" in kinds(each) for each in source.functions)
     ]
+    # Of several classes, one that takes a target and holds no weights is a loss, one operation of several.
+    networks += [name for name in asked if len(source.classes) == 1 or _holds_weights(source, name, depth)]
     named = [name for name in networks if any(word in name.lower() for word in BACKWARD[:5])]
     words = [name for name in functions if any(word in name.lower() for word in BACKWARD[:5])]
     everything = functions + list(source.classes)
-    for found in (named, networks, words, everything):
+    unnamed = [name for name in functions if _multiplies(source, name, depth)]
+    for found in (named, networks, unnamed, words, everything):
         if len(found) == 1:
             return found[0]
         if found:
             break
     if not found:
-        raise RefusedError(
-            f"{source.path}: has no function or class; name a weight of the script: target={source.path}:W1"
-        )
+        weights = stepped(source, depth)
+        if not weights:
+            raise RefusedError(f"{source.path}: has no function, no class and no loop that changes a weight")
+        which = f"{source.path}:{weights[0]}"
+        others = f" (or {', '.join(weights[1:])})" if weights[1:] else ""
+        raise RefusedError(f"{source.path}: has no function or class; name a weight: target={which}{others}")
     raise RefusedError(f"{source.path}: which is meant? target={source.path}:NAME with one of {', '.join(found)}")
 
 
@@ -165,7 +204,10 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
         own = [each for each in (*source.functions, *source.classes) if not each.startswith("_")]
         close = get_close_matches(name, own, n=1, cutoff=0.5)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise RefusedError(f"{source.path}: has no {name}{hint}; it has {', '.join(own) or 'no function or class'}")
+        weights = stepped(source, depth)
+        changed = f"; its loop changes {', '.join(weights)}" if weights else ""
+        it_has = ", ".join(own) or "no function or class"
+        raise RefusedError(f"{source.path}: has no {name}{hint}; it has {it_has}{changed}")
     if method and not hasattr(target, method):
         raise RefusedError(f"{source.path}: {base} has no method {method}")
     if inspect.isclass(target):
@@ -178,13 +220,13 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
             )
         except (TypeError, ValueError, AttributeError):
             arguments = []
-        weights = {
+        layers = {
             found.layer
             for each in arguments
             if (found := meaning(each, depth, arguments)) and found.kind == "W" and found.layer
         }
         if is_function:
-            return "Function" if len(weights) == depth > 1 else "operation"
+            return "Function" if len(layers) == depth > 1 else "operation"
         return "network" if base in source.classes and _holds_weights(source, base, depth) else "operation"
     try:
         arguments = list(inspect.signature(target).parameters)
@@ -197,7 +239,37 @@ def _kind(source: Source, names: dict[str, Any], name: str, request: dict[str, A
     kinds = {found.kind for each in arguments if (found := meaning(each, depth, arguments))}
     many = any(parameter.kind.name == "VAR_POSITIONAL" for parameter in _parameters(target))
     network = many or kinds & {"y", "W", "weights", "parameters", "unrolled", "cache", "yhat"} or {"x", "b"} <= kinds
-    return "network" if (network and len(arguments) > 1) or many else "operation"
+    is_network = (network and len(arguments) > 1) or many or _multiplies(source, base, depth)
+    return "network" if is_network else "operation"
+
+
+def _multiplies(source: Source, name: str, depth: int) -> bool:
+    """Whether a function has the products of a network's two passes, with as many arguments as that has arrays.
+
+    So a network is known whose arguments have names in another language.
+    """
+    import ast
+
+    from backhand.derivations.question import is_product
+
+    definition = source.functions.get(name)
+    if definition is None:
+        return False
+    arguments = [each.arg for each in definition.args.args]
+    required = arguments[: len(arguments) - len(definition.args.defaults)]
+    products = [node for node in ast.walk(definition) if is_product(node)]
+    used = {inner.id for node in products for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    # One product a layer on the way up, one for each weight's gradient, one for each δ but the last.
+    return len(products) >= 3 * depth - 1 and len(required) >= depth + 2 and len(used & {*required}) > depth
+
+
+def stepped(source: Source, depth: int) -> list[str]:
+    """The weights that a script's loops step, by their names; where these do not tell, all that the loops change."""
+    from backhand.derivations.names import meaning
+
+    names = source.stepped()
+    found = [name for name in names if (known := meaning(name, depth, names)) and known.kind in ("W", "weights")]
+    return found or names
 
 
 def _network_hint(source: Source, name: str, depth: int) -> str:

@@ -15,7 +15,7 @@ from backhand.derivations.loading import RefusedError, Source, fresh
 from backhand.derivations.operation_arrays import as_given
 from backhand.derivations.operation_calls import FunctionOperation, Operation, RaisedError, roles_of
 from backhand.derivations.operation_mistakes import hint
-from backhand.derivations.operation_names import BACKWARD, FORWARD, GRADIENT_AFFIX, GRADIENT_NAME
+from backhand.derivations.operation_names import BACKWARD, FORWARD, GRADIENT_AFFIX, GRADIENT_NAME, KEPT
 from backhand.derivations.operation_report import say_raised
 from backhand.derivations.operation_shapes import Parameter, parameters_of
 from backhand.derivations.operations import judge
@@ -64,7 +64,11 @@ def is_operation(source: Source, target: Any, name: str) -> bool:
     if _switch(target) is not None:
         return True
     weights = re.compile(r"[wW]\d?|[tT]heta|params|parameters")
-    return not any(weights.match(each.name) for each in parameters_of(target)) and bool(_other_half(source, name))
+    if any(weights.match(each.name) for each in parameters_of(target)) or not (halves := _other_half(source, name)):
+        return False
+    # All parameters, which the forward pass of a network takes, are not those of one operation.
+    forward = [each.arg for each in source.functions[halves[0]].args.args]
+    return not any(re.fullmatch(r"params|parameters|[tT]hetas?", each) for each in forward)
 
 
 def _switch(target: Any) -> str | None:
@@ -118,7 +122,10 @@ def judge_class(cls: Any, path: Path) -> Answer:
     is_static = isinstance(inspect.getattr_static(cls, forward), staticmethod)
     parameters += parameters_of(getattr(cls, forward), 0 if is_static else 1)
     method = getattr(cls, backward)
-    roles = roles_of(method, parameters, True)
+    code = getattr(getattr(cls, forward), "__code__", None)
+    own_names = {each.name for each in parameters}
+    kept = [name for name in (code.co_names if code else ()) if KEPT.fullmatch(name) and name not in own_names]
+    roles = roles_of(method, parameters, True, kept[:2])
     return judge(
         [
             [Operation(path, parameters, flavour, start, method, each) for each in roles]

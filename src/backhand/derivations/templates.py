@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Sequence
 
+from backhand.derivations.leaves import returned
 from backhand.derivations.names import meaning, size_meaning
 from backhand.derivations.question import Question
 
@@ -22,7 +23,42 @@ def template(question: Question, name: str, spelled: Sequence[str]) -> str:
         if known and known.kind in ("W", "b", "x", "y"):
             told = f"{known.kind}{known.layer or ''}"
         arguments.append("…" if told in arguments else told)
-    return f"call='{name}({', '.join(arguments)})'"
+    both = [f"{kind}{layer}" for layer in range(1, question.depth + 1) for kind in "Wb"]
+    usual = next((each for each in (["x", "y", *both], ["x", "y", *both[::2]]) if len(each) == len(spelled)), None)
+    if usual and {*arguments} == {"…"}:
+        arguments = usual
+    before = _forward_call(question, name, spelled, arguments) if "…" in arguments else ""
+    return f"call='{before}{name}({', '.join(arguments)})'"
+
+
+def _forward_call(question: Question, name: str, spelled: Sequence[str], arguments: list[str]) -> str:
+    """The call of the forward pass that gives a backward pass its ŷ and its cache, which are filled in.
+
+    Empty where the file has none that takes x and all parameters and returns one or both of them.
+    """
+    depth = question.depth
+    kinds = [found.kind if (found := meaning(each, depth, spelled)) else "" for each in spelled]
+    wanted = [place for place, kind in enumerate(kinds) if kind in ("yhat", "cache") and arguments[place] == "…"]
+    held = ", ".join(f"{kind}{layer}={kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb")
+    for forward, definition in question.source.functions.items():
+        own = [each.arg for each in definition.args.args]
+        taken = [found.kind if (found := meaning(each, depth, own)) else "" for each in own]
+        given = returned(definition)
+        parts = given.elts if isinstance(given, ast.Tuple) else [given]
+        if forward == name or "." in forward or sorted(taken) != ["parameters", "x"] or len(parts) != len(wanted):
+            continue
+        names = {"yhat": "A", "cache": "c"}
+        outputs = [found.kind if (found := meaning(ast.unparse(each), depth)) else "" for each in parts if each]
+        if not wanted or sorted(outputs) != sorted(kinds[place] for place in wanted):
+            continue
+        for place in wanted:
+            arguments[place] = names[kinds[place]]
+        filled = ", ".join({"x": "x", "parameters": f"dict({held})"}[kind] for kind in taken)
+        for place, kind in enumerate(kinds):
+            if kind == "parameters" and arguments[place] == "…":
+                arguments[place] = f"dict({held})"
+        return f"{','.join(names[each] for each in outputs)}={forward}({filled}); "
+    return ""
 
 
 def class_template(question: Question, name: str, method: str = "") -> str:
