@@ -175,6 +175,72 @@ def test_a_penalty_must_be_that_of_the_loss(check):
         assert "egularisation" in said or "weight decay" in said
 
 
+@pytest.mark.parametrize(("coefficient", "said_of_it"), [("2 * reg", "λ = 2 reg = 0.2"), ("reg", "λ = reg = 0.1")])
+def test_the_coefficient_of_a_penalty_is_told_by_the_argument(check, coefficient, said_of_it):
+    text = RIGHT.replace("b_O):", "b_O, reg=0.0):").replace("h.T @ delta_O,", f"h.T @ delta_O + {coefficient} * W_O,")
+    status, said = check(text.replace("x.T @ delta_I,", f"x.T @ delta_I - {coefficient} * W_I,"))
+    assert status == 1
+    assert "wrong: penalty subtracted" in said
+    assert "right: dW_I = xᵀ · delta_I + λ W_I" in said
+    assert "yours: dW_I = xᵀ · delta_I − λ W_I" in said
+    assert said_of_it in said
+    assert "A penalty is in it" not in said
+
+
+def test_the_coefficient_of_a_penalised_bias_is_told_by_the_argument(check):
+    text = RIGHT.replace("b_O):", "b_O, lambd=0.0):")
+    for weight in "IO":
+        text = text.replace(f"@ delta_{weight},", f"@ delta_{weight} + lambd / len(x) * W_{weight},")
+    status, said = check(text.replace("delta_I.sum(0)", "delta_I.sum(0) + lambd / len(x) * b_I"))
+    assert status == 1
+    assert "the bias b_I is added, times lambd/B = 0.0143, and a bias is not penalised" in said
+    assert "yours: db_I = Σ_B delta_I + lambd/B b_I" in said
+
+
+KAGGLE = """
+import numpy as np
+
+def backward(X, Y, W1, b1, W2, b2):
+    m = X.shape[1]
+    A1 = np.tanh(W1.dot(X) + b1)
+    E = np.exp(W2.dot(A1) + b2)
+    dZ2 = E / E.sum(0) - Y
+    dW2 = 1 / m * dZ2.dot(A1.T)
+    db2 = 1 / m * dZ2.sum(1, keepdims=True)
+    dZ1 = W2.T.dot(dZ2) * (1 - A1 ** 2)
+    dW1 = 1 / m * dZ1.dot(X.T)
+    db1 = 1 / m * dZ1.sum(1, keepdims=True)
+    return dW1, db1, dW2, db2
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "right", "yours"),
+    [
+        ("dZ2.sum(1, keepdims=True)", "np.sum(dZ2)", "db2 = 1/B Σ_B dZ2", "db2 = 1/B Σ_B Σ_units dZ2"),
+        ("1 / m * dZ2.sum", "dZ2.sum", "db2 = 1/B Σ_B dZ2", "db2 = Σ_B dZ2"),
+        ("1 / m * dZ2.sum", "1 / m**2 * dZ2.sum", "db2 = 1/B Σ_B dZ2", "db2 = 1/B 1/B Σ_B dZ2"),
+        ("1 / m * dZ1.dot", "-1 / m * dZ1.dot", "dW1 = 1/B dZ1 · Xᵀ", "dW1 = −1/B dZ1 · Xᵀ"),
+    ],
+)
+def test_the_right_line_takes_the_mean_where_a_file_does(check, old, new, right, yours):
+    said = check(KAGGLE.replace(old, new))[1]
+    assert f"right: {right} [" in said
+    assert f"yours: {yours} mine.py" in said
+    # With the mean in δ, the gradients have none.
+    inside = KAGGLE.replace("1 / m * ", "")
+    inside = inside.replace("dZ2 = E / E.sum(0) - Y", "dZ2 = (E / E.sum(0) - Y) / m")
+    assert "1/B" not in check(inside.replace("dZ2.sum(1, keepdims=True)", "np.sum(dZ2)"))[1].partition("right:")[2]
+
+
+def test_a_network_without_biases_is_told_of_none(check):
+    text = "import numpy as np\ndef backward(x, y, W1, W2):\n    h = np.tanh(x @ W1)\n    d2 = h @ W2 - y\n"
+    text += "    return x.T @ (d2 @ W2.T * (1 - h * h)), h.T @ d2\n"
+    status, said = check(text, "model.output_activation=identity", "model.loss=mse")
+    assert status == 0
+    assert "weights (in, out); numpy" in said
+
+
 def test_what_gives_the_same_numbers_is_listed_once(check):
     softmax = "e / e.sum(1, keepdims=True)"
     text = RIGHT.replace(" / len(x)", f" * {softmax} * (1 - {softmax})")

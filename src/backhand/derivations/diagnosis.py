@@ -48,6 +48,7 @@ class Finding:
         names: of the catalogue, all that give these very numbers here; the first is the one to say.
         text: the same as half a sentence.
         right, yours: the right line and the wrong one, as formulas.
+        penalty: the number that is, or should be, added so many times: λ of the right line, or of a penalised bias.
     """
 
     quantity: str
@@ -55,6 +56,7 @@ class Finding:
     text: str
     right: str = ""
     yours: str = ""
+    penalty: float = 0.0
 
 
 @dataclass
@@ -437,7 +439,10 @@ def _finding(question: _Question, made: Made, c: float) -> Finding:
         for each in (mistake, *made.same)
     ]
     expected = question.penalty.get(made.quantity, 0.0) * size
-    if mistake.name == PENALTY and expected:
+    name = mistake.name
+    penalty = amount if name == PENALISED_BIAS else 0.0
+    if name == PENALTY and expected:
+        penalty = expected
         W, times = mistake.layer.W, round(1 + amount / expected, 4)
         asked = "the coefficient λ that the loss asks for"
         texts[0] = "regularisation: " + {
@@ -446,12 +451,14 @@ def _finding(question: _Question, made: Made, c: float) -> Finding:
             0.5: f"{W} is added with half {asked}",
             2: f"{W} is added with twice {asked}",
         }.get(times, f"{W} is added with {times:g} times {asked}")
+        kinds: dict[float, str] = {0: "penalty missing", -1: "penalty subtracted"}
+        name = kinds.get(times, "penalty of another size")
         sign, number = "−" if times < 0 else "+", "" if abs(times) == 1 else f"{abs(times):g} "
         right, yours = f"{right} + λ {W}", f"{right} {sign} {number}λ {W}" if times else right
     first, *others = dict.fromkeys(texts)
     also = f"{SAME}{'; '.join(others)})" if others else ""
-    names = dict.fromkeys([mistake.name, *(each.name for each in made.same)])
-    return Finding(made.quantity, tuple(names), first + also, right, yours)
+    names = dict.fromkeys([name, *(each.name for each in made.same)])
+    return Finding(made.quantity, tuple(names), first + also, right, yours, penalty)
 
 
 def _activation_name(case: Case, layer: Layer) -> str:

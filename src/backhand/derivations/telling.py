@@ -1,15 +1,17 @@
 """What is told of a judged derivation: the verdict first, then the table, then why."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from backhand.calculus.chain import layers
 from backhand.derivations.answer import Answer
-from backhand.derivations.diagnosis import SAME, Finding, Verdict
+from backhand.derivations.diagnosis import SAME, Diagnosis, Finding, Verdict
 from backhand.derivations.judging import Attempt, Judge
 from backhand.derivations.matching import Key
+from backhand.derivations.names import meaning
 from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
 
@@ -97,8 +99,11 @@ def _tell_wrong(
     said = [text.replace(first.text, once) if first and not problem else text for text in diagnosis.sentences]
     answer.sentences = [text.replace("delta_", "δ_") for text in said]
     answer.sentences += [f"{text}." for text in shapes.values()]
+    right = [name for name, verdict in diagnosis.verdicts.items() if verdict.status == "right"]
     for finding in diagnosis.findings:
-        answer.sentences += _lines(finding, words)
+        answer.sentences += _lines(finding, words, right)
+        if finding.penalty and finding.quantity.startswith("dW"):
+            answer.sentences.append(f"       λ = {_in_arguments(judge, best, finding.penalty)}")
     if not diagnosis.explained and not problem and not best.fixed:
         answer.sentences += _smallest(judge, best)
     if missing := _missing(judge, best):
@@ -152,7 +157,8 @@ def _remarks(judge: Judge, best: Attempt) -> list[str]:
             f"Its leaky ReLU has a slope of its own, {best.case.slope:g}; model.hidden_activation=leaky_relu has 0.01. "
             "It was judged with its own."
         )
-    if added := best.diagnosis.penalty * best.diagnosis.factor:
+    added = best.diagnosis.penalty * best.diagnosis.factor
+    if added and not any(each.penalty for each in best.diagnosis.findings if each.quantity.startswith("dW")):
         remarks.append(f"A penalty is in it: {added:.6g} times the weight is added to each weight's gradient.")
     remarks += [_sentence(note) for note in judge.question.notes]
     if judge.question.has_argument("epochs"):
@@ -172,8 +178,14 @@ def _context(judge: Judge, best: Attempt) -> list[str]:
     draws = "1 draw" if len(best.draws) == 1 else f"{len(best.draws)} draws"
     return [
         f"{hidden}f {network.output_activation}, L {case.criterion.name}; {said}; {draws}",
-        f"{best.layout.said()}{steps}{loss}",
+        f"{_layout(best)}{steps}{loss}",
     ]
+
+
+def _layout(attempt: Attempt) -> str:
+    """The reading of what is given in words, without what the network does not have."""
+    has_biases = any(b is not None for b in attempt.case.biases)
+    return attempt.layout.said() if has_biases else attempt.layout.said().replace(f", biases {attempt.layout.bias}", "")
 
 
 def _scale(best: Attempt) -> str:
@@ -215,11 +227,12 @@ def _shapes(judge: Judge, best: Attempt) -> dict[str, str]:
     return said
 
 
-def _lines(finding: Finding, words: Words) -> list[str]:
+def _lines(finding: Finding, words: Words, right_ones: Sequence[str]) -> list[str]:
     """The right line and theirs."""
     if not finding.right:
         return []
-    right, yours, shapes = words.formula(finding.right), words.formula(finding.yours), words.shapes(finding.right)
+    right, yours = map(words.formula, words.averaged(finding.right, finding.yours, right_ones))
+    shapes = words.shapes(finding.right)
     lines = [f"right: {right}" + (f"    [{shapes}]" if shapes else ""), f"yours: {yours}"] if right != yours else []
     if own := words.line(finding.quantity):
         lines.append(f"       {own}")
@@ -244,14 +257,40 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
     if judge.question.has_argument("penalty"):
         other = judge.again(best, first, PENALTY)
         if other is not None and not other.right:
-            best.diagnosis = other.diagnosis
-            texts = [finding.text for finding in other.diagnosis.findings] or other.diagnosis.sentences
+            best.diagnosis = _with_arguments(judge, other)
+            texts = [finding.text for finding in best.diagnosis.findings] or best.diagnosis.sentences
             return f"without regularisation it is right; with {PENALTY:g} {(texts or ['it is wrong'])[0]}.", []
         if other is not None:
             penalty = other.diagnosis.penalty * other.diagnosis.factor
             added = f": {penalty:.4g} W is added" if penalty else ""
             return "", [f"With regularisation of {PENALTY:g} it is right, too{added}."]
     return "", []
+
+
+def _in_arguments(judge: Judge, attempt: Attempt, value: float) -> str:
+    """A penalty's coefficient, by the argument that it is made of where it is that: `2 reg = 0.2`."""
+    function = judge.question.function if judge.question.has_argument("penalty") else None
+    names = [each.arg for each in (*function.args.args, *function.args.kwonlyargs)] if function else []
+    kinds = {name: meaning(name, judge.depth, names) for name in names}
+    name = next((each for each, means in kinds.items() if means is not None and means.kind == "penalty"), "")
+    for text, factor in (("{}", 1.0), ("2 {}", 2.0), ("½ {}", 0.5), ("{}/B", 1 / attempt.case.B)):
+        if name and abs(value - factor * PENALTY) <= 1e-4 * abs(value):
+            return f"{text.format(name)} = {value:.3g}"
+    return f"{value:.3g}"
+
+
+def _with_arguments(judge: Judge, attempt: Attempt) -> Diagnosis:
+    """The diagnosis with the coefficients of penalised biases by the argument that they are made of."""
+    diagnosis = attempt.diagnosis
+    for place, finding in enumerate(diagnosis.findings):
+        number = f"{finding.penalty:.3g}"
+        said = _in_arguments(judge, attempt, finding.penalty)
+        if finding.quantity.startswith("db") and finding.penalty and said != number:
+            text = finding.text.replace(f"times {number}", f"times {said}")
+            yours = finding.yours.replace(f"{number} b_", f"{said.partition(' = ')[0]} b_")
+            diagnosis.sentences = [each.replace(finding.text, text) for each in diagnosis.sentences]
+            diagnosis.findings[place] = replace(finding, text=text, yours=yours)
+    return diagnosis
 
 
 def _doubt(judge: Judge, best: Attempt) -> str:
@@ -374,8 +413,8 @@ def _disagreeing(best: Attempt, others: Sequence[Attempt]) -> list[str]:
     if best.right and best.truth is not None:
         return said
     for other in others:
-        same = other.layout.said() == best.layout.said()
+        same = _layout(other) == _layout(best)
         if other.match.complete >= best.match.complete and other.right != best.right and not same:
             verdict = "right" if other.right else "wrong"
-            said.append(f"Read another way ({other.layout.said()}) it runs as well, and is {verdict}.")
+            said.append(f"Read another way ({_layout(other)}) it runs as well, and is {verdict}.")
     return said[:1]

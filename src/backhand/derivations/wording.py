@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from backhand.calculus.chain import Layer, layers
 from backhand.derivations.layouts import Layout
@@ -54,20 +54,70 @@ class Words:
                 said.append(f"{self.names.get(token, token)} {shape}")
         return ", ".join(said)
 
+    def averaged(self, right: str, yours: str, right_ones: Sequence[str]) -> tuple[str, str]:
+        """The formulas with the mean over the batch, where theirs take it in a gradient and their δ does not have it.
+
+        Args:
+            right: a gradient's right line, in our words, where δ has the mean.
+            yours: the wrong one.
+            right_ones: the quantities that are right, whose lines show where the mean is taken.
+        """
+        left, _, value = right.partition(" = ")
+        layer = next((each for each in layers(self.case.depth) if left in (each.dW, each.db)), None)
+        name = self.names.get(layer.symbol) if layer is not None else None
+        if layer is None or name is None or value.startswith("1/B "):
+            return right, yours
+        shown = [each for each in (layer.dW, layer.db) if each in right_ones]
+        if not any(self._takes_mean(each, name) for each in shown):
+            return right, yours
+        return _averaged(right), _averaged(yours)
+
+    def _takes_mean(self, quantity: str, delta: str) -> bool:
+        """Whether their line for a gradient divides what it makes of their δ by the number of samples."""
+        node = self._assignment(quantity)
+        terms = [node.value] if node is not None else []
+        while sums := [
+            term for term in terms if isinstance(term, ast.BinOp) and isinstance(term.op, ast.Add | ast.Sub)
+        ]:
+            terms = [each for each in terms if each not in sums] + [side for s in sums for side in (s.left, s.right)]
+        return any(
+            any(ast.unparse(each) == delta for each in ast.walk(term))
+            and any(self._divides_by_samples(each) for each in ast.walk(term))
+            for term in terms
+        )
+
+    def _divides_by_samples(self, node: ast.AST) -> bool:
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+            return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "mean"
+        match node.right:
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                means = meaning(name, self.case.depth)
+                return means is not None and means.kind == "samples"
+            case ast.Call(func=ast.Name(id="len")) | ast.Subscript(value=ast.Attribute(attr="shape")):
+                return True
+        return False
+
     def line(self, quantity: str) -> str:
         """Their own line that computes the quantity, with its number; empty where it cannot be told."""
+        node = self._assignment(quantity)
+        if node is None:
+            return ""
+        text = " ".join(ast.unparse(node).split())
+        path = self.question.source.path
+        where = f"{path.name}:{node.lineno}: " if path.suffix == ".py" else ""
+        return f"{where}{text if len(text) <= LONGEST else text[:LONGEST] + '…'}"
+
+    def _assignment(self, quantity: str) -> ast.Assign | ast.AugAssign | None:
+        """The last of their statements that computes the quantity."""
         token = self._token(quantity)
         spelled = {name for name in (self.names.get(token), self.labels.get(quantity)) if name}
-        found = ""
+        found = None
         for scope in self._scopes():
             for node in ast.walk(scope):
                 if not isinstance(node, ast.Assign | ast.AugAssign) or _is_empty(node.value):
                     continue
                 if any(map(spelled.__contains__, _targets(node))):
-                    text = " ".join(ast.unparse(node).split())
-                    path = self.question.source.path
-                    where = f"{path.name}:{node.lineno}: " if path.suffix == ".py" else ""
-                    found = f"{where}{text if len(text) <= LONGEST else text[:LONGEST] + '…'}"
+                    found = node
         return found
 
     def _scopes(self) -> list[ast.AST]:
@@ -159,6 +209,15 @@ class Words:
         if "B" in line.shape and samples in ("number", "vector"):
             return None if samples == "number" else shape[1:]
         return shape[::-1] if self._turned(token) else shape
+
+
+def _averaged(formula: str) -> str:
+    """With the factor 1/B, where a δ is in it."""
+    left, _, value = formula.partition(" = ")
+    if "δ" not in value and "∂L" not in value:
+        return formula
+    sign = "−" if value.startswith("−") else ""
+    return f"{left} = {sign}1/B {value.removeprefix(sign)}"
 
 
 def _targets(node: ast.Assign | ast.AugAssign) -> Iterator[str]:
