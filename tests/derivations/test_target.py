@@ -309,11 +309,20 @@ def test_what_makes_its_own_weights_is_not_judged(check, text, name, arguments):
     assert "Not judged: the numbers that it returns are the same whatever weights it is given" in said
 
 
-def test_what_draws_random_numbers_is_not_judged(check):
-    text = RIGHT.replace("h = np.tanh(x @ W_I + b_I)", "h = np.tanh(x @ W_I + b_I) * (np.random.rand(5) < 0.5)")
+def test_a_loss_with_an_epsilon_in_it_accuses_nobody(check):
+    loss = "-np.mean(np.sum(y * np.log(e / e.sum(1, keepdims=True) + 1e-5), axis=1))"
+    text = RIGHT.replace("return {", f"return {loss}, {{")
     status, said = check(text)
     assert status == 2
-    assert "Not judged: two equal calls give different numbers, so it draws random ones" in said
+    assert "Not judged: it is right for cross_entropy, and its own loss is a little different" in said
+
+
+@pytest.mark.parametrize("drawn", ["np.random.rand(5)", "np.random.default_rng().random(5)"])
+def test_what_draws_random_numbers_is_not_judged(check, drawn):
+    text = RIGHT.replace("h = np.tanh(x @ W_I + b_I)", f"h = np.tanh(x @ W_I + b_I) * ({drawn} < 0.5)")
+    status, said = check(text)
+    assert status == 2
+    assert "Not judged: two equal calls give different random numbers" in said
 
 
 def test_a_size_that_is_written_down_stops_with_unequal_sizes(check):
