@@ -155,7 +155,6 @@ def test_files_of_an_earlier_check_are_replaced_and_no_others(tmp_path):
         (["only=tanh,"], "no such choice"),
         (["only=relu,cross_entropy", "folder=/nowhere"], "no such folder"),
         (["processes=0"], "must be above 0"),
-        (["targets=x.py:f"], "did you mean target"),
         (["seed=many"], "whole number"),
     ],
 )
