@@ -309,6 +309,42 @@ def test_what_makes_its_own_weights_is_not_judged(check, text, name, arguments):
     assert "Not judged: the numbers that it returns are the same whatever weights it is given" in said
 
 
+STEP = RIGHT.replace(
+    "def backward(x, y, W_I, b_I, W_O, b_O)", "def step(x, y, W_I, b_I, W_O, b_O, learning_rate, beta=0.9)"
+)
+MOMENTUM = STEP.replace(
+    STEP[STEP.index("    return") :],
+    """    gradients = (x.T @ delta_I, delta_I.sum(0), h.T @ delta_O, delta_O.sum(0))
+    return [p - learning_rate * (1 - beta) * g for p, g in zip((W_I, b_I, W_O, b_O), gradients)]
+""",
+)
+
+
+def test_a_step_with_momentum_is_not_judged_by_its_size(check):
+    status, said = check(MOMENTUM, name="step")
+    assert status == 2
+    assert "Not judged: the steps are right but for their size, as the first one of a momentum is" in said
+    assert "wrong because" not in said
+
+
+def test_an_l1_penalty_is_told_and_accuses_nobody(check):
+    text = RIGHT.replace("b_O):", "b_O, reg=0.0):").replace("x.T @ delta_I", "x.T @ delta_I + reg * np.sign(W_I)")
+    text = text.replace("h.T @ delta_O", "h.T @ delta_O + reg * np.sign(W_O)")
+    status, said = check(text)
+    assert status == 0
+    assert "With regularisation of 0.1 it has an L1 penalty: 0.1 sign(W) is added." in said
+    status, said = check(text.replace("reg * np.sign(W_O)", "reg * np.sign(h.T @ delta_O)"))
+    assert status == 1
+
+
+def test_a_penalty_that_a_call_leaves_out_is_said(check):
+    text = RIGHT.replace("b_O):", "b_O, *, lambd=0.0):").replace("x.T @ delta_I", "x.T @ delta_I + lambd * W_I")
+    status, said = check(text, "call=backward(x, y, W1, b1, W2, b2)")
+    assert status == 0
+    assert "lambd was left at its default; with lambd=0.1 in the call the penalty is judged, too." in said
+    assert "call='backward(x, y, W1, b1, W2, b2, lambd=0.1)'" in check(text)[1]
+
+
 def test_a_loss_with_an_epsilon_in_it_accuses_nobody(check):
     loss = "-np.mean(np.sum(y * np.log(e / e.sum(1, keepdims=True) + 1e-5), axis=1))"
     text = RIGHT.replace("return {", f"return {loss}, {{")

@@ -32,7 +32,8 @@ from backhand.derivations.templates import template
 SIZES = (7, 4, 5, 3)
 DRAWS = 3
 DRAWS_OF_ONE = 8  # where every size is 1, and a draw gives one number a gradient
-# How many of the readings that run are run on every draw, and how many of these are judged.
+# How many of the readings that run are run on every draw, and how many of these are judged. A vector of all
+# parameters runs in every one.
 RUNNING, READINGS = 24, 4
 # How far an attempt got that left a gradient that is no number.
 RETURNED = 10 * RAN
@@ -166,7 +167,8 @@ class Judge:
         )
         judged: list[Attempt] = []
         for some in targets if sizes[-1] > 1 else [["values", "(N,)"]]:
-            running = list(islice((each for each in self.attempts(sizes, some) if self.complete(each)), RUNNING))
+            most = 4 * RUNNING if self.question.has_argument("unrolled") else RUNNING
+            running = list(islice((each for each in self.attempts(sizes, some) if self.complete(each)), most))
             right = [
                 each for each in running if not each.match.missing and not each.match.shapes and self.is_right(each)
             ]

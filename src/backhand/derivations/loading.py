@@ -77,10 +77,10 @@ class Source:
             before |= _assigned(node)
         return list(found)
 
-    def mentions(self, name: str) -> bool:
-        """Whether the file uses this name."""
+    def mentions(self, *names: str) -> bool:
+        """Whether the file uses one of these names."""
         nodes = ast.walk(self.tree)
-        return any(name in (getattr(node, "id", ""), getattr(node, "attr", "")) for node in nodes)
+        return any(not {*names}.isdisjoint((getattr(node, "id", ""), getattr(node, "attr", ""))) for node in nodes)
 
     def imports(self, package: str) -> bool:
         """Whether the file imports it under any name."""

@@ -336,6 +336,6 @@ def _unrolled(leaf: Leaf, draw: Draw, layout: Layout, expected: Sequence[Key]) -
             yield _match(
                 parts,
                 draw,
-                replace(layout, bias=f"{bias} column"),
+                replace(layout, bias=f"{bias} {'column' if layout.weights == '(out, in)' else 'row'}"),
                 expected,
             )

@@ -269,6 +269,27 @@ class Question:
             for name, means in meanings.items()
         )
 
+    @property
+    def penalty_left_out(self) -> str:
+        """The argument of a penalty that keeps its default in what is called; empty where there is none."""
+        if self.has_argument("penalty"):
+            return ""
+        called = {self.name, f"{self.name}.__init__", f"{self.name.partition('.')[0]}.__init__"}
+        if self.statements is not None:
+            called = {
+                name for name in self.source.functions if {*name.removesuffix(".__init__").split(".")} & self.tokens
+            }
+        for name in sorted(called & self.source.functions.keys()):
+            arguments = self.source.functions[name].args
+            names = [each.arg for each in (*arguments.args, *arguments.kwonlyargs)]
+            optional = [each.arg for each in arguments.args][len(arguments.args) - len(arguments.defaults) :]
+            keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            for each in (*optional, *(each.arg for each, default in keywords if default is not None)):
+                means = meaning(each, self.depth, names)
+                if means is not None and means.kind == "penalty" and each not in (self.call or ""):
+                    return each
+        return ""
+
 
 @cache
 def texts(scopes: tuple[ast.AST, ...]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from backhand.derivations.answer import Answer
 from backhand.derivations.diagnosis import SAME, Diagnosis, Finding, Verdict
 from backhand.derivations.judging import Attempt, Judge
 from backhand.derivations.matching import Key
+from backhand.derivations.mistakes import COMMON_FACTOR
 from backhand.derivations.names import meaning
 from backhand.derivations.steps import derive
 from backhand.derivations.wording import Words
@@ -21,6 +22,7 @@ OVER_CLASSES = (
 )
 LONGEST_NAME = 24  # of what somebody calls a quantity: a longer one is an expression
 NEAR = 0.01  # the error of a gradient that is that of a loss with another small number in it
+MOMENTUM = ("momentum", "beta", "beta1", "mu", "velocity", "nesterov", "v")
 EVIDENCE = "It is evidence at random points, not a proof."
 
 
@@ -111,6 +113,8 @@ def _tell_wrong(
         answer.remarks.append(f"Expected and not found: {missing}.")
     if not problem and (doubt := _doubt(judge, best)):
         answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
+        if diagnosis.explained:
+            answer.sentences = []
 
 
 def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[int, ...]]) -> None:
@@ -128,8 +132,11 @@ def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[i
         if answer.status == "right":
             answer.status = "unjudged"
             answer.headline = f"Right where all layers have {rest[0]} units; {stops}"
-        else:
+        elif best.diagnosis.explained:
             answer.remarks.append(f"It was judged with {rest[0]} units in all layers; {stops}")
+        else:
+            answer.status = "unjudged"
+            answer.headline = f"Not judged: nothing explains it where all layers have {rest[0]} units, and {stops}"
     if best.transposed and best.right:
         handed = judge.question.call is not None and (".T" in judge.question.call or "transpose" in judge.question.call)
         if answer.status == "right" and not handed:
@@ -162,6 +169,12 @@ def _remarks(judge: Judge, best: Attempt) -> list[str]:
     if added and not any(each.penalty for each in best.diagnosis.findings if each.quantity.startswith("dW")):
         remarks.append(f"A penalty is in it: {added:.6g} times the weight is added to each weight's gradient.")
     remarks += [_sentence(note) for note in judge.question.notes]
+    if name := judge.question.penalty_left_out:
+        remarks.append(
+            f"{name} was left at its default; with {name}={PENALTY:g} in the call the penalty is judged, too."
+        )
+    if best.right and judge.question.has_argument("weights"):
+        remarks.append(f"It was asked with model.hidden={_hidden(best)}; other depths are not judged.")
     if judge.question.has_argument("epochs"):
         remarks.append("It was run for one epoch; what it keeps from one epoch to the next is not judged.")
     return remarks
@@ -257,6 +270,8 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
         return f"its scale changes with the sizes: it is that of {said}.", []
     if judge.question.has_argument("penalty"):
         other = judge.again(best, first, PENALTY)
+        if other is not None and not other.right and (amount := _l1(best, other)):
+            return "", [f"With regularisation of {PENALTY:g} it has an L1 penalty: {amount:.3g} sign(W) is added."]
         if other is not None and not other.right:
             best.diagnosis = _with_arguments(judge, other)
             texts = [finding.text for finding in best.diagnosis.findings] or best.diagnosis.sentences
@@ -266,6 +281,19 @@ def _elsewhere(judge: Judge, best: Attempt) -> tuple[str, list[str]]:
             added = f": {penalty:.4g} W is added" if penalty else ""
             return "", [f"With regularisation of {PENALTY:g} it is right, too{added}."]
     return "", []
+
+
+def _l1(without: Attempt, with_penalty: Attempt) -> float:
+    """What an L1 penalty adds to each weight's gradient where its weight is positive; 0 where there is none."""
+    amounts = []
+    for (kind, layer), found in with_penalty.found.items():
+        added = found - without.found[kind, layer] if (kind, layer) in without.found else found
+        if kind == "W":
+            amounts.append((added / with_penalty.case.weights[layer - 1].sign()).flatten())
+        elif kind == "b" and bool((added.abs() > 1e-9).any()):
+            return 0.0
+    ratios = torch.cat(amounts)
+    return float(ratios.mean()) if bool(((ratios - ratios.mean()).abs() <= 1e-6 * ratios.mean().abs()).all()) else 0.0
 
 
 def _in_arguments(judge: Judge, attempt: Attempt, value: float) -> str:
@@ -296,6 +324,9 @@ def _with_arguments(judge: Judge, attempt: Attempt) -> Diagnosis:
 
 def _doubt(judge: Judge, best: Attempt) -> str:
     """Why a wrong answer that nothing explains may come from a reading that is not meant; empty where it cannot."""
+    common = [each.names[0] for each in best.diagnosis.findings] == [COMMON_FACTOR]
+    if common and best.match.steps and judge.question.source.mentions(*MOMENTUM):
+        return "the steps are right but for their size, as the first one of a momentum is; return the gradients."
     if best.diagnosis.explained or best.fixed:
         return ""
     if reason := judge.not_of_the_weights(best):
@@ -400,6 +431,10 @@ def _numbers(values: Tensor) -> str:
     """The first few of them."""
     rounded = [0.0 if abs(value) < 1e-9 else value for value in values[:6].tolist()]  # what differences leave of zero
     return f"({', '.join(f'{value:.4g}' for value in rounded)}{', …' if len(values) > 6 else ''})"
+
+
+def _hidden(best: Attempt) -> str:
+    return f"[{','.join(str(size) for size in best.draws[0].sizes[2:-1])}]"
 
 
 def _sentence(note: str) -> str:

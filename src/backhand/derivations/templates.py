@@ -28,7 +28,24 @@ def template(question: Question, name: str, spelled: Sequence[str]) -> str:
     if usual and {*arguments} == {"…"}:
         arguments = usual
     before = _forward_call(question, name, spelled, arguments) if "…" in arguments else ""
+    arguments += _keywords(question, function)
     return f"call='{before}{name}({', '.join(arguments)})'"
+
+
+def _keywords(question: Question, function: ast.FunctionDef | None) -> list[str]:
+    """The arguments that can only be given by their name, and are known or needed."""
+    if function is None:
+        return []
+    names = [each.arg for each in function.args.kwonlyargs]
+    given = []
+    for each, default in zip(names, function.args.kw_defaults, strict=True):
+        known = meaning(each, question.depth, names)
+        told = {"penalty": "0.1", "rate": "0.1"}.get(known.kind, "…") if known else "…"
+        if known and known.kind in ("W", "b", "x", "y"):
+            told = f"{known.kind}{known.layer or ''}"
+        if told != "…" or default is None:
+            given.append(f"{each}={told}")
+    return given
 
 
 def _forward_call(question: Question, name: str, spelled: Sequence[str], arguments: list[str]) -> str:
