@@ -544,7 +544,6 @@ SCRIPTS = [
         ("evaluate", ["run=run"], "config.yaml: ", files.run_folder("seed: x")),
         ("gradcheck", ["folder=nowhere"], "no such folder", None),
         ("gradcheck", ["folder=/proc"], "folder=/proc: cannot be written to", None),
-        ("gradcheck", ["target"], "must be key=value", None),
         ("derive", ["format=pdf"], "choose from terminal, latex, markdown, html", None),
         ("derive", ["model.hidden=64"], "must be a list", None),
         ("derive", ["model.hiden=[64]"], "did you mean model.hidden", None),

@@ -655,6 +655,7 @@ def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
     ("arguments", "reason"),
     [
         (["target=nowhere.py:f"], "no such file"),
+        (["target"], "target: must be key=value"),
         (["mine.py"], "mine.py: must be key=value; did you mean target=mine.py?"),
         (["a-b/mine.ipynb:f", "model.loss=mse"], "did you mean target=a-b/mine.ipynb:f?"),
         (["target=a.py", "target=b.py"], "target: is given twice"),
