@@ -396,6 +396,18 @@ class Judge:
             ]
         return next((settings for each, settings in others if self.is_right(replace(attempt, case=each))), "")
 
+    def scaled_inputs(self, attempt: Attempt) -> tuple[Case, str] | None:
+        """The case with the inputs that its forward pass makes of x, such as x / 255, where it is right for these."""
+        if self.question.is_given_forward or self.is_right(attempt):
+            return None
+        # What a 2 does is also done by mistakes, and it is in most files.
+        for number in {*self.question.source.numbers()} - {0.0, 1.0, 2.0}:
+            for text, scale in ((f"x / {number:g}", 1 / number), (f"{number:g} x", number)):
+                case = replace(attempt.case, x=scale * attempt.case.x)
+                if self.is_right(replace(attempt, case=case)):
+                    return case, f"its inputs are {text}"
+        return None
+
     def clipping(self, attempt: Attempt) -> str:
         """How the gradients are clipped, where they are the right ones but for that; empty where they are not."""
         right = derive(attempt.case)
@@ -459,6 +471,9 @@ class Judge:
                 return attempt
             attempt.case, scale, penalties = fitted
             scales = {"": scale}
+        elif scaled := self.scaled_inputs(attempt):
+            attempt.case, note = scaled
+            attempt.notes.append(note)
         factors = self.allowed(attempt, scales)
         found = {self.quantity(key): value for key, value in attempt.found.items()}
         tolerance = TOLERANCE["float32" if attempt.float32 else "float64"]
