@@ -8,15 +8,11 @@ import pytest
 from tests.derivations.asked import asked
 from tests.derivations.conventions import CONVENTIONS, HARMLESS, SAID
 
-# For the quick run, another mistake in each convention.
+# For the quick run, another mistake in each of some conventions; the slow run has all in all.
 ONE = {
     "rows, a dict": "g' at h",
     "columns, a cache": "keepdims forgotten, O",
     "torch, (out, in)": "db_I averaged",
-    "one column, nablas": "f' left out",
-    "steps in place": "W_O already updated",
-    "unrolled, with the loss": "mean missing",
-    "plain lists": "z for h",
     "params, with the loss": "penalty doubled",
 }
 # What only some programs can have: those for a batch, with a penalty, with biases as columns, with a memory.
@@ -85,8 +81,8 @@ def table(answers: Iterable[Asked]) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("name", CONVENTIONS)
-def test_a_mistake_is_named_in_each_convention(capsys, tmp_path, name):
+@pytest.mark.parametrize("name", ONE)
+def test_a_mistake_is_named_in_its_convention(capsys, tmp_path, name):
     net = CONVENTIONS[name].nets[0]
     assert ask(capsys, tmp_path, name, net).status == 0
     answer = ask(capsys, tmp_path, name, net, ONE[name])

@@ -48,6 +48,15 @@ def programs():
         yield row["name"], target, text, old, new, row["verdict"], row["mention"]
 
 
+def marks(name: str, number: int) -> list[pytest.MarkDecorator]:
+    """Quick, with one operation as the smoke test of the slow ones, of which every second one is for the stress run."""
+    if name in QUICK:
+        return []
+    if name == "layer":
+        return [pytest.mark.slow, pytest.mark.smoke]
+    return [pytest.mark.slow, *[pytest.mark.stress] * (number % 2)]
+
+
 PROGRAMS = list(programs())
 CASES = [
     pytest.param(
@@ -56,7 +65,7 @@ CASES = [
         verdict,
         mention,
         id=f"{name}-{number}",
-        marks=[] if name in QUICK else [pytest.mark.slow, *([pytest.mark.smoke] if name == "layer" else [])],
+        marks=marks(name, number),
     )
     for number, (name, target, text, old, new, verdict, mention) in enumerate(PROGRAMS)
 ]
