@@ -41,7 +41,8 @@ or check your own derivation, unchanged, and name its mistake:
                       without functions. Imports, definitions and constants of the file are executed; of such a script
                       one turn of its loop.
   call='PYTHON'       one line whose last value is judged: gradients, or weights after a step. x, y, W1, b1, W2, b2, …
-                      and the sizes B, D, H, C are given in the file's own layout, which is found by trial.
+                      and the sizes B, D, H (H1, H2, … of several hidden layers), C are given in the file's own
+                      layout, which is found by trial.
   loss=NAME           the file's function, or a line of Python, that gives the loss whose gradient it should be
   model.KEY=VALUE     the network, as in training: hidden, hidden_activation, output_activation, loss and the loss's
                       parameters
