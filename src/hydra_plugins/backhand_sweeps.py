@@ -1,6 +1,7 @@
 """The launchers and sweepers for Hydra, which imports this file at every start: heavy imports are inside functions."""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,12 @@ class SlurmLauncher(PopulationLauncher, submitit_launcher.SlurmLauncher):
         setup_globals()
         populations, composed = self.populations(lambda text: None), self.compose(jobs)
         return populations.launch(composed) if self.population else populations.one_by_one(composed)
+
+    def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """What runs when submitit has requeued the job, as it does once this has returned."""
+        # The SIGTERM that follows Slurm's signal goes to every process of the job, and would end `scontrol requeue`.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return super().checkpoint(*args, **kwargs)
 
 
 class _Sweeper(Sweeper):
