@@ -305,7 +305,8 @@ def long_text_undeclared(path):
 
 def packed_zeros(path):
     """Write a CSV file of 400 MB, 400 kB packed."""
-    path.write_bytes(gzip.compress(b"a,price\n") + gzip.compress(b"0,0.000000000000000000000000000\n" * (1 << 15)) * 400)
+    rows = b"0,0.000000000000000000000000000\n" * (1 << 15)  # of 32 bytes
+    path.write_bytes(gzip.compress(b"a,price\n") + gzip.compress(rows) * 400)
 
 
 @pytest.mark.parametrize("make", [long_text, long_text_undeclared])
