@@ -87,7 +87,9 @@ def third_party(*folders: str, at_once: bool = False) -> dict[str, set[str]]:
             if "brought" in file.parts:
                 continue  # programs for the mistake finder, which are never imported
             for module in imported(file, at_once):
-                if module.partition(".")[0] not in {*sys.stdlib_module_names, *OWN}:
+                top, _, rest = module.partition(".")
+                own = top in OWN or (ROOT / "src" / top / f"{rest.partition('.')[0]}.py").exists()  # our Hydra plugin
+                if not own and top not in sys.stdlib_module_names:
                     found.setdefault(module, set()).add(str(file.relative_to(ROOT)))
     return found
 
