@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +113,26 @@ def _verify_all(
         found: dict[int, Verification] = {}
         # Spawned, not forked: torch's threads do not survive a fork.
         pool = ProcessPoolExecutor(min(processes, len(chosen)), get_context("spawn"), _start_worker, (imports,))
-        # The workers inherit that SIGINT is ignored: only this process handles Ctrl-C, and they finish their current
-        # combination. (With a blocked signal instead, another thread might receive it and interrupt `submit`.)
-        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The workers inherit that SIGINT is blocked: only this process handles Ctrl-C, and ends them. The handler waits
+        # until all are submitted: a thread that was there before has not blocked it, and would interrupt `submit`.
+        interrupts: list[int] = []
+        handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             waiting = {pool.submit(one, each): number for number, each in enumerate(chosen)}
         finally:
-            signal.signal(signal.SIGINT, interrupt)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.signal(signal.SIGINT, handler)
         try:
+            if interrupts:
+                raise KeyboardInterrupt
             for done in as_completed(waiting):
                 found[waiting[done]] = done.result()
                 progress.advance(task)
+        except BaseException:
+            for worker in active_children():  # nobody waits for one that still imports torch
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
         return [found[number] for number in range(len(chosen))]
