@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Seconds that a process other than the first waits before it reports an error, so that it is reported once.
-REPORT_DELAY = 5.0
+REPORT_DELAY = 15.0
 # A process that ends later than this many seconds after the first failure was killed by the launcher, which waits 30 s.
 FAILURE_WINDOW = 10
 
