@@ -37,7 +37,7 @@ def test_two_processes_are_one_run_with_any_launcher_and_a_killed_one_ends_only_
     process = start("train.py", "-m", *lasting, "optimizer.lr=0.01,1e6,0.05", "hydra.sweep.dir=sweep")
     until((tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").exists, process)
     os.kill(processes_of(process)[1], signal.SIGKILL)
-    process.communicate(timeout=240)
+    process.communicate(timeout=90)
     lost, diverged, swept = (tmp_path / "sweep" / job for job in ("0", "1", "2"))
     assert result(lost)["status"] == "failed"
     assert result(lost)["error"] == "process 1 was ended by SIGKILL"
