@@ -125,7 +125,7 @@ def _verify_all(
             signal.signal(signal.SIGINT, handler)
         try:
             if interrupts:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             for done in as_completed(waiting):
                 found[waiting[done]] = done.result()
                 progress.advance(task)
