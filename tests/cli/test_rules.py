@@ -89,6 +89,7 @@ def test_results_of_a_file_are_not_used_after_it_was_edited(command, tmp_path):
     for each, message in (
         (run, CHANGED),
         (sweep, "was started with another backward pass"),
+        ([each.replace("seed=0,1", "seed=0,1,2") for each in sweep], "was started with another backward pass"),
         (study, "another backward pass"),
     ):
         done = command(*each)

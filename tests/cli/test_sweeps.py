@@ -426,7 +426,7 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_resume(command, start, tmp_path, la
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"the same command with hydra.sweep.dir={tmp_path / 'sweep'} resumes it (0 jobs done)" in stderr
+    assert f"the same command with hydra.sweep.dir={tmp_path / 'sweep'} resumes it (jobs done: 0)" in stderr
     assert "Traceback" not in stderr
     assert not complete(tmp_path / "sweep")
 

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import math
+import operator
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ class Sweep:
         except (KeyboardInterrupt, SystemExit):
             done = sum(is_complete(read_result(file.parent)) for file in self.folder.glob("*/result.json"))
             log.warning(
-                "interrupted; the same command with hydra.sweep.dir=%s resumes it (%d jobs done)", self.folder, done
+                "interrupted; the same command with hydra.sweep.dir=%s resumes it (jobs done: %d)", self.folder, done
             )
             raise SystemExit(130) from None
         except OSError as error:
@@ -144,15 +145,16 @@ class Sweep:
             known = read_json(claim)
             try:
                 theirs, before, began = known["sweep"], known["jobs"], " ".join(known["overrides"])
-                passes = known["backward_passes"]
+                changed = any(map(operator.ne, known["backward_passes"], backward_passes))
+                same_search = {**theirs, "config": ""} == {**ours, "config": ""}  # its hash has the backward pass, too
             except (KeyError, TypeError):
                 raise UserError(f"{self.where}: its {CLAIM} cannot be read; name another folder") from None
-            if passes != backward_passes[: len(passes)] and began.split() == self._overrides()[: len(began.split())]:
+            if same_search and changed:
                 raise UserError(
-                    f"{self.where}: was started with another backward pass (the code that computes the gradients has "
-                    "changed since), and its results would be mixed with new ones; name another folder"
+                    f"{self.where}: was started with another backward pass ({began}): model.gradient differs, or the "
+                    "code that computes the gradients has changed since; its results are not mixed; name another folder"
                 )
-            if theirs != ours or passes != backward_passes[: len(passes)] or before != jobs[: len(before)]:
+            if theirs != ours or before != jobs[: len(before)]:
                 raise UserError(
                     f"{self.where}: belongs to another sweep ({began}), which may only grow at its end; nothing is "
                     "overwritten; name another folder"
