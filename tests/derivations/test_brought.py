@@ -36,9 +36,9 @@ def arguments(case: dict[str, str]) -> list[str]:
 
 
 def marked(case: dict[str, str], number: int):
-    """The row as a parameter; of the long batches every second one is for the stress run alone."""
+    """The row as a parameter; of the long batches two of three are for the stress run alone."""
     marks = [] if case["file"] in QUICK else [pytest.mark.slow]
-    if case["file"][0] in "det" and number % 2:
+    if case["file"][0] in "det" and number % 3:
         marks.append(pytest.mark.stress)
     return pytest.param(case, id=f"{Path(case['file']).stem}-{number}", marks=marks)
 

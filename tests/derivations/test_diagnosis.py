@@ -112,7 +112,10 @@ def table(counts: dict[str, list[int]]) -> str:
     return "\n".join([*lines, f"| all | {total[0]} | {total[1]} |"]) + "\n"
 
 
-@pytest.mark.parametrize("everything", [True, False], ids=["with deltas", "gradients alone"])
+@pytest.mark.parametrize(
+    "everything",
+    [pytest.param(True, id="with deltas", marks=pytest.mark.slow), pytest.param(False, id="gradients alone")],
+)
 @pytest.mark.parametrize("combination", SOME, ids=" ".join)
 def test_each_mistake_is_named(combination, everything):
     counts, missed = score([combination], everything)
@@ -345,7 +348,8 @@ def test_every_entry_of_the_catalogue_is_found_where_it_changes_a_number(everywh
         assert conditional or (mistake.name, mistake.step) in reached, mistake.name
 
 
-@pytest.mark.parametrize(("g", "f", "loss"), SOME)
+@pytest.mark.slow
+@pytest.mark.parametrize(("g", "f", "loss"), [pytest.param(*SOME[0], marks=pytest.mark.smoke), *SOME[1:]])
 def test_each_mistake_in_each_of_three_layers_is_named(g, f, loss):
     case = draw_case(Network(g, f), Criterion(loss), sizes=(7, 4, 5, 6, 3))
     right = build(g, f, loss, deep=True)
@@ -387,7 +391,9 @@ def test_a_network_without_a_hidden_layer_and_one_of_one_unit():
     assert [(each.quantity, each.names[0]) for each in diagnosis.findings] == [("db_O", "averaged")]
 
 
-@pytest.mark.parametrize("draws", [None, 3], ids=["one draw", "draws"])
+@pytest.mark.parametrize(
+    "draws", [pytest.param(None, id="one draw", marks=pytest.mark.slow), pytest.param(3, id="draws")]
+)
 def test_each_mistake_is_named_without_biases_and_in_several_draws(draws):
     g, f, loss = "sigmoid", "tanh", "mse"
     for biases in (False, True):
@@ -447,7 +453,10 @@ def scale_of(case: Case, loss: str) -> list[float]:
     ("g", "f", "loss"),
     [SOME[3], *(pytest.param(*each, marks=pytest.mark.stress) for each in SOME[:3])],
 )
-@pytest.mark.parametrize("which", [0, 5, 7, pytest.param(None, marks=pytest.mark.stress)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "which", [pytest.param(0, marks=pytest.mark.smoke), 5, 7, pytest.param(None, marks=pytest.mark.stress)]
+)
 def test_a_factor_that_all_gradients_have_in_common_is_a_convention(g, f, loss, which):
     case_of = cases(g, f, loss)
     right = build(g, f, loss, everything=False)

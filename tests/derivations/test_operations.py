@@ -49,12 +49,12 @@ def programs():
 
 
 def marks(name: str, number: int) -> list[pytest.MarkDecorator]:
-    """Quick, with one operation as the smoke test of the slow ones, of which every second one is for the stress run."""
+    """Quick, with one operation as the smoke test of the slow ones, of which two of three are for the stress run."""
     if name in QUICK:
         return []
     if name == "layer":
         return [pytest.mark.slow, pytest.mark.smoke]
-    return [pytest.mark.slow, *[pytest.mark.stress] * (number % 2)]
+    return [pytest.mark.slow, *[pytest.mark.stress] * bool(number % 3)]
 
 
 PROGRAMS = list(programs())

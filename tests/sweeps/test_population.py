@@ -63,7 +63,7 @@ def rows(folder):
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
     [
-        pytest.param("sgd", SGD, marks=pytest.mark.smoke),
+        ("sgd", SGD),
         ("adam", ADAM),
         pytest.param("adamw", ADAM, marks=pytest.mark.stress),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.suites import smoke
 from tests.training.test_train import result, rows, weights
 
 from backhand.calculus.feedback import RULES
@@ -37,7 +38,8 @@ def test_a_function_in_a_file_is_the_built_in_rule_bit_for_bit(trained):
         assert torch.equal(value, own[name]), name
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", smoke(RULES, "kolen_pollack"))
 def test_a_compiled_step_trains_like_an_eager_one(trained, rule):
     shared = ("trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_train_batches=10")
     compiled, ordinary = (weights(trained(*given(rule), *shared, f"compile={on}")) for on in ("true", "false"))
