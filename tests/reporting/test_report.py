@@ -369,6 +369,19 @@ def test_differing_settings_get_a_remark_and_other_data_or_losses_are_not_paired
     assert sum("metrics may not be comparable" in remark for remark in report.remarks) == said
 
 
+def test_a_comparison_names_the_other_settings_that_differ(tmp_path):
+    shared = {"trainer": {"max_epochs": 3}, "model": {"gradient": "hand"}}
+    a = write_run(tmp_path / "a", settings=shared, overrides=["seed=0"])
+    b = write_run(tmp_path / "b", settings=shared | {"model": {"gradient": "own.py:flat"}}, overrides=["seed=1"])
+    report = build_report([a, b], tmp_path)
+    assert "settings that differ: model.gradient (hand, own.py:flat)" in report.remarks
+    many = {"optimizer": dict.fromkeys("abcdefgh", 1)}
+    c = write_run(tmp_path / "c", settings=shared | {"optimizer": dict.fromkeys("abcdefgh", 2)}, overrides=[])
+    d = write_run(tmp_path / "d", settings=shared | many, overrides=[])
+    (said,) = (each for each in build_report([c, d], tmp_path).remarks if each.startswith("settings that differ"))
+    assert (said.count("optimizer."), said.rpartition("; ")[2]) == (6, "2 more under Settings")
+
+
 def test_the_mean_curve_ends_with_the_shortest_run(tmp_path):
     write_sweep(tmp_path / "a", grid(seed=[0, 1]), [0.3, 0.4])
     write_sweep(tmp_path / "b", grid(seed=[0, 1]), [0.3, 0.4])

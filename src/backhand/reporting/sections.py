@@ -35,6 +35,7 @@ MOST_GAPS = 40
 MOST_FAILURES = 200
 TASK = ("data.name", "model.loss")  # runs that differ in one of them are not paired
 COMPARABLE = (*TASK, "data.path", "data.split_seed", "objective")  # runs that differ in one of them get a remark
+MOST_NAMED = 6  # of the other settings that differ, in a remark
 ONE_SPLIT = (
     "all seeds have the same test samples: the intervals do not contain the luck of the split; for that, add "
     "'data.split_seed=${seed}' to the sweeps"
@@ -399,6 +400,10 @@ def _comparison(folders: Sequence[RunFolder | SweepFolder]) -> Report:
         remarks.append(ONE_SPLIT)
     if differ := _differing(runs.values(), COMPARABLE):
         remarks.append(f"metrics may not be comparable, for these settings differ: {'; '.join(differ)}")
+    others = {key: None for run in runs.values() for key in run.settings if key not in (*COMPARABLE, "seed")}
+    if differ := _differing(runs.values(), [*others]):
+        more = f"; {len(differ) - MOST_NAMED} more under Settings" if len(differ) > MOST_NAMED else ""
+        remarks.append(f"settings that differ: {'; '.join(differ[:MOST_NAMED])}{more}")
     compared, unpaired = _paired(runs, seeds)
     remarks += unpaired
     frame = pd.DataFrame(
