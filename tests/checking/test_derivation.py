@@ -30,7 +30,7 @@ def rows_of(blocks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("g", smoke(HIDDEN_ACTIVATIONS, "gelu"))
+@pytest.mark.parametrize("g", smoke(HIDDEN_ACTIVATIONS, "tanh"))
 def test_every_network_has_a_derivation_in_every_format(g):
     for f, loss in FITTING if g == "gelu" else MATCHED:
         for hidden in ([], [16], [16, 8, 4]):
@@ -104,11 +104,27 @@ def test_a_nudge_changes_the_loss_as_predicted_and_an_update_reduces_it(loss, se
 @pytest.mark.parametrize("g", HIDDEN_ACTIVATIONS)
 @pytest.mark.parametrize(("depth", "seed"), [(2, 0), (2, 1), (3, 0), (12, 0)])
 def test_no_unit_of_an_example_is_dead(g, depth, seed):
-    example = draw(Network(g, "softmax"), Criterion("cross_entropy"), None, depth, seed)
+    example = draw(Network(g, "softmax"), Criterion("cross_entropy"), None, [3] * (depth - 1), seed)
     for label in labels(depth)[:-1]:
         slope = example.values[f"slope_{label}"]
         assert ACTIVATIONS[g].flat or bool((slope != 0).any(0).all())
     assert depth > 2 or example.smallest_factor() >= 1e-2
+
+
+@pytest.mark.parametrize(
+    ("hidden", "sizes", "units"),
+    [
+        ([2], "The example has B = 2, D = 2, H = 2, C = 2.", [2]),
+        ([4, 1], "The example has B = 2, D = 2, H_1 = 4, H_2 = 1, C = 2.", [4, 1]),
+        ([64], "The network has H = 64; the example has B = 2, D = 2, H = 3, C = 2.", [3]),
+        ([], "The example has B = 2, D = 2, C = 2.", []),
+    ],
+)
+def test_a_small_network_is_its_own_example(hidden, sizes, units):
+    blocks, wrong = blocks_of("tanh", "softmax", "cross_entropy", hidden)
+    assert not wrong
+    assert sizes in FORMATS["terminal"](blocks, 1000)
+    assert [len(rows_of(blocks)[f"b_{name}"][0]) for name in labels(len(hidden) + 1)] == [*units, 2]
 
 
 @pytest.mark.parametrize(

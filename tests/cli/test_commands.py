@@ -248,7 +248,7 @@ def test_derive_prints_and_writes_the_same_text(command, tmp_path, form):
     arguments = (f"format={form}", "model.hidden=[4]", "model.loss=mse", "model.output_activation=sigmoid")
     printed = command("scripts/derive.py", *arguments)
     assert printed.returncode == 0, printed.stderr
-    assert command("scripts/derive.py", *arguments, "output=derivation.txt").returncode == 0
+    assert command("scripts/derive.py", *arguments, "output=derivation.txt").stdout == "written to derivation.txt\n"
     if form != "terminal":
         assert (tmp_path / "derivation.txt").read_text() == printed.stdout
     refused = command("scripts/derive.py", *arguments, "output=derivation.txt")

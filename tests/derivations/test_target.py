@@ -659,7 +659,7 @@ def test_a_function_that_cannot_be_judged_gets_one_line(check, text, reason):
         (["mine.py"], "mine.py: must be key=value; did you mean target=mine.py?"),
         (["a-b/mine.ipynb:f", "model.loss=mse"], "did you mean target=a-b/mine.ipynb:f?"),
         (["target=a.py", "target=b.py"], "target: is given twice"),
-        (["target=a.py", "model.loss=[mse"], "model.loss=[mse: while parsing"),
+        (["target=a.py", "model.loss=[mse"], "model.loss=[mse: cannot be read; a bracket or a quote may not be closed"),
         (["taget=mine.py"], "taget: no such key (did you mean target?)"),
         (["taget=mine.py", "model.loss=mse"], "taget: no such key (did you mean target?)"),
         (["target="], "target=: names no file; must be FILE, FILE:NAME or FILE:CLASS.METHOD"),

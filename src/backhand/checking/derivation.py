@@ -10,7 +10,7 @@ from torch import Tensor
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.chain import Step, closed_form, evaluate_steps, is_elementwise, latex, layers, with_jacobian
 from backhand.checking.document import Block, Equation, Heading, Prose, number
-from backhand.checking.example import LIMIT, NUDGE, RATE, B, C, D, Example, H, changes_agree, draw, is_close
+from backhand.checking.example import LIMIT, NUDGE, RATE, B, C, D, Example, changes_agree, draw, is_close, units
 
 
 def derivation(
@@ -28,13 +28,13 @@ def derivation(
         criterion: the loss, with its parameters that are single numbers.
         class_weight: the loss's parameter that is a tensor (C,), or None.
         parameters: the loss's parameters, as printed.
-        hidden: units of each hidden layer; the example has `H` units in each.
+        hidden: units of each hidden layer; the example has `units(hidden)`.
         seed: seed of the example's numbers.
 
     Returns:
         The blocks, and the names of the values that disagree with autograd or with the nudge.
     """
-    example = draw(network, criterion, class_weight, len(hidden) + 1, seed)
+    example = draw(network, criterion, class_weight, units(hidden), seed)
     values, expected = example.values, example.autograd_values
     steps = (*example.forward, *example.backward)
     wrong = [step.left for step in steps if not is_close(values[step.name], expected[step.name])]
@@ -79,9 +79,12 @@ def _introduction(network: Network, criterion: Criterion, hidden: Sequence[int])
     shape = f"the network D-{'-'.join(map(str, hidden))}-C" if hidden else "the linear model D-C"
     g = network.hidden_activation
     names = [g] if isinstance(g, str) else [*g]
-    units = [layer.units for layer in layers(len(hidden) + 1)[:0:-1]]
-    network_sizes = ", ".join(f"{letter} = {size}" for letter, size in zip(units, hidden, strict=True))
-    example_sizes = f"B = {B}, D = {D}, {f'{H} units in each hidden layer, ' if hidden else ''}C = {C}"
+    letters = [layer.units for layer in layers(len(hidden) + 1)[:0:-1]]
+    sizes, example_sizes = (
+        ", ".join(f"{letter} = {size}" for letter, size in zip(letters, each, strict=True))
+        for each in (hidden, units(hidden))
+    )
+    small = ", ".join(filter(None, [f"B = {B}, D = {D}", example_sizes, f"C = {C}"]))
     return [
         Heading(
             f"The gradients of {shape}: "
@@ -90,9 +93,9 @@ def _introduction(network: Network, criterion: Criterion, hidden: Sequence[int])
         ),
         Prose(
             "A sample is a row; a batch x holds B of them. A weight is stored (in, out). ⊙ multiplies entry by entry; "
-            "two matrices side by side are a matrix product."
+            "two matrices side by side are a matrix product (with a Jacobian J, row by row)."
         ),
-        Prose(f"{f'The network has {network_sizes}; the' if hidden else 'The'} example has {example_sizes}."),
+        Prose(f"{'The' if sizes == example_sizes else f'The network has {sizes}; the'} example has {small}."),
     ]
 
 

@@ -98,4 +98,5 @@ def derive(arguments: DeriveArguments) -> int:
             atomic_write(Path(arguments.output), text)
         except OSError as error:
             raise UserError(f"output={arguments.output}: cannot be written ({error.strerror})") from None
+        print(f"written to {arguments.output}")
     return 1 if wrong else 0

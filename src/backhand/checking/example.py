@@ -1,5 +1,6 @@
 """The example of the printed derivation: a network small enough for a pocket calculator, in which no factor is 0."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +24,7 @@ from backhand.calculus.chain import (
 
 # Samples, inputs, units of every hidden layer, outputs.
 B, D, H, C = 2, 2, 3, 2
+MOST_UNITS = 4  # of a hidden layer in the example: wider matrices are not read
 # The change of the nudged weight, and the learning rate of the update.
 NUDGE, RATE = 1e-3, 0.1
 # Relative difference allowed between the loss's change and the gradient's prediction, which ignores the curvature.
@@ -147,15 +149,23 @@ class Example:
         return min(float(each[each != 0].abs().min()) if bool(each.any()) else 0.0 for each in factors)
 
 
-def draw(network: Network, criterion: Criterion, class_weight: Tensor | None, depth: int, seed: int) -> Example:
-    """The first of `TRIES` examples in which every factor is at least `MIN_FACTOR`.
+def units(hidden: Sequence[int]) -> list[int]:
+    """The example's hidden units: the network's own where all layers are small, else `H` in each layer."""
+    return [*hidden] if max(hidden, default=0) <= MOST_UNITS else [H] * len(hidden)
+
+
+def draw(
+    network: Network, criterion: Criterion, class_weight: Tensor | None, hidden: Sequence[int], seed: int
+) -> Example:
+    """The first of `TRIES` examples with these hidden units in which every factor is at least `MIN_FACTOR`.
 
     If there is none (δ vanishes in a deep network), the one whose smallest factor is the largest.
     """
     generator = torch.Generator().manual_seed(seed)
     best, best_size = None, -1.0
     for _ in range(TRIES):
-        example = Example(network, criterion, class_weight, depth, _numbers(network, criterion, depth, generator))
+        numbers = _numbers(network, criterion, hidden, generator)
+        example = Example(network, criterion, class_weight, len(hidden) + 1, numbers)
         size = example.smallest_factor()
         if size > best_size:
             best, best_size = example, size
@@ -165,7 +175,9 @@ def draw(network: Network, criterion: Criterion, class_weight: Tensor | None, de
     return best
 
 
-def _numbers(network: Network, criterion: Criterion, depth: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _numbers(
+    network: Network, criterion: Criterion, hidden: Sequence[int], generator: torch.Generator
+) -> dict[str, Tensor]:
     """Random numbers with two decimals; each layer is drawn again until none of its units is dead."""
 
     def random(*shape: int, scale: float = 1.0) -> Tensor:
@@ -173,7 +185,7 @@ def _numbers(network: Network, criterion: Criterion, depth: int, generator: torc
 
     h = random(B, D)
     given = {"x": h, "y": _target(criterion, generator)}
-    for layer, (n, m) in zip(layers(depth)[::-1], pairwise([D, *[H] * (depth - 1), C]), strict=True):
+    for layer, (n, m) in zip(layers(len(hidden) + 1)[::-1], pairwise([D, *hidden, C]), strict=True):
         for _ in range(TRIES):
             given[layer.W], given[layer.b] = random(n, m, scale=n**-0.5), random(m, scale=0.5)
             z = reference.affine(h, given[layer.W], given[layer.b])

@@ -39,12 +39,12 @@ def parse(kind: type[T], arguments: Sequence[str], usage: str) -> T:
         if key in seen:
             raise UserError(f"{key}: is given twice")
         seen.add(key)
+        try:
+            OmegaConf.from_dotlist([argument])
+        except YAMLError:
+            raise UserError(f"{argument}: cannot be read; a bracket or a quote may not be closed") from None
     try:
-        given = OmegaConf.from_dotlist(list(arguments))
-    except YAMLError as error:
-        raise UserError(f"{' '.join(arguments)}: {one_line(error)}") from None
-    try:
-        settings = OmegaConf.merge(OmegaConf.structured(kind), given)
+        settings = OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.from_dotlist(list(arguments)))
         if missing := OmegaConf.missing_keys(settings):
             raise UserError(f"{', '.join(sorted(missing))}: must be given; see --help")
         arguments_given = cast(T, OmegaConf.to_object(settings))
