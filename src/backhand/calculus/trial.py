@@ -74,7 +74,9 @@ class Trial:
         except UserError:
             raise
         except Exception as error:  # whatever a function of the user's raises
-            raise UserError(f"{layer.where}: {type(error).__name__}: {error}") from error
+            is_of_z = not g.flat and "'NoneType'" in str(error)
+            why = "; layer.z is None here, since g′ is not 0 everywhere" if is_of_z else ""
+            raise UserError(f"{layer.where}: {type(error).__name__}: {error}{why}") from error
         if not (all(map(torch.equal, (delta, W, slope, delta_O, z), given)) and layer.is_untouched):
             raise UserError(f"{layer.where}: the rule changes its arguments; it must return a new tensor")
         if not bool(check_delta(returned, delta, z, layer).isfinite().all()):
