@@ -218,6 +218,7 @@ def test_a_tensor_is_the_same_at_every_request() -> None:
         (lambda d, W, s, at: 1.0, "hidden layer 0: the rule returned float, not a torch.Tensor"),
         (lambda d, W, s, at: s / 0, "hidden layer 0: the rule returned a δ that is not finite"),
         (lambda d, W, s, at: 1 / 0, "hidden layer 0: ZeroDivisionError: division by zero"),
+        (lambda d, W, s, at: at.z.abs() * s, "'abs'; layer.z is None here, since g′ is not 0 everywhere"),
         (lambda d, W, s, at: s * at.fixed("B"), "hidden layer 0: B: give either a shape or like=W"),
         (lambda d, W, s, at: s * at.fixed("a.b", like=W).sum(), "a.b: is not a valid name for a tensor"),
         (lambda d, W, s, at: s * at.trained("B", like=s).sum(), "B: a trained tensor must have the shape of W"),
