@@ -10,7 +10,7 @@ def test_the_step_that_ended_a_run_is_named_on_the_terminal_and_in_its_folder(co
     arguments = ("data=diabetes", "optimizer.lr=100", "logger=csv", "hydra.run.dir=run")
     run = command("train.py", *arguments)
     error = json.loads((tmp_path / "run" / "result.json").read_text())["error"]
-    assert error.startswith("epoch 1, step 7: the loss is not finite (inf, after z of output of up to ")
+    assert error.startswith("epoch 1, step 7: the loss is not finite (inf; before it, z of output was up to ")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert error.endswith(f"; learning rate 100); try a smaller optimizer.lr; the weights are those before it; "
                           f"last good checkpoint: {last}")  # fmt: skip

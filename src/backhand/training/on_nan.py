@@ -189,7 +189,7 @@ def first_not_finite(
             of_rule = name.startswith("the delta of hidden") and model.network.rule is not None
             own = model.network.rule.name if of_rule and model.network.rule is not None else ""
             return place, f"{reason}; {f'returned by {own}' if own else ADVICE}"
-        before = f", after {name.removeprefix('the ')} of up to {float(t.abs().max()):.2g}"
+        before = f"; before it, {name} was up to {float(t.abs().max()):.2g}"
     return None
 
 
