@@ -115,7 +115,7 @@ def test_no_unit_of_an_example_is_dead(g, depth, seed):
     ("hidden", "sizes", "units"),
     [
         ([2], "The example has B = 2, D = 2, H = 2, C = 2.", [2]),
-        ([4, 1], "The example has B = 2, D = 2, H_1 = 4, H_2 = 1, C = 2.", [4, 1]),
+        ([3, 1], "The example has B = 2, D = 2, H_1 = 3, H_2 = 1, C = 2.", [3, 1]),
         ([64], "The network has H = 64; the example has B = 2, D = 2, H = 3, C = 2.", [3]),
         ([], "The example has B = 2, D = 2, C = 2.", []),
     ],

@@ -24,7 +24,7 @@ from backhand.calculus.chain import (
 
 # Samples, inputs, units of every hidden layer, outputs.
 B, D, H, C = 2, 2, 3, 2
-MOST_UNITS = 4  # of a hidden layer in the example: wider matrices are not read
+MOST_UNITS = 3  # of a hidden layer in the example: wider matrices do not fit a narrow page
 # The change of the nudged weight, and the learning rate of the update.
 NUDGE, RATE = 1e-3, 0.1
 # Relative difference allowed between the loss's change and the gradient's prediction, which ignores the curvature.
