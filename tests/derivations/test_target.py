@@ -161,6 +161,39 @@ def test_what_should_be_is_of_the_loss_that_is_named(check, old, new, sentence):
     assert ("δ_O is" in said) == ("δ_O is" in sentence)
 
 
+@pytest.mark.parametrize(
+    ("loss", "factor", "sentences"),
+    [
+        ("", "2 * ", ("2 too many", "right: ∂L/∂ŷ = (yhat − y) [", "yours: ∂L/∂ŷ = 2 (yhat − y) ")),
+        ("", "0.5 * ", ("a factor 2 is missing", "right: ∂L/∂ŷ = (yhat − y) [", "yours: ∂L/∂ŷ = 1/2 (yhat − y) ")),
+        ("", "len(x) * ", ("there is a factor B too many",)),
+        ("", "0.3 * ", ("everything is 0.3 times the right one", "yours: δ_O = 0.3 ∂L/∂ŷ")),
+        ("/ len(x)", "2 / len(x) * ", ("right: ∂L/∂ŷ = (yhat − y) / B", "yours: ∂L/∂ŷ = 2 (yhat − y) / B")),
+        ("* 2", "4 * ", ("right: ∂L/∂ŷ = 2 (yhat − y) [", "yours: ∂L/∂ŷ = 2 · 2 (yhat − y) ")),
+        ("* 6", "12 * ", ("2 too many",)),
+    ],
+)
+def test_a_factor_is_told_by_the_scale_of_the_loss_that_is_named(check, loss, factor, sentences):
+    text = f"""
+    import numpy as np
+
+    def cost(x, y, W1, b1, W2, b2):
+        return 0.5 * np.sum((np.tanh(x @ W1 + b1) @ W2 + b2 - y) ** 2) {loss}
+
+    def backward(x, y, W1, b1, W2, b2):
+        h = np.tanh(x @ W1 + b1)
+        yhat = h @ W2 + b2
+        d2 = {factor}(yhat - y)
+        d1 = d2 @ W2.T * (1 - h * h)
+        return dict(dW1=x.T @ d1, db1=d1.sum(0), dW2=h.T @ d2, db2=d2.sum(0))
+    """
+    status, said = check(text, "loss=cost", "model.output_activation=identity", "model.loss=mse")
+    assert status == 1
+    assert all(sentence in said for sentence in sentences), said
+    assert "(B C)" not in said
+    assert ("∂L/∂ŷ =" in said) == any("∂L/∂ŷ =" in sentence for sentence in sentences)
+
+
 def test_a_penalty_must_be_that_of_the_loss(check):
     text = RIGHT.replace("b_O):", "b_O, reg=0.0):").replace(
         '"dW_I": x.T @ delta_I', '"dW_I": x.T @ delta_I + reg * W_I'

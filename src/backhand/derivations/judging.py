@@ -506,7 +506,7 @@ class Judge:
         """Say of a common factor that it is a number of samples of the file's own, where it is that."""
         diagnosis, B = attempt.diagnosis, attempt.case.B
         first, *others = diagnosis.findings
-        common = diagnosis.common
+        common = diagnosis.common * diagnosis.factor
         for number in self.question.source.numbers():
             fits = [each for each in factors.values() if abs(each * B - common * number) <= 1e-5 * abs(each * B)]
             if number > 1 and number.is_integer() and number != B and fits:

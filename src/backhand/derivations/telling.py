@@ -1,5 +1,6 @@
 """What is told of a judged derivation: the verdict first, then the table, then why."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from backhand.derivations.judging import Attempt, Judge
 from backhand.derivations.matching import Key
 from backhand.derivations.mistakes import COMMON_FACTOR
 from backhand.derivations.names import meaning
-from backhand.derivations.steps import derive
+from backhand.derivations.steps import derive, with_mean
 from backhand.derivations.wording import Words
 
 PENALTY = 0.1
@@ -31,6 +32,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
     labels = {judge.quantity(key): label for key, label in best.match.labels.items()}
     words = Words(judge.question, best.case, best.layout, labels, best.match.steps)
     problem, remarks = _elsewhere(judge, best) if best.right and not best.fixed else ("", [])
+    if best.truth is not None and abs(best.diagnosis.factor - 1) > 1e-5:
+        _say_of_its_loss(best, "" if problem else next(iter(judge.scales_of(best)), ""))
     shapes = _shapes(judge, best)
     answer = Answer("wrong", "", _context(judge, best))  # `_elsewhere` sets the diagnosis of where it is wrong
     answer.rows = [_row(name, verdict, words, shapes) for name, verdict in best.diagnosis.verdicts.items()]
@@ -115,6 +118,37 @@ def _tell_wrong(
         answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
         if diagnosis.explained:
             answer.sentences = []
+
+
+def _say_of_its_loss(best: Attempt, scale: str) -> None:
+    """Have each finding be true of the file's own loss, which is the named one's in another scale.
+
+    Args:
+        best: the attempt.
+        scale: of `usual_scales`, the loss; empty where it is none of them.
+    """
+    known = re.match(r"L = (?:1/(\(B C\)|[BC]) )?(½ |2 |)Σ", scale)
+    mean, number = known.groups("") if known else ("", "another")
+    ours = with_mean(" / N", best.case.criterion.loss.mean_over)
+    texts = {
+        "factor 2 missing": (not number, "a factor 2 is missing"),
+        "mean over the batch missing": ("B" in mean, "there is a factor B too many"),
+        "sum over the outputs, not the mean": ("C" in mean, "there is a factor C too many"),
+        "sum over samples and outputs, not the mean": (mean == "(B C)", "there is a factor B C too many"),
+    }
+    diagnosis = best.diagnosis
+    for place, finding in enumerate(diagnosis.findings):
+        is_true, other = texts.get(finding.names[0], (True, ""))
+        text = finding.text if is_true else other
+        lines = [finding.right, finding.yours]
+        if lines[0].startswith("∂L/∂ŷ = "):
+            can_be_told = number == "" or (number == "½ " and all("2 (ŷ" in each for each in lines))
+            if not can_be_told or not all(each.endswith(ours) for each in lines):
+                lines = ["", ""]
+            lines = [each.removesuffix(ours) + (f" / {mean}" if each and mean else "") for each in lines]
+            lines = [re.sub(r"(· )?2 \(ŷ", "(ŷ", each, count=1) if number else each for each in lines]
+        diagnosis.sentences = [each.replace(finding.text, text) for each in diagnosis.sentences]
+        diagnosis.findings[place] = replace(finding, text=text, right=lines[0], yours=lines[1])
 
 
 def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[int, ...]]) -> None:
