@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -402,6 +403,43 @@ def test_a_size_that_is_written_down_stops_with_unequal_sizes(check):
     status, said = check(text.replace("W_O.T", "W_O"))
     assert status == 1
     assert "It was judged with 4 units in all layers; it stops with unequal sizes: " in said
+
+
+def test_what_is_not_judged_with_unequal_sizes_is_one_line(check):
+    text = RIGHT.replace("h @ W_O +", "h @ W_O.T +").replace("delta_O @ W_O.T * (1 - h * h)", "np.sin(delta_O @ W_O)")
+    assert check(text, "sizes=[7,4,4,4]")[0] == 1
+    status, said = check(text)
+    assert status == 2
+    assert re.search(r"Not judged: \S*mine.py:6 stops with layers of unequal sizes: ValueError: .*size", said)
+    assert "; is a transpose missing, or one too many?" in said
+    assert said.endswith("Where all layers have 4 units it runs, but nothing explains its numbers.")
+
+
+def test_what_is_right_for_another_network_is_one_line(check):
+    text = RIGHT.replace("np.tanh(x @ W_I + b_I)", "np.maximum(x @ W_I + b_I, 0)").replace("(1 - h * h)", "(h > 0)")
+    status, said = check(text)
+    assert status == 2
+    assert "Not judged: it is right for another network: model.hidden_activation=relu" in said
+    assert said.endswith("say which is meant.")
+
+
+def test_a_script_with_one_function_is_asked_for_a_weight(check):
+    text = """
+    import numpy as np
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    W1, W2 = np.ones((3, 4)), np.ones((4, 1))
+    for _ in range(9):
+        W1 -= W1
+        W2 -= sigmoid(W2)
+    """
+    status, said = check(text, name="")
+    assert status == 2
+    assert "a script: name a weight that its loop changes: target=" in said
+    assert said.endswith("mine.py:W1 (or W2)")
+    assert "one half of an operation" in check(text)[1] + check(text, name="sigmoid")[1]
 
 
 def test_what_is_missing_is_never_counted_as_right(check):

@@ -126,6 +126,7 @@ class Judge:
         self.question, self.settings = question, settings
         self.depth = len(settings.hidden) + 1
         self.stopped = RefusedError("", -1)
+        self.stopped_at_first: RefusedError | None = None  # with the first sizes alone
         self.out_of_time = False
         self.cases: dict[Any, tuple[Case, list[Draw]]] = {}
 
@@ -139,6 +140,7 @@ class Judge:
         attempts: list[Attempt] = []
         for sizes in self.all_sizes():
             attempts = sorted([*attempts, *self.readings_of(sizes)], key=lambda each: each.order)
+            self.stopped_at_first = self.stopped_at_first or self.stopped
             # The others are tried until one explains it, where the ordinary sizes do not run or a product lies across.
             if attempts and (attempts[0].right or attempts[0].simple or not _lies_across(attempts[0])):
                 break

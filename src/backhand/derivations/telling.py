@@ -24,6 +24,7 @@ OVER_CLASSES = (
 LONGEST_NAME = 24  # of what somebody calls a quantity: a longer one is an expression
 NEAR = 0.01  # the error of a gradient that is that of a loss with another small number in it
 MOMENTUM = ("momentum", "beta", "beta1", "mu", "velocity", "nesterov", "v")
+NOT_JUDGED = "Not judged: "
 EVIDENCE = "It is evidence at random points, not a proof."
 
 
@@ -54,6 +55,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             answer.headline = (
                 f"Right for one sample, but it does not run with several: if one is meant, say sizes=[{sizes}]."
             )
+    if answer.headline.startswith(NOT_JUDGED):
+        answer.context, answer.rows, answer.sentences = [], [], []
     return answer
 
 
@@ -115,9 +118,7 @@ def _tell_wrong(
     if missing := _missing(judge, best):
         answer.remarks.append(f"Expected and not found: {missing}.")
     if not problem and (doubt := _doubt(judge, best)):
-        answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
-        if diagnosis.explained:
-            answer.sentences = []
+        answer.status, answer.headline = "unjudged", f"{NOT_JUDGED}{doubt}"
 
 
 def _say_of_its_loss(best: Attempt, scale: str) -> None:
@@ -161,8 +162,9 @@ def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[i
         ran_with: the sizes with which it ran; empty where the user gave them.
     """
     _, *rest = best.draws[0].sizes
-    if ran_with and all(len(set(sizes[1:])) == 1 < sizes[1] for sizes in ran_with):
-        stops = f"it stops with unequal sizes: {judge.stopped}"
+    stopped = judge.stopped_at_first
+    if ran_with and stopped and all(len(set(sizes[1:])) == 1 < sizes[1] for sizes in ran_with):
+        stops = f"it stops with unequal sizes: {stopped}"
         if answer.status == "right":
             answer.status = "unjudged"
             answer.headline = f"Right where all layers have {rest[0]} units; {stops}"
@@ -170,7 +172,11 @@ def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[i
             answer.remarks.append(f"It was judged with {rest[0]} units in all layers; {stops}")
         else:
             answer.status = "unjudged"
-            answer.headline = f"Not judged: nothing explains it where all layers have {rest[0]} units, and {stops}"
+            place, _, error = str(stopped).partition(": ")
+            answer.headline = (
+                f"{NOT_JUDGED}{place} stops with layers of unequal sizes: {error}; is a transpose missing, or one too "
+                f"many? Where all layers have {rest[0]} units it runs, but nothing explains its numbers."
+            )
     if best.transposed and best.right:
         handed = judge.question.call is not None and (".T" in judge.question.call or "transpose" in judge.question.call)
         if answer.status == "right" and not handed:
