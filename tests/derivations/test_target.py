@@ -423,6 +423,19 @@ def test_what_is_right_for_another_network_is_one_line(check):
     assert said.endswith("say which is meant.")
 
 
+def test_one_mistake_with_another_activation_than_the_named_one_is_not_judged_but_asked_for(check):
+    text = RIGHT.replace("np.tanh(x @ W_I + b_I)", "np.maximum(x @ W_I + b_I, 0)").replace(" * (1 - h * h)", "")
+    status, said = check(text)
+    assert status == 2
+    assert said.endswith(
+        "Not judged: as g = tanh nothing explains it, but with model.hidden_activation=relu a known mistake does; "
+        "ask again with that option."
+    )
+    status, said = check(text, "model.hidden_activation=relu")
+    assert status == 1
+    assert "the factor g′(z_I) is missing" in said
+
+
 def test_a_script_with_one_function_is_asked_for_a_weight(check):
     text = """
     import numpy as np

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.chain import labels
 from backhand.calculus.losses import LOSSES
@@ -37,6 +38,8 @@ DRAWS_OF_ONE = 8  # where every size is 1, and a draw gives one number a gradien
 RUNNING, READINGS = 24, 4
 # How far an attempt got that left a gradient that is no number.
 RETURNED = 10 * RAN
+# How an activation is spelled besides its name.
+SPELLED = {"relu": ("maximum", "ReLU", "clip", "clamp", "where"), "sigmoid": ("exp",)}
 
 
 @dataclass(frozen=True)
@@ -397,6 +400,19 @@ class Judge:
                 (each, settings) for each, settings in rows if settings and each.network.hidden_activation == same
             ]
         return next((settings for each, settings in others if self.is_right(replace(attempt, case=each))), "")
+
+    def other_activation(self, attempt: Attempt) -> str:
+        """Another hidden activation, of those that the file's text speaks of, for which the catalogue explains it."""
+        case, source = attempt.case, self.question.source
+        named = case.network.hidden_activation
+        if self.question.is_given_forward or case.depth == 1 or not isinstance(named, str):
+            return ""
+        for g, each in ACTIVATIONS.items():
+            if g != named and each.hidden and not each.flat and source.mentions(g, *SPELLED.get(g, ())):
+                other = replace(case, network=replace(case.network, hidden_activation=g), slope=None)
+                if self.judged(replace(attempt, case=other, notes=[])).diagnosis.explained:
+                    return g
+        return ""
 
     def scaled_inputs(self, attempt: Attempt) -> tuple[Case, str] | None:
         """The case with the inputs that its forward pass makes of x, such as x / 255, where it is right for these."""

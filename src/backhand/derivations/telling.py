@@ -394,6 +394,9 @@ def _doubt(judge: Judge, best: Attempt) -> str:
         return f"right but for clipping: {limit}; return the gradients before that."
     if settings := judge.other_network(best):
         return f"it is right for another network: {settings}; say which is meant."
+    if g := judge.other_activation(best):
+        named, asked = best.case.network.hidden_activation, f"model.hidden_activation={g}"
+        return f"as g = {named} nothing explains it, but with {asked} a known mistake does; ask again with that option."
     if best.match.steps and (B := next(small, 0)):
         samples = "one sample" if B == 1 else f"{B} samples"
         return f"it is right for {samples}, and with {best.case.B} it may take several steps; say sizes=[{B}, …]."
