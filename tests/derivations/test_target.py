@@ -150,8 +150,8 @@ def backward(x, y, W1, b1, W2, b2):
     ("old", "new", "sentence"),
     [
         (" * (h > 0)", "", "That is δ_O W_Oᵀ times (1, 1, 1, 1, 1), where g′(z_I) belongs: (0, 1, 1, 1, 1)."),
-        ("h.T @ d2", "2 * h.T @ d2", "Already with one sample: δ_O is"),
-        ("d1.sum(0)", "2 * d1.sum(0)", "Already with one sample: db_I["),
+        ("h.T @ d2", "2 * h.T @ d2", "Even with one sample: δ_O is"),
+        ("d1.sum(0)", "2 * d1.sum(0)", "Even with one sample: db_I["),
     ],
 )
 def test_what_should_be_is_of_the_loss_that_is_named(check, old, new, sentence):
@@ -586,7 +586,7 @@ class Net(torch.autograd.Function):
         ("h.T @ delta_O,", "delta_O.T @ h,", 1, "dW_O is wrong: the product is transposed"),
         ("delta_O.sum(0)", "delta_O", 1, "not summed over the batch"),
         ("delta_I = delta_O @", "delta_I = -delta_O @", 1, "because δ_I is: its sign is flipped"),
-        ("* h * (1 - h)", "* h", 1, "g stands in the place of g′"),
+        ("* h * (1 - h)", "* h", 1, "g is used where g′ is needed"),
     ],
 )
 def test_a_function_that_returns_z_is_checked_as_such(check, old, new, status, sentence):

@@ -556,7 +556,7 @@ def _give_causes(
         ]
         then = f" {_listed(follows)} {_is(follows)} right for that {name}." if follows else ""
         if others := explanation.unexplained[1:]:
-            then += f" So {_is(others)} {_listed(others)}; what lies below a wrong δ is wrong with it."
+            then += f" So {_is(others)} {_listed(others)}; everything computed from a wrong δ is wrong, too."
         place = where(question.found[name], right[name], name, question.case)
         sentences.append(
             f"{name} is wrong, and neither one mistake of the catalogue nor two give these numbers; {place}.{then}"

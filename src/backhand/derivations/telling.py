@@ -421,7 +421,7 @@ def _smallest(judge: Judge, best: Attempt) -> list[str]:
             continue
         expected = _expected(judge, other)
         if B == 1 and (said := _first_delta(judge, other, expected)):
-            return [f"Already with one sample: {said}"]
+            return [f"Even with one sample: {said}"]
         for key, ours in expected.items():
             name = judge.quantity(key)
             if key not in other.found or other.diagnosis.verdicts[name].status != "wrong":
@@ -432,7 +432,7 @@ def _smallest(judge: Judge, best: Attempt) -> list[str]:
             place = torch.unravel_index((theirs - ours).abs().argmax(), ours.shape)
             at, samples = _list([int(index) for index in place]), "one sample" if B == 1 else f"{B} samples"
             numbers = f"is {float(theirs[place]):.6g}, and should be {float(ours[place]):.6g}"
-            return [f"Already with {samples}: {name}[{at}] {numbers}."]
+            return [f"Even with {samples}: {name}[{at}] {numbers}."]
         break
     return []
 
