@@ -29,7 +29,7 @@ def test_the_notebook_runs_and_prints_the_lines_of_tutorial_md(tmp_path, monkeyp
     NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path / "start")}}).execute()
     shown = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", ()))
     for line in (
-        "Wrong: δ_I: the factor g′(z_I) is missing.",
+        "Wrong: δ_I (delta_I): the factor g′(z_I) is missing.",
         "Right, for L = 1/B Σ the loss of each sample.",
         "gradients audited",
         "It is not the gradient.",

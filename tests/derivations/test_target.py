@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -149,8 +150,8 @@ def backward(x, y, W1, b1, W2, b2):
     ("old", "new", "sentence"),
     [
         (" * (h > 0)", "", "That is δ_O W_Oᵀ times (1, 1, 1, 1, 1), where g′(z_I) belongs: (0, 1, 1, 1, 1)."),
-        ("h.T @ d2", "2 * h.T @ d2", "Already with one sample: δ_O is"),
-        ("d1.sum(0)", "2 * d1.sum(0)", "Already with one sample: db_I["),
+        ("h.T @ d2", "2 * h.T @ d2", "Even with one sample: δ_O is"),
+        ("d1.sum(0)", "2 * d1.sum(0)", "Even with one sample: db_I["),
     ],
 )
 def test_what_should_be_is_of_the_loss_that_is_named(check, old, new, sentence):
@@ -159,6 +160,39 @@ def test_what_should_be_is_of_the_loss_that_is_named(check, old, new, sentence):
     assert status == 1
     assert sentence in said
     assert ("δ_O is" in said) == ("δ_O is" in sentence)
+
+
+@pytest.mark.parametrize(
+    ("loss", "factor", "sentences"),
+    [
+        ("", "2 * ", ("2 too many", "right: ∂L/∂ŷ = (yhat − y) [", "yours: ∂L/∂ŷ = 2 (yhat − y) ")),
+        ("", "0.5 * ", ("a factor 2 is missing", "right: ∂L/∂ŷ = (yhat − y) [", "yours: ∂L/∂ŷ = 1/2 (yhat − y) ")),
+        ("", "len(x) * ", ("there is a factor B too many",)),
+        ("", "0.3 * ", ("everything is 0.3 times the right one", "yours: δ_O = 0.3 ∂L/∂ŷ")),
+        ("/ len(x)", "2 / len(x) * ", ("right: ∂L/∂ŷ = (yhat − y) / B", "yours: ∂L/∂ŷ = 2 (yhat − y) / B")),
+        ("* 2", "4 * ", ("right: ∂L/∂ŷ = 2 (yhat − y) [", "yours: ∂L/∂ŷ = 2 · 2 (yhat − y) ")),
+        ("* 6", "12 * ", ("2 too many",)),
+    ],
+)
+def test_a_factor_is_told_by_the_scale_of_the_loss_that_is_named(check, loss, factor, sentences):
+    text = f"""
+    import numpy as np
+
+    def cost(x, y, W1, b1, W2, b2):
+        return 0.5 * np.sum((np.tanh(x @ W1 + b1) @ W2 + b2 - y) ** 2) {loss}
+
+    def backward(x, y, W1, b1, W2, b2):
+        h = np.tanh(x @ W1 + b1)
+        yhat = h @ W2 + b2
+        d2 = {factor}(yhat - y)
+        d1 = d2 @ W2.T * (1 - h * h)
+        return dict(dW1=x.T @ d1, db1=d1.sum(0), dW2=h.T @ d2, db2=d2.sum(0))
+    """
+    status, said = check(text, "loss=cost", "model.output_activation=identity", "model.loss=mse")
+    assert status == 1
+    assert all(sentence in said for sentence in sentences), said
+    assert "(B C)" not in said
+    assert ("∂L/∂ŷ =" in said) == any("∂L/∂ŷ =" in sentence for sentence in sentences)
 
 
 def test_a_penalty_must_be_that_of_the_loss(check):
@@ -371,6 +405,56 @@ def test_a_size_that_is_written_down_stops_with_unequal_sizes(check):
     assert "It was judged with 4 units in all layers; it stops with unequal sizes: " in said
 
 
+def test_what_is_not_judged_with_unequal_sizes_is_one_line(check):
+    text = RIGHT.replace("h @ W_O +", "h @ W_O.T +").replace("delta_O @ W_O.T * (1 - h * h)", "np.sin(delta_O @ W_O)")
+    assert check(text, "sizes=[7,4,4,4]")[0] == 1
+    status, said = check(text)
+    assert status == 2
+    assert re.search(r"Not judged: \S*mine.py:6 stops with layers of unequal sizes: ValueError: .*size", said)
+    assert "; is a transpose missing, or one too many?" in said
+    assert said.endswith("Where all layers have 4 units it runs, but nothing explains its numbers.")
+
+
+def test_what_is_right_for_another_network_is_one_line(check):
+    text = RIGHT.replace("np.tanh(x @ W_I + b_I)", "np.maximum(x @ W_I + b_I, 0)").replace("(1 - h * h)", "(h > 0)")
+    status, said = check(text)
+    assert status == 2
+    assert "Not judged: it is right for another network: model.hidden_activation=relu" in said
+    assert said.endswith("say which is meant.")
+
+
+def test_one_mistake_with_another_activation_than_the_named_one_is_not_judged_but_asked_for(check):
+    text = RIGHT.replace("np.tanh(x @ W_I + b_I)", "np.maximum(x @ W_I + b_I, 0)").replace(" * (1 - h * h)", "")
+    status, said = check(text)
+    assert status == 2
+    assert said.endswith(
+        "Not judged: as g = tanh nothing explains it, but with model.hidden_activation=relu a known mistake does; "
+        "ask again with that option."
+    )
+    status, said = check(text, "model.hidden_activation=relu")
+    assert status == 1
+    assert "the factor g′(z_I) is missing" in said
+
+
+def test_a_script_with_one_function_is_asked_for_a_weight(check):
+    text = """
+    import numpy as np
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    W1, W2 = np.ones((3, 4)), np.ones((4, 1))
+    for _ in range(9):
+        W1 -= W1
+        W2 -= sigmoid(W2)
+    """
+    status, said = check(text, name="")
+    assert status == 2
+    assert "a script: name a weight that its loop changes: target=" in said
+    assert said.endswith("mine.py:W1 (or W2)")
+    assert "one half of an operation" in check(text)[1] + check(text, name="sigmoid")[1]
+
+
 def test_what_is_missing_is_never_counted_as_right(check):
     status, said = check(RIGHT.replace('"db_I": delta_I.sum(0), ', ""))
     assert status == 2
@@ -502,7 +586,7 @@ class Net(torch.autograd.Function):
         ("h.T @ delta_O,", "delta_O.T @ h,", 1, "dW_O is wrong: the product is transposed"),
         ("delta_O.sum(0)", "delta_O", 1, "not summed over the batch"),
         ("delta_I = delta_O @", "delta_I = -delta_O @", 1, "because δ_I is: its sign is flipped"),
-        ("* h * (1 - h)", "* h", 1, "g stands in the place of g′"),
+        ("* h * (1 - h)", "* h", 1, "g is used where g′ is needed"),
     ],
 )
 def test_a_function_that_returns_z_is_checked_as_such(check, old, new, status, sentence):

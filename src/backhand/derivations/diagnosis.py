@@ -415,9 +415,10 @@ def _explanation(
     if common:
         text = "everything is {amount:.4g} times the right one"
         last = case.last
-        mistake = Mistake(COMMON_FACTOR, text, last, last.delta, factor=lambda case: c, yours="{amount}", rank=3)
-        made.insert(0, Made(last.delta, mistake, (), c))
-        c = 1.0 if 1.0 in question.factors else question.factors[0]
+        allowed = 1.0 if 1.0 in question.factors else question.factors[0]
+        times, c = c / allowed, allowed
+        mistake = Mistake(COMMON_FACTOR, text, last, last.delta, factor=lambda case: times, yours="{amount}", rank=3)
+        made.insert(0, Made(last.delta, mistake, (), times))
     order = quantities(case.depth)
     made.sort(key=lambda each: order.index(each.quantity))
     return _Explanation(tuple(made), tuple(unexplained), tuple(conventions), c, total)
@@ -555,7 +556,7 @@ def _give_causes(
         ]
         then = f" {_listed(follows)} {_is(follows)} right for that {name}." if follows else ""
         if others := explanation.unexplained[1:]:
-            then += f" So {_is(others)} {_listed(others)}; what lies below a wrong δ is wrong with it."
+            then += f" So {_is(others)} {_listed(others)}; everything computed from a wrong δ is wrong, too."
         place = where(question.found[name], right[name], name, question.case)
         sentences.append(
             f"{name} is wrong, and neither one mistake of the catalogue nor two give these numbers; {place}.{then}"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backhand.calculus.activations import ACTIVATIONS
 from backhand.calculus.backpropagation import Criterion, Network
 from backhand.calculus.chain import labels
 from backhand.calculus.losses import LOSSES
@@ -37,6 +38,8 @@ DRAWS_OF_ONE = 8  # where every size is 1, and a draw gives one number a gradien
 RUNNING, READINGS = 24, 4
 # How far an attempt got that left a gradient that is no number.
 RETURNED = 10 * RAN
+# How an activation is spelled besides its name.
+SPELLED = {"relu": ("maximum", "ReLU", "clip", "clamp", "where"), "sigmoid": ("exp",)}
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class Judge:
         self.question, self.settings = question, settings
         self.depth = len(settings.hidden) + 1
         self.stopped = RefusedError("", -1)
+        self.stopped_at_first: RefusedError | None = None  # with the first sizes alone
         self.out_of_time = False
         self.cases: dict[Any, tuple[Case, list[Draw]]] = {}
 
@@ -139,6 +143,7 @@ class Judge:
         attempts: list[Attempt] = []
         for sizes in self.all_sizes():
             attempts = sorted([*attempts, *self.readings_of(sizes)], key=lambda each: each.order)
+            self.stopped_at_first = self.stopped_at_first or self.stopped
             # The others are tried until one explains it, where the ordinary sizes do not run or a product lies across.
             if attempts and (attempts[0].right or attempts[0].simple or not _lies_across(attempts[0])):
                 break
@@ -396,6 +401,19 @@ class Judge:
             ]
         return next((settings for each, settings in others if self.is_right(replace(attempt, case=each))), "")
 
+    def other_activation(self, attempt: Attempt) -> str:
+        """Another hidden activation, of those that the file's text speaks of, for which the catalogue explains it."""
+        case, source = attempt.case, self.question.source
+        named = case.network.hidden_activation
+        if self.question.is_given_forward or case.depth == 1 or not isinstance(named, str):
+            return ""
+        for g, each in ACTIVATIONS.items():
+            if g != named and each.hidden and not each.flat and source.mentions(g, *SPELLED.get(g, ())):
+                other = replace(case, network=replace(case.network, hidden_activation=g), slope=None)
+                if self.judged(replace(attempt, case=other, notes=[])).diagnosis.explained:
+                    return g
+        return ""
+
     def scaled_inputs(self, attempt: Attempt) -> tuple[Case, str] | None:
         """The case with the inputs that its forward pass makes of x, such as x / 255, where it is right for these."""
         if self.question.is_given_forward or self.is_right(attempt):
@@ -506,7 +524,7 @@ class Judge:
         """Say of a common factor that it is a number of samples of the file's own, where it is that."""
         diagnosis, B = attempt.diagnosis, attempt.case.B
         first, *others = diagnosis.findings
-        common = diagnosis.common
+        common = diagnosis.common * diagnosis.factor
         for number in self.question.source.numbers():
             fits = [each for each in factors.values() if abs(each * B - common * number) <= 1e-5 * abs(each * B)]
             if number > 1 and number.is_integer() and number != B and fits:

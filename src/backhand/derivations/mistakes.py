@@ -359,7 +359,7 @@ def _in_activation(layer: Layer) -> list[Mistake]:
         ),
         here(
             "activation instead of its derivative",
-            f"{g} stands in the place of {g}′",
+            f"{g} is used where {g}′ is needed",
             rule=lambda d: d[layer.upstream] * d.case.output(layer),
             yours=(f"⊙ {prime}", f"⊙ {g}({z})"),
         ),

@@ -108,7 +108,7 @@ CATALOGUE: tuple[tuple[str, str, str, Callable[[Seen], np.ndarray]], ...] = (
         ": {up} is passed on unchanged, as if the derivative were the constant 1",
         lambda at: at.g,
     ),
-    ("elementwise", "has f in the place of f′", "", lambda at: at.g * at.f),
+    ("elementwise", "has f where f′ is needed", "", lambda at: at.g * at.f),
     ("elementwise", "has f′ twice", "", lambda at: at.g * at.diagonal**2),
     ("elementwise", "is 1/f′", ", the reciprocal of the right derivative", lambda at: at.g / at.diagonal),
     ("elementwise", "has f′ at the output", ", not the input", lambda at: at.g * at.slope_at(at.trial.outputs[0])),

@@ -63,6 +63,8 @@ def judge(request: dict[str, Any]) -> dict[str, Any]:
         try:
             return judge_single(source, names, name, request["call"]).plain()
         except RefusedError as error:
+            if not request["name"] and request["call"] is None and (weights := _stepped_weights(source, request)):
+                raise RefusedError(f"{source.path}: a script: {weights}") from None
             hint = _network_hint(source, name, len(request["hidden"]) + 1)
             raise RefusedError(f"{error}{hint}", error.depth) from None
     if kind == "rule":
@@ -167,12 +169,10 @@ def _only_candidate(source: Source, request: dict[str, Any]) -> str:
         if found:
             break
     if not found:
-        weights = stepped(source, depth)
+        weights = _stepped_weights(source, request)
         if not weights:
             raise RefusedError(f"{source.path}: has no function, no class and no loop that changes a weight")
-        which = f"{source.path}:{weights[0]}"
-        others = f" (or {', '.join(weights[1:])})" if weights[1:] else ""
-        raise RefusedError(f"{source.path}: has no function or class; name a weight: target={which}{others}")
+        raise RefusedError(f"{source.path}: has no function or class; {weights}")
     raise RefusedError(f"{source.path}: which is meant? target={source.path}:NAME with one of {', '.join(found)}")
 
 
@@ -270,6 +270,13 @@ def stepped(source: Source, depth: int) -> list[str]:
     names = source.stepped()
     found = [name for name in names if (known := meaning(name, depth, names)) and known.kind in ("W", "weights")]
     return found or names
+
+
+def _stepped_weights(source: Source, request: dict[str, Any]) -> str:
+    """How to ask about a script by the weights that its loop changes; empty where it changes nothing."""
+    first, *others = stepped(source, len(request["hidden"]) + 1) or [""]
+    more = f" (or {', '.join(others)})" if others else ""
+    return f"name a weight that its loop changes: target={source.path}:{first}{more}" if first else ""
 
 
 def _network_hint(source: Source, name: str, depth: int) -> str:

@@ -319,7 +319,8 @@ class Mistake:
         elif isinstance(self.yours, tuple):
             wrong = right.replace(*self.yours)
         elif self.factor is not None:
-            wrong = f"{left} = {self.yours}{'' if self.yours == '−' else ' '}{value}"
+            times = "" if self.yours == "−" else " · " if value[0].isdigit() else " "
+            wrong = f"{left} = {self.yours}{times}{value}"
         else:
             wrong = f"{left} = {self.yours}"
         wrong = wrong.replace("{amount}", f"{amount:.3g}")

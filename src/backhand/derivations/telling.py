@@ -1,5 +1,6 @@
 """What is told of a judged derivation: the verdict first, then the table, then why."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from backhand.derivations.judging import Attempt, Judge
 from backhand.derivations.matching import Key
 from backhand.derivations.mistakes import COMMON_FACTOR
 from backhand.derivations.names import meaning
-from backhand.derivations.steps import derive
+from backhand.derivations.steps import derive, with_mean
 from backhand.derivations.wording import Words
 
 PENALTY = 0.1
@@ -23,6 +24,7 @@ OVER_CLASSES = (
 LONGEST_NAME = 24  # of what somebody calls a quantity: a longer one is an expression
 NEAR = 0.01  # the error of a gradient that is that of a loss with another small number in it
 MOMENTUM = ("momentum", "beta", "beta1", "mu", "velocity", "nesterov", "v")
+NOT_JUDGED = "Not judged: "
 EVIDENCE = "It is evidence at random points, not a proof."
 
 
@@ -31,6 +33,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
     labels = {judge.quantity(key): label for key, label in best.match.labels.items()}
     words = Words(judge.question, best.case, best.layout, labels, best.match.steps)
     problem, remarks = _elsewhere(judge, best) if best.right and not best.fixed else ("", [])
+    if best.truth is not None and abs(best.diagnosis.factor - 1) > 1e-5:
+        _say_of_its_loss(best, "" if problem else next(iter(judge.scales_of(best)), ""))
     shapes = _shapes(judge, best)
     answer = Answer("wrong", "", _context(judge, best))  # `_elsewhere` sets the diagnosis of where it is wrong
     answer.rows = [_row(name, verdict, words, shapes) for name, verdict in best.diagnosis.verdicts.items()]
@@ -51,6 +55,8 @@ def tell(judge: Judge, best: Attempt, others: Sequence[Attempt] = ()) -> Answer:
             answer.headline = (
                 f"Right for one sample, but it does not run with several: if one is meant, say sizes=[{sizes}]."
             )
+    if answer.headline.startswith(NOT_JUDGED):
+        answer.context, answer.rows, answer.sentences = [], [], []
     return answer
 
 
@@ -112,9 +118,38 @@ def _tell_wrong(
     if missing := _missing(judge, best):
         answer.remarks.append(f"Expected and not found: {missing}.")
     if not problem and (doubt := _doubt(judge, best)):
-        answer.status, answer.headline = "unjudged", f"Not judged: {doubt}"
-        if diagnosis.explained:
-            answer.sentences = []
+        answer.status, answer.headline = "unjudged", f"{NOT_JUDGED}{doubt}"
+
+
+def _say_of_its_loss(best: Attempt, scale: str) -> None:
+    """Have each finding be true of the file's own loss, which is the named one's in another scale.
+
+    Args:
+        best: the attempt.
+        scale: of `usual_scales`, the loss; empty where it is none of them.
+    """
+    known = re.match(r"L = (?:1/(\(B C\)|[BC]) )?(½ |2 |)Σ", scale)
+    mean, number = known.groups("") if known else ("", "another")
+    ours = with_mean(" / N", best.case.criterion.loss.mean_over)
+    texts = {
+        "factor 2 missing": (not number, "a factor 2 is missing"),
+        "mean over the batch missing": ("B" in mean, "there is a factor B too many"),
+        "sum over the outputs, not the mean": ("C" in mean, "there is a factor C too many"),
+        "sum over samples and outputs, not the mean": (mean == "(B C)", "there is a factor B C too many"),
+    }
+    diagnosis = best.diagnosis
+    for place, finding in enumerate(diagnosis.findings):
+        is_true, other = texts.get(finding.names[0], (True, ""))
+        text = finding.text if is_true else other
+        lines = [finding.right, finding.yours]
+        if lines[0].startswith("∂L/∂ŷ = "):
+            can_be_told = number == "" or (number == "½ " and all("2 (ŷ" in each for each in lines))
+            if not can_be_told or not all(each.endswith(ours) for each in lines):
+                lines = ["", ""]
+            lines = [each.removesuffix(ours) + (f" / {mean}" if each and mean else "") for each in lines]
+            lines = [re.sub(r"(· )?2 \(ŷ", "(ŷ", each, count=1) if number else each for each in lines]
+        diagnosis.sentences = [each.replace(finding.text, text) for each in diagnosis.sentences]
+        diagnosis.findings[place] = replace(finding, text=text, right=lines[0], yours=lines[1])
 
 
 def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[int, ...]]) -> None:
@@ -127,8 +162,9 @@ def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[i
         ran_with: the sizes with which it ran; empty where the user gave them.
     """
     _, *rest = best.draws[0].sizes
-    if ran_with and all(len(set(sizes[1:])) == 1 < sizes[1] for sizes in ran_with):
-        stops = f"it stops with unequal sizes: {judge.stopped}"
+    stopped = judge.stopped_at_first
+    if ran_with and stopped and all(len(set(sizes[1:])) == 1 < sizes[1] for sizes in ran_with):
+        stops = f"it stops with unequal sizes: {stopped}"
         if answer.status == "right":
             answer.status = "unjudged"
             answer.headline = f"Right where all layers have {rest[0]} units; {stops}"
@@ -136,7 +172,11 @@ def _restrict(answer: Answer, judge: Judge, best: Attempt, ran_with: set[tuple[i
             answer.remarks.append(f"It was judged with {rest[0]} units in all layers; {stops}")
         else:
             answer.status = "unjudged"
-            answer.headline = f"Not judged: nothing explains it where all layers have {rest[0]} units, and {stops}"
+            place, _, error = str(stopped).partition(": ")
+            answer.headline = (
+                f"{NOT_JUDGED}{place} stops with layers of unequal sizes: {error}; is a transpose missing, or one too "
+                f"many? Where all layers have {rest[0]} units it runs, but nothing explains its numbers."
+            )
     if best.transposed and best.right:
         handed = judge.question.call is not None and (".T" in judge.question.call or "transpose" in judge.question.call)
         if answer.status == "right" and not handed:
@@ -354,6 +394,9 @@ def _doubt(judge: Judge, best: Attempt) -> str:
         return f"right but for clipping: {limit}; return the gradients before that."
     if settings := judge.other_network(best):
         return f"it is right for another network: {settings}; say which is meant."
+    if g := judge.other_activation(best):
+        named, asked = best.case.network.hidden_activation, f"model.hidden_activation={g}"
+        return f"as g = {named} nothing explains it, but with {asked} a known mistake does; ask again with that option."
     if best.match.steps and (B := next(small, 0)):
         samples = "one sample" if B == 1 else f"{B} samples"
         return f"it is right for {samples}, and with {best.case.B} it may take several steps; say sizes=[{B}, …]."
@@ -378,7 +421,7 @@ def _smallest(judge: Judge, best: Attempt) -> list[str]:
             continue
         expected = _expected(judge, other)
         if B == 1 and (said := _first_delta(judge, other, expected)):
-            return [f"Already with one sample: {said}"]
+            return [f"Even with one sample: {said}"]
         for key, ours in expected.items():
             name = judge.quantity(key)
             if key not in other.found or other.diagnosis.verdicts[name].status != "wrong":
@@ -389,7 +432,7 @@ def _smallest(judge: Judge, best: Attempt) -> list[str]:
             place = torch.unravel_index((theirs - ours).abs().argmax(), ours.shape)
             at, samples = _list([int(index) for index in place]), "one sample" if B == 1 else f"{B} samples"
             numbers = f"is {float(theirs[place]):.6g}, and should be {float(ours[place]):.6g}"
-            return [f"Already with {samples}: {name}[{at}] {numbers}."]
+            return [f"Even with {samples}: {name}[{at}] {numbers}."]
         break
     return []
 
