@@ -86,11 +86,11 @@ EDITS: list[tuple[str, str, str, str, str, bool]] = [
     ("db_I not summed", "delta_I.sum(0)", "delta_I", "db_I", "not summed over the batch", False),
     ("db_O averaged", "delta_O.sum(0)", "delta_O.mean(0)", "db_O", "averaged", False),
     ("db_I averaged", "delta_I.sum(0)", "delta_I.mean(0)", "db_I", "averaged", False),
-    ("x for h", "h.T @ delta_O", "x.T @ delta_O", "dW_O", "x stands in the place of h", False),
-    ("h for x", "x.T @ delta_I", "h.T @ delta_I", "dW_I", "h stands in the place of x", False),
-    ("z for h", "h.T @ delta_O", "z_I.T @ delta_O", "dW_O", "z_I stands in the place of h", False),
-    ("wrong layer's weight", "delta_O @ W_O.T", "delta_O @ W_I.T", "delta_I", "W_Iᵀ stands in the place", True),
-    ("wrong layer's weight, not transposed", "delta_O @ W_O.T", "delta_O @ W_I", "delta_I", "W_I stands in", True),
+    ("x for h", "h.T @ delta_O", "x.T @ delta_O", "dW_O", "x is used instead of h", False),
+    ("h for x", "x.T @ delta_I", "h.T @ delta_I", "dW_I", "h is used instead of x", False),
+    ("z for h", "h.T @ delta_O", "z_I.T @ delta_O", "dW_O", "z_I is used instead of h", False),
+    ("wrong layer's weight", "delta_O @ W_O.T", "delta_O @ W_I.T", "delta_I", "W_Iᵀ is used instead", True),
+    ("wrong layer's weight, not transposed", "delta_O @ W_O.T", "delta_O @ W_I", "delta_I", "W_I is used", True),
     ("W_O not transposed", "delta_O @ W_O.T", "delta_O @ W_O", "delta_I", "W_O is not transposed", True),
     ("outer product transposed, O", "h.T @ delta_O", "delta_O.T @ h", "dW_O", "transposed", False),
     ("outer product transposed, I", "x.T @ delta_I", "delta_I.T @ x", "dW_I", "transposed", False),
@@ -109,13 +109,13 @@ EDITS: list[tuple[str, str, str, str, str, bool]] = [
     ("db_O summed to a number", "delta_O.sum(0)", "np.sum(delta_O)", "db_O", "a scalar", False),
     ("db_I summed to a number", "delta_I.sum(0)", "np.sum(delta_I)", "db_I", "a scalar", False),
     ("db_I one number for all", "delta_I.sum(0)", "0 * b_I + np.sum(delta_I)", "db_I", "a scalar", False),
-    ("db_O before f'", "delta_O.sum(0)", "v.sum(0)", "db_O", "∂L/∂ŷ stands in the place of δ_O", False),
-    ("db_I before g'", "delta_I.sum(0)", "u.sum(0)", "db_I", "∂L/∂h stands in the place of δ_I", False),
-    ("dW_O for W_O", "delta_O @ W_O.T", "delta_O @ dW_O.T", "delta_I", "dW_O stands in the place of W_O", False),
-    ("dW_O for W_O, not transposed", "delta_O @ W_O.T", "delta_O @ dW_O", "delta_I", "dW_O stands in", True),
+    ("db_O before f'", "delta_O.sum(0)", "v.sum(0)", "db_O", "∂L/∂ŷ is used instead of δ_O", False),
+    ("db_I before g'", "delta_I.sum(0)", "u.sum(0)", "db_I", "∂L/∂h is used instead of δ_I", False),
+    ("dW_O for W_O", "delta_O @ W_O.T", "delta_O @ dW_O.T", "delta_I", "dW_O is used instead of W_O", False),
+    ("dW_O for W_O, not transposed", "delta_O @ W_O.T", "delta_O @ dW_O", "delta_I", "dW_O is used", True),
     ("W_I returned", "x.T @ delta_I", "W_I", "dW_I", "W_I itself is returned", False),
     ("W_O returned", "h.T @ delta_O", "W_O", "dW_O", "W_O itself is returned", False),
-    ("W_O for h", "h.T @ delta_O", "W_O * delta_O.sum(0)", "dW_O", "W_O stands in the place of h", False),
+    ("W_O for h", "h.T @ delta_O", "W_O * delta_O.sum(0)", "dW_O", "W_O is used instead of h", False),
     ("f' of the error", "chain(v, z_O)", "v * f_of(yhat - y)", "delta_O", "taken of the error ŷ − y", False),
     ("f' of the error alone", "chain(v, z_O)", "f_of(yhat - y) * scale(B, C)", "delta_O", "and stands alone", False),
     ("g of the gradient", "u * dg(z_I)", "g(u)", "delta_I", "no mask from z_I", False),
@@ -139,7 +139,7 @@ EDITS: list[tuple[str, str, str, str, str, bool]] = [
         "regularisation: the bias b_O",
         False,
     ),
-    ("delta_O for delta_I", "delta_I.sum(0)", "delta_O.sum(0)", "db_I", "δ_O stands in the place of δ_I", False),
+    ("delta_O for delta_I", "delta_I.sum(0)", "delta_O.sum(0)", "db_I", "δ_O is used instead of δ_I", False),
 ]
 # Edits that leave every gradient the same number of times too large: a convention where the loss's scale is open.
 OF_SCALE = ("mean missing", "mean twice", "sum over outputs", "factor 2", "factor 1/2")
@@ -170,7 +170,7 @@ def backward(x, y, W_1, b_1, W_2, b_2, W_3, b_3):
 DEEP_GRADIENTS = '{"dW_1": dW_1, "db_1": db_1, "dW_2": dW_2, "db_2": db_2, "dW_3": dW_3, "db_3": db_3}'
 # As EDITS, without names: what is in a layer whose number is {i}, and h_0 is x.
 IN_EACH_LAYER = [
-    ("h_{i-1}.T @ delta_{i}", "h_{i}.T @ delta_{i}", "dW_{i}", "h_{i} stands in the place of h_{i-1}"),
+    ("h_{i-1}.T @ delta_{i}", "h_{i}.T @ delta_{i}", "dW_{i}", "h_{i} is used instead of h_{i-1}"),
     ("h_{i-1}.T @ delta_{i}", "delta_{i}.T @ h_{i-1}", "dW_{i}", "the product is transposed"),
     ("h_{i-1}.T @ delta_{i}", "W_{i}", "dW_{i}", "W_{i} itself is returned"),
     ("h_{i-1}.T @ delta_{i}", "h_{i-1}.T @ delta_{i} + 0.01 * W_{i}", "dW_{i}", "W_{i} is added, times 0.01"),
@@ -181,9 +181,9 @@ IN_HIDDEN_LAYERS = [
     ("u_{i} * dg(z_{i})", "u_{i}", "delta_{i}", "the factor g′(z_{i}) is missing"),
     ("u_{i} * dg(z_{i})", "u_{i} * dg(h_{i})", "delta_{i}", "g′ is taken at h_{i}"),
     ("u_{i} * dg(z_{i})", "-u_{i} * dg(z_{i})", "delta_{i}", "its sign is flipped"),
-    ("delta_{i+1} @ W_{i+1}.T", "delta_{i+1} @ dW_{i+1}.T", "delta_{i}", "dW_{i+1} stands in the place of W_{i+1}"),
+    ("delta_{i+1} @ W_{i+1}.T", "delta_{i+1} @ dW_{i+1}.T", "delta_{i}", "dW_{i+1} is used instead of W_{i+1}"),
     ("delta_{i+1} @ W_{i+1}.T", "delta_{i+1} @ (W_{i+1} - 0.1 * dW_{i+1}).T", "delta_{i}", "W_{i+1} has already been"),
-    ("delta_{i}.sum(0)", "u_{i}.sum(0)", "db_{i}", "stands in the place of δ_{i}"),
+    ("delta_{i}.sum(0)", "u_{i}.sum(0)", "db_{i}", "is used instead of δ_{i}"),
 ]
 
 
@@ -203,7 +203,7 @@ def deep_edits() -> list[tuple[str, str, str, str]]:
         ("chain(v, z_3)", "v", "delta_3", "the factor f′(z_3) is missing"),
         ("delta_3 @ W_3.T", "v @ W_3.T", "delta_2", "built from ∂L/∂ŷ, not from δ_3"),
         ("delta_2 @ W_2.T", "u_2 @ W_2.T", "delta_1", "built from ∂L/∂h_2, not from δ_2"),
-        ("delta_2.sum(0)", "delta_3.sum(0)", "db_2", "δ_3 stands in the place of δ_2"),
+        ("delta_2.sum(0)", "delta_3.sum(0)", "db_2", "δ_3 is used instead of δ_2"),
     ]
 
 

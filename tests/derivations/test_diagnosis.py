@@ -223,7 +223,7 @@ def test_two_mistakes_at_once_are_both_named(everything):
         (
             [("h.T @ delta_O", "z_I.T @ delta_O"), ("delta_O @ W_O.T", "delta_O @ dW_O.T")],
             ["dW_O", "delta_I"],
-            ["z_I stands in the place of h", "dW_O stands in the place of W_O"],
+            ["z_I is used instead of h", "dW_O is used instead of W_O"],
         ),
     ],
     ids=["two deltas and a gradient", "three in the deltas", "two in one delta", "of a gradient that is wrong itself"],
@@ -428,13 +428,13 @@ def test_in_a_network_of_single_units_draws_tell_the_mistakes_apart(biases):
         diagnosis = judged(case, wrong, scale, factors=allowed)
         assert diagnosis.explained
         assert [each.quantity for each in diagnosis.findings] == ["dW_O", "delta_I", "dW_I"]
-        texts = ("W_O stands in the place of h", "it is built from ∂L/∂ŷ", "W_I stands in the place of x")
+        texts = ("W_O is used instead of h", "it is built from ∂L/∂ŷ", "W_I is used instead of x")
         assert all(text in each.text for text, each in zip(texts, diagnosis.findings, strict=True))
     for old, new, quantity, text in (
         ("u * dg(z_I)", "u", "delta_I", "g′(z_I) is missing"),
         ("chain(v, z_O)", "v", "delta_O", "f′(z_O) is missing"),
         ("u * dg(z_I)", "u * dg(h)", "delta_I", "g′ is taken at h"),
-        ("h.T @ delta_O", "z_I.T @ delta_O", "dW_O", "z_I stands in the place of h"),
+        ("h.T @ delta_O", "z_I.T @ delta_O", "dW_O", "z_I is used instead of h"),
         ("delta_O @ W_O.T", "delta_O", "delta_I", "the factor W_Oᵀ is missing"),
         ("chain(v, z_O)", "f_of(yhat - y)", "delta_O", "taken of the error ŷ − y, not of ŷ, and stands alone"),
     ):

@@ -262,7 +262,7 @@ def _on_the_way_back(layer: Layer) -> list[Mistake]:
         *(
             here(
                 "weight of another layer",
-                f"{other.W}{sign} stands in the place of {above.W}ᵀ",
+                f"{other.W}{sign} is used instead of {above.W}ᵀ",
                 rule=lambda d, other=other, sign=sign: (  # type: ignore[misc]
                     d[above.delta] @ (d.case.W(other).mT if sign else d.case.W(other))
                 ),
@@ -298,7 +298,7 @@ def _on_the_way_back(layer: Layer) -> list[Mistake]:
         *(
             here(
                 "gradient in the place of the weight",
-                f"{above.dW} stands in the place of {above.W}: the gradient, not the weight",
+                f"{above.dW} is used instead of {above.W}: the gradient, not the weight",
                 rule=lambda d, transposed=transposed: d[above.delta] @ (dW(d).mT if transposed else dW(d)),  # type: ignore[misc]
                 yours=(f"{above.W}ᵀ", f"{above.dW}{'ᵀ' if transposed else ''}"),
                 rank=1,
@@ -453,7 +453,7 @@ def _in_activation(layer: Layer) -> list[Mistake]:
         entries.append(
             here(
                 "derivative of the other activation",
-                f"{name}′ stands in the place of {prime}: it is another layer's",
+                f"{name}′ is used instead of {prime}: it is another layer's",
                 rule=lambda d, other=other: d[layer.upstream] * derivative(d.case.activation(other), d.case.z(layer)),  # type: ignore[misc]
                 yours=(prime, f"{name}′({z})"),
                 applies=lambda c, other=other, nearer=nearest[:i]: (  # type: ignore[misc]
@@ -670,7 +670,7 @@ def _in_dW(layer: Layer) -> list[Mistake]:
         *(
             here(
                 f"{other} for {h}",
-                f"{other} stands in the place of {h}",
+                f"{other} is used instead of {h}",
                 rule=lambda d, i=i: d.case.forward[1][i].mT @ d[delta],  # type: ignore[misc]
                 yours=(f"{h}ᵀ", f"{other}ᵀ"),
                 rank=int(other == "ŷ"),
@@ -681,7 +681,7 @@ def _in_dW(layer: Layer) -> list[Mistake]:
         *(
             here(
                 f"{layer.below.z} for {h}",
-                f"{layer.below.z} stands in the place of {h}: the activation is missing",
+                f"{layer.below.z} is used instead of {h}: the activation is missing",
                 rule=lambda d: d.case.z(layer.below).mT @ d[delta],
                 yours=(f"{h}ᵀ", f"{layer.below.z}ᵀ"),
             )
@@ -689,7 +689,7 @@ def _in_dW(layer: Layer) -> list[Mistake]:
         ),
         here(
             "weight for the input",
-            f"{layer.W} stands in the place of {h} (the layer's input)",
+            f"{layer.W} is used instead of {h} (the layer's input)",
             rule=lambda d: d.case.W(layer) * d[delta].sum(-2, keepdim=True),
             yours=f"{layer.W} ⊙ {layer.symbol}",
             rank=1,
@@ -791,7 +791,7 @@ def _in_either(layer: Layer, step: str) -> list[Mistake]:
         *(
             here(
                 f"δ of another layer in {step[:2]}",
-                f"{other} stands in the place of {symbol}",
+                f"{other} is used instead of {symbol}",
                 rule=rule,
                 yours=(symbol, other),
                 rank=1,
@@ -803,7 +803,7 @@ def _in_either(layer: Layer, step: str) -> list[Mistake]:
         ),
         here(
             "derivative left out",
-            f"{upstream} stands in the place of {symbol}: the activation's derivative is missing",
+            f"{upstream} is used instead of {symbol}: the activation's derivative is missing",
             rule=lambda d: of(d, d[layer.upstream]),
             yours=(symbol, upstream),
         ),
