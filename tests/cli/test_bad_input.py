@@ -155,8 +155,9 @@ VALUES = [
     ),
     Case(
         ["callbacks=quiet", "callbacks.audit.every=5"],
-        "callbacks.audit is null; choose a callbacks=…",
+        "callbacks.audit is null; it needs callbacks=audit or default or early_stopping",
     ),
+    Case(["data=wine", "callbacks.early_stopping.patience=5"], "is null; it needs callbacks=early_stopping"),
     Case(["callbacks=early_stopping", "callbacks.early_stopping.patience=0"], "patience=0: must be at least 1"),
     Case(["callbacks=early_stopping", "callbacks.early_stopping.min_delta=-1"], "min_delta=-1.0: must be at least 0"),
     Case(["callbacks.audti.every=3"], "callbacks.audti: no such key (did you mean audit?); callbacks has progress_bar"),
