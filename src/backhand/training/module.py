@@ -59,7 +59,7 @@ class LightningMLP(LightningModule):
             arguments.*
         scheduler: a `name` of `CHOICES["scheduler"]`, or as `_target_` that of one of torch's schedulers, and its
             arguments.*
-        early_stopping: `EarlyStoppingConfig` as a dict, or None.
+        early_stopping: `{"patience": 10, "min_delta": 0.0}`, or None.
         objective: the metric that early stopping and the plateau schedule watch.
         on_nan: what happens at a step that is not finite: `stop` skips it and ends the run, `skip` skips it,
             `continue` does not check.
@@ -117,7 +117,7 @@ class LightningMLP(LightningModule):
             single, ours = network(init=rule, init_scale=scale, generator=generator), self.model.state_dict()
             if difference := asked_differently(ours, single.state_dict()):
                 raise UserError(
-                    f"model.gradient={gradient}: the rule must ask for the same tensors in every call; it {difference}"
+                    f"gradient={gradient}: the rule must ask for the same tensors in every call; it {difference}"
                 )
             for name, value in single.state_dict().items():
                 (ours[name] if runs is None else ours[name][run]).copy_(value)
