@@ -155,13 +155,14 @@ VALUES = [
     ),
     Case(
         ["callbacks=quiet", "callbacks.audit.every=5"],
-        "callbacks.audit is null; choose a callbacks=…",
+        "callbacks.audit is null; it needs callbacks=audit or default or early_stopping",
     ),
+    Case(["data=wine", "callbacks.early_stopping.patience=5"], "is null; it needs callbacks=early_stopping"),
     Case(["callbacks=early_stopping", "callbacks.early_stopping.patience=0"], "patience=0: must be at least 1"),
     Case(["callbacks=early_stopping", "callbacks.early_stopping.min_delta=-1"], "min_delta=-1.0: must be at least 0"),
     Case(["callbacks.audti.every=3"], "callbacks.audti: no such key (did you mean audit?); callbacks has progress_bar"),
     Case(["+callbacks.mine=3"], "callbacks.mine: no such key"),
-    Case(["optimizer=custom"], "optimizer._target_: optimizer=custom needs a value"),
+    Case(["optimizer=custom"], "optimizer._target_: missing; optimizer=custom needs it"),
     Case(
         ["optimizer=custom", "optimizer._target_=torch.optim.RMSpro"],
         "torch.optim.optimizer.Optimizer (did you mean RMSprop?)",
@@ -406,8 +407,8 @@ def of_parquet(arguments: list[str], says: str, make: files.Make) -> Case:
 
 ROWS = "a,b,y\n" + "".join(f"{i},{i % 7},{i % 5}\n" for i in range(files.N))
 TABLES = [
-    Case(["data=table"], "data.path: data=table needs a value"),
-    Case(["data=table", "data.path=t.csv"], "data.target: data=table needs a value", files.csv()),
+    Case(["data=table"], "data.path: missing; data=table needs it"),
+    Case(["data=table", "data.path=t.csv"], "data.target: missing; data=table needs it", files.csv()),
     Case(["data=table", "data.path=nowhere.csv", "data.target=y"], "data.path=nowhere.csv: no such file"),
     Case(["data=table", "data.path=", "data.target=y"], "data.path"),
     of_table(["data.task=regression"], "choose from auto, classes, number", files.csv()),

@@ -41,7 +41,7 @@ def test_help_shows_the_groups_their_choices_every_key_with_its_meaning_and_five
     assert "hydra/sweeper basic, grid, optuna" in words
     for key in KEYS | OF_CHOICES.keys():
         assert key.removeprefix("trainer.") in text or key in ("data.name", "optimizer.name", "scheduler.name")
-    assert "optimizer.momentum=0.0 optimizer=sgd: momentum μ" in words
+    assert "optimizer.momentum=0.9 optimizer=sgd: momentum μ" in words
     assert text.count("\n  python train.py") == 5
     assert max(map(len, text.splitlines())) <= 120
 

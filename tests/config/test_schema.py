@@ -1,14 +1,17 @@
 """The schema compared with Lightning, the files in conf/ and the data."""
 
 import inspect
+import re
 from dataclasses import fields
 
 import lightning
 import pytest
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.strategies import StrategyRegistry
+from omegaconf import OmegaConf
 
 from backhand.calculus.activations import ACTIVATIONS
+from backhand.calculus.initialization import INITIALIZATIONS
 from backhand.config import CONF
 from backhand.config.help import help_text
 from backhand.config.schema import AUGMENTATIONS, CHOICES, STRATEGIES, TrainerConfig
@@ -106,11 +109,39 @@ def test_each_hidden_layer_may_have_its_own_activation(configured):
     assert model.hidden_activation == ["relu", "tanh"]
 
 
-@pytest.mark.usefixtures("configured")  # loads Hydra's plugins, whose choices are listed
-def test_the_help_fits_a_narrow_terminal(monkeypatch):
+@pytest.fixture
+def composed():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield compose("train")
+
+
+def test_the_defaults_in_the_help_are_those_of_the_default_run(composed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")  # a description stands below its key
+    shown = dict(re.findall(r"^  ([\w.]+)=(.+)$", help_text(composed).partition("\nKEYS")[2], re.M))
+    shown |= {f"trainer.{field.name}": shown.pop(field.name) for field in fields(TrainerConfig)}
+    ours = [f"{key}={value}" for key, value in shown.items() if OmegaConf.select(composed, key, default=...) is not ...]
+    assert len(ours) > 70
+    assert OmegaConf.merge(composed, OmegaConf.from_dotlist(ours)) == composed
+    assert {"optimizer.momentum=0.9", "optimizer.lr=0.1", "trainer.max_epochs=30"} < set(ours)
+    assert (shown["scheduler.every"], shown["optimizer.betas"]) == ("10", "[0.9, 0.999]")  # of other choices
+
+
+def test_the_help_has_ranges_and_choices(composed):
+    text = " ".join(help_text(composed).split())
+    for key in (
+        "data.test_fraction=0.15 fraction for the test; 0 if the data set has its own test split [≥ 0, < 1]",
+        "max_epochs=30 [1 or more, or -1 for no limit]",
+        f"model.init=linear how weights are initialised [{', '.join(INITIALIZATIONS)}]",
+        "data.missing=refuse data=table: how missing values are filled [refuse, mean, median]",
+        "callbacks.early_stopping.patience=10 callbacks=early_stopping: epochs without improvement [≥ 1]",
+    ):
+        assert f" {key} " in text
+
+
+def test_the_help_fits_a_narrow_terminal(composed, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    keys = help_text().partition("GROUPS")[2].partition("Flags:")[0]
+    keys = help_text(composed).partition("GROUPS")[2].partition("Flags:")[0]
     assert [line for line in keys.splitlines() if len(line) > 40] == [
         "  model.output_activation=${data.output_activation}"
     ]
-    assert "  optimizer.lr\n      the learning rate α\n" in keys
+    assert "  optimizer.lr=0.1\n      the learning rate α [> 0]\n" in keys

@@ -125,6 +125,7 @@ def test_two_bad_batches_of_one_step_do_not_count_in_the_mean():
         ({"early_stopping": {"patienc": 3}}, "did you mean patience"),
         ({"early_stopping": {"patience": 1.5}}, "whole number"),
         *(({"objective": wrong}, "the name of a metric") for wrong in (3, None, ["val/loss"])),
+        ({"objective": "val/los"}, "choose from train/loss, train/acc, val/loss, val/acc"),
         ({"preprocessing": 3}, "must be a dict"),
         *(({"runs": wrong}, "whole number, 1 or more") for wrong in (0, "a", 1.5)),
     ],
@@ -176,6 +177,16 @@ def test_a_cosine_without_max_epochs_is_refused_and_defaults_are_filled_in():
     given = module(scheduler={"name": "cosine"}, early_stopping={"patience": 2}, objective="train/loss")
     trainer(max_epochs=2).fit(given, batches)
     assert given.progress.history.column("lr").tolist() == pytest.approx([0.1, 0.05])
+
+
+@pytest.mark.parametrize("watching", [{"early_stopping": {"patience": 1}}, {"scheduler": {"name": "plateau"}}])
+def test_without_validation_its_metrics_cannot_be_watched(watching):
+    batches = DataLoader(rows(), batch_size=16)
+    with pytest.raises(UserError, match="objective=val/loss: there is no validation"):
+        trainer().fit(module(**watching), batches)
+    trainer().fit(module(**watching), batches, batches)
+    trainer().fit(module(**watching, objective="train/loss"), batches)
+    trainer().fit(module(), batches)
 
 
 def test_a_module_can_be_fitted_again():

@@ -23,7 +23,7 @@ from backhand import __version__
 from backhand.config import CONF
 from backhand.config.confidential import without_secrets
 from backhand.config.errors import USER_ERRORS, one_line
-from backhand.config.help import register_help
+from backhand.config.help import choices_with, register_help
 from backhand.config.output import is_closed, replace_unencodable
 from backhand.config.platform import check_platform
 from backhand.config.process import OUTPUT_FAILED
@@ -86,7 +86,8 @@ def _startup_error(error: Exception, arguments: Sequence[str]) -> Exception | No
         for argument in arguments:
             if found := re.match(r"\+*((callbacks|logger)\.\w+)\.", argument):
                 part, group = found.groups()
-                return UserError(f"{argument}: {part} is null; choose a {group}=… that has it, or leave this out")
+                owners = " or ".join(choices_with(f"{part}."))
+                return UserError(f"{argument}: {part} is null" + (f"; it needs {group}={owners}" if owners else ""))
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: cannot be read or created ({error.strerror})")
     ours = {frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__)}

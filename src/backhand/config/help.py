@@ -4,16 +4,31 @@ import inspect
 import re
 import shutil
 import textwrap
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Collection
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from backhand.calculus.activations import ACTIVATIONS, hidden_activations
+from backhand.calculus.feedback import GRADIENTS
+from backhand.calculus.initialization import INITIALIZATIONS
+from backhand.calculus.losses import LOSSES
 from backhand.config import CONF
-from backhand.config.schema import CHOICES, TrainConfig, TrainerConfig
+from backhand.config.ranges import allowed
+from backhand.config.schema import CHOICES, OPEN_PARTS, TrainConfig
 
 MAX_WIDTH = 100  # characters of a line; fewer in a narrower terminal
+# What keys allow whose annotations do not say it, because your own modules can add names.
+NAMES = {
+    "model.hidden_activation": ", ".join(hidden_activations()),
+    "model.output_activation": ", ".join(ACTIVATIONS),
+    "model.loss": ", ".join(LOSSES),
+    "model.gradient": ", ".join(GRADIENTS),
+    "model.init": ", ".join(INITIALIZATIONS),
+    **{f"model.{name}": each.allowed for loss in LOSSES.values() for name, each in loss.parameters.items()},
+}
 HEADER = """Train a fully-connected network with a backward pass derived by hand.
 
   python train.py                                     digits, one hidden layer, 30 epochs
@@ -28,8 +43,9 @@ Tab completion: eval "$(python train.py -sc install=bash)"
 """
 
 
-def help_text() -> str:
-    """The text of `--help`."""
+def help_text(composed: DictConfig) -> str:
+    """The text of `--help`; the defaults are the values of the composed configuration."""
+    values = OmegaConf.to_container(composed)
     parts = [HEADER, "GROUPS (group=choice)"]
     for folder in sorted(path for path in CONF.rglob("*") if path.is_dir() and path != CONF / "hydra"):
         group = folder.relative_to(CONF).as_posix()
@@ -38,18 +54,15 @@ def help_text() -> str:
             choices |= {name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)}
         parts.append(_wrapped(f"{group:<15} ", ", ".join(sorted(choices))))
     parts.append("\nKEYS (key=value), with their defaults")
-    parts += _of_dataclass(TrainConfig, "")
+    parts += _of_dataclass(TrainConfig, "", values)
     for name, kind in get_type_hints(TrainConfig).items():
         if not is_dataclass(kind):
             continue
         parts.append("\n" + textwrap.fill(f"{name}: {inspect.getdoc(kind)}", _width()))
-        if kind is TrainerConfig:
-            parts.append(_wrapped("  ", ", ".join(field.name for field in fields(kind))))
-            continue
-        parts += _of_dataclass(kind, f"{name}.")
+        parts += _of_dataclass(kind, f"{name}.", values)
         shown = {field.name for field in fields(kind)}
         for own in CHOICES.get(name, {}).values():
-            parts += _of_dataclass(own, f"{name}.", shown, name)
+            parts += _of_dataclass(own, f"{name}.", values, shown)
             shown |= {field.name for field in fields(own)}
     return "\n".join([*parts, "", FOOTER])
 
@@ -66,35 +79,63 @@ def comments(kind: type) -> dict[str, str]:
     return found
 
 
-def _of_dataclass(kind: Any, path: str, without: set[str] | None = None, group: str = "") -> list[str]:
+def choices_with(key: str) -> list[str]:
+    """The choices of a key's group that have it, such as `table` for `data.path`; none if every choice has it."""
+    group, _, name = key.partition(".")
+    if group in CHOICES:
+        return [choice for choice, kind in CHOICES[group].items() if name in {field.name for field in fields(kind)}]
+    part, inner, _ = name.partition(".")
+    if group not in OPEN_PARTS or not inner:
+        return []
+    return [file.stem for file in sorted((CONF / group).glob("*.yaml")) if part in OmegaConf.load(file)]
+
+
+def _of_dataclass(kind: Any, path: str, values: Any, without: Collection[str] = ()) -> list[str]:
     lines = []
     texts = {name: text for base in reversed(kind.__mro__[:-1]) for name, text in comments(base).items()}
     for field in fields(kind):
         hint = get_type_hints(kind)[field.name]
         inner = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
-        if field.name in (without or ()) or (inner is not None and not path):
+        if field.name in without or (inner is not None and not path):
             continue
+        key = f"{path}{field.name}"
         if inner is not None:
-            lines += _of_dataclass(inner, f"{path}{field.name}.")
+            lines += _of_dataclass(inner, f"{key}.", values)
         elif field.name != "name" or not path:
-            text = _owners(group, field.name) + texts.get(field.name, "")
-            lines.append(_wrapped(f"  {path}{field.name}{_default(field)}", text))
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            shown = key.removeprefix("trainer.")  # with it, the longest would not fit a narrow terminal
+            range_ = NAMES.get(key) or ", ".join(allowed(get_type_hints(kind, include_extras=True)[field.name]))
+            text = f"{_owners(key)}{texts.get(field.name, '')}{f' [{range_}]' if range_ else ''}"
+            lines.append(_wrapped(f"  {shown}{_default(key, default, values)}", text.strip()))
     return lines
 
 
-def _owners(group: str, key: str) -> str:
-    """The choices of a group that have this key; "" if all have it."""
-    choices = {name: {field.name for field in fields(kind)} for name, kind in CHOICES.get(group, {}).items()}
-    owners = [name for name, keys in choices.items() if key in keys]
-    if not owners or len(owners) >= len(choices) - 1:  # `custom` accepts any key
+def _owners(key: str) -> str:
+    """The choices that have this key; "" if all or all but one have it: `optimizer=custom` accepts any key."""
+    group, owners = key.partition(".")[0], choices_with(key)
+    if not owners or len(owners) >= len(list((CONF / group).glob("*.yaml"))) - 1:
         return ""
     return f"{group}={' or '.join(owners)}: "
 
 
-def _default(field: "Field[Any]") -> str:
-    value = field.default if field.default_factory is MISSING else field.default_factory()
-    shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else value
-    return "" if value in (MISSING, "???") else f"={shown}"
+def _default(key: str, default: Any, values: Any) -> str:
+    """A key's value in the composed configuration, else in the choices that have it, else in the schema."""
+    group, _, name = key.partition(".")
+    files = [OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml")) for choice in choices_with(key)]
+    first, *others = [_value(file, name, default) for file in files] or [default]
+    value = _value(values, key, first if all(each == first for each in others) else "???")
+    if value == "???":
+        return ""
+    return f"={str(value).lower() if isinstance(value, bool) else 'null' if value is None else value}"
+
+
+def _value(tree: Any, key: str, default: Any) -> Any:
+    """The value of a key in nested dicts."""
+    for name in key.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return default
+        tree = tree[name]
+    return tree
 
 
 def _width() -> int:
@@ -113,4 +154,8 @@ def _wrapped(key: str, text: str) -> str:
 
 def register_help() -> None:
     """Register the help as `${backhand_help:}`; Hydra uses it as a template, so $ is escaped."""
-    OmegaConf.register_new_resolver("backhand_help", lambda: help_text().replace("$", "$$"), replace=True)
+
+    def escaped(*, _root_: DictConfig) -> str:
+        return help_text(_root_).replace("$", "$$")
+
+    OmegaConf.register_new_resolver("backhand_help", escaped, replace=True)

@@ -3,20 +3,29 @@
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
-from typing import Annotated, Any, TypeGuard, get_type_hints
+from typing import Annotated, Any, TypeGuard, get_args, get_type_hints
 
 from omegaconf import MISSING
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from backhand.calculus.choices import check_choice
 from backhand.errors import UserError
 
+SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 MAX_SIZE = 2**31 - 1  # of a tensor dimension; larger ones do not fit into memory
 
 
-def rule(fits: Callable[[Any], bool], allowed: str) -> AfterValidator:
+@dataclass(frozen=True)
+class Rule(AfterValidator):
+    """A validator, and in words what it allows."""
+
+    allowed: str
+
+
+def rule(fits: Callable[[Any], bool], allowed: str) -> Rule:
     """A validator; `allowed` is the end of its message "must be …"."""
 
     def check(value: Any) -> Any:
@@ -24,17 +33,31 @@ def rule(fits: Callable[[Any], bool], allowed: str) -> AfterValidator:
             raise UserError(f"must be {allowed}")
         return value
 
-    return AfterValidator(check)
+    return Rule(check, allowed)
 
 
-def one_of(*names: str) -> AfterValidator:
+def one_of(*names: str) -> Rule:
     """A validator for one of these names."""
 
     def check(value: Any) -> Any:
         check_choice("", str(value), names)
         return value
 
-    return AfterValidator(check)
+    return Rule(check, ", ".join(names))
+
+
+def allowed(hint: Any) -> list[str]:
+    """What an annotation allows, in words: `["≥ 0", "< 1"]` for `BelowOne`."""
+    found = []
+    for part in get_args(hint):
+        if isinstance(part, Rule):
+            found.append(part.allowed)
+        elif isinstance(part, FieldInfo):
+            limits = [(sign, getattr(each, name, None)) for each in part.metadata for name, sign in SIGNS.items()]
+            found += [f"{sign} {limit}" for sign, limit in limits if limit is not None]
+        else:
+            found += allowed(part)
+    return found
 
 
 def is_whole(value: object) -> TypeGuard[int]:

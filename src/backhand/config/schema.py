@@ -215,7 +215,7 @@ class CustomSchedulerConfig(SchedulerConfig):
 
 @dataclass
 class TrainerConfig:
-    """The arguments of `lightning.Trainer` that a file can hold; null is Lightning's default."""
+    """Arguments of `lightning.Trainer`, as in trainer.max_epochs=5; null is Lightning's default."""
 
     accelerator: Annotated[str, one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu")] = "auto"
     devices: Annotated[Any, rule(are_devices, "1 or more, -1 or auto for all, or a list of their numbers")] = 1
@@ -267,9 +267,10 @@ class TrainerConfig:
 class WandbConfig:
     """Weights & Biases: online if you are logged in or have set a key, otherwise offline."""
 
-    project: WandbName = "backhand"
+    project: WandbName = "backhand"  # the project
     entity: WandbName | None = None  # the user or team
     group: str | None = None  # a name for runs that belong together
+    # auto: online if you are logged in
     mode: Annotated[str, one_of("auto", "online", "offline", "disabled")] = "auto"
     # histograms, tables, pictures and the best checkpoint; null: only for single runs, not in sweeps
     media: bool | None = None
@@ -322,7 +323,7 @@ class CallbacksConfig:
 
 @dataclass
 class CheckpointConfig:
-    """When checkpoints/last.ckpt is written, besides the end of every epoch."""
+    """Also write checkpoints/last.ckpt within an epoch; it is written after the first and the last one anyway."""
 
     every_n_steps: Count | None = None  # optimizer steps between two writes
 
@@ -351,7 +352,7 @@ class TrainConfig:
     seed: Seed = 0  # for the initial weights and the order of the samples
     objective: str = "val/loss"  # selects the best checkpoint, controls early stopping, is returned to the sweeper
     compile: bool = False  # forward, backward and update as one compiled function
-    on_nan: Annotated[str, one_of(*ON_NAN)] = "stop"  # if a loss or gradient is not finite: stop, skip or continue
+    on_nan: Annotated[str, one_of(*ON_NAN)] = "stop"  # if a loss or gradient is not finite
     # the exit status of a run that diverged: 1 (fail) or 0 (ok); for sweeps see sweep.max_failures
     on_divergence: Annotated[str, one_of("fail", "ok")] = "fail"
     ckpt_path: str | None = None  # a checkpoint to start from; auto: the newest complete one in hydra.run.dir

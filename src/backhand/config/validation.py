@@ -115,7 +115,7 @@ def check_config(tree: DictConfig) -> TrainConfig:
     """
     for key in sorted(OmegaConf.missing_keys(tree)):
         group = key.partition(".")[0]
-        raise UserError(f"{key}: {group}={tree[group].name} needs a value")
+        raise UserError(f"{key}: missing; {group}={tree[group].name} needs it")
     config = cast(TrainConfig, OmegaConf.to_object(tree))
     check_nothing_confidential(leaves(asdict(config)))
     check_ranges(config)

@@ -61,7 +61,7 @@ class CompiledMLP(LightningMLP):
         self.batch = batch = as_batch(batch)
         with torch.no_grad():
             loss, z_O, self.gradients, finite = self._compiled_step(batch)
-        self.note_step(batch, loss, z_O)
+        self.add_step_metrics(batch, loss, z_O)
         if self.on_nan is not None and finite is not None:
             self.on_nan.skip_step(self.trainer, self, ~finite)
         return None

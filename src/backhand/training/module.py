@@ -13,9 +13,11 @@ from backhand.calculus.choices import check_choice, check_number
 from backhand.calculus.losses import LOSSES, check_parameters
 from backhand.calculus.mlp import MLP, type_name
 from backhand.calculus.trial import asked_differently
+from backhand.config.dataset_info import DatasetInfo
 from backhand.config.imports import load_rule
 from backhand.config.ranges import check_ranges
 from backhand.config.schema import CHOICES, ON_NAN, EarlyStoppingConfig
+from backhand.config.validation import metric_names
 from backhand.data.batches import Batch
 from backhand.errors import UserError
 from backhand.training.decisions import Ending
@@ -57,7 +59,7 @@ class LightningMLP(LightningModule):
             arguments.*
         scheduler: a `name` of `CHOICES["scheduler"]`, or as `_target_` that of one of torch's schedulers, and its
             arguments.*
-        early_stopping: `EarlyStoppingConfig` as a dict, or None.
+        early_stopping: `{"patience": 10, "min_delta": 0.0}`, or None.
         objective: the metric that early stopping and the plateau schedule watch.
         on_nan: what happens at a step that is not finite: `stop` skips it and ends the run, `skip` skips it,
             `continue` does not check.
@@ -115,12 +117,14 @@ class LightningMLP(LightningModule):
             single, ours = network(init=rule, init_scale=scale, generator=generator), self.model.state_dict()
             if difference := asked_differently(ours, single.state_dict()):
                 raise UserError(
-                    f"model.gradient={gradient}: the rule must ask for the same tensors in every call; it {difference}"
+                    f"gradient={gradient}: the rule must ask for the same tensors in every call; it {difference}"
                 )
             for name, value in single.state_dict().items():
                 (ours[name] if runs is None else ours[name][run]).copy_(value)
         self.loss, self.loss_parameters = loss, dict(loss_parameters or {})
         self.classifies = classes is not None or LOSSES[loss].probabilities
+        info = DatasetInfo(features=sizes[0], classes=sizes[-1] if self.classifies else None)
+        check_choice("objective", objective, metric_names(info))
         self.on_nan = None if on_nan == "continue" else OnNan(on_nan, runs or 1)
         self.progress = Progress(self.hparams)
         self.metrics = {
@@ -139,7 +143,7 @@ class LightningMLP(LightningModule):
         loss, z_O = self.model.loss_and_logits(
             batch.x, batch.y, self.loss, sample_weight=batch.weight, **self.loss_parameters
         )
-        self.note_step(batch, loss.detach(), z_O)
+        self.add_step_metrics(batch, loss.detach(), z_O)
         loss = loss if batch.share == 1 else loss * batch.share
         return loss.sum() if loss.dim() else loss
 
@@ -209,11 +213,18 @@ class LightningMLP(LightningModule):
         """Start a new run or, from a checkpoint, restore the sums and stop if the run had already ended.
 
         Raises:
-            UserError: a cosine schedule without the trainer's `max_epochs`.
+            UserError: a cosine schedule without the trainer's `max_epochs`; no validation, but early stopping or the
+                plateau schedule watches its metric.
         """
-        trainer, stored = self.trainer, self._stored_metrics
-        if self.progress.of_all_runs("scheduler").get("name") == "cosine" and (trainer.max_epochs or -1) < 1:
+        trainer, stored, objective = self.trainer, self._stored_metrics, self.hparams["objective"]
+        schedule = self.progress.of_all_runs("scheduler").get("name")
+        if schedule == "cosine" and (trainer.max_epochs or -1) < 1:
             raise UserError("scheduler cosine: needs the trainer's max_epochs, the length of the schedule")
+        is_watched = self.hparams["early_stopping"] is not None or schedule == "plateau"
+        if is_watched and objective.startswith("val/") and not trainer.enable_validation:
+            raise UserError(
+                f"objective={objective}: there is no validation; give fit its DataLoader or choose train/loss"
+            )
         if trainer.global_step == 0:
             self.progress.begin()
             self.metrics["train"].clear()
@@ -226,13 +237,13 @@ class LightningMLP(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch, and decide on early stopping and the next learning rate."""
-        self.note(self._computed("train"))
-        none_taken = self.metrics["train"].is_empty
+        self.store_metrics(self._computed("train"))
+        all_skipped = self.metrics["train"].is_empty
         self.metrics["train"].clear()
         groups = self.trainer.optimizers[0].param_groups
         row = self.progress.close_epoch(self.current_epoch, self.trainer.global_step - 1, groups[0]["lr"])
         self._log_to_loggers(row)
-        self.progress.end_runs(none_taken)
+        self.progress.end_runs(all_skipped)
         self._stop_with_the_last_run()
         if (lr := self.progress.next_learning_rate(self.trainer.max_epochs)) is not None:
             for group in groups:
@@ -247,7 +258,7 @@ class LightningMLP(LightningModule):
         if self.trainer.state.fn != "fit":
             self.log_dict(metrics)
             return
-        self.note(metrics)
+        self.store_metrics(metrics)
         if not self.trainer.is_last_batch:
             self._log_to_loggers(metrics)
 
@@ -272,7 +283,7 @@ class LightningMLP(LightningModule):
         self.progress.restore(checkpoint["run"])
         self._stored_metrics = checkpoint["run"]["sums"]  # one entry per process; the trainer has the rank
 
-    def note_step(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
+    def add_step_metrics(self, batch: Batch, loss: Tensor, z_O: Tensor) -> None:
         """Add a step, with its loss (…) and z_O (…, B, C), to the epoch's metrics."""
         self.metrics["train"].add(batch, loss, z_O, self.trainer.world_size, fit=True)
         if self.hparams["runs"] is not None and bool(self.progress.frozen.any()):
@@ -283,7 +294,7 @@ class LightningMLP(LightningModule):
                 first = self.trainer.strategy.reduce(first * batch.share, reduce_op="mean")
             self.progress.first_loss = first
 
-    def note(self, metrics: Mapping[str, Any]) -> None:
+    def store_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Store metrics (…) in the epoch's row; callbacks may monitor those of a single run."""
         self.progress.row.update(metrics)
         if self.hparams["runs"] is None:

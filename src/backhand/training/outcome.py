@@ -46,7 +46,7 @@ class Outcome:
         composed: the configuration as the user gave it; its hash is in result.json.
         folder: the run's folder.
         rows: the metrics of its epochs.
-        tested: the metrics of its best checkpoint on the test split.
+        test_metrics: the metrics of its best checkpoint on the test split.
         loggers: the run's.
         standalone: whether the run is not part of a sweep.
     """
@@ -55,7 +55,7 @@ class Outcome:
     composed: TrainConfig
     folder: Path
     rows: Sequence[Mapping[str, float]]
-    tested: Mapping[str, float]
+    test_metrics: Mapping[str, float]
     loggers: list[Logger]
     standalone: bool
 
@@ -77,7 +77,7 @@ class Outcome:
         if self._logs_media:
             best = best_row(self.rows, self.config.objective)
             of_best = {} if best is None else {"epoch": best["epoch"], **metrics_of(best)}
-            log_error_analysis(self.loggers, analysis, self.folder / BEST, {**of_best, **self.tested})
+            log_error_analysis(self.loggers, analysis, self.folder / BEST, {**of_best, **self.test_metrics})
         if self._wants(self.config.plots):
             draw_plots(self.rows, analysis, self.folder / "plots")
 
@@ -105,7 +105,7 @@ class Outcome:
             status=status,
             error=error,
             objective={"name": objective, "value": best_objective(self.rows, objective)},
-            metrics={**final_metrics(self.rows), **self.tested},
+            metrics={**final_metrics(self.rows), **self.test_metrics},
             best=best_epoch(self.rows, objective),
             chosen=chosen(self.composed, self.config),
             **fields,

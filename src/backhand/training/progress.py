@@ -79,8 +79,8 @@ class Progress:
         if self.endings[run] is None:
             self.endings[run], self.frozen[run] = ending, True
 
-    def end_runs(self, none_taken: np.ndarray) -> None:
-        """End the runs that diverged, whose steps were all skipped (`none_taken`, (…)), or that stop early."""
+    def end_runs(self, all_skipped: np.ndarray) -> None:
+        """End the runs that diverged, whose steps were all skipped (`all_skipped`, (…)), or that stop early."""
         epochs, loss = len(self.history), self.history.column("train/loss")[-1]
         if self.settings["on_nan"] == "continue":
             for run, value in enumerate(np.atleast_1d(loss)):
@@ -88,9 +88,9 @@ class Progress:
                 self.endings[run] = ending
         else:
             for run in map(int, np.flatnonzero(has_diverged(loss, _array(self.first_loss)))):
-                all_skipped = np.broadcast_to(none_taken, loss.shape).flat[run]
                 reason = f"all steps of epoch {epochs} were skipped"
-                reason = reason if all_skipped else divergence_reason(loss.flat[run], epochs)
+                if not np.broadcast_to(all_skipped, loss.shape).flat[run]:
+                    reason = divergence_reason(loss.flat[run], epochs)
                 self.end(run, Ending("diverged", reason, epochs))
         if (stopping := self.settings["early_stopping"]) is not None:
             values = self.history.column(self.settings["objective"])

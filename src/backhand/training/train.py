@@ -241,7 +241,7 @@ class Run:
             self.module.load_state_dict(read(best)["state_dict"])
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
         metrics = self.trainer.callback_metrics
-        self.outcome.tested = {name: float(value) for name, value in metrics.items() if "test/" in name}
+        self.outcome.test_metrics = {name: float(value) for name, value in metrics.items() if "test/" in name}
 
     def _leave(self, status: Status, error: str | None) -> Result:
         audit = next((each for each in self.callbacks if isinstance(each, Audit)), None)
