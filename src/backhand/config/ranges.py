@@ -116,7 +116,7 @@ WandbName = Annotated[
     str,
     rule(
         lambda name: 0 < len(name) <= 128 and not set(name) & set("/\\#?%:"),
-        "a name of 1 to 128 characters, none of them / \\ # ? % :",
+        "a name of 1 to 128 characters, none of them / \\ # % : or a question mark",
     ),
 ]
 
