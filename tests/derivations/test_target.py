@@ -405,7 +405,8 @@ def test_a_size_that_is_written_down_stops_with_unequal_sizes(check):
     assert "It was judged with 4 units in all layers; it stops with unequal sizes: " in said
 
 
-def test_what_is_not_judged_with_unequal_sizes_is_one_line(check):
+def test_what_is_not_judged_with_unequal_sizes_is_one_line(check, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # a long path would be folded
     text = RIGHT.replace("h @ W_O +", "h @ W_O.T +").replace("delta_O @ W_O.T * (1 - h * h)", "np.sin(delta_O @ W_O)")
     assert check(text, "sizes=[7,4,4,4]")[0] == 1
     status, said = check(text)

@@ -265,7 +265,7 @@ def test_a_parameter_that_was_not_finite_at_the_start_is_named(trained, tmp_path
     torch.save(contents, tmp_path / "edited.ckpt")
     folder = trained(*WINE, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'edited.ckpt'}")
     assert result(folder)["error"].startswith(
-        "epoch 2, step 17: the parameter layers.1.weight is not finite (nan, after"
+        "epoch 2, step 17: the parameter layers.1.weight is not finite (nan; before it, h of hidden_0 was up to"
     )
     assert "good" not in result(folder)["error"]
     assert "weights are those" not in result(folder)["error"]
