@@ -114,7 +114,7 @@ def table(counts: dict[str, list[int]]) -> str:
 
 @pytest.mark.parametrize(
     "everything",
-    [pytest.param(True, id="with deltas", marks=pytest.mark.slow), pytest.param(False, id="gradients alone")],
+    [pytest.param(True, id="with deltas", marks=pytest.mark.stress), pytest.param(False, id="gradients alone")],
 )
 @pytest.mark.parametrize("combination", SOME, ids=" ".join)
 def test_each_mistake_is_named(combination, everything):
@@ -174,11 +174,8 @@ def test_a_mean_taken_in_the_gradients_is_no_mistake(g, f, loss):
     assert diagnosis.verdicts["delta_O"].status == "convention"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "everything",
-    [pytest.param(True, id="with deltas"), pytest.param(False, id="gradients alone", marks=pytest.mark.stress)],
-)
+@pytest.mark.stress
+@pytest.mark.parametrize("everything", [True, False], ids=["with deltas", "gradients alone"])
 def test_two_mistakes_at_once_are_both_named(everything):
     g, f, loss = "sigmoid", "tanh", "mse"
     case = cases(g, f, loss)[False]
@@ -455,7 +452,8 @@ def scale_of(case: Case, loss: str) -> list[float]:
 )
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "which", [pytest.param(0, marks=pytest.mark.smoke), 5, 7, pytest.param(None, marks=pytest.mark.stress)]
+    "which",
+    [pytest.param(0, marks=pytest.mark.smoke), *(pytest.param(n, marks=pytest.mark.stress) for n in (5, 7, None))],
 )
 def test_a_factor_that_all_gradients_have_in_common_is_a_convention(g, f, loss, which):
     case_of = cases(g, f, loss)

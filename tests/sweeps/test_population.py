@@ -63,7 +63,7 @@ def rows(folder):
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
     [
-        ("sgd", SGD),
+        pytest.param("sgd", SGD, marks=pytest.mark.stress),
         ("adam", ADAM),
         pytest.param("adamw", ADAM, marks=pytest.mark.stress),
     ],
